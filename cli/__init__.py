@@ -1,0 +1,1 @@
+"""The only layer that knows the command line and prints."""

@@ -1,0 +1,73 @@
+"""ttt-run: compose, check, build, run, report. Read `run_one` from top to bottom: it is a table of contents."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
+
+from ttt.cli.check import UsageError, check_command
+from ttt.cli.sweep import ProcessLauncher
+
+USAGE = 2
+
+
+def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
+    """One run, from a resolved config to an exit code."""
+    # Imported here: `--help` and a typo need no torch.
+    from ttt.assemble import assemble
+    from ttt.cli.execute import execute
+    from ttt.cli.screen import Screen
+    from ttt.runfolder import RunFolder
+
+    screen = Screen()
+    try:
+        assembly = assemble(config, trusted=trusted)
+        folder = RunFolder(assembly.info.folder)
+        if folder.status().get("status") == "done":
+            screen.finished_before(folder)
+            return 0
+        folder.open()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return execute(assembly, folder, screen)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://ttt.conf", config_name="config")
+def run(config: DictConfig) -> int:
+    sources = HydraConfig.get().runtime.config_sources
+    trusted = [Path(source.path) for source in sources if source.provider == "command-line"]
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
+    try:
+        code = run_one(resolved, trusted=trusted)
+    except UsageError as error:
+        sys.exit(complain(error))
+    if code:
+        sys.exit(code)
+    return code
+
+
+def complain(error: UsageError) -> int:
+    print(f"ttt-run: {error}", file=sys.stderr)
+    return USAGE
+
+
+def main() -> None:
+    """The console command."""
+    Plugins.instance().register(ProcessLauncher)
+    try:
+        if not {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"} & set(sys.argv[1:]):
+            check_command(sys.argv[1:])
+    except UsageError as error:
+        sys.exit(complain(error))
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What a run shows: what will run, how far it is, what came out. On a terminal live, elsewhere in lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ttt.assemble import Assembly
+from ttt.environment import device_name
+from ttt.events import Evaluated, Event, Trained
+from ttt.metrics.matrix import Matrix
+from ttt.results import Results, from_json
+from ttt.runfolder import RunFolder
+
+ROWS = (
+    ("avg_learning", "right after learning"),
+    ("avg_final", "after the whole stream"),
+    ("forgetting_max_seen", "forgetting (+ is harm)"),
+    ("bwt_gem", "backward transfer (+ is gain)"),
+    ("fwt_b_row0", "forward transfer (+ is gain)"),
+    ("base_forgetting", "forgetting of the base (+ is harm)"),
+)
+
+
+class Screen:
+    """The observer that prints. `console` is the only one, so bars and lines never mix."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._progress: Progress | None = None
+
+    def announce(self, assembly: Assembly, folder: RunFolder, device: torch.device) -> None:
+        config, stream = assembly.config, assembly.stream
+        parameters = sum(p.numel() for p in assembly.learner.model.parameters())
+        tokens = len(stream.tasks) * stream.steps_per_task * stream.tasks[0].batch(0).num_tokens
+        name = {group: config[group]["name"] for group in ("model", "base", "adapter", "optimizer", "strategy")}
+        self.note(f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, {tokens:,} tokens")
+        self.note(f"learner  {name['model']}, {parameters:,} parameters; adapter {name['adapter']}")
+        self.note(f"slow     base {name['base']}, optimizer {name['optimizer']}, strategy {name['strategy']}")
+        precision, threads = assembly.settings.precision, torch.get_num_threads()
+        self.note(f"device   {device_name(device)}, {precision}, {threads} threads; seed {config['seed']}")
+        self.note(f"files    {folder.path}")
+
+    def note(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def live(self, assembly: Assembly) -> Iterator[None]:
+        """Show progress while open: over the stream, and over the steps of a task."""
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            steps = len(assembly.stream.tasks) * assembly.stream.steps_per_task
+            self._stream = progress.add_task("stream", total=steps, info="")
+            self._task = progress.add_task("base", total=None, info="")
+            self._progress = progress
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Evaluated):
+            self.note(_evaluated(event))
+            return
+        if self._progress is not None:
+            info = f"{event.loss:.3f} bits  {event.tokens_per_second:,.0f} tok/s"
+            label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
+            bar = {"description": label, "total": event.task_steps, "completed": event.task_step, "info": info}
+            self._progress.update(self._task, **bar)
+            if event.task > 0:
+                self._progress.update(self._stream, completed=event.step)
+        elif event.task_step == event.task_steps:
+            self.note(_trained(event))
+
+    def finished_before(self, folder: RunFolder) -> None:
+        from ttt.config import code_hash
+
+        self.note("this run is already done; here is its result")
+        if folder.recorded_code() != code_hash():
+            self.note(f"it was measured with other code; to measure again, delete {folder.path}")
+        self.results(from_json(json.loads(folder.results.read_text())), folder, None)
+
+    def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
+        self.console.print(matrix_table(results.matrix("fast", "loss"), title="R: loss in bits, mode fast (lower is better)"))
+        self.console.print(metric_table(results))
+        self.note(f"results  {folder.results}")
+        if where:
+            self.note(where)
+
+    def stopped(self, reason: str, folder: RunFolder, *, resumable: bool) -> None:
+        print(f"ttt-run: stopped: {reason}", file=sys.stderr)
+        hint = "the same command resumes after the last finished task" if resumable else f"see {folder.path}"
+        print(f"ttt-run: {hint}", file=sys.stderr)
+
+
+def _trained(event: Trained) -> str:
+    what = "base" if event.task == 0 else f"task {event.task} {event.task_name}"
+    return f"{what}: {event.task_steps} steps, {event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
+
+
+def _evaluated(event: Evaluated) -> str:
+    """Mean loss over the tasks seen so far (before the stream: over all), in each mode."""
+    parts = []
+    for mode, quantities in event.tasks.items():
+        losses = quantities["loss"][: event.row] if event.row else quantities["loss"]
+        parts.append(f"{mode} {sum(losses) / len(losses):.3f}")
+    what = f"after task {event.row}, tasks so far" if event.row else "before the stream, all tasks"
+    return f"{what}: {', '.join(parts)} bits"
+
+
+def matrix_table(r: Matrix, *, title: str) -> Table:
+    """R, a row after each task; what was not yet learned is dim. Many tasks are thinned to ten."""
+    tasks = r.shape[1]
+    shown = sorted({round(i * (tasks - 1) / 9) for i in range(10)}) if tasks > 10 else list(range(tasks))
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("after", justify="right")
+    for j in shown:
+        table.add_column(f"{j + 1}", justify="right")
+    for i in [0, *(j + 1 for j in shown)]:
+        cells = (f"{r[i, j]:.2f}" if j < i else f"[dim]{r[i, j]:.2f}[/dim]" for j in shown)
+        table.add_row(str(i), *cells)
+    return table
+
+
+def metric_table(results: Results) -> Table:
+    """The headline metrics: a column for each mode, loss in bits and accuracy, over the whole sequence."""
+    metrics = results.metrics()
+    title = "metrics: loss in bits per token (late: second half of the sequence), accuracy"
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    quantities = ("loss", "loss_late", "accuracy")
+    for mode in results.modes:
+        for quantity in quantities:
+            table.add_column(f"{mode}\n{quantity}", justify="right")
+    for key, label in ROWS:
+        cells = [metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes for quantity in quantities]
+        table.add_row(label, *(f"{cell:.3f}" for cell in cells))
+    gain = [metrics[f"fast_gain/{q}/avg_final"] for q in quantities]
+    table.caption = "fast gain at the end (+ is gain): " + ", ".join(
+        f"{q} {g:.3f}" for q, g in zip(quantities, gain, strict=True)
+    )
+    return table

@@ -1,0 +1,1 @@
+"""Configuration, data only: the folder of YAML is the registry."""

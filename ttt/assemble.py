@@ -1,0 +1,137 @@
+"""One run, put together: everything that a config names, built and checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from ttt.bases.base import Base, Setting, Weights
+from ttt.config import base_adapter, base_identity, build, identity
+from ttt.events import Observer
+from ttt.learner import Learner, OptimizerFactory
+from ttt.sinks.base import RunInfo, Sink
+from ttt.strategies.base import Strategy
+from ttt.strategies.naive import Naive
+from ttt.stream import Source, Stream
+from ttt.trainer import TrainerSettings
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A checked run: its parts, who it is, and where it goes."""
+
+    config: dict[str, Any]
+    trusted: Sequence[Path]
+    source: Source
+    stream: Stream
+    learner: Learner
+    own_names: frozenset[str]
+    base: Base
+    settings: TrainerSettings
+    sink: Sink
+    info: RunInfo
+
+    def base_weights(self, fabric: Fabric, observe: Observer) -> Weights | None:
+        """Slow weights before the stream; trains them if that was not done before."""
+        cache = Path(self.config["cache_dir"]).expanduser()
+        setting = Setting(
+            new_learner=self._base_learner,
+            fabric=fabric,
+            stream=self.stream,
+            identity=base_identity(self.config, stream_fingerprint=self.stream.base.fingerprint),
+            cache=cache,
+            observe=observe,
+        )
+        return self.base.weights(setting)
+
+    def _base_learner(self, optimizer: OptimizerFactory) -> Learner:
+        config = self.config | {"adapter": base_adapter(self.config["adapter"])}
+        naive = Naive(name="naive")
+        return build_learner(config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, strategy=naive)[0]
+
+    def load(self, weights: Weights) -> None:
+        """Put `weights` into the learner. Raises ValueError where they do not fit."""
+        model = self.learner.model
+        have = dict(model.named_parameters())
+        unknown = sorted(set(weights) - set(have))
+        missing = sorted(self.own_names - set(weights))
+        if unknown or missing:
+            name = (unknown or missing)[0]
+            raise ValueError(f"base: the weights do not fit the model: {name} is only in one of them")
+        for name, tensor in weights.items():
+            if tensor.shape != have[name].shape:
+                shapes = f"{list(tensor.shape)} there, {list(have[name].shape)} here"
+                raise ValueError(f"base: the weights do not fit the model: {name} is {shapes}")
+        model.load_state_dict(weights, strict=False)
+
+
+def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
+    """Build every part. Raises ValueError in the user's words."""
+    if config["seed"] < 0:
+        raise ValueError(f"seed={config['seed']}: must be at least 0")
+
+    def part(group: str) -> Any:
+        return build(config[group], group=group, given={}, trusted=trusted)
+
+    settings: TrainerSettings = part("trainer")
+    config["trainer"]["precision"] = settings.precision
+    base: Base = part("base")
+    sink: Sink = part("logger")
+    source: Source = part("source")
+    stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
+    learner, own_names = build_learner(
+        config, trusted=trusted, stream=stream, optimizer=part("optimizer"), strategy=part("strategy")
+    )
+    return Assembly(
+        config=config,
+        trusted=trusted,
+        source=source,
+        stream=stream,
+        learner=learner,
+        own_names=own_names,
+        base=base,
+        settings=settings,
+        sink=sink,
+        info=describe(config),
+    )
+
+
+def build_learner(
+    config: dict[str, Any],
+    *,
+    trusted: Sequence[Path],
+    stream: Stream,
+    optimizer: OptimizerFactory,
+    strategy: Strategy,
+) -> tuple[Learner, frozenset[str]]:
+    """A learner with fresh weights, and the names of the parameters that are the model's own."""
+    torch.manual_seed(config["base"]["seed"])
+    given = {"vocab_size": stream.vocab_size}
+    model = build(config["model"], group="model", given=given, trusted=trusted)
+    own_names = frozenset(name for name, _ in model.named_parameters())
+    adapter = build(config["adapter"], group="adapter", given={}, trusted=trusted)
+    return Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy), own_names
+
+
+def describe(config: dict[str, Any]) -> RunInfo:
+    """Names of a run, from its config alone: the same config is the same run in the same folder."""
+    name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
+    method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
+    run_id = identity(config)[:8]
+    folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"
+    # Runs that differ in nothing but the seed form one group.
+    unseeded = identity({**config, "seed": 0, "base": {**config["base"], "seed": 0}})[:6]
+    return RunInfo(
+        id=run_id,
+        task=name["task"],
+        group=f"{name['task']}/{name['source']}/{method}/{unseeded}",
+        name=f"{method}/seed{config['seed']}-{run_id}",
+        tags=(name["task"], name["source"], name["adapter"], name["strategy"], name["optimizer"]),
+        config=config,
+        folder=folder,
+    )

@@ -1,0 +1,41 @@
+"""What a base is: where the slow weights come from before the stream begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from ttt.events import Observer
+from ttt.learner import Learner, OptimizerFactory
+from ttt.stream import Stream
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a base may use: `new_learner` gives one that resets per sequence; `identity` names all that
+    determines the weights; `cache` is a folder that outlives the run."""
+
+    new_learner: Callable[[OptimizerFactory], Learner]
+    fabric: Fabric
+    stream: Stream
+    identity: str
+    cache: Path
+    observe: Observer
+
+
+class Base(Protocol):
+    """`seed` fixes the initial weights and which classes of the source are held out from the base."""
+
+    name: str
+    seed: int
+
+    def weights(self, setting: Setting) -> Weights | None:
+        """Slow weights by name, or None for those the model was built with."""
+        ...

@@ -1,0 +1,13 @@
+"""`base=none`: the stream begins from random weights, drawn from the run's own seed."""
+
+from __future__ import annotations
+
+from ttt.bases.base import Setting, Weights
+
+
+class NoBase:
+    def __init__(self, *, name: str, seed: int) -> None:
+        self.name, self.seed = name, seed
+
+    def weights(self, setting: Setting) -> Weights | None:
+        return None

@@ -1,0 +1,82 @@
+"""`base=pretrain`: slow weights trained on the base distribution, once, and kept in the cache.
+
+What fast weights need is a base that has learned to use them: many small worlds (languages, mappings),
+none of which will be a task. AdamW, linear warm-up, linear decay to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from filelock import FileLock
+
+from ttt.bases.base import Setting, Weights
+from ttt.checkpoint import Checkpoint, load, save
+from ttt.events import Trained
+from ttt.optimizers.adamw import AdamW
+from ttt.train import Engine, train
+
+
+class Pretrain:
+    """Arguments are explained in conf/base/pretrain.yaml."""
+
+    def __init__(
+        self, *, name: str, seed: int, steps: int, lr: float, warmup: int, weight_decay: float, clip: float
+    ) -> None:
+        for argument, value in {"steps": steps, "warmup": warmup}.items():
+            if value < 1:
+                raise ValueError(f"base.{argument}={value}: must be at least 1")
+        self.name, self.seed = name, seed
+        self._steps, self._warmup = steps, warmup
+        self.optimizer = AdamW(
+            name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip
+        )
+        self._lr = lr
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: up to `lr` over the warm-up, then down to zero at the end."""
+        return self._lr * min((step + 1) / self._warmup, 1 - step / self._steps)
+
+    def weights(self, setting: Setting) -> Weights | None:
+        folder = setting.cache / "base" / setting.identity
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Runs that start together wait for the first, which trains for all of them.
+        with FileLock(folder.with_suffix(".lock")):
+            if not _valid(folder):
+                self._train(setting, folder)
+        return load(folder).tensors["slow"]
+
+    def _train(self, setting: Setting, folder: Path) -> None:
+        learner = setting.new_learner(self.optimizer)
+        engine = Engine.build(setting.fabric, learner, learner.configure_optimizers())
+        tokens, seconds = 0, 0.0
+        curve = []
+        task = setting.stream.base
+        for progress in train(engine, task, steps=self._steps, report_every=10, schedule=self.rate):
+            tokens, seconds = tokens + progress.tokens, seconds + progress.seconds
+            bits = progress.loss / math.log(2)
+            curve.append([progress.step, bits])
+            setting.observe(
+                Trained(
+                    task=0,
+                    task_name="base",
+                    task_step=progress.step,
+                    task_steps=self._steps,
+                    step=progress.step,
+                    tokens=tokens,
+                    seconds=seconds,
+                    tokens_per_second=progress.tokens / progress.seconds,
+                    loss=bits,
+                )
+            )
+        state = {"tokens": tokens, "seconds": seconds, "curve": curve}
+        save(folder, Checkpoint(tensors={"slow": dict(learner.model.named_parameters())}, state=state))
+
+
+def _valid(folder: Path) -> bool:
+    try:
+        load(folder)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""Checkpoints without pickle: a folder of safetensors and one JSON file, with a manifest of hashes.
+
+    checkpoints/task-03/   slow.safetensors  optimizer.safetensors  fast.safetensors  state.json  manifest.json
+
+A checkpoint appears under its name only when it is complete; one with a wrong hash is never loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ttt.files import sha256, sync_folder, write_json
+
+Tensors = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """`tensors` by group (slow, fast, optimizer, ...), and everything else as plain JSON."""
+
+    tensors: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write `folder`, replacing nothing until the new one is complete on the disk."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for group, tensors in checkpoint.tensors.items():
+        path = part / f"{group}.safetensors"
+        save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    write_json(part / "state.json", checkpoint.state)
+    files = sorted(path for path in part.iterdir())
+    write_json(part / "manifest.json", {path.name: sha256(path) for path in files})
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+    sync_folder(folder.parent)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Raises ValueError naming the file that is missing or changed."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise ValueError(f"{folder}: no checkpoint (no manifest.json)")
+    for name, digest in json.loads(manifest.read_text()).items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            raise ValueError(f"{folder / name}: missing or changed since it was saved")
+    groups = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+    return Checkpoint(tensors=groups, state=json.loads((folder / "state.json").read_text()))
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest valid checkpoint below `folder`, and why newer ones were passed over."""
+    complaints = []
+    for path in sorted(folder.glob("task-*"), reverse=True):
+        try:
+            return load(path), complaints
+        except ValueError as error:
+            complaints.append(str(error))
+    return None, complaints
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """Adam's moments and the like, named `parameter index.name`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entry in state.items()
+        for name, value in entry.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
+    """The inverse of `optimizer_tensors`; learning rates and other options stay those of the config."""
+    content = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
+
+
+def rng_tensors() -> Tensors:
+    """States of torch's global generators. Ours are functions of (seed, task, step) and have none."""
+    states = {"cpu": torch.get_rng_state()}
+    states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_rng(tensors: Tensors) -> None:
+    torch.set_rng_state(tensors["cpu"])
+    for i in range(torch.cuda.device_count()):
+        if f"cuda{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda{i}"], i)

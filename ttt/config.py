@@ -1,0 +1,152 @@
+"""From a resolved config to objects, refusing in one line what does not fit.
+
+A group's YAML names its class in `_target_`; the class's own annotations say what each argument may be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ttt import __version__
+
+# Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
+NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "sweep", "experiment")
+NOT_IDENTITY_TRAINER = ("accelerator", "devices", "threads", "report_every")
+# An adapter's arguments that act in the stream only; every base is trained with reset=sequence.
+STREAM_ONLY = {"reset": "sequence", "carry": "mean"}
+
+
+def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], trusted: Iterable[Path]) -> Any:
+    """Call the class that `config` names with its other keys and `given`.
+
+    Raises ValueError in the user's words: unknown argument, wrong type, or a target that is neither ours
+    nor defined below one of the `trusted` folders.
+    """
+    target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
+    arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
+    hints = typing.get_type_hints(target.__init__)
+    parameters = [name for name in inspect.signature(target).parameters]
+    for key, value in arguments.items():
+        if key not in parameters:
+            raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, parameters)}")
+        if not fits(value, hints.get(key, object)):
+            raise ValueError(f"{group}.{key}={show(value)}: must be {describe(hints[key])}")
+    arguments = {key: float(value) if hints.get(key) is float else value for key, value in arguments.items()}
+    missing = [
+        name
+        for name, parameter in inspect.signature(target).parameters.items()
+        if name not in arguments and parameter.default is parameter.empty
+    ]
+    if missing:
+        raise ValueError(f"{group}.{missing[0]}: missing; {group}={config.get('name')} needs it")
+    return target(**arguments)
+
+
+def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
+    """The class at a dotted path. Code from elsewhere is not run: a config may come from a stranger."""
+    module_name, _, name = path.rpartition(".")
+    if not module_name.startswith("ttt."):
+        file = module_name.replace(".", "/") + ".py"
+        if not module_name or not any((folder / file).is_file() for folder in trusted):
+            raise ValueError(
+                f"{group}._target_={path}: must be a class of ttt, or of a module in the folder of --config-dir"
+            )
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{group}._target_={path}: {error}") from error
+    # A name that a module merely imported is not its own.
+    if not inspect.isclass(found) or found.__module__ != module_name:
+        raise ValueError(f"{group}._target_={path}: not a class defined there")
+    return found
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Is `value` one of what `hint` allows? An int serves as a float, a bool never as a number."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        # Which values are allowed is said by the class, with what they mean.
+        return isinstance(value, str)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, type(None)):
+        return isinstance(value, hint)
+    return True
+
+
+def describe(hint: Any) -> str:
+    names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return " or ".join(names.get(option, str(option)) for option in options)
+
+
+def show(value: Any) -> str:
+    """As one would type it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def suggest(word: str, allowed: Iterable[str]) -> str:
+    """`did you mean x?` if anything is near, and what is allowed."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(word.replace("_", "-"), [a.replace("_", "-") for a in allowed], n=1, cutoff=0.5)
+    hint = next((f"did you mean {a}? " for a in allowed if near and a.replace("_", "-") == near[0]), "")
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """SHA-256 of all that determines the numbers of a run."""
+    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    kept["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
+    kept["source"] = {k: v for k, v in config["source"].items() if k != "cache_dir"}
+    return digest({"ttt": __version__, **kept})
+
+
+def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
+    """SHA-256 of all that determines a pretrained base: config, data, precision and the code itself."""
+    kept = {
+        "base": config["base"],
+        "model": config["model"],
+        "adapter": base_adapter(config["adapter"]),
+        "stream": stream_fingerprint,
+        "precision": config["trainer"]["precision"],
+        "code": code_hash(),
+    }
+    return digest(kept)
+
+
+def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """The adapter as the base is trained with it, whatever its lifetime in the stream."""
+    return {key: STREAM_ONLY.get(key, value) for key, value in adapter.items()}
+
+
+def digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def code_hash() -> str:
+    """SHA-256 over the modules that take part in training."""
+    import ttt.kernels
+    import ttt.tasks
+
+    core = Path(__file__).parent
+    folders = [core / name for name in ("adapters", "bases", "models", "optimizers")]
+    folders += [Path(module.__path__[0]) for module in (ttt.kernels, ttt.tasks)]
+    files = [core / "learner.py", core / "train.py", core / "stream.py"]
+    files += [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    content = hashlib.sha256()
+    for path in files:
+        content.update(path.read_bytes())
+    return content.hexdigest()

@@ -1,0 +1,64 @@
+"""What a run ran on: versions, hardware, code. Recorded, so that a difference can be explained."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "datasets", "numpy", "wandb", "safetensors")
+
+
+def environment(*, code: str, fingerprints: dict[str, str], device: torch.device) -> dict[str, Any]:
+    return {
+        "versions": {"ttt": version("ttt"), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "code": code,
+        "git": git_state(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device_name(device),
+        "fingerprints": fingerprints,
+        "command": sys.argv,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def git_state() -> str | None:
+    """Commit of the code, with `-dirty` for changes beyond it; None where it is no checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident set of this process so far (ru_maxrss is in KiB on Linux, in bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def best_precision(device: torch.device) -> str:
+    """bf16 where the hardware multiplies it fast (CPUs with AMX, recent GPUs), else fp32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and _has_amx()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _has_amx() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "amx_bf16" in flags.read_text()

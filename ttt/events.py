@@ -1,0 +1,50 @@
+"""What a run tells its observers. Frozen: observers only read.
+
+Every event carries the honest time axes: optimizer steps, tokens and seconds since the stream began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from ttt.evaluate import Scores
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Some optimizer steps: `loss` in bits per token, the mean since the last event; task 0 is the base."""
+
+    task: int
+    task_name: str
+    task_step: int
+    task_steps: int
+    step: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Row `row` of R: all tasks after learning task `row` (0: before the stream), and the base."""
+
+    row: int
+    step: int
+    tokens: int
+    seconds: float
+    tasks: Scores
+    base: Scores
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+Event = Trained | Evaluated
+
+
+class Observer(Protocol):
+    def __call__(self, event: Event) -> None: ...
+
+
+def as_record(event: Event) -> dict[str, Any]:
+    return {"event": type(event).__name__.lower(), **asdict(event)}

@@ -1,0 +1,131 @@
+"""The stream loop: learn a task, evaluate all of them in every mode, save; on to the next."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ttt import checkpoint
+from ttt.checkpoint import Checkpoint
+from ttt.evaluate import evaluate
+from ttt.events import Evaluated, Observer, Trained
+from ttt.journal import Journal
+from ttt.results import Results
+from ttt.stream import Stream
+from ttt.train import Engine, train
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass
+class Clock:
+    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    _since: float = field(default_factory=time.perf_counter, repr=False)
+
+    def tick(self) -> dict[str, Any]:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+
+
+def run_stream(
+    engine: Engine,
+    stream: Stream,
+    *,
+    results: Results,
+    clock: Clock,
+    journal: Journal,
+    observers: Sequence[Observer],
+    folder: Path,
+    report_every: int,
+) -> None:
+    """Go on from what `results` already holds to the end of the stream."""
+    learner = engine.learner
+    # The journal comes first: a number is on its way to the disk before anyone sees it.
+    observers = [journal, *observers]
+    if not results.rows:
+        measure(engine, stream, results=results, clock=clock, observers=observers)
+        save(engine, results=results, clock=clock, journal=journal, folder=folder)
+    for index in range(len(results.rows) - 1, len(stream.tasks)):
+        task = stream.tasks[index]
+        learner.begin_task()
+        for progress in train(engine, task, steps=stream.steps_per_task, report_every=report_every):
+            clock.step = index * stream.steps_per_task + progress.step
+            clock.tokens += progress.tokens
+            event = Trained(
+                task=index + 1,
+                task_name=task.name,
+                task_step=progress.step,
+                task_steps=stream.steps_per_task,
+                tokens_per_second=progress.tokens / progress.seconds,
+                loss=progress.loss / math.log(2),
+                **clock.tick(),
+            )
+            tell(observers, event)
+        learner.strategy.end_task(task, learner.model)
+        measure(engine, stream, results=results, clock=clock, observers=observers)
+        save(engine, results=results, clock=clock, journal=journal, folder=folder)
+
+
+def measure(
+    engine: Engine, stream: Stream, *, results: Results, clock: Clock, observers: Sequence[Observer]
+) -> None:
+    """Add one row to R: every task, and the base, in every mode."""
+    scores = evaluate(engine, [task.evaluation() for task in stream.tasks])
+    base = evaluate(engine, [stream.base.evaluation()])
+    results.add(tasks=scores, base=base)
+    event = Evaluated(
+        row=len(results.rows) - 1,
+        tasks=scores,
+        base=base,
+        diagnostics=engine.learner.adapter.diagnostics(engine.learner.fast),
+        **clock.tick(),
+    )
+    tell(observers, event)
+
+
+def tell(observers: Sequence[Observer], event: Trained | Evaluated) -> None:
+    for observer in observers:
+        observer(event)
+
+
+def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, folder: Path) -> None:
+    """Everything that must be the same for the run to go on as if it had never stopped."""
+    learner = engine.learner
+    tensors = {
+        "slow": dict(learner.model.named_parameters()),
+        "fast": learner.fast,
+        "optimizer": checkpoint.optimizer_tensors(engine.optimizer),
+        "strategy": learner.strategy.state(),
+        "rng": checkpoint.rng_tensors(),
+    }
+    state = {
+        "rows": results.rows,
+        "base_rows": results.base_rows,
+        "clock": {"step": clock.step, "tokens": clock.tokens, "seconds": clock.seconds},
+        "journal_position": journal.position,
+    }
+    checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))
+    for old in sorted(folder.glob("task-*"))[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
+    """The inverse of `save`."""
+    learner, device = engine.learner, engine.fabric.device
+    learner.model.load_state_dict(saved.tensors["slow"])
+    learner.fast = {name: x.to(device) for name, x in saved.tensors["fast"].items()}
+    checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"])
+    learner.strategy.restore(saved.tensors["strategy"])
+    checkpoint.restore_rng(saved.tensors["rng"])
+    results.rows, results.base_rows = saved.state["rows"], saved.state["base_rows"]
+    return Clock(**saved.state["clock"])

@@ -1,0 +1,170 @@
+"""`nano`: a small decoder-only transformer with the parts of today's language models.
+
+RMSNorm, RoPE, full or sliding-window causal attention, SwiGLU, tied embeddings. Module names follow
+Hugging Face's Llama (`layers.N.mlp.down_proj`), so an adapter that fits one fits the other.
+Shapes: B batch, T time, D model width, F feed-forward width, H heads, K head width, V vocabulary,
+G attention blocks, W window.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+class Nano(nn.Module):
+    """Tokens in, next-token logits out. Arguments are explained in conf/model/nano.yaml."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        vocab_size: int,
+        seq_len: int,
+        layers: int,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        window: int | None,
+        rope_base: float,
+    ) -> None:
+        super().__init__()
+        for argument, value in {"layers": layers, "width": width, "heads": heads, "mlp_width": mlp_width}.items():
+            if value < 1:
+                raise ValueError(f"model.{argument}={value}: must be at least 1")
+        if width % (2 * heads):
+            raise ValueError(f"model.width={width}: must be a multiple of 2 * model.heads = {2 * heads}")
+        if window is not None and not 1 <= window <= seq_len:
+            raise ValueError(
+                f"model.window={window}: must lie between 1 and task.seq_len={seq_len} (null: full attention)"
+            )
+        self.name = name
+        self.embed_tokens = nn.Embedding(vocab_size, width)
+        self.layers = nn.ModuleList(
+            Block(width, heads=heads, mlp_width=mlp_width, window=window) for _ in range(layers)
+        )
+        self.norm = nn.RMSNorm(width)
+        cos_TK, sin_TK = rope_tables(seq_len, width=width // heads, base=rope_base)
+        self.register_buffer("cos_TK", cos_TK, persistent=False)
+        self.register_buffer("sin_TK", sin_TK, persistent=False)
+        self._init_weights(layers)
+
+    def _init_weights(self, layers: int) -> None:
+        """GPT-2's: normal(0.02), outputs into the residual stream shrunk by its depth."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5 if into_residual else 0.02)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
+
+    def forward(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V]; with `segment_BT`, no token sees another document of its row."""
+        x_BTD = self.embed_tokens(tokens_BT)
+        rope = (self.cos_TK[: tokens_BT.shape[1]], self.sin_TK[: tokens_BT.shape[1]])
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, rope=rope, segment_BT=segment_BT)
+        return F.linear(self.norm(x_BTD), self.embed_tokens.weight)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, *, heads: int, mlp_width: int, window: int | None) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(width)
+        self.self_attn = Attention(width, heads=heads, window=window)
+        self.post_attention_layernorm = nn.RMSNorm(width)
+        self.mlp = GatedMLP(width, mlp_width=mlp_width)
+
+    def forward(self, x_BTD: Tensor, *, rope: tuple[Tensor, Tensor], segment_BT: Tensor | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope=rope, segment_BT=segment_BT)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, width: int, *, mlp_width: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, mlp_width, bias=False)
+        self.up_proj = nn.Linear(width, mlp_width, bias=False)
+        self.down_proj = nn.Linear(mlp_width, width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, *, heads: int, window: int | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BTD: Tensor, *, rope: tuple[Tensor, Tensor], segment_BT: Tensor | None) -> Tensor:
+        qkv_BTHK = self.qkv_proj(x_BTD).unflatten(-1, (3 * self.heads, -1))
+        q_BHTK, k_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).chunk(3, dim=1)
+        q_BHTK, k_BHTK = rotate(q_BHTK, rope), rotate(k_BHTK, rope)
+        out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
+        return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
+
+
+def attend(
+    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None, segment_BT: Tensor | None
+) -> Tensor:
+    """Causal attention inside a document; with a window, token t sees tokens t - window + 1 .. t."""
+    length = q_BHTK.shape[2]
+    if window is not None and window < length:
+        return _attend_window(q_BHTK, k_BHTK, v_BHTK, window=window, segment_BT=segment_BT)
+    if segment_BT is None:
+        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+    same_BTT = segment_BT[:, :, None] == segment_BT[:, None, :]
+    return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=same_BTT.tril()[:, None])
+
+
+def _attend_window(
+    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int, segment_BT: Tensor | None
+) -> Tensor:
+    """Blocks of `window` queries see their own block and the one before: time T * 2W, not T * T."""
+    batch, _, length, _ = q_BHTK.shape
+    blocks = -(-length // window)
+    tail = blocks * window - length
+    q_BHGWK, k_BHGWK, v_BHGWK = (
+        F.pad(x, (0, 0, 0, tail)).unflatten(2, (blocks, window)) for x in (q_BHTK, k_BHTK, v_BHTK)
+    )
+    # Keys and values of a block: the block before (zeros before the first), then its own.
+    k_BHGXK, v_BHGXK = (
+        torch.cat([F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x], dim=3) for x in (k_BHGWK, v_BHGWK)
+    )
+    seen = window_mask(blocks, window=window, device=q_BHTK.device)[None]
+    if segment_BT is not None:
+        query_BGW = F.pad(segment_BT, (0, tail)).unflatten(1, (blocks, window))
+        key_BGX = F.pad(segment_BT, (window, tail)).unfold(1, 2 * window, window)
+        seen = seen & (query_BGW[..., None] == key_BGX[:, :, None, :])
+    # The flash kernel is built for long rows; on these short ones the plain form is twice as fast on a CPU.
+    with sdpa_kernel(SDPBackend.MATH):
+        out_BHGWK = F.scaled_dot_product_attention(q_BHGWK, k_BHGXK, v_BHGXK, attn_mask=seen[:, None])
+    return out_BHGWK.flatten(2, 3)[:, :, :length]
+
+
+def window_mask(blocks: int, *, window: int, device: torch.device) -> Tensor:
+    """[blocks, W, 2W]: may query w of a block see key x, counted from the block before?"""
+    query_W = torch.arange(window, device=device)[:, None] + window
+    key_X = torch.arange(2 * window, device=device)[None, :]
+    near_WX = (key_X <= query_W) & (key_X > query_W - window)
+    first_WX = near_WX & (key_X >= window)
+    return torch.cat([first_WX[None], near_WX[None].expand(blocks - 1, -1, -1)])
+
+
+def rope_tables(length: int, *, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of t * base^(-2i/width), [T, K/2] each (RoFormer, arXiv 2104.09864)."""
+    rates_K = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    angle_TK = torch.arange(length, dtype=torch.float32)[:, None] * rates_K
+    return angle_TK.cos(), angle_TK.sin()
+
+
+def rotate(x_BHTK: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    cos_TK, sin_TK = (table.to(x_BHTK.dtype) for table in rope)
+    left, right = x_BHTK.chunk(2, dim=-1)
+    return torch.cat([left * cos_TK - right * sin_TK, right * cos_TK + left * sin_TK], dim=-1)

@@ -1,0 +1,25 @@
+"""Parameter groups and checks that every optimizer shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only: norms, step sizes and biases have their own scale to keep."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def check(*, lr: float, weight_decay: float, clip: float | None) -> None:
+    if lr <= 0:
+        raise ValueError(f"optimizer.lr={lr:g}: must be above 0")
+    if weight_decay < 0:
+        raise ValueError(f"optimizer.weight_decay={weight_decay:g}: must not be negative")
+    if clip is not None and clip <= 0:
+        raise ValueError(f"optimizer.clip={clip:g}: must be above 0 (null: no clipping)")

@@ -1,0 +1,21 @@
+"""`logger=none`: metrics.jsonl and results.json in the run folder, and nothing else."""
+
+from __future__ import annotations
+
+from ttt.events import Event
+from ttt.results import Results
+from ttt.sinks.base import RunInfo
+
+
+class NoSink:
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    def start(self, run: RunInfo) -> None:
+        pass
+
+    def __call__(self, event: Event) -> None:
+        pass
+
+    def finish(self, results: Results, *, exit_code: int) -> str | None:
+        return None
