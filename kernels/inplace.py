@@ -71,3 +71,18 @@ def inplace_dual(
     left_BG1 = last_BM.repeat_interleave(size, 1)[..., None].to(v_BGD.dtype)
     written_BDF = (left_BG1 * v_BGD).transpose(1, 2) @ k_BGF
     return o_BGD.unflatten(1, (chunks, size)), start_BN[:, -1, None, None] * state_BDF.float() + written_BDF.float()
+
+
+# Where the two cost the same by operations, the scan still moves a state per chunk through memory.
+DUAL_ADVANTAGE = 4.0
+
+
+def inplace_memory(
+    q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
+) -> Memory:
+    """The cheaper of the two fast forms: per token, T (D + F) operations against 2 D F."""
+    length = q_BNCF.shape[1] * q_BNCF.shape[2]
+    width, mlp_width = v_BNCD.shape[-1], q_BNCF.shape[-1]
+    dual = length * (width + mlp_width) <= DUAL_ADVANTAGE * 2 * width * mlp_width
+    form = inplace_dual if dual else inplace_scan
+    return form(q_BNCF, k_BNCF=k_BNCF, v_BNCD=v_BNCD, gate_BN=gate_BN, state_BDF=state_BDF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -51,6 +52,8 @@ class TrainerSettings:
 
     def fabric(self) -> Fabric:
         torch.set_num_threads(self.threads)
+        # What it has to say ("Using bfloat16 ...") stands in our own first lines.
+        logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
         fabric = Fabric(
             accelerator=self.device().type,
             devices=self._devices,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import RESETS, FastState, Reset, down_projections, next_state
 from ttt.kernels.chunks import ChunkGrid, chunk_grid
-from ttt.kernels.inplace import inplace_dual
+from ttt.kernels.inplace import inplace_memory
 from ttt.kernels.scan import gated_scan
 from ttt.stream import Batch
 
@@ -162,7 +162,7 @@ class FastDown(nn.Module):
         weight_XD = (self.conv_OD[..., None] * self.target_DD).flatten(0, 1)
         # Dividing the target by the key's norm is the same as dividing the key, at a fraction of the width.
         v_BNCD = (reading.x_BNCX @ weight_XD) * (self.log_step.exp() * reading.grid.full_BN[..., None, None] / size_BNC1)
-        read_BNCD, after_BDF = inplace_dual(
+        read_BNCD, after_BDF = inplace_memory(
             z_BNCF, k_BNCF=k_BNCF, v_BNCD=v_BNCD, gate_BN=reading.gate_BN,
             state_BDF=memory_BDF.expand(z_BTF.shape[0], -1, -1),
         )

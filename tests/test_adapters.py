@@ -1,0 +1,189 @@
+"""What every adapter must keep: no leak, lifetimes, documents apart, one row of a batch like another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ttt.adapters.mlp_fast import MlpFast
+from ttt.adapters.none import NoAdapter
+from ttt.learner import Learner
+from ttt.models.nano import Nano
+from ttt.optimizers.adamw import AdamW
+from ttt.strategies.naive import Naive
+from ttt.stream import Batch
+
+VOCAB, LENGTH = 11, 24
+
+
+def make(adapter: str = "mlp_fast", *, window: int | None = 5, **options: object) -> Learner:
+    torch.manual_seed(0)
+    model = Nano(
+        name="nano", vocab_size=VOCAB, seq_len=LENGTH, layers=2, width=16, heads=2, mlp_width=24,
+        window=window, rope_base=10000.0,
+    )  # fmt: skip
+    rule = {
+        "chunk": 4, "reset": "sequence", "carry": "mean", "decay": 0.9, "step": 0.5, "learn_step": True,
+        "keys": "l2", "centre": False, "taps": 5, "projection": 0.3,
+    }  # fmt: skip
+    part = NoAdapter(name="none") if adapter == "none" else MlpFast(name=adapter, seq_len=LENGTH, **(rule | options))
+    optimizer = AdamW(name="adamw", lr=1e-3, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0)
+    learner = Learner(model, adapter=part, optimizer=optimizer, strategy=Naive(name="naive"))
+    # Bigger embeddings and outputs than at the start of training: fast weights then matter at once.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    return learner.double()
+
+
+def batch_of(tokens_BT: Tensor, segment_BT: Tensor | None = None) -> Batch:
+    segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
+    return Batch(tokens_BT, tokens_BT.roll(-1, 1), segment_BT)
+
+
+def tokens(seed: int, rows: int = 3, length: int = LENGTH) -> Tensor:
+    return torch.randint(VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+VARIANTS = [
+    ("none", {}),
+    ("mlp_fast", {}),
+    ("mlp_fast", {"centre": True}),
+    ("mlp_fast", {"keys": "raw", "decay": 1.0, "chunk": 5}),
+    ("mlp_fast", {"reset": "task", "chunk": 1}),
+]
+
+
+@pytest.mark.parametrize(("adapter", "options"), VARIANTS)
+@pytest.mark.parametrize("changed", [0, 3, 4, 11, LENGTH - 1])
+def test_no_leak(adapter, options, changed):
+    """Changing token t leaves the scores of all earlier positions equal, bit for bit."""
+    learner = make(adapter, **options)
+    original = tokens(1)
+    other = original.clone()
+    other[:, changed] = (other[:, changed] + 1) % VOCAB
+    logits = [learner(batch_of(x), learner.adapter.initial())[0] for x in (original, other)]
+    assert torch.equal(logits[0][:, :changed], logits[1][:, :changed])
+    assert not torch.equal(logits[0][:, changed:], logits[1][:, changed:])
+
+
+def test_writes_reach_beyond_attention():
+    """The control of the leak test: a token does change scores of later chunks, outside the window."""
+    learner = make(window=1)
+    original = tokens(1)
+    other = original.clone()
+    other[:, 1] = (other[:, 1] + 1) % VOCAB
+    change = [learner(batch_of(x), learner.adapter.initial())[0] for x in (original, other)]
+    difference_T = (change[0] - change[1]).abs().amax((0, 2))
+    assert difference_T[2:4].max() == 0
+    assert difference_T[4:].min() > 1e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"centre": True}])
+def test_packed_documents_equal_separate_ones(options):
+    learner = make(**options)
+    a, b = tokens(2, rows=1, length=10), tokens(3, rows=1, length=14)
+    segment_BT = torch.tensor([[0] * 10 + [1] * 14])
+    packed, _ = learner(batch_of(torch.cat([a, b], 1), segment_BT), learner.adapter.initial())
+    for part, document in ((packed[:, :10], a), (packed[:, 10:], b)):
+        alone, _ = learner(batch_of(document), learner.adapter.initial())
+        torch.testing.assert_close(part, alone)
+
+
+def test_rows_of_a_batch_do_not_touch():
+    learner = make(reset="task")
+    both, _ = learner(batch_of(tokens(4, rows=2)), learner.adapter.initial())
+    for row in range(2):
+        alone, _ = learner(batch_of(tokens(4, rows=2)[row : row + 1]), learner.adapter.initial())
+        torch.testing.assert_close(both[row : row + 1], alone)
+
+
+def test_writes_off_is_the_plain_model():
+    fast, plain = make(), make("none")
+    plain.model.load_state_dict(fast.model.state_dict(), strict=False)
+    off, state = fast(batch_of(tokens(5)), fast.adapter.initial(), write=False)
+    assert torch.equal(off, plain(batch_of(tokens(5)), {})[0])
+    assert all(not x.any() for x in state.values())
+    on, state = fast(batch_of(tokens(5)), fast.adapter.initial())
+    assert not torch.equal(on, off)
+    assert all(x.any() for x in state.values())
+
+
+@given(cut=st.integers(1, 5), seed=st.integers(0, 100), centre=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_a_carried_state_continues_the_sequence(cut, seed, centre):
+    """With attention off, two calls of whole chunks equal one call: the state is all there is."""
+    learner = make(window=1, reset="never", carry="lane", centre=centre)
+    x, at = tokens(seed), 4 * cut
+    whole, last = learner(batch_of(x), learner.adapter.initial())
+    first, state = learner(batch_of(x[:, :at]), learner.adapter.initial())
+    second, end = learner(batch_of(x[:, at:]), learner.adapter.carry(state))
+    # The state is fp32, so agreement is to fp32.
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, rtol=1e-4, atol=1e-5)
+    for name in last:
+        torch.testing.assert_close(end[name], last[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("reset", "in_task", "next_task"), [("sequence", 0, 0), ("task", 1, 0), ("never", 1, 1)])
+def test_lifetimes(reset, in_task, next_task):
+    learner = make(reset=reset)
+
+    def written() -> int:
+        return int(any(x.any() for x in learner.fast.values()))
+
+    assert written() == 0
+    learner.training_step(batch_of(tokens(6)), 0)
+    assert written() == in_task
+    learner.begin_task()
+    assert written() == next_task
+
+
+@pytest.mark.parametrize(("carry", "lanes"), [("mean", 1), ("lane", 3)])
+def test_carry_keeps_the_mean_or_every_lane(carry, lanes):
+    learner = make(reset="task", carry=carry)
+    _, after = learner(batch_of(tokens(7)), learner.adapter.initial())
+    carried = learner.adapter.carry(after)
+    for name, x in carried.items():
+        expected = after[name] if carry == "lane" else after[name].mean(0, keepdim=True)
+        assert x.shape[0] == lanes
+        assert not x.requires_grad
+        assert torch.equal(x, expected)
+
+
+def test_one_layer_against_a_loop_by_hand():
+    """Keys, targets, step, decay and conv of one layer, written out from the equations."""
+    learner = make(decay=0.7)
+    layer = learner.model.layers[0].mlp.down_proj
+    with torch.no_grad():
+        layer.conv_OD.copy_(torch.randn(5, 16, generator=torch.Generator().manual_seed(0)))
+        layer.target_DD.copy_(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))
+    x_T = tokens(8, rows=1, length=10)
+    z_TF = torch.randn(10, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with learner.adapter.reading(batch_of(x_T), learner.adapter.initial(), write=True):
+        got_TD = layer(z_TF[None])[0]
+    e_TD = learner.model.embed_tokens(x_T[0])
+    e_TD = e_TD / (e_TD.square().mean(-1, keepdim=True) + torch.finfo(e_TD.dtype).eps).sqrt()
+    state_DF = torch.zeros(16, 24, dtype=torch.float64)
+    for start in (0, 4, 8):
+        state_DF = 0.7 * state_DF
+        chunk = range(start, min(start + 4, 10))
+        for t in chunk:
+            torch.testing.assert_close(got_TD[t], layer.weight @ z_TF[t] + state_DF @ z_TF[t], rtol=1e-5, atol=1e-6)
+        if len(chunk) < 4:
+            continue
+        for t in chunk:
+            near = [(o, t + o - 2) for o in range(5) if t + o - 2 in chunk]
+            v_D = sum(layer.conv_OD[o] * e_TD[s] for o, s in near) @ layer.target_DD
+            state_DF = state_DF + layer.log_step.exp() * torch.outer(v_D, z_TF[t] / z_TF[t].norm())
+
+
+def test_all_adapter_parameters_get_a_gradient():
+    learner = make()
+    learner.training_step(batch_of(tokens(9)), 0).backward()
+    for name, parameter in learner.model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
