@@ -104,8 +104,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, *, rope: tuple[Tensor, Tensor], segment_BT: Tensor | None) -> Tensor:
         qkv_BTHK = self.qkv_proj(x_BTD).unflatten(-1, (3 * self.heads, -1))
-        q_BHTK, k_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).chunk(3, dim=1)
-        q_BHTK, k_BHTK = rotate(q_BHTK, rope), rotate(k_BHTK, rope)
+        qk_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).split([2 * self.heads, self.heads], dim=1)
+        q_BHTK, k_BHTK = rotate(qk_BHTK, rope).chunk(2, dim=1)
         out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
         return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
 
