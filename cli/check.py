@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ttt.cli.sweep import split
 from ttt.config import suggest
 
 
@@ -32,9 +33,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return get_args_parser().parse_args(list(argv))
 
 
-def check_command(argv: Sequence[str]) -> None:
-    """Raises UsageError for an unknown group, option or key, or a value that does not parse."""
-    typed = arguments(argv)
+def check_command(typed: argparse.Namespace) -> DictConfig:
+    """The config of the command, of its first run if it is a sweep.
+
+    Raises UsageError for an unknown group, option or key, or a value that does not parse.
+    """
     try:
         overrides = OverridesParser.create().parse_overrides(typed.overrides)
     except HydraException as error:
@@ -51,8 +54,8 @@ def check_command(argv: Sequence[str]) -> None:
         known = compose("config", overrides=[*extra, *choices])
         for override in overrides:
             _check_key(override, known, groups)
-        if not typed.multirun:
-            _compose_all(typed.overrides, extra)
+        runs = split(typed.overrides) if typed.multirun else [typed.overrides]
+        return [_compose(run, extra) for run in runs][0]
 
 
 def _check_group(override: Override, groups: list[str], loader: ConfigLoader, extra: list[str]) -> None:
@@ -88,10 +91,11 @@ def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None
         raise UsageError(f"{override.input_line}: must be an integer of at least 0")
 
 
-def _compose_all(overrides: Sequence[str], extra: list[str]) -> None:
+def _compose(overrides: Sequence[str], extra: list[str]) -> DictConfig:
     try:
         config = compose("config", overrides=[*extra, *overrides])
         OmegaConf.to_container(config, resolve=True)
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_sentence(error)) from error
 

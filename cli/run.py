@@ -8,11 +8,10 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.check import UsageError, check_command
-from ttt.cli.sweep import ProcessLauncher
+from ttt.cli.check import UsageError, arguments, check_command
+from ttt.cli.sweep import Sweep
 
 USAGE = 2
 
@@ -60,12 +59,17 @@ def complain(error: UsageError) -> int:
 
 def main() -> None:
     """The console command."""
-    Plugins.instance().register(ProcessLauncher)
-    try:
-        if not {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"} & set(sys.argv[1:]):
-            check_command(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(complain(error))
+    typed = arguments(sys.argv[1:])
+    asks = typed.help or typed.hydra_help or typed.shell_completion or typed.version
+    # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
+    foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
+    if not asks and not foreign:
+        try:
+            config = check_command(typed)
+        except UsageError as error:
+            sys.exit(complain(error))
+        if typed.multirun and not typed.cfg and not typed.info:
+            sys.exit(Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides))
     run()
 
 

@@ -1,7 +1,7 @@
 """`ttt-run -m`: every run of a sweep as a process of its own.
 
 A run that fails takes no other with it; a line says so at once, and its output is in a log. Typing the
-sweep again prints what is done, resumes what was interrupted, and runs what failed.
+sweep again skips what is done, resumes what was interrupted, and runs what failed.
 """
 
 from __future__ import annotations
@@ -12,46 +12,45 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 
-class ProcessLauncher(Launcher):
-    """Hydra's launcher interface: gets the override lists of all runs."""
+@dataclass(frozen=True)
+class Sweep:
+    """Where logs go, how many runs at once, and what every run is started with beside its overrides."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._config = config
+    folder: Path
+    jobs: int
+    extra: Sequence[str]
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs = self._jobs()
-        folder = Path(self._config.hydra.sweep.dir).expanduser() / time.strftime("%Y%m%d-%H%M%S")
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"{len(job_overrides)} runs, {jobs} at a time; their output is in {folder}", flush=True)
-        numbered = list(enumerate(job_overrides, start=initial_job_idx + 1))
-        with ThreadPoolExecutor(jobs) as pool:
-            codes = list(pool.map(lambda job: self._run(folder, *job, total=len(numbered), jobs=jobs), numbered))
+    @classmethod
+    def of(cls, config: DictConfig, *, config_dir: str | None) -> Sweep:
+        jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator)
+        threads = ["trainer.threads=1"] if jobs > 1 and config.trainer.threads == "auto" else []
+        extra = [f"--config-dir={config_dir}", *threads] if config_dir else threads
+        folder = Path(config.output_dir).expanduser() / "sweeps" / time.strftime("%Y%m%d-%H%M%S")
+        return cls(folder, jobs, extra)
+
+    def run(self, overrides: Sequence[str]) -> int:
+        """All combinations; returns 0 if every run is done, else 1."""
+        runs = split(overrides)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        print(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.folder}", flush=True)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            codes = list(pool.map(lambda run: self._one(*run, total=len(runs)), enumerate(runs, start=1)))
         failed = sum(code != 0 for code in codes)
         if failed:
-            print(f"{failed} of {len(codes)} runs did not finish; type the sweep again to run those", file=sys.stderr)
-            sys.exit(1)
-        return [self._returned(code) for code in codes]
+            print(f"{failed} of {len(runs)} runs did not finish; the same command runs those again", file=sys.stderr)
+        return int(failed > 0)
 
-    def _jobs(self) -> int:
-        jobs = self._config.sweep.jobs
-        if jobs == "auto":
-            on_gpu = self._config.trainer.accelerator == "cuda" or Path("/dev/nvidia0").exists()
-            return 1 if on_gpu else os.cpu_count() or 1
-        return int(jobs)
-
-    def _run(self, folder: Path, number: int, overrides: Sequence[str], *, total: int, jobs: int) -> int:
-        log = folder / f"{number:04d}.log"
-        threads = ["trainer.threads=1"] if jobs > 1 and self._config.trainer.threads == "auto" else []
-        command = [sys.executable, "-m", "ttt.cli.run", *self._config_dirs(), *overrides, *threads]
+    def _one(self, number: int, overrides: Sequence[str], *, total: int) -> int:
+        log = self.folder / f"{number:04d}.log"
+        command = [sys.executable, "-m", "ttt.cli.run", *self.extra, *overrides]
         start = time.perf_counter()
         with log.open("w") as output:
             code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
@@ -59,15 +58,19 @@ class ProcessLauncher(Launcher):
         print(f"[{number}/{total}] {' '.join(overrides)}: {state} ({time.perf_counter() - start:.0f} s)", flush=True)
         return code
 
-    def _config_dirs(self) -> list[str]:
-        sources = self._config.hydra.runtime.config_sources
-        return [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
 
-    def _returned(self, code: int) -> JobReturn:
-        done: Any = JobReturn()
-        done.status, done.return_value = JobStatus.COMPLETED, code
-        returned: JobReturn = done
-        return returned
+def split(overrides: Sequence[str]) -> list[list[str]]:
+    """Hydra's own reading of `a=1,2 b=x,y`: one list of overrides for each combination."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
+
+
+def count_jobs(jobs: str | int, *, accelerator: str) -> int:
+    """auto: a run for each core; on a GPU one at a time."""
+    if jobs != "auto":
+        return int(jobs)
+    on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())
+    return 1 if on_gpu else os.cpu_count() or 1
 
 
 def last_line(log: Path) -> str:
