@@ -60,7 +60,7 @@ def complain(error: UsageError) -> int:
 def main() -> None:
     """The console command."""
     typed = arguments(sys.argv[1:])
-    asks = typed.help or typed.hydra_help or typed.shell_completion or typed.version
+    asks = typed.help or typed.hydra_help or typed.shell_completion
     # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
     foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
     if not asks and not foreign:
