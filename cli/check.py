@@ -19,8 +19,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-
 from ttt.cli.sweep import split
+
 from ttt.config import suggest
 
 
@@ -50,12 +50,12 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         groups = [name for name in _options(loader, "", ObjectType.GROUP, extra) if name != "hydra"]
         for override in overrides:
             _check_group(override, groups, loader, extra)
-        choices = [o.input_line for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
+        choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         known = compose("config", overrides=[*extra, *choices])
         for override in overrides:
             _check_key(override, known, groups)
         runs = split(typed.overrides) if typed.multirun else [typed.overrides]
-        return [_compose(run, extra) for run in runs][0]
+        return [_compose(list(run), extra) for run in runs][0]  # noqa: RUF015 - every run is checked
 
 
 def _check_group(override: Override, groups: list[str], loader: ConfigLoader, extra: list[str]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 import traceback
+from contextlib import closing
 from types import FrameType
 
 from omegaconf import OmegaConf
+from ttt.cli.check import UsageError
+from ttt.cli.screen import Screen
 
 from ttt import checkpoint
 from ttt.assemble import Assembly
-from ttt.cli.check import UsageError
-from ttt.cli.screen import Screen
 from ttt.config import code_hash
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
@@ -80,20 +81,20 @@ def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, r
         clock = restore(engine, saved, results=results) if saved else Clock()
         _record(assembly, folder, engine, resumed=saved is not None, screen=screen)
         sink.start(assembly.info)
-        journal = Journal(folder.metrics, position=saved.state["journal_position"] if saved else 0)
         if saved:
             screen.note(f"resuming after task {len(results.rows) - 1}")
-        run_stream(
-            engine,
-            assembly.stream,
-            results=results,
-            clock=clock,
-            journal=journal,
-            observers=[sink, screen],
-            folder=folder.checkpoints,
-            report_every=assembly.settings.report_every,
-        )
-    journal.close()
+        position = saved.state["journal_position"] if saved else 0
+        with closing(Journal(folder.metrics, position=position)) as journal:
+            run_stream(
+                engine,
+                assembly.stream,
+                results=results,
+                clock=clock,
+                journal=journal,
+                observers=[sink, screen],
+                folder=folder.checkpoints,
+                report_every=assembly.settings.report_every,
+            )
     # Results are on the disk before anything is shown.
     write_json(folder.results, results.as_json())
     return clock

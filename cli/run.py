@@ -9,7 +9,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-
 from ttt.cli.check import UsageError, arguments, check_command
 from ttt.cli.sweep import Sweep
 
@@ -19,9 +18,10 @@ USAGE = 2
 def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     """One run, from a resolved config to an exit code."""
     # Imported here: `--help` and a typo need no torch.
-    from ttt.assemble import assemble
     from ttt.cli.execute import execute
     from ttt.cli.screen import Screen
+
+    from ttt.assemble import assemble
     from ttt.runfolder import RunFolder
 
     screen = Screen()
@@ -65,10 +65,12 @@ def main() -> None:
     foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
     if not asks and not foreign:
         try:
+            if typed.multirun and (typed.cfg or typed.info):
+                raise UsageError("-m goes with neither --cfg nor --info: show one run at a time")
             config = check_command(typed)
         except UsageError as error:
             sys.exit(complain(error))
-        if typed.multirun and not typed.cfg and not typed.info:
+        if typed.multirun:
             sys.exit(Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides))
     run()
 

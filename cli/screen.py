@@ -19,14 +19,19 @@ from ttt.metrics.matrix import Matrix
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 
-ROWS = (
-    ("avg_learning", "right after learning"),
-    ("avg_final", "after the whole stream"),
-    ("forgetting_max_seen", "forgetting (+ is harm)"),
-    ("bwt_gem", "backward transfer (+ is gain)"),
-    ("fwt_b_row0", "forward transfer (+ is gain)"),
-    ("base_forgetting", "forgetting of the base (+ is harm)"),
-)
+METRICS = {
+    "avg_learning": "right after learning each task",
+    "avg_final": "after the whole stream",
+    "forgetting_max_seen": "forgetting, + is harm",
+    "bwt_gem": "backward transfer, + is gain",
+    "fwt_b_row0": "forward transfer, + is gain",
+    "base_forgetting": "forgetting of the base, + is harm",
+}
+QUANTITIES = {
+    "loss": "loss, bits per token (lower is better)",
+    "loss_late": "loss in the second half of a sequence",
+    "accuracy": "accuracy (higher is better)",
+}
 
 
 class Screen:
@@ -41,7 +46,9 @@ class Screen:
         parameters = sum(p.numel() for p in assembly.learner.model.parameters())
         tokens = len(stream.tasks) * stream.steps_per_task * stream.tasks[0].batch(0).num_tokens
         name = {group: config[group]["name"] for group in ("model", "base", "adapter", "optimizer", "strategy")}
-        self.note(f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, {tokens:,} tokens")
+        self.note(
+            f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, {tokens:,} tokens"
+        )
         self.note(f"learner  {name['model']}, {parameters:,} parameters; adapter {name['adapter']}")
         self.note(f"slow     base {name['base']}, optimizer {name['optimizer']}, strategy {name['strategy']}")
         precision, threads = assembly.settings.precision, torch.get_num_threads()
@@ -82,8 +89,9 @@ class Screen:
         if self._progress is not None:
             info = f"{event.loss:.3f} bits  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
-            bar = {"description": label, "total": event.task_steps, "completed": event.task_step, "info": info}
-            self._progress.update(self._task, **bar)
+            self._progress.update(
+                self._task, description=label, total=event.task_steps, completed=event.task_step, info=info
+            )
             if event.task > 0:
                 self._progress.update(self._stream, completed=event.step)
         elif event.task_step == event.task_steps:
@@ -98,9 +106,13 @@ class Screen:
         self.results(from_json(json.loads(folder.results.read_text())), folder, None)
 
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
-        self.console.print(matrix_table(results.matrix("fast", "loss"), title="R: loss in bits, mode fast (lower is better)"))
+        self.note(
+            "\nR: loss in bits on each task (column) after learning each task (row), mode fast; dim: not yet learned"
+        )
+        self.console.print(matrix_table(results.matrix("fast", "loss")))
+        self.note("\nmetrics, in each mode: slow weights alone, with fast weights, with the carried fast state")
         self.console.print(metric_table(results))
-        self.note(f"results  {folder.results}")
+        self.note(f"\nresults  {folder.results}")
         if where:
             self.note(where)
 
@@ -125,11 +137,11 @@ def _evaluated(event: Evaluated) -> str:
     return f"{what}: {', '.join(parts)} bits"
 
 
-def matrix_table(r: Matrix, *, title: str) -> Table:
+def matrix_table(r: Matrix) -> Table:
     """R, a row after each task; what was not yet learned is dim. Many tasks are thinned to ten."""
     tasks = r.shape[1]
     shown = sorted({round(i * (tasks - 1) / 9) for i in range(10)}) if tasks > 10 else list(range(tasks))
-    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("after", justify="right")
     for j in shown:
         table.add_column(f"{j + 1}", justify="right")
@@ -140,20 +152,18 @@ def matrix_table(r: Matrix, *, title: str) -> Table:
 
 
 def metric_table(results: Results) -> Table:
-    """The headline metrics: a column for each mode, loss in bits and accuracy, over the whole sequence."""
+    """The headline metrics: a column for each mode, a block for each quantity."""
     metrics = results.metrics()
-    title = "metrics: loss in bits per token (late: second half of the sequence), accuracy"
-    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("")
-    quantities = ("loss", "loss_late", "accuracy")
+    table.add_column("metric", style="dim")
     for mode in results.modes:
-        for quantity in quantities:
-            table.add_column(f"{mode}\n{quantity}", justify="right")
-    for key, label in ROWS:
-        cells = [metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes for quantity in quantities]
-        table.add_row(label, *(f"{cell:.3f}" for cell in cells))
-    gain = [metrics[f"fast_gain/{q}/avg_final"] for q in quantities]
-    table.caption = "fast gain at the end (+ is gain): " + ", ".join(
-        f"{q} {g:.3f}" for q, g in zip(quantities, gain, strict=True)
-    )
+        table.add_column(mode, justify="right")
+    for quantity, title in QUANTITIES.items():
+        table.add_row(f"[bold]{title}[/bold]")
+        for key, label in METRICS.items():
+            cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
+            table.add_row(f"  {label}", key, *(f"{cell:.3f}" for cell in cells))
+        gain = metrics[f"fast_gain/{quantity}/avg_final"]
+        table.add_row("  what fast weights gain at the end", "fast_gain", "", f"{gain:.3f}")
     return table

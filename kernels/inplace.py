@@ -11,17 +11,26 @@ Shapes: B batch (lanes), N chunks, C tokens a chunk, D model width, F feed-forwa
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
-
 from ttt.kernels.scan import gated_scan
 
 Memory = tuple[Tensor, Tensor]
 
 
-def inplace_naive(
-    q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
-) -> Memory:
+class Form(Protocol):
+    """What the three forms have in common; they agree in values and gradients."""
+
+    __name__: str
+
+    def __call__(
+        self, q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
+    ) -> Memory: ...
+
+
+def inplace_naive(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor) -> Memory:
     """The definition, token by token. Returns what was read, [B, N, C, D], and the last state."""
     lanes = []
     states = []
@@ -40,23 +49,19 @@ def inplace_naive(
     return torch.stack(lanes), torch.stack(states)
 
 
-def inplace_scan(
-    q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
-) -> Memory:
+def inplace_scan(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor) -> Memory:
     """The same in three steps: all chunk sums at once, an exclusive scan over chunks, all reads at once."""
     delta_BNDF = v_BNCD.transpose(-1, -2) @ k_BNCF
     before_BNDF, state_BDF = gated_scan(delta_BNDF, gate_BN=gate_BN, start_BX=state_BDF.float())
     return q_BNCF @ before_BNDF.to(q_BNCF.dtype).transpose(-1, -2), state_BDF
 
 
-def inplace_dual(
-    q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
-) -> Memory:
+def inplace_dual(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor) -> Memory:
     """The same without a state per chunk: O = (Q K^T * M) V, M[t, s] = product of the gates behind s up to t.
 
     Its cost grows with T * T, the scan's with D * F: cheaper for short sequences.
     """
-    batch, chunks, size, _ = q_BNCF.shape
+    chunks, size = q_BNCF.shape[1:3]
     eye_NN = torch.eye(chunks, device=gate_BN.device)[None]
     # What is left, when chunk n is read, of what chunk m wrote; and what is left of it at the end.
     weight_BNM, last_BM = gated_scan(eye_NN, gate_BN=gate_BN, start_BX=torch.zeros_like(eye_NN[:, 0]))
@@ -77,12 +82,7 @@ def inplace_dual(
 DUAL_ADVANTAGE = 4.0
 
 
-def inplace_memory(
-    q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor
-) -> Memory:
+def cheaper_form(length: int, *, width: int, mlp_width: int) -> Form:
     """The cheaper of the two fast forms: per token, T (D + F) operations against 2 D F."""
-    length = q_BNCF.shape[1] * q_BNCF.shape[2]
-    width, mlp_width = v_BNCD.shape[-1], q_BNCF.shape[-1]
     dual = length * (width + mlp_width) <= DUAL_ADVANTAGE * 2 * width * mlp_width
-    form = inplace_dual if dual else inplace_scan
-    return form(q_BNCF, k_BNCF=k_BNCF, v_BNCD=v_BNCD, gate_BN=gate_BN, state_BDF=state_BDF)
+    return inplace_dual if dual else inplace_scan

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Languages:
         return whole_rows(window[:, :-1], window[:, 1:])
 
 
-def _load(cache_dir: str) -> list[dict[str, str]]:
+def _load(cache_dir: str) -> list[dict[str, Any]]:
     # Imported here: it takes half a second that `ttt-run --help` need not spend.
     import datasets
 

@@ -1,6 +1,6 @@
 """`split-sequence`: a source cut by its classes, a few per task, held out from the base.
 
-    base      426 languages, mixed
+    base      over 400 languages, mixed
     task 1    Bulu            task 2    Quechua (Ayacucho)            ...            task 10    Maltese
 
 `base.seed` says which classes are held out; `seed` says which of them become tasks, and in which order.

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-
 from ttt.kernels.chunks import chunk_grid
 from ttt.kernels.inplace import inplace_dual, inplace_naive, inplace_scan
 from ttt.kernels.scan import gated_scan

@@ -62,7 +62,7 @@ def load(folder: Path) -> Checkpoint:
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest valid checkpoint below `folder`, and why newer ones were passed over."""
-    complaints = []
+    complaints: list[str] = []
     for path in sorted(folder.glob("task-*"), reverse=True):
         try:
             return load(path), complaints

@@ -33,7 +33,7 @@ def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], tr
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
-    hints = typing.get_type_hints(target.__init__)
+    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
     parameters = [name for name in inspect.signature(target).parameters]
     for key, value in arguments.items():
         if key not in parameters:

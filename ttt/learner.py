@@ -14,8 +14,8 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState
-from ttt.stream import IGNORE, Batch
 from ttt.strategies.base import Strategy
+from ttt.stream import IGNORE, Batch
 
 
 class OptimizerFactory(Protocol):
@@ -30,9 +30,7 @@ class OptimizerFactory(Protocol):
 class Learner(LightningModule):
     """Slow weights are its parameters; `fast` is the state its next training batch starts from."""
 
-    def __init__(
-        self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory, strategy: Strategy
-    ) -> None:
+    def __init__(self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory, strategy: Strategy) -> None:
         super().__init__()
         adapter.attach(model)
         self.model = model
@@ -68,5 +66,5 @@ def slow_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

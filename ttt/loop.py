@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt import checkpoint
-from ttt.checkpoint import Checkpoint
+from ttt.checkpoint import Checkpoint, Tensors
 from ttt.evaluate import evaluate
 from ttt.events import Evaluated, Observer, Trained
 from ttt.journal import Journal
@@ -76,9 +76,7 @@ def run_stream(
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
 
 
-def measure(
-    engine: Engine, stream: Stream, *, results: Results, clock: Clock, observers: Sequence[Observer]
-) -> None:
+def measure(engine: Engine, stream: Stream, *, results: Results, clock: Clock, observers: Sequence[Observer]) -> None:
     """Add one row to R: every task, and the base, in every mode."""
     scores = evaluate(engine, [task.evaluation() for task in stream.tasks])
     base = evaluate(engine, [stream.base.evaluation()])
@@ -101,7 +99,7 @@ def tell(observers: Sequence[Observer], event: Trained | Evaluated) -> None:
 def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, folder: Path) -> None:
     """Everything that must be the same for the run to go on as if it had never stopped."""
     learner = engine.learner
-    tensors = {
+    tensors: dict[str, Tensors] = {
         "slow": dict(learner.model.named_parameters()),
         "fast": learner.fast,
         "optimizer": checkpoint.optimizer_tensors(engine.optimizer),

@@ -1,6 +1,6 @@
 """The run folder: one per config, owned by one process, honest about how the run ended.
 
-    config.yaml  environment.json  status.json  metrics.jsonl  results.json  checkpoints/
+config.yaml  environment.json  status.json  metrics.jsonl  results.json  checkpoints/
 """
 
 from __future__ import annotations

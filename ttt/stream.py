@@ -49,6 +49,7 @@ def whole_rows(tokens: np.ndarray, targets: np.ndarray) -> Batch:
 class Source(Protocol):
     """Where sequences come from: classes (languages, worlds), each with a train and an eval part."""
 
+    name: str
     vocab_size: int
     fingerprint: str
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import RESETS, FastState, Reset, down_projections, next_state
 from ttt.kernels.chunks import ChunkGrid, chunk_grid
-from ttt.kernels.inplace import inplace_memory
+from ttt.kernels.inplace import cheaper_form
 from ttt.kernels.scan import gated_scan
 from ttt.stream import Batch
 
@@ -85,7 +85,7 @@ class MlpFast:
         self._layers: dict[str, FastDown] = {}
 
     def attach(self, model: nn.Module) -> None:
-        self._embedding = model.get_input_embeddings()
+        self._embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
         for name, mlp, down in list(down_projections(model)):
             layer = FastDown(down, name=name, owner=self, rule=self._rule)
             mlp.down_proj = layer
@@ -161,9 +161,15 @@ class FastDown(nn.Module):
         k_BNCF, size_BNC1 = self._keys(z_BNCF, reading)
         weight_XD = (self.conv_OD[..., None] * self.target_DD).flatten(0, 1)
         # Dividing the target by the key's norm is the same as dividing the key, at a fraction of the width.
-        v_BNCD = (reading.x_BNCX @ weight_XD) * (self.log_step.exp() * reading.grid.full_BN[..., None, None] / size_BNC1)
-        read_BNCD, after_BDF = inplace_memory(
-            z_BNCF, k_BNCF=k_BNCF, v_BNCD=v_BNCD, gate_BN=reading.gate_BN,
+        v_BNCD = (reading.x_BNCX @ weight_XD) * (
+            self.log_step.exp() * reading.grid.full_BN[..., None, None] / size_BNC1
+        )
+        form = cheaper_form(grid.length, width=v_BNCD.shape[-1], mlp_width=z_BTF.shape[-1])
+        read_BNCD, after_BDF = form(
+            z_BNCF,
+            k_BNCF=k_BNCF,
+            v_BNCD=v_BNCD,
+            gate_BN=reading.gate_BN,
             state_BDF=memory_BDF.expand(z_BTF.shape[0], -1, -1),
         )
         reading.after[f"{self._name}.memory"] = after_BDF
@@ -181,7 +187,6 @@ class FastDown(nn.Module):
     def _mean_of_earlier(self, z_BNCF: Tensor, reading: Reading) -> Tensor:
         """[B, N, 1, F]: the mean key of the chunks before each one. Its own chunk would be a leak."""
         full_BN1 = reading.grid.full_BN.unsqueeze(-1)
-        after = []
         before = []
         sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": reading.grid.size * full_BN1.float()}
         for key, delta_BNX in sums.items():
@@ -199,9 +204,7 @@ def neighbours(x_BNCD: Tensor, taps: int) -> Tensor:
     return torch.cat([padded_BNCD[:, :, o : o + size] for o in range(taps)], dim=-1)
 
 
-def _check(
-    *, chunk: int, seq_len: int, reset: str, carry: str, decay: float, keys: str, taps: int
-) -> None:
+def _check(*, chunk: int, seq_len: int, reset: str, carry: str, decay: float, keys: str, taps: int) -> None:
     """Refuse what cannot work, in the user's words."""
     if not 1 <= chunk < seq_len:
         raise ValueError(

@@ -29,9 +29,7 @@ class Pretrain:
                 raise ValueError(f"base.{argument}={value}: must be at least 1")
         self.name, self.seed = name, seed
         self._steps, self._warmup = steps, warmup
-        self.optimizer = AdamW(
-            name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip
-        )
+        self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
         self._lr = lr
 
     def rate(self, step: int) -> float:

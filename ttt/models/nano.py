@@ -46,6 +46,8 @@ class Nano(nn.Module):
             Block(width, heads=heads, mlp_width=mlp_width, window=window) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width)
+        self.cos_TK: Tensor
+        self.sin_TK: Tensor
         cos_TK, sin_TK = rope_tables(seq_len, width=width // heads, base=rope_base)
         self.register_buffer("cos_TK", cos_TK, persistent=False)
         self.register_buffer("sin_TK", sin_TK, persistent=False)
@@ -110,9 +112,7 @@ class Attention(nn.Module):
         return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
 
 
-def attend(
-    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None, segment_BT: Tensor | None
-) -> Tensor:
+def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None, segment_BT: Tensor | None) -> Tensor:
     """Causal attention inside a document; with a window, token t sees tokens t - window + 1 .. t."""
     length = q_BHTK.shape[2]
     if window is not None and window < length:
@@ -123,20 +123,16 @@ def attend(
     return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=same_BTT.tril()[:, None])
 
 
-def _attend_window(
-    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int, segment_BT: Tensor | None
-) -> Tensor:
+def _attend_window(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int, segment_BT: Tensor | None) -> Tensor:
     """Blocks of `window` queries see their own block and the one before: time T * 2W, not T * T."""
-    batch, _, length, _ = q_BHTK.shape
+    length = q_BHTK.shape[2]
     blocks = -(-length // window)
     tail = blocks * window - length
     q_BHGWK, k_BHGWK, v_BHGWK = (
         F.pad(x, (0, 0, 0, tail)).unflatten(2, (blocks, window)) for x in (q_BHTK, k_BHTK, v_BHTK)
     )
     # Keys and values of a block: the block before (zeros before the first), then its own.
-    k_BHGXK, v_BHGXK = (
-        torch.cat([F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x], dim=3) for x in (k_BHGWK, v_BHGWK)
-    )
+    k_BHGXK, v_BHGXK = (torch.cat([F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x], dim=3) for x in (k_BHGWK, v_BHGWK))
     seen = window_mask(blocks, window=window, device=q_BHTK.device)[None]
     if segment_BT is not None:
         query_BGW = F.pad(segment_BT, (0, tail)).unflatten(1, (blocks, window))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from ttt.events import Evaluated, Event, Trained
@@ -42,6 +43,6 @@ class CsvSink:
     def finish(self, results: Results, *, exit_code: int) -> str | None:
         return f"CSV: {self._folder}"
 
-    def _append(self, file: str, rows: list[tuple[str, ...]] | list[list[object]]) -> None:
+    def _append(self, file: str, rows: Sequence[Sequence[object]]) -> None:
         with (self._folder / file).open("a", newline="") as stream:
             csv.writer(stream).writerows(rows)

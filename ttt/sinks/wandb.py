@@ -8,7 +8,7 @@ and seed, id = hash of the config. Axes are metrics of their own (`axis/step`, `
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttt.events import Evaluated, Event, Trained
 from ttt.metrics.matrix import METRICS
@@ -94,11 +94,13 @@ class WandbSink:
             mode, quantity, metric = name.split("/")
             if quantity in HEADLINE and (metric in METRICS or mode == "fast_gain"):
                 self._run.summary[name] = value
-        tables = {}
+        tables: dict[str, Any] = {}
         for mode in results.modes:
             r = results.matrix(mode, "loss")
-            columns = ["after task", *(f"{j + 1} {name}" for j, name in enumerate(results.tasks))]
-            tables[f"R/{mode}/loss"] = wandb.Table(columns=columns, data=[[i, *row] for i, row in enumerate(r.tolist())])
+            columns: list[str | int] = ["after task", *(f"{j + 1} {name}" for j, name in enumerate(results.tasks))]
+            tables[f"R/{mode}/loss"] = wandb.Table(
+                columns=columns, data=[[i, *row] for i, row in enumerate(r.tolist())]
+            )
             tables[f"R/{mode}/loss_picture"] = wandb.Image(draw_matrix(r, title=f"loss in bits, mode {mode}"))
         self._run.log(tables)
 

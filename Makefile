@@ -1,0 +1,48 @@
+# What there is to do. `make run` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench study wheel clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+run: .venv/ready  ## install, then the main job: ten languages, fast weights
+	$(BIN)/ttt-run task=split-sequence adapter=mlp_fast
+
+test: .venv/ready  ## install, then the tests
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest
+
+check: .venv/ready links  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd .links && ../$(BIN)/mypy --config-file ../pyproject.toml -p ttt
+
+# mypy follows folders, not setuptools: a tree of links in which the package lies as it installs.
+links:
+	rm -rf .links && mkdir -p .links/ttt
+	for item in ttt/*; do ln -s "../../$$item" ".links/$$item"; done
+	for folder in cli conf tasks kernels; do ln -s "../../$$folder" ".links/ttt/$$folder"; done
+
+bench: .venv/ready  ## what the harness and the fast weights cost
+	$(BIN)/ttt-bench harness
+	$(BIN)/ttt-bench kernels
+
+study: .venv/ready  ## the studies of docs/measurements.md (about an hour on two cores)
+	$(BIN)/ttt-run -m adapter=none,mlp_fast optimizer.lr=1e-4,3e-4,1e-3 seed=0,1,2,3,4
+	$(BIN)/ttt-run -m adapter.reset=sequence,never optimizer.lr=1e-4,3e-4,1e-3 seed=0,1,2,3,4
+	$(BIN)/ttt-compare outputs/split-sequence
+	$(BIN)/ttt-run -m experiment=recall output_dir=outputs/recall adapter=none,mlp_fast optimizer.lr=2e-4,1e-3 seed=0,1,2,3,4
+	$(BIN)/ttt-compare outputs/recall
+
+wheel: .venv/ready  ## build dist/*.whl
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what was built here, but no results
+	rm -rf .venv .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,67 @@
+"""Our training loop against a bare torch loop that takes the same steps on batches already in memory."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from ttt.cli.bench import paired
+
+from ttt.assemble import Assembly, assemble
+from ttt.stream import IGNORE
+from ttt.train import Engine, train
+
+STEPS = 10
+
+
+def main_job(*overrides: str) -> Assembly:
+    with initialize_config_module("ttt.conf", version_base="1.3"):
+        config = compose("config", overrides=["logger=none", *overrides])
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    return assemble(resolved, trusted=[])
+
+
+def measure(*, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds for STEPS steps of the main job: ours and bare."""
+    assembly = main_job(f"trainer.threads={torch.get_num_threads()}")
+    fabric = assembly.settings.fabric()
+    bare = BareLoop(copy.deepcopy(assembly.learner), assembly, fabric.device)
+    engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())
+    task = assembly.stream.tasks[0]
+
+    def harness() -> None:
+        for _ in train(engine, task, steps=STEPS, report_every=assembly.settings.report_every):
+            pass
+
+    return paired({"bare": bare.run, "harness": harness}, rounds=rounds)
+
+
+class BareLoop:
+    """What one would write without a harness: the same model, adapter, optimizer and clipping."""
+
+    def __init__(self, learner: Any, assembly: Assembly, device: torch.device) -> None:
+        self._model, self._adapter = learner.model.to(device), learner.adapter
+        self._optimizer = learner.configure_optimizers()
+        self._clip = learner.optimizer_factory.clip
+        self._batches = [assembly.stream.tasks[0].batch(step).to(device) for step in range(STEPS)]
+        self._device, self._half = device.type, assembly.settings.precision == "bf16-mixed"
+        self._state = self._adapter.initial()
+
+    def run(self) -> None:
+        for batch in self._batches:
+            with (
+                torch.autocast(self._device, torch.bfloat16, enabled=self._half),
+                self._adapter.reading(batch, self._state, write=True) as after,
+            ):
+                logits_BTV = self._model(batch.tokens_BT, segment_BT=batch.segment_BT)
+            flat = (logits_BTV.float().flatten(0, 1), batch.targets_BT.flatten())
+            loss = F.cross_entropy(*flat, ignore_index=IGNORE)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            self._state = self._adapter.carry(after)

@@ -1,0 +1,22 @@
+"""Tests run offline, on one thread, with a cache of their own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports them: no network, no tracker, no shared cache.
+CACHE = Path(os.environ.get("TTT_TEST_CACHE") or tempfile.mkdtemp(prefix="ttt-tests-"))
+os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=str(CACHE / "hf"), TTT_CACHE=str(CACHE), WANDB_MODE="offline")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    return CACHE

@@ -1,0 +1,101 @@
+"""Many runs as few rows: runs that differ in nothing but the seed form a group, the seed is the unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.metrics.seeds import Interval, t_interval
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its flat config without what does not determine numbers, its metrics, its stream."""
+
+    folder: Path
+    seed: int
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    fingerprints: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one method; `label` holds the config keys that set it apart from the other groups."""
+
+    label: Mapping[str, Any]
+    runs: Sequence[Run]
+
+    def interval(self, metric: str) -> Interval:
+        """NaN where a run did not measure it; KeyError where none knows it."""
+        values = [run.metrics.get(metric) for run in self.runs]
+        return t_interval([float("nan") if value is None else value for value in values])
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Every finished run at or below `paths`. Raises ValueError for a path that does not exist."""
+    files: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or folder")
+        files |= {path / "results.json"} if (path / "results.json").is_file() else set(path.rglob("results.json"))
+    return [read_run(file.parent) for file in sorted(files)]
+
+
+def read_run(folder: Path) -> Run:
+    content = json.loads((folder / "results.json").read_text())
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(config, dict)
+    return Run(
+        folder=folder,
+        seed=config["seed"],
+        config=flatten({str(k): v for k, v in config.items()}),
+        metrics=content["metrics"],
+        fingerprints=content["fingerprints"],
+    )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, leaving out the seed and what does not determine numbers."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name in (*NOT_IDENTITY, "seed") or name in {f"trainer.{k}" for k in NOT_IDENTITY_TRAINER}:
+            continue
+        if key in ("_target_", "cache_dir"):
+            continue
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """One group a method. Raises ValueError where equal seeds saw different streams."""
+    _check_streams(runs)
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
+    keys = sorted({key for run in runs for key in run.config})
+    # A key that only one adapter has says no more than the adapter's name does.
+    names = [key for key in keys if key.endswith(".name") and len({run.config.get(key) for run in runs}) > 1]
+    told = [k for k in keys if not k.endswith(".name") and len({str(r.config[k]) for r in runs if k in r.config}) > 1]
+    return [
+        Group({key: members[0].config.get(key, "") for key in [*names, *told]}, sorted(members, key=lambda r: r.seed))
+        for members in groups.values()
+    ]
+
+
+def _check_streams(runs: Sequence[Run]) -> None:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.seed, run)
+        if other.fingerprints != run.fingerprints:
+            raise ValueError(
+                f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams: "
+                "their numbers do not compare"
+            )
