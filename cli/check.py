@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import compose, initialize_config_module
 from hydra._internal.utils import get_args_parser
@@ -29,8 +30,15 @@ class UsageError(ValueError):
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Hydra's own reading of the command line."""
-    return get_args_parser().parse_args(list(argv))
+    """Hydra's own reading of the command line, with options before, between or behind overrides."""
+    parser = get_args_parser()
+    # argparse would print its whole usage and exit.
+    parser.error = _refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(list(argv))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UsageError(f"{message}; see ttt-run --help")
 
 
 def check_command(typed: argparse.Namespace) -> DictConfig:

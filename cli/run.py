@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,20 +60,29 @@ def complain(error: UsageError) -> int:
 
 def main() -> None:
     """The console command."""
-    typed = arguments(sys.argv[1:])
+    try:
+        typed = arguments(sys.argv[1:])
+        sys.exit(answer(typed) or None)
+    except UsageError as error:
+        sys.exit(complain(error))
+
+
+def answer(typed: argparse.Namespace) -> int:
+    """Check the command, then hand it to Hydra, or run the sweep it asks for."""
+    # Hydra wants options before overrides.
+    options = [word for word in sys.argv[1:] if word not in typed.overrides]
+    sys.argv[1:] = [*options, *typed.overrides]
     asks = typed.help or typed.hydra_help or typed.shell_completion
     # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
     foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
     if not asks and not foreign:
-        try:
-            if typed.multirun and (typed.cfg or typed.info):
-                raise UsageError("-m goes with neither --cfg nor --info: show one run at a time")
-            config = check_command(typed)
-        except UsageError as error:
-            sys.exit(complain(error))
+        if typed.multirun and (typed.cfg or typed.info):
+            raise UsageError("-m goes with neither --cfg nor --info: show one run at a time")
+        config = check_command(typed)
         if typed.multirun:
-            sys.exit(Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides))
+            return Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides)
     run()
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import time
 
 import pytest
 import torch
+from harness import FAST, SMALL, TINY, only_run, run_apart, run_here, start
 from hydra import compose, initialize_config_module
 from lightning import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from harness import FAST, SMALL, TINY, only_run, run_apart, run_here, start
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.evaluate import evaluate

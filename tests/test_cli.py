@@ -1,0 +1,165 @@
+"""What a user types, right and wrong: one clear line, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import FAST, SMALL, TINY, run_apart, run_here
+
+WRONG = [
+    (["task=split_sequnce"], "task=split_sequnce: unknown; did you mean split-sequence?"),
+    (["adapter=mlpfast"], "adapter=mlpfast: unknown; did you mean mlp_fast?"),
+    (["-m", "adapter=none,mlp_fats"], "adapter=mlp_fats: unknown; did you mean mlp_fast?"),
+    (["adaptr=none"], "adaptr=none: no 'adaptr'; did you mean adapter?"),
+    (["adapter.chnk=16"], "adapter.chnk=16: no 'chnk' in adapter; did you mean chunk?"),
+    (["optimizer.learning_rate=1"], "optimizer.learning_rate=1: no 'learning_rate' in optimizer"),
+    (["adapter=none", "adapter.chunk=16"], "adapter.chunk=16: no 'chunk' in adapter; it has no settings"),
+    (["seed=abc"], "seed=abc: must be an integer"),
+    (["seed="], "seed=: must be an integer"),
+    (["+sed=1"], "+sed=1: no 'sed'; did you mean seed?"),
+    (["a b"], "a b: cannot be read as name=value pairs"),
+    (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+    (["--sead", "1"], "unrecognized arguments: --sead; see ttt-run --help"),
+    (["-m", "--cfg", "job"], "-m goes with neither --cfg nor --info"),
+]
+# These need the classes, so torch.
+WRONG_VALUES = [
+    (["seed=-1"], "seed=-1: must be at least 0"),
+    (["task.num_tasks=0"], "task.num_tasks=0: must be at least 1"),
+    (["task.num_tasks=11"], "task.held_out=10 keeps only that many"),
+    (["task.held_out=2000"], "task.held_out=2000: the source has 2000 unrelated classes"),
+    (["task.seq_len=abc"], "task.seq_len=abc: must be an integer"),
+    (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
+    (["optimizer.lr=0"], "optimizer.lr=0: must be above 0"),
+    (["model.window=17"], "model.window=17: must lie between 1 and task.seq_len=16"),
+    (["model.width=15"], "model.width=15: must be a multiple of"),
+    (["model.layers=true"], "model.layers=true: must be an integer"),
+    ([*FAST, "adapter.chunk=16"], "adapter.chunk=16: must lie between 1 and task.seq_len - 1 = 15"),
+    ([*FAST, "adapter.reset=sometimes"], "adapter.reset=sometimes: must be one of sequence, task, never"),
+    ([*FAST, "+adapter.speed=3"], "adapter.speed=3: unknown"),
+    (["trainer.precision=half"], "trainer.precision=half: must be one of"),
+    (["trainer.accelerator=cuda"], "trainer.accelerator=cuda: no CUDA device here"),
+    (["logger=wandb", "logger.mode=sometimes"], "logger.mode=sometimes: must be one of"),
+    (["adapter._target_=os.system"], "adapter._target_=os.system: must be a class of ttt"),
+    (["adapter._target_=ttt.files.os.system"], "adapter._target_=ttt.files.os.system"),
+    (["adapter._target_=ttt.journal.Path"], "adapter._target_=ttt.journal.Path: not a class defined there"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), WRONG)
+def test_wrong_words(args, message, tmp_path):
+    outcome = run_here(args, tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"ttt-run: {message}")
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("args", "message"), WRONG_VALUES)
+def test_wrong_values(args, message, tmp_path):
+    if "cuda" in args[0]:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device here")
+    outcome = run_here([*TINY, *args], tmp_path)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_checkpoints(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    for path, message in (
+        ("nowhere", "base.path=nowhere: no such file or folder"),
+        ("empty", "base.path=empty: holds no usable checkpoint"),
+        ("text.safetensors", "base.path=text.safetensors: not a safetensors file"),
+    ):
+        outcome = run_here([*SMALL, "base=checkpoint", f"base.path={path}"], tmp_path)
+        assert outcome.code == 2
+        assert message in outcome.err
+    outcome = run_here([*SMALL, "base=checkpoint"], tmp_path)
+    assert "base=checkpoint needs base.path" in outcome.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    outcome = run_here([*TINY, "adapter=none", "output_dir=file/outputs"], tmp_path)
+    assert outcome.code == 2
+    assert "output_dir: cannot write to file/outputs" in outcome.err
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_as_a_subprocess_too(tmp_path):
+    outcome = run_apart(["adapter=mlpfast"], tmp_path)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "did you mean mlp_fast?" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["adapter=mlpfast"]])
+def test_questions_import_nothing_heavy_and_write_nothing(args, tmp_path):
+    program = (
+        "import atexit, sys\n"
+        "heavy = {'torch', 'lightning', 'wandb', 'datasets', 'matplotlib', 'scipy'}\n"
+        "atexit.register(lambda: print('HEAVY', sorted(heavy & set(sys.modules))))\n"
+        "from ttt.cli.run import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", program, *args]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "HEAVY []" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_that_is_no_terminal_is_plain_lines(tmp_path):
+    outcome = run_apart([*TINY, *FAST], tmp_path)
+    assert outcome.code == 0
+    assert "\x1b" not in outcome.out + outcome.err
+    assert sum(line.startswith("task ") for line in outcome.out.splitlines()) == 3
+    assert max(map(len, outcome.out.splitlines())) <= 200
+    assert outcome.err == ""
+
+
+def test_parts_of_ones_own(tmp_path):
+    """One file and one YAML, in a folder of the user's."""
+    (tmp_path / "mine" / "adapter").mkdir(parents=True)
+    (tmp_path / "mine" / "adapter" / "mine.yaml").write_text("_target_: my_parts.Mine\nname: mine\n")
+    (tmp_path / "mine" / "my_parts.py").write_text(
+        "from ttt.adapters.none import NoAdapter\n\n\nclass Mine(NoAdapter):\n    pass\n"
+    )
+    outcome = run_here([*TINY, "--config-dir", "mine", "adapter=mine"], tmp_path)
+    assert outcome.code == 0
+    assert list(tmp_path.glob("outputs/split-sequence/mine-naive-adamw/seed0-*/results.json"))
+    # The same module is not trusted when nobody named its folder.
+    sys.path.append(str(tmp_path / "mine"))
+    try:
+        outcome = run_here([*TINY, "adapter._target_=my_parts.Mine"], tmp_path)
+    finally:
+        sys.path.remove(str(tmp_path / "mine"))
+    assert "must be a class of ttt" in outcome.err
+
+
+def test_readme_commands_are_real():
+    """Every ttt-run line of the README composes."""
+    from ttt.cli.check import arguments, check_command
+
+    root = Path(__file__).parents[1]
+    text = (root / "README.md").read_text()
+    lines = [line.strip().split("#")[0].split() for line in text.splitlines() if line.strip().startswith("ttt-run ")]
+    assert len(lines) >= 3
+    for line in lines:
+        if "--config-dir" not in line and "wandb" not in line:
+            check_command(arguments(line[1:]))
+    makefile = (root / "Makefile").read_text()
+    for command in ("make run", "make test"):
+        assert command in text
+        assert f"\n{command.split()[1]}:" in makefile

@@ -1,0 +1,93 @@
+"""ttt-compare against numpy, on run folders written by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import t
+
+from ttt.compare import find_runs, group_runs
+
+METRIC = "fast/loss/avg_final"
+
+
+def write_run(folder, *, seed, lr, value, adapter="none", fingerprint="a"):
+    folder = folder / f"{adapter}-{lr}" / f"seed{seed}"
+    folder.mkdir(parents=True)
+    config = {
+        "seed": seed,
+        "adapter": {"name": adapter},
+        "optimizer": {"name": "adamw", "lr": lr},
+        "logger": {"x": seed},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": {"threads": seed, "precision": "32-true"}}))
+    results = {"metrics": {METRIC: value, "fast/loss/bwt_gem": None}, "fingerprints": [fingerprint, str(seed)]}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+@pytest.fixture
+def study(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {}
+    for adapter in ("none", "mlp_fast"):
+        for lr in (0.1, 0.2):
+            values[adapter, lr] = rng.normal(size=5)
+            for seed, value in enumerate(values[adapter, lr]):
+                write_run(tmp_path, seed=seed, lr=lr, value=float(value), adapter=adapter)
+    return tmp_path, values
+
+
+def test_groups_are_all_but_the_seed_and_intervals_are_right(study):
+    folder, values = study
+    groups = group_runs(find_runs([folder]))
+    assert len(groups) == 4
+    for group in groups:
+        x = values[group.label["adapter.name"], group.label["optimizer.lr"]]
+        interval = group.interval(METRIC)
+        assert interval.n == 5
+        assert interval.mean == pytest.approx(x.mean())
+        low, high = t.interval(0.95, 4, loc=x.mean(), scale=x.std(ddof=1) / np.sqrt(5))
+        assert interval.half == pytest.approx((high - low) / 2)
+        assert np.isnan(group.interval("fast/loss/bwt_gem").mean)
+
+
+def compare(*args):
+    command = [sys.executable, "-m", "ttt.cli.compare", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_as_typed(study):
+    folder, values = study
+    done = compare(folder, "--metrics", METRIC, "--markdown")
+    assert done.returncode == 0
+    lines = done.stdout.strip().splitlines()
+    assert lines[0] == f"| adapter.name | optimizer.lr | n | {METRIC} |"
+    assert len(lines) == 6
+    assert any(f"{values['mlp_fast', 0.2].mean():.3f} ±" in line for line in lines if "mlp_fast | 0.2" in line)
+
+
+def test_streams_that_differ_are_not_compared(study):
+    folder, _ = study
+    write_run(folder, seed=0, lr=0.3, value=1.0, fingerprint="b")
+    done = compare(folder)
+    assert done.returncode == 2
+    assert "saw different streams" in done.stderr
+
+
+def test_wrong_words(study, tmp_path):
+    folder, _ = study
+    for args, message in (
+        ([folder / "nowhere"], "no such file or folder"),
+        ([folder, "--metrics", "fast/loss/avg_finl"], "did you mean fast/loss/avg_final?"),
+    ):
+        done = compare(*args)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    (tmp_path / "empty").mkdir()
+    assert "holds no finished run" in compare(tmp_path / "empty").stderr

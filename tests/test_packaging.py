@@ -1,0 +1,125 @@
+"""The shape of the project: what installs, who imports whom, one YAML beside one module."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import FAST, SMALL
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from ttt.assemble import assemble
+from ttt.evaluate import evaluate
+from ttt.train import Engine, train
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "tasks", "ttt.kernels": ROOT / "kernels"}
+# Who may import whom: kernels <- ttt <- tasks <- cli. tasks may use only the stream's nouns.
+MAY_IMPORT = {
+    "ttt.kernels": {"ttt.kernels"},
+    "ttt": {"ttt.kernels", "ttt"},
+    "ttt.tasks": {"ttt.tasks", "ttt.stream"},
+    "ttt.cli": {"ttt.kernels", "ttt", "ttt.cli"},
+}
+YAMLS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "experiment")
+
+
+def test_packages_are_the_folders():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {"ttt.conf"}
+    for name, folder in FOLDERS.items():
+        folders.add(name)
+        folders |= {f"{name}.{path.parent.name}" for path in folder.glob("*/__init__.py")}
+    assert set(settings["packages"]) == folders
+
+
+def layer(module: str) -> str:
+    return next((name for name in ("ttt.kernels", "ttt.tasks", "ttt.cli") if module.startswith(name)), "ttt")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_imports_point_one_way(name):
+    for path in FOLDERS[name].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                if module.split(".")[0] != "ttt":
+                    continue
+                allowed = MAY_IMPORT[name]
+                assert layer(module) in allowed or module in allowed, f"{path} imports {module}"
+
+
+def test_code_hash_is_the_one_place_where_the_core_looks_at_tasks():
+    """ttt/config.py hashes the files of ttt.tasks; it must not use anything of it."""
+    source = (ROOT / "ttt" / "config.py").read_text()
+    assert source.count("ttt.tasks") <= 2
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_yaml_mirrors_a_module(path):
+    content = yaml.safe_load(path.read_text())
+    module = content["_target_"].rsplit(".", 1)[0]
+    if path.parent.name != "trainer":
+        assert content["name"] == path.stem
+        assert module.rsplit(".", 1)[1] == path.stem.replace("-", "_")
+
+
+def choices(path: Path) -> list[str]:
+    group, option = path.parent.name, path.stem
+    picked = [f"{group}={option}"]
+    small = [o for o in SMALL if not (o.startswith(f"{group}=") or (group == "source" and o.startswith("source=")))]
+    if option == "checkpoint":
+        picked += ["base.path=weights.safetensors"]
+    if option == "pretrain" or group != "base":
+        picked += ["base.steps=1", "base.warmup=1"]
+    if group != "adapter" or option != "none":
+        picked += FAST if group != "adapter" else ["adapter.chunk=4"]
+    return [*small, *picked]
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    if path.stem == "checkpoint":
+        with initialize_config_module("ttt.conf", version_base="1.3"):
+            config = compose("config", overrides=[*SMALL, *FAST, "base=none"])
+        plain = assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
+        save_file(dict(plain.learner.model.state_dict()), "weights.safetensors")
+    with initialize_config_module("ttt.conf", version_base="1.3"):
+        config = compose("config", overrides=choices(path))
+    assembly = assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
+    fabric = assembly.settings.fabric()
+    weights = assembly.base_weights(fabric, lambda event: None)
+    if weights is not None:
+        assembly.load(weights)
+    engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())
+    (progress,) = train(engine, assembly.stream.tasks[0], steps=1, report_every=1)
+    assert progress.loss > 0
+    scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()])
+    assert scores["fast"]["loss"][0] > 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("adapter", ["none", "mlp_fast"])
+def test_every_experiment_composes(path, adapter):
+    with initialize_config_module("ttt.conf", version_base="1.3"):
+        config = compose("config", overrides=[f"experiment={path.stem}", f"adapter={adapter}", "logger=none"])
+    assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
+
+
+def test_no_file_or_function_grows_out_of_hand():
+    for folder in FOLDERS.values():
+        for path in folder.rglob("*.py"):
+            source = path.read_text()
+            assert source.count("\n") <= 250, path
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"
+                    assert node.args.kwarg is None, f"{path}: {node.name}"
