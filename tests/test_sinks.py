@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 
 import pytest
 from harness import FAST, TINY, only_run, run_apart, run_here
@@ -27,7 +28,7 @@ def offline(tmp_path_factory):
 
 def records(folder):
     (file,) = folder.glob("outputs/**/wandb/offline-run-*/*.wandb")
-    command = ["wandb", "leet", "inspect", "--json", str(file)]
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
