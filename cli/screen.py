@@ -20,17 +20,17 @@ from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 
 METRICS = {
-    "avg_learning": "right after learning each task",
+    "avg_learning": "right after learning",
     "avg_final": "after the whole stream",
-    "forgetting_max_seen": "forgetting, + is harm",
-    "bwt_gem": "backward transfer, + is gain",
-    "fwt_b_row0": "forward transfer, + is gain",
-    "base_forgetting": "forgetting of the base, + is harm",
+    "forgetting_max_seen": "forgetting (+ harm)",
+    "bwt_gem": "backward transfer (+ gain)",
+    "fwt_b_row0": "forward transfer (+ gain)",
+    "base_forgetting": "base forgotten (+ harm)",
 }
 QUANTITIES = {
-    "loss": "loss, bits per token (lower is better)",
-    "loss_late": "loss in the second half of a sequence",
-    "accuracy": "accuracy (higher is better)",
+    "loss": "loss in bits per token",
+    "loss_late": "loss, second half",
+    "accuracy": "accuracy",
 }
 
 
@@ -165,5 +165,5 @@ def metric_table(results: Results) -> Table:
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
             table.add_row(f"  {label}", key, *(f"{cell:.3f}" for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]
-        table.add_row("  what fast weights gain at the end", "fast_gain", "", f"{gain:.3f}")
+        table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
     return table

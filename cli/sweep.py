@@ -19,6 +19,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+INTERRUPTED = 130
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -42,7 +44,13 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         print(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.folder}", flush=True)
         with ThreadPoolExecutor(self.jobs) as pool:
-            codes = list(pool.map(lambda run: self._one(*run, total=len(runs)), enumerate(runs, start=1)))
+            try:
+                codes = list(pool.map(lambda run: self._one(*run, total=len(runs)), enumerate(runs, start=1)))
+            except KeyboardInterrupt:
+                # Those that run got the signal too; those that wait must not start.
+                pool.shutdown(cancel_futures=True)
+                print("stopped; the same command goes on from here", file=sys.stderr)
+                return INTERRUPTED
         failed = sum(code != 0 for code in codes)
         if failed:
             print(f"{failed} of {len(runs)} runs did not finish; the same command runs those again", file=sys.stderr)

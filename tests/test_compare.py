@@ -21,6 +21,7 @@ def write_run(folder, *, seed, lr, value, adapter="none", fingerprint="a"):
     folder.mkdir(parents=True)
     config = {
         "seed": seed,
+        "base": {"name": "none", "seed": seed},
         "adapter": {"name": adapter},
         "optimizer": {"name": "adamw", "lr": lr},
         "logger": {"x": seed},

@@ -88,6 +88,7 @@ class Broken:
 def test_a_failing_sink_is_one_warning(caplog):
     broken = Broken()
     guarded = Guarded(broken)
+    assert guarded.finish(None, exit_code=0) is None
     guarded.start(None)
     guarded(None)
     assert guarded.finish(None, exit_code=0) is None

@@ -52,6 +52,9 @@ def read_run(folder: Path) -> Run:
     content = json.loads((folder / "results.json").read_text())
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(config, dict)
+    if config["base"]["name"] == "none":
+        # Without a base its seed is the run's own.
+        del config["base"]["seed"]
     return Run(
         folder=folder,
         seed=config["seed"],

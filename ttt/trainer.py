@@ -17,24 +17,20 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 class TrainerSettings:
     """Arguments are explained in conf/trainer/default.yaml."""
 
-    def __init__(
-        self, *, accelerator: str, devices: int, precision: str, threads: int | str, report_every: int
-    ) -> None:
+    def __init__(self, *, accelerator: str, precision: str, threads: int | str, report_every: int) -> None:
         for argument, value, allowed in (
             ("accelerator", accelerator, ACCELERATORS),
             ("precision", precision, PRECISIONS),
         ):
             if value not in allowed:
                 raise ValueError(f"trainer.{argument}={value}: must be one of {', '.join(allowed)}")
-        for argument, number in (("devices", devices), ("report_every", report_every)):
-            if number < 1:
-                raise ValueError(f"trainer.{argument}={number}: must be at least 1")
+        if report_every < 1:
+            raise ValueError(f"trainer.report_every={report_every}: must be at least 1")
         if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
             raise ValueError(f"trainer.threads={threads}: must be auto or a number of at least 1")
         if accelerator == "cuda" and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=cuda: no CUDA device here")
         self._accelerator = accelerator
-        self._devices = devices
         self._precision = precision
         self.threads = int(threads) if threads != "auto" else os.cpu_count() or 1
         self.report_every = report_every
@@ -56,7 +52,7 @@ class TrainerSettings:
         logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
         fabric = Fabric(
             accelerator=self.device().type,
-            devices=self._devices,
+            devices=1,
             precision=self.precision,  # type: ignore[arg-type]
         )
         fabric.launch()

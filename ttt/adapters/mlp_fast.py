@@ -75,6 +75,8 @@ class MlpFast:
         projection: float,
     ) -> None:
         _check(chunk=chunk, seq_len=seq_len, reset=reset, carry=carry, decay=decay, keys=keys, taps=taps)
+        if step <= 0:
+            raise ValueError(f"adapter.step={step:g}: must be above 0")
         self.name = name
         self.reset: Reset = reset
         self._chunk, self._carry, self._decay = chunk, carry, decay

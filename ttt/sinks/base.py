@@ -44,9 +44,11 @@ class Guarded:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._alive = True
+        # Not before it is started, not after it failed.
+        self._alive = False
 
     def start(self, run: RunInfo) -> None:
+        self._alive = True
         self._try(lambda: self._sink.start(run))
 
     def __call__(self, event: Event) -> None:
