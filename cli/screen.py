@@ -40,6 +40,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(highlight=False)
         self._progress: Progress | None = None
+        self._last: Trained | None = None
 
     def announce(self, assembly: Assembly, folder: RunFolder, device: torch.device) -> None:
         config, stream = assembly.config, assembly.stream
@@ -84,8 +85,9 @@ class Screen:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Evaluated):
-            self.note(_evaluated(event))
+            self.note(_evaluated(event, self._last))
             return
+        self._last = event
         if self._progress is not None:
             info = f"{event.loss:.3f} bits  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
@@ -94,8 +96,8 @@ class Screen:
             )
             if event.task > 0:
                 self._progress.update(self._stream, completed=event.step)
-        elif event.task_step == event.task_steps:
-            self.note(_trained(event))
+        elif event.task == 0 and event.task_step == event.task_steps:
+            self.note(f"base: {event.task_steps} steps, {_pace(event)}")
 
     def finished_before(self, folder: RunFolder) -> None:
         from ttt.config import code_hash
@@ -122,19 +124,19 @@ class Screen:
         print(f"ttt-run: {hint}", file=sys.stderr)
 
 
-def _trained(event: Trained) -> str:
-    what = "base" if event.task == 0 else f"task {event.task} {event.task_name}"
-    return f"{what}: {event.task_steps} steps, {event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
+def _pace(event: Trained) -> str:
+    return f"{event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
 
 
-def _evaluated(event: Evaluated) -> str:
-    """Mean loss over the tasks seen so far (before the stream: over all), in each mode."""
+def _evaluated(event: Evaluated, last: Trained | None) -> str:
+    """The one line of a task: mean loss in each mode over the tasks so far (before the stream: over all)."""
     parts = []
     for mode, quantities in event.tasks.items():
         losses = quantities["loss"][: event.row] if event.row else quantities["loss"]
         parts.append(f"{mode} {sum(losses) / len(losses):.3f}")
-    what = f"after task {event.row}, tasks so far" if event.row else "before the stream, all tasks"
-    return f"{what}: {', '.join(parts)} bits"
+    if event.row == 0 or last is None:
+        return f"before the stream: all tasks {', '.join(parts)} bits"
+    return f"task {event.row} {last.task_name}: {_pace(last)}; tasks so far {', '.join(parts)} bits"
 
 
 def matrix_table(r: Matrix) -> Table:

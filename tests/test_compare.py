@@ -72,6 +72,25 @@ def test_as_typed(study):
     assert any(f"{values['mlp_fast', 0.2].mean():.3f} ±" in line for line in lines if "mlp_fast | 0.2" in line)
 
 
+def test_paired_differences_to_a_baseline(study):
+    folder, values = study
+    done = compare(folder, "--metrics", METRIC, "--markdown", "--baseline", "adapter.name=none")
+    assert done.returncode == 0
+    for lr in (0.1, 0.2):
+        d = values["mlp_fast", lr] - values["none", lr]
+        half = t.ppf(0.975, 4) * d.std(ddof=1) / np.sqrt(5)
+        star = "*" if abs(d.mean()) > half else ""
+        assert f"| mlp_fast | {lr} | 5 | {d.mean():+.3f} ±{half:.3f}{star} |" in done.stdout
+        assert f"| none | {lr} | 5 | {values['none', lr].mean():.3f} ±" in done.stdout
+    for typed, message in (
+        ("adaptr.name=none", "did you mean adapter.name?"),
+        ("adapter.name=non", "did you mean none?"),
+    ):
+        done = compare(folder, "--baseline", typed)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
 def test_streams_that_differ_are_not_compared(study):
     folder, _ = study
     write_run(folder, seed=0, lr=0.3, value=1.0, fingerprint="b")

@@ -33,9 +33,23 @@ class Group:
     runs: Sequence[Run]
 
     def interval(self, metric: str) -> Interval:
-        """NaN where a run did not measure it; KeyError where none knows it."""
-        values = [run.metrics.get(metric) for run in self.runs]
-        return t_interval([float("nan") if value is None else value for value in values])
+        """NaN where a run did not measure it."""
+        return t_interval([measured(run, metric) for run in self.runs])
+
+    def paired(self, baseline: Group, metric: str) -> Interval:
+        """This group minus `baseline` over the seeds that both have: what they share cancels out."""
+        theirs = {run.seed: run for run in baseline.runs}
+        pairs = [(run, theirs[run.seed]) for run in self.runs if run.seed in theirs]
+        return t_interval([measured(a, metric) - measured(b, metric) for a, b in pairs])
+
+    def matches(self, other: Group, *, but: str) -> bool:
+        """Is `other` the same in every key but one? Keys that it does not have do not count."""
+        return all(value in ("", self.label[key]) for key, value in other.label.items() if key != but)
+
+
+def measured(run: Run, metric: str) -> float:
+    value = run.metrics.get(metric)
+    return float("nan") if value is None else value
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -87,10 +101,17 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     # A key that only one adapter has says no more than the adapter's name does.
     names = [key for key in keys if key.endswith(".name") and len({run.config.get(key) for run in runs}) > 1]
     told = [k for k in keys if not k.endswith(".name") and len({str(r.config[k]) for r in runs if k in r.config}) > 1]
-    return [
+    made = [
         Group({key: members[0].config.get(key, "") for key in [*names, *told]}, sorted(members, key=lambda r: r.seed))
         for members in groups.values()
     ]
+    return sorted(made, key=lambda group: [_order(value) for value in group.label.values()])
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, before words."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)
 
 
 def _check_streams(runs: Sequence[Run]) -> None:
