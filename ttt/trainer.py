@@ -49,7 +49,8 @@ class TrainerSettings:
     def fabric(self) -> Fabric:
         torch.set_num_threads(self.threads)
         # What it has to say ("Using bfloat16 ...") stands in our own first lines.
-        logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+        for name in ("lightning.fabric", "lightning.pytorch"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         fabric = Fabric(
             accelerator=self.device().type,
             devices=1,

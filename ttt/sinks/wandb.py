@@ -35,7 +35,7 @@ class WandbSink:
 
         mode = self._mode
         if mode == "auto":
-            mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+            mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
         try:
             self._run = self._init(run, mode)
         except (wandb.errors.CommError, wandb.errors.UsageError):
@@ -81,9 +81,9 @@ class WandbSink:
         if exit_code == 0:
             self._summarize(results)
         offline, folder = self._run.settings._offline, self._run.settings.sync_dir
-        url = self._run.url
+        where = f"W&B: offline; to upload: wandb sync {folder}" if offline else f"W&B: {self._run.url}"
         self._run.finish(exit_code=exit_code)
-        return f"W&B: offline; to upload: wandb sync {folder}" if offline else f"W&B: {url}"
+        return where
 
     def _summarize(self, results: Results) -> None:
         import wandb
