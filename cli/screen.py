@@ -87,8 +87,12 @@ class Screen:
         if isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
             return
+        new_task = self._last is None or self._last.task != event.task
         self._last = event
         if self._progress is not None:
+            if new_task:
+                # Time left is guessed from this task's own pace.
+                self._progress.reset(self._task)
             info = f"{event.loss:.3f} bits  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
             self._progress.update(
