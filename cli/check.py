@@ -16,7 +16,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -57,6 +57,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         loader = GlobalHydra.instance().config_loader()
         groups = [name for name in _options(loader, "", ObjectType.GROUP, extra) if name != "hydra"]
         for override in overrides:
+            _check_kind(override, sweep=typed.multirun)
             _check_group(override, groups, loader, extra)
         choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         known = compose("config", overrides=[*extra, *choices])
@@ -66,9 +67,16 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         return [_compose(list(run), extra) for run in runs][0]  # noqa: RUF015 - every run is checked
 
 
+def _check_kind(override: Override, *, sweep: bool) -> None:
+    if override.is_delete():
+        raise UsageError(f"{override.input_line}: settings cannot be deleted, only changed")
+    if override.is_sweep_override() and not sweep:
+        raise UsageError(f"{override.input_line}: several values are a sweep, which needs -m")
+
+
 def _check_group(override: Override, groups: list[str], loader: ConfigLoader, extra: list[str]) -> None:
     group = override.key_or_group
-    if group not in groups or override.is_delete():
+    if group not in groups:
         return
     options = _options(loader, group, ObjectType.CONFIG, extra)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
@@ -93,10 +101,12 @@ def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None
             raise UsageError(f"{override.input_line}: no {name!r}{inside}; {allowed}")
         node = node[name]
     value = override.value()
-    if override.is_delete():
-        raise UsageError(f"{override.input_line}: settings cannot be deleted, only changed")
-    if key == "seed" and not override.is_sweep_override() and (not isinstance(value, int) or isinstance(value, bool)):
+    if override.is_sweep_override():
+        return
+    if key == "seed" and (not isinstance(value, int) or isinstance(value, bool)):
         raise UsageError(f"{override.input_line}: must be an integer of at least 0")
+    if key in ("output_dir", "cache_dir") and not (isinstance(value, str | QuotedString) and str(value)):
+        raise UsageError(f"{override.input_line}: must name a folder")
 
 
 def _compose(overrides: Sequence[str], extra: list[str]) -> DictConfig:

@@ -19,6 +19,9 @@ WRONG = [
     (["adapter=none", "adapter.chunk=16"], "adapter.chunk=16: no 'chunk' in adapter; it has no settings"),
     (["seed=abc"], "seed=abc: must be an integer"),
     (["seed="], "seed=: must be an integer"),
+    (["seed=0,1"], "seed=0,1: several values are a sweep, which needs -m"),
+    (["~adapter"], "~adapter: settings cannot be deleted"),
+    (["output_dir="], "output_dir=: must name a folder"),
     (["+sed=1"], "+sed=1: no 'sed'; did you mean seed?"),
     (["a b"], "a b: cannot be read as name=value pairs"),
     (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
@@ -93,7 +96,11 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
     outcome = run_here([*TINY, "adapter=none", "output_dir=file/outputs"], tmp_path)
     assert outcome.code == 2
     assert "output_dir: cannot write to file/outputs" in outcome.err
+    outcome = run_here([*TINY, "adapter=none", "cache_dir=file/cache"], tmp_path)
+    assert outcome.code == 2
+    assert "cache_dir=file/cache: cannot be made" in outcome.err
     assert (tmp_path / "file").read_text() == "in the way"
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_as_a_subprocess_too(tmp_path):

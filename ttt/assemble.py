@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     if config["seed"] < 0:
         raise ValueError(f"seed={config['seed']}: must be at least 0")
 
+    _check_cache(config["cache_dir"])
+
     def part(group: str) -> Any:
         return build(config[group], group=group, given={}, trusted=trusted)
 
@@ -99,6 +102,16 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         sink=sink,
         info=describe(config),
     )
+
+
+def _check_cache(folder: str) -> None:
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache_dir={folder}: cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"cache_dir={folder}: cannot be written")
 
 
 def build_learner(
