@@ -20,6 +20,7 @@ from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 
 METRICS = {
+    "avg_before": "before the stream",
     "avg_learning": "right after learning",
     "avg_final": "after the whole stream",
     "forgetting_max_seen": "forgetting (+ harm)",

@@ -12,6 +12,8 @@ import yaml
 from scipy.stats import t
 
 from ttt.compare import find_runs, group_runs
+from ttt.evaluate import QUANTITIES
+from ttt.results import Results
 
 METRIC = "fast/loss/avg_final"
 
@@ -27,8 +29,11 @@ def write_run(folder, *, seed, lr, value, adapter="none", fingerprint="a"):
         "logger": {"x": seed},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": {"threads": seed, "precision": "32-true"}}))
-    results = {"metrics": {METRIC: value, "fast/loss/bwt_gem": None}, "fingerprints": [fingerprint, str(seed)]}
-    (folder / "results.json").write_text(json.dumps(results))
+    results = Results(tasks=["one task"], fingerprints=[fingerprint + str(seed)])
+    for _ in range(2):
+        row = {mode: {quantity: [value] for quantity in QUANTITIES} for mode in ("slow", "fast")}
+        results.add(tasks=row, base=row)
+    (folder / "results.json").write_text(json.dumps(results.as_json()))
 
 
 @pytest.fixture

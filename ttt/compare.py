@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.metrics.seeds import Interval, t_interval
+from ttt.results import from_json
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Run:
     folder: Path
     seed: int
     config: Mapping[str, Any]
-    metrics: Mapping[str, float | None]
+    metrics: Mapping[str, float]
     fingerprints: Sequence[str]
 
 
@@ -34,22 +35,18 @@ class Group:
 
     def interval(self, metric: str) -> Interval:
         """NaN where a run did not measure it."""
-        return t_interval([measured(run, metric) for run in self.runs])
+        return t_interval([run.metrics.get(metric, float("nan")) for run in self.runs])
 
     def paired(self, baseline: Group, metric: str) -> Interval:
         """This group minus `baseline` over the seeds that both have: what they share cancels out."""
         theirs = {run.seed: run for run in baseline.runs}
         pairs = [(run, theirs[run.seed]) for run in self.runs if run.seed in theirs]
-        return t_interval([measured(a, metric) - measured(b, metric) for a, b in pairs])
+        missing = float("nan")
+        return t_interval([a.metrics.get(metric, missing) - b.metrics.get(metric, missing) for a, b in pairs])
 
     def matches(self, other: Group, *, but: str) -> bool:
         """Is `other` the same in every key but one? Keys that it does not have do not count."""
         return all(value in ("", self.label[key]) for key, value in other.label.items() if key != but)
-
-
-def measured(run: Run, metric: str) -> float:
-    value = run.metrics.get(metric)
-    return float("nan") if value is None else value
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -73,7 +70,8 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         seed=config["seed"],
         config=flatten({str(k): v for k, v in config.items()}),
-        metrics=content["metrics"],
+        # From R, by today's definitions, not by those of the day of the run.
+        metrics=from_json(content).metrics(),
         fingerprints=content["fingerprints"],
     )
 

@@ -22,6 +22,11 @@ def learned(a: Matrix) -> Matrix:
     return np.diagonal(a, -1)
 
 
+def avg_before(a: Matrix) -> float:
+    """1/J sum_j A[0, j]: before the stream. A learner that ends below it had better not learned."""
+    return float(a[0].mean())
+
+
 def avg_final(a: Matrix) -> float:
     """1/J sum_j A[J, j]: ACC of GEM (Lopez-Paz & Ranzato 2017)."""
     return float(a[-1].mean())
@@ -60,6 +65,7 @@ def fwt_b_row0(a: Matrix) -> float:
 
 
 METRICS: dict[str, Metric] = {
+    "avg_before": avg_before,
     "avg_final": avg_final,
     "avg_learning": avg_learning,
     "forgetting_max_seen": forgetting_max_seen,
@@ -67,8 +73,8 @@ METRICS: dict[str, Metric] = {
     "bwt_gem": bwt_gem,
     "fwt_b_row0": fwt_b_row0,
 }
-# These two are reported in the unit of the quantity (bits stay bits), the others as gain or harm.
-AVERAGES = ("avg_final", "avg_learning")
+# These are reported in the unit of the quantity (bits stay bits), the others as gain or harm.
+AVERAGES = ("avg_before", "avg_final", "avg_learning")
 
 
 def why_undefined(a: Matrix) -> str:
