@@ -102,7 +102,7 @@ class MlpFast:
     def reading(self, batch: Batch, state: FastState, *, write: bool) -> Iterator[FastState]:
         grid = chunk_grid(batch.segment_BT, self._chunk)
         embed_BTD = self._embedding(batch.tokens_BT)
-        x_BNCD = grid.split(F.rms_norm(embed_BTD, embed_BTD.shape[-1:]))
+        x_BNCD = grid.split(working_precision(F.rms_norm(embed_BTD, embed_BTD.shape[-1:])))
         self.reading_now = Reading(neighbours(x_BNCD, self._rule.taps), grid, self._gates(grid), state, write)
         try:
             yield self.reading_now.after
@@ -184,7 +184,9 @@ class FastDown(nn.Module):
             k_BNCF = k_BNCF - self._mean_of_earlier(z_BNCF, reading)
         if self._rule.keys == "raw":
             return k_BNCF, 1.0
-        return k_BNCF, k_BNCF.float().norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        return k_BNCF, torch.linalg.vector_norm(
+            k_BNCF, dim=-1, keepdim=True, dtype=torch.promote_types(k_BNCF.dtype, torch.float32)
+        ).clamp(min=1e-6)
 
     def _mean_of_earlier(self, z_BNCF: Tensor, reading: Reading) -> Tensor:
         """[B, N, 1, F]: the mean key of the chunks before each one. Its own chunk would be a leak."""
@@ -197,6 +199,12 @@ class FastDown(nn.Module):
             before.append(before_BNX)
             reading.after[f"{self._name}.{key}"] = after_BX
         return (before[0] / before[1].clamp(min=1.0)).unsqueeze(2)
+
+
+def working_precision(x: Tensor) -> Tensor:
+    """Cast once to what autocast would cast to in every layer."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 def neighbours(x_BNCD: Tensor, taps: int) -> Tensor:
