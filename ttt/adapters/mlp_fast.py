@@ -47,7 +47,7 @@ class WriteRule:
 class Reading:
     """One pass over one batch: what the layers need beside their input, and the state they leave."""
 
-    x_BNCX: Tensor
+    x_BNCX: Tensor | None
     grid: ChunkGrid
     gate_BN: Tensor
     before: FastState
@@ -101,13 +101,18 @@ class MlpFast:
     @contextmanager
     def reading(self, batch: Batch, state: FastState, *, write: bool) -> Iterator[FastState]:
         grid = chunk_grid(batch.segment_BT, self._chunk)
-        embed_BTD = self._embedding(batch.tokens_BT)
-        x_BNCD = grid.split(working_precision(F.rms_norm(embed_BTD, embed_BTD.shape[-1:])))
-        self.reading_now = Reading(neighbours(x_BNCD, self._rule.taps), grid, self._gates(grid), state, write)
+        # Targets are made of embeddings, the same for every layer; without writes nobody needs them.
+        x_BNCX = self._around(batch.tokens_BT, grid) if write else None
+        self.reading_now = Reading(x_BNCX, grid, self._gates(grid), state, write)
         try:
             yield self.reading_now.after
         finally:
             self.reading_now = None
+
+    def _around(self, tokens_BT: Tensor, grid: ChunkGrid) -> Tensor:
+        embed_BTD = self._embedding(tokens_BT)
+        x_BTD = working_precision(F.rms_norm(embed_BTD, embed_BTD.shape[-1:]))
+        return neighbours(grid.split(x_BTD), self._rule.taps)
 
     def _gates(self, grid: ChunkGrid) -> Tensor:
         """Decay between chunks; with `reset=sequence`, 0 where a document opens behind another."""
@@ -157,7 +162,10 @@ class FastDown(nn.Module):
         memory_BDF = before[f"{self._name}.memory"]
         if not reading.write:
             reading.after.update(before)
+            if not memory_BDF.any():
+                return F.linear(z_BTF, self.weight)
             return F.linear(z_BTF, self.weight) + z_BTF @ memory_BDF.to(z_BTF.dtype).transpose(-1, -2)
+        assert reading.x_BNCX is not None
         grid = reading.grid
         z_BNCF = grid.split(z_BTF)
         k_BNCF, size_BNC1 = self._keys(z_BNCF, reading)
