@@ -51,6 +51,22 @@ def test_evaluation_only_reads(adapter):
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_precision_holds_in_training_and_in_evaluation(precision, dtype):
+    small = tuple(o for o in TINY if not o.startswith("trainer.precision"))
+    assembly = make(*FAST, f"trainer.precision={precision}", small=small)
+    engine = engine_of(assembly)
+    seen = set()
+    hook = assembly.learner.model.layers[0].mlp.gate_proj.register_forward_hook(lambda m, i, out: seen.add(out.dtype))
+    list(train(engine, assembly.stream.tasks[0], steps=1, report_every=1))
+    assert seen == {dtype}
+    seen.clear()
+    evaluate(engine, [assembly.stream.tasks[0].evaluation()])
+    assert seen == {dtype}
+    hook.remove()
+    assert {x.dtype for x in assembly.learner.fast.values()} == {torch.float32}
+
+
 def test_modes_measure_what_they_say():
     """slow ignores writes, carried starts from the stream's state; without a state all three agree."""
     assembly = make(*FAST, "adapter.step=1.0")

@@ -64,7 +64,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = schedule(step)
         batch = task.batch(step).to(engine.fabric.device)
-        loss = engine.wrapped.training_step(batch, step)
+        # On one device Fabric hands out the bare method, which knows nothing of `precision`.
+        with engine.fabric.autocast():
+            loss = engine.wrapped.training_step(batch, step)
         engine.fabric.backward(loss)
         if learner.optimizer_factory.clip is not None:
             engine.fabric.clip_gradients(engine.wrapped, optimizer, max_norm=learner.optimizer_factory.clip)
