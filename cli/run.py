@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from ttt.cli.check import UsageError, arguments, check_command
+from ttt.cli.help import help_text
 from ttt.cli.sweep import Sweep
 
 USAGE = 2
@@ -69,10 +70,13 @@ def main() -> None:
 
 def answer(typed: argparse.Namespace) -> int:
     """Check the command, then hand it to Hydra, or run the sweep it asks for."""
+    if typed.help:
+        print(help_text())
+        return 0
     # Hydra wants options before overrides.
     options = [word for word in sys.argv[1:] if word not in typed.overrides]
     sys.argv[1:] = [*options, *typed.overrides]
-    asks = typed.help or typed.hydra_help or typed.shell_completion
+    asks = typed.hydra_help or typed.shell_completion
     # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
     foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
     if not asks and not foreign:
