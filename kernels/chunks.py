@@ -1,6 +1,8 @@
 """The chunk grid: a row of tokens cut into chunks, restarted at every document of the row.
 
-Shapes: B batch, T time, N chunks a row, C tokens a chunk, X any width.
+A reader may hand in a sequence in pieces: a grid then goes on where the one before it ended, in the
+middle of a chunk. Padding (segment below 0) has no place in the grid.
+Shapes: B batch, T time, N chunks a row, C cells a chunk, X any width.
 """
 
 from __future__ import annotations
@@ -11,22 +13,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NOTHING_READ = -1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a reader stopped: tokens in the open chunk, and the document of the last token, a lane each."""
+
+    count_B: Tensor
+    segment_B: Tensor
+
 
 @dataclass(frozen=True)
 class ChunkGrid:
     """Where each token of a row lies in the grid of chunks.
 
-    `full_BN`: the chunk holds C tokens of one document, so it is written;
-    `opens_BN`: the chunk begins a document;
-    `slot_BT`: token t lies in grid cell slot = n * C + c (None: plainly one after another).
+    `token_BNC`: the cell holds a token of this row (of padding and of earlier pieces: no);
+    `opens_BN`, `begins_BN`, `closes_BN`: the chunk's first token is here and begins a document; its first
+    token is here; its last token is here. Leading dimension 1 where all lanes are alike;
+    `slot_BT`: token t lies in cell n * C + c, padding in a cell behind the last (None: plainly in order);
+    `end`: where the row stops.
     """
 
     size: int
     num_chunks: int
     length: int
-    full_BN: Tensor
+    token_BNC: Tensor
     opens_BN: Tensor
+    begins_BN: Tensor
+    closes_BN: Tensor
     slot_BT: Tensor | None
+    end: Place
 
     def split(self, x_BTX: Tensor) -> Tensor:
         """[B, T, X] -> [B, N, C, X]; cells without a token are zero."""
@@ -34,8 +51,8 @@ class ChunkGrid:
             x_BGX = F.pad(x_BTX, (0, 0, 0, self.cells - self.length)) if self.cells > self.length else x_BTX
         else:
             index_BTX = self.slot_BT.unsqueeze(-1).expand_as(x_BTX)
-            zeros_BGX = x_BTX.new_zeros(x_BTX.shape[0], self.cells, x_BTX.shape[-1])
-            x_BGX = zeros_BGX.scatter(1, index_BTX, x_BTX)
+            zeros_BGX = x_BTX.new_zeros(x_BTX.shape[0], self.cells + 1, x_BTX.shape[-1])
+            x_BGX = zeros_BGX.scatter(1, index_BTX, x_BTX)[:, :-1]
         return x_BGX.unflatten(1, (self.num_chunks, self.size))
 
     @property
@@ -43,53 +60,90 @@ class ChunkGrid:
         return self.num_chunks * self.size
 
     def join(self, x_BNCX: Tensor) -> Tensor:
-        """[B, N, C, X] -> [B, T, X]: the inverse of `split`."""
+        """[B, N, C, X] -> [B, T, X]: the inverse of `split`; padding gets zeros."""
         x_BGX = x_BNCX.flatten(1, 2)
         if self.slot_BT is None:
             return x_BGX[:, : self.length]
-        return x_BGX.gather(1, self.slot_BT.unsqueeze(-1).expand(-1, -1, x_BGX.shape[-1]))
+        index_BTX = self.slot_BT.unsqueeze(-1).expand(-1, -1, x_BGX.shape[-1])
+        return F.pad(x_BGX, (0, 0, 0, 1)).gather(1, index_BTX)
 
 
-def chunk_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
+def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, thin: bool = False) -> ChunkGrid:
     """Cut rows into chunks of `chunk` tokens; a new value in `segment_BT` starts a new document.
 
-    Raises ValueError if `chunk` is below 1.
+    With `after`, the rows go on where an earlier piece stopped; `thin`: a piece of one token then gets one
+    cell, so that decoding does not pay for a whole chunk. Raises ValueError if `chunk` is below 1.
     """
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: a chunk holds at least one token")
+    if after is None and bool((segment_BT == segment_BT[:, :1]).all() & (segment_BT[:, :1] >= 0).all()):
+        return _plain_grid(segment_BT, chunk)
     batch, length = segment_BT.shape
-    if length == 0 or bool((segment_BT == segment_BT[:, :1]).all()):
-        return plain_grid(length, chunk=chunk, device=segment_BT.device)
-    opens_BT = F.pad(segment_BT[:, 1:] != segment_BT[:, :-1], (1, 0), value=True)
-    time_T = torch.arange(length, device=segment_BT.device)
-    start_BT = torch.where(opens_BT, time_T, 0).cummax(1).values
-    offset_BT = time_T - start_BT
-    # A chunk begins wherever the offset in its document is a multiple of the chunk size.
-    chunk_BT = (offset_BT % chunk == 0).cumsum(1) - 1
-    num_chunks = int(chunk_BT.max()) + 1
-    shape = (batch, num_chunks)
-    count_BN = torch.zeros(shape, dtype=torch.long, device=segment_BT.device)
-    count_BN.scatter_add_(1, chunk_BT, torch.ones_like(chunk_BT))
-    opened_BN = torch.zeros_like(count_BN).scatter_add_(1, chunk_BT, opens_BT.long())
+    if after is None:
+        nothing_B = torch.zeros(batch, dtype=torch.long, device=segment_BT.device)
+        after = Place(nothing_B, nothing_B + NOTHING_READ)
+    real_BT = segment_BT >= 0
+    rank_BT = real_BT.cumsum(1)
+    opens_BT = real_BT & (segment_BT != _segment_before(segment_BT, real_BT, after.segment_B))
+    # Tokens of its document before each token; what was read before the row counts as negative ranks.
+    start_BT = torch.where(opens_BT, rank_BT - 1, -length - chunk).cummax(1).values
+    place_BT = (rank_BT - 1 - torch.maximum(start_BT, -after.count_B[:, None])) % chunk
+    chunk_BT = (real_BT & ((place_BT == 0) | (rank_BT == 1))).cumsum(1) - 1
+    num_chunks = max(int(chunk_BT.max()) + 1, 1)
+    size = 1 if thin and length == 1 else chunk
+
+    def per_chunk(mark_BT: Tensor) -> Tensor:
+        zeros_BN = torch.zeros(batch, num_chunks, dtype=torch.long, device=segment_BT.device)
+        return zeros_BN.scatter_add(1, chunk_BT.clamp(min=0), mark_BT.long()) > 0
+
+    cells = num_chunks * size
+    slot_BT = torch.where(real_BT, chunk_BT * size + place_BT % size, cells)
+    token_BG = torch.zeros(batch, cells + 1, dtype=torch.bool, device=segment_BT.device).scatter(1, slot_BT, real_BT)
     return ChunkGrid(
-        size=chunk,
+        size=size,
         num_chunks=num_chunks,
         length=length,
-        full_BN=count_BN == chunk,
-        opens_BN=opened_BN > 0,
-        slot_BT=chunk_BT * chunk + offset_BT % chunk,
+        token_BNC=token_BG[:, :-1].unflatten(1, (num_chunks, size)),
+        opens_BN=per_chunk(opens_BT),
+        begins_BN=per_chunk(real_BT & (place_BT == 0)),
+        closes_BN=per_chunk(real_BT & (place_BT == chunk - 1)),
+        slot_BT=slot_BT,
+        end=_end(segment_BT, place_BT, rank_BT, after, chunk),
     )
 
 
-def plain_grid(length: int, *, chunk: int, device: torch.device) -> ChunkGrid:
-    """The grid of rows that each hold one document."""
+def _plain_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
+    """The grid of rows that each hold one document, from its beginning."""
+    length, device = segment_BT.shape[1], segment_BT.device
     num_chunks = -(-length // chunk)
     index_N = torch.arange(num_chunks, device=device)
+    cell_G = torch.arange(num_chunks * chunk, device=device)
     return ChunkGrid(
         size=chunk,
         num_chunks=num_chunks,
         length=length,
-        full_BN=((index_N + 1) * chunk <= length)[None],
+        token_BNC=(cell_G < length).view(1, num_chunks, chunk),
         opens_BN=(index_N == 0)[None],
+        begins_BN=torch.ones_like(index_N, dtype=torch.bool)[None],
+        closes_BN=((index_N + 1) * chunk <= length)[None],
         slot_BT=None,
+        end=Place(torch.full_like(segment_BT[:, -1], length % chunk), segment_BT[:, -1]),
+    )
+
+
+def _segment_before(segment_BT: Tensor, real_BT: Tensor, segment_B: Tensor) -> Tensor:
+    """The document of the last token before each token; padding in between does not count."""
+    time_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    last_BT = F.pad(torch.where(real_BT, time_T, -1).cummax(1).values, (1, -1), value=-1)
+    return torch.where(last_BT < 0, segment_B[:, None], segment_BT.gather(1, last_BT.clamp(min=0)))
+
+
+def _end(segment_BT: Tensor, place_BT: Tensor, rank_BT: Tensor, after: Place, chunk: int) -> Place:
+    """The place behind the last token of each row; where the row is all padding, the old one."""
+    last_B1 = rank_BT.argmax(1, keepdim=True)
+    some_B = rank_BT[:, -1] > 0
+    count_B = (place_BT.gather(1, last_B1)[:, 0] + 1) % chunk
+    return Place(
+        torch.where(some_B, count_B, after.count_B),
+        torch.where(some_B, segment_BT.gather(1, last_B1)[:, 0], after.segment_B),
     )

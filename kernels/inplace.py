@@ -11,6 +11,7 @@ Shapes: B batch (lanes), N chunks, C tokens a chunk, D model width, F feed-forwa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -70,19 +71,37 @@ def inplace_dual(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Ten
     mask_BGG = weight_BNM.repeat_interleave(size, 1).repeat_interleave(size, 2)
     score_BGG = q_BGF @ k_BGF.transpose(1, 2)
     o_BGD = (score_BGG * mask_BGG.to(score_BGG.dtype)) @ v_BGD
-    if bool(state_BDF.any()):
-        read_BGD = q_BGF @ state_BDF.to(q_BGF.dtype).transpose(1, 2)
-        o_BGD = o_BGD + start_BN.repeat_interleave(size, 1)[..., None].to(read_BGD.dtype) * read_BGD
+    read_BGD = q_BGF @ state_BDF.to(q_BGF.dtype).transpose(1, 2)
+    o_BGD = o_BGD + start_BN.repeat_interleave(size, 1)[..., None].to(read_BGD.dtype) * read_BGD
     left_BG1 = last_BM.repeat_interleave(size, 1)[..., None].to(v_BGD.dtype)
     written_BDF = (left_BG1 * v_BGD).transpose(1, 2) @ k_BGF
     return o_BGD.unflatten(1, (chunks, size)), start_BN[:, -1, None, None] * state_BDF.float() + written_BDF.float()
 
 
-# Where the two cost the same by operations, the scan still moves a state per chunk through memory.
-DUAL_ADVANTAGE = 4.0
+# Tokens a block should hold where matrix products are cheap beside moving a state through memory.
+BLOCK_TOKENS = 512
 
 
-def cheaper_form(length: int, *, width: int, mlp_width: int) -> Form:
-    """The cheaper of the two fast forms: per token, T (D + F) operations against 2 D F."""
-    dual = length * (width + mlp_width) <= DUAL_ADVANTAGE * 2 * width * mlp_width
-    return inplace_dual if dual else inplace_scan
+@dataclass(frozen=True)
+class Choice:
+    """How a row will be computed: which form, how many chunks at a time, W0 read with the state or apart."""
+
+    form: str
+    block: int
+    folded: bool
+
+    def __str__(self) -> str:
+        return f"{self.form}, {'W0 folded in' if self.folded else 'W0 apart'}, {self.block} chunk(s) at a time"
+
+
+def cheapest(chunks: int, *, chunk: int, dtype: torch.dtype) -> Choice:
+    """The cheapest form by cost model; `ttt-bench kernels` times it against the others.
+
+    In full precision operations decide: a state per chunk costs 2 D F of them a token, and one product is
+    saved where W0 is read with the state. In half precision the fp32 state decides, which is moved through
+    memory once a block; W0 stays apart, for the sum would lose the state to rounding.
+    """
+    if dtype not in (torch.bfloat16, torch.float16):
+        return Choice("lean", 1, True)
+    block = max(1, min(chunks, BLOCK_TOKENS // chunk))
+    return Choice("dual" if block == chunks else "lean", block, False)

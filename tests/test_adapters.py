@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from ttt.adapters.mlp_fast import MlpFast
-from ttt.adapters.none import NoAdapter
+from ttt.config import build
 from ttt.learner import Learner
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW
@@ -19,24 +23,40 @@ from ttt.stream import Batch
 VOCAB, LENGTH = 11, 24
 
 
+# What the YAML says, made smaller: a chunk of 4 tokens, two heads.
+SMALLER = {
+    "chunk": 4,
+    "heads": 2,
+    "reset": "sequence",
+    "decay": 0.9,
+    "step": 0.5,
+    "vectors": 3,
+    "share": 1.0,
+    "rank": 2,
+}
+
+
 def make(adapter: str = "mlp_fast", *, window: int | None = 5, **options: object) -> Learner:
     torch.manual_seed(0)
     model = Nano(
         name="nano", vocab_size=VOCAB, seq_len=LENGTH, layers=2, width=16, heads=2, mlp_width=24,
         window=window, rope_base=10000.0,
     )  # fmt: skip
-    rule = {
-        "chunk": 4, "reset": "sequence", "carry": "mean", "decay": 0.9, "step": 0.5, "learn_step": True,
-        "keys": "l2", "centre": False, "taps": 5, "projection": 0.3,
-    }  # fmt: skip
-    part = NoAdapter(name="none") if adapter == "none" else MlpFast(name=adapter, seq_len=LENGTH, **(rule | options))
+    config = OmegaConf.load(Path(str(files("ttt.conf"))) / "adapter" / f"{adapter}.yaml")
+    config = OmegaConf.merge({"task": {"seq_len": LENGTH}}, {"adapter": config}).adapter
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    settings |= {key: value for key, value in SMALLER.items() if key in settings} | options
+    part = build(settings, group="adapter", given={}, trusted=[])
     optimizer = AdamW(name="adamw", lr=1e-3, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0)
     learner = Learner(model, adapter=part, optimizer=optimizer, strategy=Naive(name="naive"))
-    # Bigger embeddings and outputs than at the start of training: fast weights then matter at once.
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in model.named_parameters():
+            # Bigger embeddings and outputs than at the start of training: fast weights then matter at once.
+            if parameter.dim() > 1 and "memory" not in name:
                 parameter.mul_(5)
+            # A memory beside attention is silent at its start.
+            if name.endswith("memory.out_proj.weight"):
+                parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(1))
     return learner.double()
 
 
@@ -55,7 +75,26 @@ VARIANTS = [
     ("mlp_fast", {"centre": True}),
     ("mlp_fast", {"keys": "raw", "decay": 1.0, "chunk": 5}),
     ("mlp_fast", {"reset": "task", "chunk": 1}),
+    ("mlp_fast", {"rule": "delta", "step": 0.1, "clip": 0.1}),
+    ("mlp_fast", {"rule": "nlms", "keys": "raw", "momentum": 0.5}),
+    ("mlp_fast", {"source": "hidden", "layers": [1], "clip": 0.05, "reset": "task"}),
+    ("delta_fast", {}),
+    ("delta_fast", {"gated": False, "taps": 1}),
+    ("ttt_linear", {}),
+    ("ttt_linear", {"reset": "task", "chunk": 5}),
+    ("ttt_mlp", {}),
+    ("lact_fast", {}),
+    ("lact_fast", {"muon": False, "reset": "task"}),
+    ("titans_fast", {}),
+    ("titans_fast", {"reset": "task", "chunk": 5}),
+    ("lora_fast", {}),
+    ("lora_fast", {"second_order": True, "clip": 0.1}),
+    ("sgd_fast", {}),
+    ("sgd_fast", {"reset": "task", "second_order": True, "share": 0.5}),
+    ("prompt_fast", {}),
+    ("prompt_fast", {"reset": "task"}),
 ]
+FAST = [variant for variant in VARIANTS if variant[0] != "none"]
 
 
 @pytest.mark.parametrize(("adapter", "options"), VARIANTS)
@@ -163,8 +202,13 @@ def test_one_layer_against_a_loop_by_hand():
         layer.target_DD.copy_(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))
     x_T = tokens(8, rows=1, length=10)
     z_TF = torch.randn(10, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    with learner.adapter.reading(batch_of(x_T), learner.adapter.initial(), write=True):
-        got_TD = layer(z_TF[None])[0]
+
+    class OneLayer(torch.nn.Module):
+        def forward(self, tokens_BT, *, segment_BT, cache):
+            return layer(z_TF[None])
+
+    got_BTD, _ = learner.adapter.read(OneLayer(), batch_of(x_T), learner.adapter.initial(), write=True)
+    got_TD = got_BTD[0]
     e_TD = learner.model.embed_tokens(x_T[0])
     e_TD = e_TD / (e_TD.square().mean(-1, keepdim=True) + torch.finfo(e_TD.dtype).eps).sqrt()
     state_DF = torch.zeros(16, 24, dtype=torch.float64)

@@ -65,7 +65,7 @@ def test_a_window_does_not_cost_a_full_one():
 
 
 def test_rope_sees_distances_only():
-    rope = rope_tables(20, width=8, base=100.0)
+    rope = rope_tables(torch.arange(20), width=8, base=100.0)
     q, k = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
 
     def score(i, j):

@@ -14,6 +14,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState
+from ttt.models.cache import Cache
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch
 
@@ -39,11 +40,11 @@ class Learner(LightningModule):
         self.strategy = strategy
         self.fast: FastState = adapter.initial()
 
-    def forward(self, batch: Batch, state: FastState, *, write: bool = True) -> tuple[Tensor, FastState]:
-        """Logits [B, T, V] and the state after reading."""
-        with self.adapter.reading(batch, state, write=write) as after:
-            logits_BTV = self.model(batch.tokens_BT, segment_BT=batch.segment_BT)
-        return logits_BTV, after
+    def forward(
+        self, batch: Batch, state: FastState, *, write: bool = True, cache: Cache | None = None
+    ) -> tuple[Tensor, FastState]:
+        """Logits [B, T, V] and the state after reading; with `cache`, as the next piece of what was read."""
+        return self.adapter.read(self.model, batch, state, write=write, cache=cache)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss in nats over the scored tokens. Carries the fast state on if its lifetime says so."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import nn
+from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Reset
+from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 
@@ -23,9 +21,10 @@ class NoAdapter:
     def initial(self) -> FastState:
         return {}
 
-    @contextmanager
-    def reading(self, batch: Batch, state: FastState, *, write: bool) -> Iterator[FastState]:
-        yield {}
+    def read(
+        self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
+    ) -> tuple[Tensor, FastState]:
+        return model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache), {}
 
     def carry(self, state: FastState) -> FastState:
         return {}

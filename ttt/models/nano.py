@@ -13,6 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ttt.models.cache import Cache
+
+# cos and sin of every position.
+Rope = tuple[Tensor, Tensor]
+
 
 class Nano(nn.Module):
     """Tokens in, next-token logits out. Arguments are explained in conf/model/nano.yaml."""
@@ -43,14 +48,12 @@ class Nano(nn.Module):
         self.name = name
         self.embed_tokens = nn.Embedding(vocab_size, width)
         self.layers = nn.ModuleList(
-            Block(width, heads=heads, mlp_width=mlp_width, window=window) for _ in range(layers)
+            Block(width, name=str(i), heads=heads, mlp_width=mlp_width, window=window) for i in range(layers)
         )
         self.norm = nn.RMSNorm(width)
-        self.cos_TK: Tensor
-        self.sin_TK: Tensor
-        cos_TK, sin_TK = rope_tables(seq_len, width=width // heads, base=rope_base)
-        self.register_buffer("cos_TK", cos_TK, persistent=False)
-        self.register_buffer("sin_TK", sin_TK, persistent=False)
+        self.window = window
+        self.head_width = width // heads
+        self.rope_base = rope_base
         self._init_weights(layers)
 
     def _init_weights(self, layers: int) -> None:
@@ -63,25 +66,44 @@ class Nano(nn.Module):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
 
-    def forward(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V]; with `segment_BT`, no token sees another document of its row."""
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        segment_BT: Tensor | None = None,
+        cache: Cache | None = None,
+        prefix_BPD: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V]; with `segment_BT`, no token sees another document of its row.
+
+        With `cache`, the rows go on where it stopped. `prefix_BPD` (needs a cache): vectors that every
+        token of these rows sees.
+        """
         x_BTD = self.embed_tokens(tokens_BT)
-        rope = (self.cos_TK[: tokens_BT.shape[1]], self.sin_TK[: tokens_BT.shape[1]])
+        if prefix_BPD is not None:
+            x_BTD = torch.cat([prefix_BPD.to(x_BTD.dtype), x_BTD], 1)
+        if cache is None:
+            position_BT = torch.arange(tokens_BT.shape[1], device=x_BTD.device)
+        else:
+            segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
+            cache.open(segment_BT, window=self.window, prefix=x_BTD.shape[1] - tokens_BT.shape[1])
+            position_BT = cache.position_BQ[:, None]
+        rope = rope_tables(position_BT, width=self.head_width, base=self.rope_base)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, rope=rope, segment_BT=segment_BT)
-        return F.linear(self.norm(x_BTD), self.embed_tokens.weight)
+            x_BTD = layer(x_BTD, rope=rope, segment_BT=segment_BT, cache=cache)
+        return F.linear(self.norm(x_BTD[:, -tokens_BT.shape[1] :]), self.embed_tokens.weight)
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, *, heads: int, mlp_width: int, window: int | None) -> None:
+    def __init__(self, width: int, *, name: str, heads: int, mlp_width: int, window: int | None) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(width)
-        self.self_attn = Attention(width, heads=heads, window=window)
+        self.self_attn = Attention(width, name=name, heads=heads, window=window)
         self.post_attention_layernorm = nn.RMSNorm(width)
         self.mlp = GatedMLP(width, mlp_width=mlp_width)
 
-    def forward(self, x_BTD: Tensor, *, rope: tuple[Tensor, Tensor], segment_BT: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope=rope, segment_BT=segment_BT)
+    def forward(self, x_BTD: Tensor, *, rope: Rope, segment_BT: Tensor | None, cache: Cache | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope=rope, segment_BT=segment_BT, cache=cache)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -97,18 +119,25 @@ class GatedMLP(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, *, heads: int, window: int | None) -> None:
+    def __init__(self, width: int, *, name: str, heads: int, window: int | None) -> None:
         super().__init__()
+        self.name = name
         self.heads = heads
         self.window = window
         self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BTD: Tensor, *, rope: tuple[Tensor, Tensor], segment_BT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, rope: Rope, segment_BT: Tensor | None, cache: Cache | None) -> Tensor:
         qkv_BTHK = self.qkv_proj(x_BTD).unflatten(-1, (3 * self.heads, -1))
         qk_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).split([2 * self.heads, self.heads], dim=1)
         q_BHTK, k_BHTK = rotate(qk_BHTK, rope).chunk(2, dim=1)
-        out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
+        if cache is None:
+            out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
+        else:
+            k_BHAK, v_BHAK = cache.extend(self.name, k_BHTK, v_BHTK)
+            # The fast kernels cannot be differentiated twice.
+            with sdpa_kernel(SDPBackend.MATH):
+                out_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, attn_mask=cache.mask_B1QA)
         return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
 
 
@@ -153,14 +182,17 @@ def window_mask(blocks: int, *, window: int, device: torch.device) -> Tensor:
     return torch.cat([first_WX[None], near_WX[None].expand(blocks - 1, -1, -1)])
 
 
-def rope_tables(length: int, *, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of t * base^(-2i/width), [T, K/2] each (RoFormer, arXiv 2104.09864)."""
-    rates_K = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angle_TK = torch.arange(length, dtype=torch.float32)[:, None] * rates_K
-    return angle_TK.cos(), angle_TK.sin()
+def rope_tables(position: Tensor, *, width: int, base: float) -> Rope:
+    """cos and sin of position * base^(-2i/width): one more dimension than `position` (RoFormer, arXiv 2104.09864).
+
+    Made anew for each pass, in fp32 whatever the model is: positions have no end, and bf16 cannot count.
+    """
+    rates_K = base ** (-torch.arange(0, width, 2, dtype=torch.float32, device=position.device) / width)
+    angle = position[..., None] * rates_K
+    return angle.cos(), angle.sin()
 
 
-def rotate(x_BHTK: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x_BHTK: Tensor, rope: Rope) -> Tensor:
     cos_TK, sin_TK = (table.to(x_BHTK.dtype) for table in rope)
     left, right = x_BHTK.chunk(2, dim=-1)
     return torch.cat([left * cos_TK - right * sin_TK, right * cos_TK + left * sin_TK], dim=-1)

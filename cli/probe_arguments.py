@@ -1,0 +1,86 @@
+"""What was typed behind `ttt-probe`, checked; one line for what cannot be meant."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from ttt.config import suggest
+
+PROBES = ("induction", "state")
+# Of the made-up experiment: those of the published figures (docs/measurements.md).
+SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
+PROMPTS = {"prompts": 256, "true_prompts": 64}
+# What each form of the command listens to, beside --out and --threads.
+ACTS = {
+    "induction without a run": {*SIZES, "seed"},
+    "induction RUN": {*PROMPTS, "seed", "config_dir"},
+    "state RUN": {"config_dir"},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse prints its usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see ttt-probe --help")
+
+
+def arguments(argv: list[str], *, about: str) -> argparse.Namespace:
+    """Raises ValueError in the user's words."""
+    parser = build_parser(about)
+    # Options may stand before, between or behind the words.
+    typed, unknown = parser.parse_known_intermixed_args(argv)
+    if typed.probe is None and not unknown:
+        raise ValueError("say what to probe: induction, or state RUN; see ttt-probe --help")
+    if typed.probe is not None and typed.probe not in PROBES:
+        raise ValueError(f"{typed.probe}: unknown; {suggest(typed.probe, PROBES)}")
+    if unknown:
+        options = [max(action.option_strings, key=len) for action in parser._actions if action.option_strings]
+        why = f"unknown; {suggest(unknown[0], options)}" if unknown[0].startswith("-") else "one run at a time"
+        raise ValueError(f"{unknown[0]}: {why}")
+    check(typed)
+    return typed
+
+
+def build_parser(about: str) -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write probe.json and probe.svg")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (%(default)s)")
+    parser.add_argument("--seed", type=int, help="of what `induction` draws (0)")
+    made_up = parser.add_argument_group("induction, without a run")
+    for name, value in SIZES.items():
+        made_up.add_argument(option(name), type=int, metavar="N", help=f"({value})")
+    with_run = parser.add_argument_group("with a run")
+    with_run.add_argument("--prompts", type=int, metavar="N", help=f"of `induction` ({PROMPTS['prompts']})")
+    many = f"of these, how many measure true logits, at a pass each ({PROMPTS['true_prompts']})"
+    with_run.add_argument("--true-prompts", type=int, metavar="N", help=many)
+    with_run.add_argument("--config-dir", type=Path, metavar="FOLDER", help="where modules of your own lie")
+    return parser
+
+
+def check(typed: argparse.Namespace) -> None:
+    """Values in range, and none that would do nothing. Then defaults take the places left open."""
+    if typed.probe == "state" and typed.run is None:
+        raise ValueError("state: needs a run folder: ttt-probe state RUN")
+    form = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
+    for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
+        if getattr(typed, name) is not None:
+            raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
+    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 1, "seed": 0}.items():
+        value = getattr(typed, name)
+        if value is not None and value < least:
+            raise ValueError(f"{option(name)} {value}: must be at least {least}")
+    if typed.config_dir is not None and not typed.config_dir.is_dir():
+        raise ValueError(f"--config-dir {typed.config_dir}: no such folder")
+    for name, value in {**SIZES, **PROMPTS, "seed": 0}.items():
+        if getattr(typed, name) is None:
+            setattr(typed, name, value)
+
+
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

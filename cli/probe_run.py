@@ -1,0 +1,102 @@
+"""A run folder, read back: the learner with its newest slow weights and fast state, and the stream it saw."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ttt import checkpoint
+from ttt.assemble import Assembly, assemble
+from ttt.checkpoint import Checkpoint
+from ttt.learner import Learner
+from ttt.runfolder import RunFolder
+from ttt.stream import Stream
+
+# What a run is put together from.
+GROUPS = ("adapter", "base", "model", "optimizer", "source", "strategy", "task", "trainer")
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    folder: RunFolder
+    adapter: str
+    learner: Learner
+    stream: Stream
+    # Tasks learned before the checkpoint was made.
+    learned: int
+
+
+def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
+    """Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits."""
+    config = read_config(path)
+    folder = RunFolder(path)
+    saved, complaints = checkpoint.load_newest(folder.checkpoints)
+    if saved is None:
+        raise ValueError(f"{path}: holds no usable checkpoint: {next(iter(complaints), 'no checkpoints/task-*')}")
+    try:
+        assembly = assemble(config, trusted=trusted)
+        restore_weights(assembly, saved)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return OpenedRun(
+        folder=folder,
+        adapter=config["adapter"]["name"],
+        learner=assembly.learner,
+        stream=assembly.stream,
+        learned=len(saved.state["rows"]) - 1,
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The run's own config, but for what only matters to a run that trains: its base and its sinks."""
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"{path}: {not_a_run(path)}")
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not the config of a run: {str(error).splitlines()[0]}") from error
+    for group in GROUPS:
+        if not isinstance(config, dict) or not isinstance(config.get(group), dict) or "_target_" not in config[group]:
+            raise ValueError(f"{file}: not the config of a run: it names no {group}")
+    # Weights come from the run's checkpoint; what the base was read from may be gone.
+    base = {"_target_": "ttt.bases.none.NoBase", "name": "none", "seed": config["base"].get("seed", 0)}
+    # The run may come from a machine with other devices.
+    trainer = config["trainer"] | {"accelerator": "auto"}
+    return config | {"base": base, "logger": {"_target_": "ttt.sinks.none.NoSink", "name": "none"}, "trainer": trainer}
+
+
+def not_a_run(path: Path) -> str:
+    """Why, and what may have been meant."""
+    if not path.exists():
+        parent = next(p for p in path.absolute().parents if p.exists())
+        lost = path.absolute().relative_to(parent).parts[0]
+        near = difflib.get_close_matches(lost, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
+        return "no such folder" + (f"; did you mean {parent / near[0]}?" if near else "")
+    if not path.is_dir():
+        return "a file; a run is a folder"
+    runs = sorted(file.parent for file in path.rglob("config.yaml"))
+    return "not a run (no config.yaml)" + (f"; there is one in {runs[0]}" if runs else "")
+
+
+def restore_weights(assembly: Assembly, saved: Checkpoint) -> None:
+    """Slow weights and fast state, on the device of the run's settings."""
+    learner, slow = assembly.learner, saved.tensors["slow"]
+    have = dict(learner.model.named_parameters())
+    odd = sorted(set(have) ^ set(slow))
+    if odd:
+        raise ValueError(f"its checkpoint was made by other code: {odd[0]} is only in one of them")
+    assembly.load(slow)
+    learner.to(assembly.settings.device())
+    fast = {name: x.to(assembly.settings.device()) for name, x in saved.tensors.get("fast", {}).items()}
+    unlike = sorted(set(fast) ^ set(learner.adapter.initial()))
+    if unlike:
+        raise ValueError(f"its checkpoint was made by other code: {unlike[0]} is only in one of them")
+    learner.fast = fast

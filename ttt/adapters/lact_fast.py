@@ -1,0 +1,114 @@
+"""`lact_fast`: a SwiGLU network per head, beside attention, written once per large chunk.
+
+    f(x) = W1 (silu(W0 x) * (W2 x))       o_t = f(q_t), with the weights from before the chunk
+    G_j = sum over the chunk of lr_jt grad_j <f(k_t), v_t>      M <- mu M + G      W <- rownorm(W + Muon(M))
+    lr_jt = softplus(w_j x_t + b_j)       mu = mean of sigmoid(w x_t + b)          k, q: silu, unit length
+
+LaCT (arXiv 2505.23884); kernels/lact.py has the forms. The initial W are slow weights.
+Shapes: B batch (lanes), T time, H heads, K head width, F hidden width, D model width, J = 3 weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
+from ttt.adapters.beside import BesideAttention, unit
+from ttt.adapters.cells import Cells
+from ttt.kernels.lact import NAMES, LactState, lact, swiglu
+
+
+class LactFast(BesideAttention):
+    """Arguments are explained in conf/adapter/lact_fast.yaml."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        seq_len: int,
+        chunk: int,
+        reset: Reset,
+        carry: str,
+        layers: list[int] | None,
+        heads: int,
+        taps: int,
+        expand: int,
+        step: float,
+        muon: bool,
+    ) -> None:
+        check_chunk(chunk, seq_len=seq_len)
+        if expand < 1:
+            raise ValueError(f"adapter.expand={expand}: must be at least 1")
+        if step <= 0:
+            raise ValueError(f"adapter.step={step:g}: must be above 0")
+
+        def new_rule(width: int) -> nn.Module:
+            return LactRule(width, heads=heads, expand=expand, step=step, muon=muon)
+
+        super().__init__(
+            name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
+            new_rule=new_rule,
+        )  # fmt: skip
+
+
+class LactRule(nn.Module):
+    """What is written is kept as the difference to the weights' start."""
+
+    def __init__(self, width: int, *, heads: int, expand: int, step: float, muon: bool) -> None:
+        super().__init__()
+        self._heads, self._muon = heads, muon
+        hidden = expand * width
+        shapes = {"w0": (hidden, width), "w1": (width, hidden), "w2": (hidden, width)}
+        self.start = nn.ParameterDict(
+            {name: torch.randn(heads, *shape) / shape[1] ** 0.5 for name, shape in shapes.items()}
+        )
+        self.lr_proj = nn.Linear(width * heads, 3 * heads)
+        nn.init.zeros_(self.lr_proj.weight)
+        nn.init.constant_(self.lr_proj.bias, math.log(math.expm1(step)))
+        self.mu_proj = nn.Linear(width * heads, heads)
+
+    def initial(self) -> FastState:
+        zeros = {name: torch.zeros_like(x).detach()[None] for name, x in self.start.items()}
+        return zeros | {f"momentum_{name}": x for name, x in zeros.items()}
+
+    def recall(self, q_BTHK: Tensor, state: FastState) -> Tensor:
+        weights = {name: self.start[name] + state[name] for name in NAMES}
+        return swiglu(unit(F.silu(q_BTHK)).movedim(2, 1), weights=weights).movedim(1, 2)
+
+    def run(
+        self, x_BTD: Tensor, *, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor, state: FastState, now: Pass
+    ) -> tuple[Tensor, FastState]:
+        cells = Cells(now, lanes=len(x_BTD), heads=self._heads)
+        first = {name: cells.lanes(self.start[name][None]) for name in NAMES}
+        none_X = torch.zeros_like(first["w0"][:, 0, 0])
+        before = LactState(
+            weights={name: first[name] + cells.lanes(state[name]) for name in NAMES},
+            momentum={name: cells.lanes(state[f"momentum_{name}"]) for name in NAMES},
+            pending={name: cells.lanes(state.get(f"{OPEN}pending_{name}", 0.0 * state[name])) for name in NAMES},
+            mu_sum_B=cells.lanes(state[f"{OPEN}mu_sum"]) if f"{OPEN}mu_sum" in state else none_X,
+            count_B=cells.lanes(state[f"{OPEN}tokens"]) if f"{OPEN}tokens" in state else none_X,
+        )
+        lr_BTHJ = F.softplus(self.lr_proj(x_BTD).float()).unflatten(-1, (self._heads, 3))
+        o_XNCK, last = lact(
+            cells.split(unit(F.silu(q_BTHK))),
+            k_BNCK=cells.split(unit(F.silu(k_BTHK))),
+            v_BNCK=cells.split(F.silu(v_BTHK)),
+            lr_BNCJ=cells.split(lr_BTHJ),
+            mu_BNC=cells.split(self.mu_proj(x_BTD).float().sigmoid()[..., None])[..., 0],
+            token_BNC=cells.token_XNC,
+            opens_BN=cells.resets_XN,
+            begins_BN=cells.begins_XN,
+            closes_BN=cells.closes_XN,
+            state=before,
+            initial=first,
+            muon=self._muon,
+        )
+        after = {name: last.weights[name] - first[name] for name in NAMES}
+        after |= {f"momentum_{name}": last.momentum[name] for name in NAMES}
+        after |= {f"{OPEN}pending_{name}": last.pending[name] for name in NAMES}
+        after |= {f"{OPEN}mu_sum": last.mu_sum_B, f"{OPEN}tokens": last.count_B}
+        return cells.join(o_XNCK), {name: cells.unlanes(x) for name, x in after.items()}

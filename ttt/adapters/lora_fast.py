@@ -1,0 +1,71 @@
+"""`lora_fast`: low-rank matrices beside the MLPs' down-projections, one SGD step per chunk at reading time.
+
+    o = W0 z + scale * B (A z)       A, B <- A, B - step * grad of the chunk's next-token loss
+
+LoRA (arXiv 2106.09685) as fast weights: parameter-efficient fine-tuning at test time. B starts at zero; where
+A starts is a slow weight. kernels are torch's own; ttt/adapters/descent.py takes the steps.
+Shapes: B batch (lanes), T time, I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ttt.adapters.base import Lifetime, Reset, down_projections
+from ttt.adapters.descent import Descent, Rates
+from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
+
+
+class LoraFast(LinearFast):
+    """Arguments are explained in conf/adapter/lora_fast.yaml."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        seq_len: int,
+        chunk: int,
+        reset: Reset,
+        carry: str,
+        rank: int,
+        scale: float,
+        step: float,
+        learn_step: bool,
+        clip: float | None,
+        decay: float,
+        second_order: bool,
+    ) -> None:
+        if rank < 1:
+            raise ValueError(f"adapter.rank={rank}: must be at least 1")
+        if scale <= 0:
+            raise ValueError(f"adapter.scale={scale:g}: must be above 0")
+        rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
+        lifetime = Lifetime(reset, carry)
+        super().__init__(name=name, descent=Descent(chunk=chunk, seq_len=seq_len, lifetime=lifetime, rates=rates))
+        self._rank, self._scale = rank, scale
+
+    def attach(self, model: nn.Module) -> None:
+        for name, _, down in list(down_projections(model)):
+            self.hook(down, Lora(down, rank=self._rank, scale=self._scale), name=name)
+        if not self._parts:
+            raise ValueError("adapter=lora_fast: the model has no gated MLP (no module named down_proj)")
+        adopt(model, self._descent)
+
+
+class Lora(FastLinear):
+    def __init__(self, linear: nn.Linear, *, rank: int, scale: float) -> None:
+        super().__init__()
+        self._scale = scale
+        self.a_RI = nn.Parameter(torch.randn(rank, linear.in_features) / linear.in_features**0.5)
+        self._outputs = linear.out_features
+
+    def initial(self) -> dict[str, Tensor]:
+        zeros_RI = torch.zeros_like(self.a_RI, dtype=torch.float32)
+        return {"a": zeros_RI.detach()[None], "b": zeros_RI.new_zeros(1, self._outputs, len(zeros_RI))}
+
+    def forward(self, x_BTI: Tensor, fast: Mapping[str, Tensor]) -> Tensor:
+        a_BRI = self.a_RI.to(x_BTI.dtype) + fast["a"]
+        return self._scale * ((x_BTI @ a_BRI.mT) @ fast["b"].mT)

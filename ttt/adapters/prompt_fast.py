@@ -1,0 +1,74 @@
+"""`prompt_fast`: a soft prompt, k vectors before the tokens, moved by gradient at its own rate.
+
+    P <- decay P - step * grad of the chunk's next-token loss, read behind P
+
+Prompt tuning (arXiv 2104.08691) as fast weights: with reset=task and carry=mean it is adapted over a task,
+while slow weights move at their own rate. Every chunk sees the prompt right before itself, as it is then.
+Where P starts is a slow weight. ttt/adapters/descent.py takes the steps.
+Shapes: B batch (lanes), P prompt vectors, D model width, C cells a chunk, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ttt.adapters.base import FastState, Lifetime, Reset
+from ttt.adapters.descent import Descent, Rates, Row
+from ttt.adapters.linear_fast import adopt
+from ttt.models.cache import Cache
+from ttt.stream import Batch
+
+
+class PromptFast:
+    """Arguments are explained in conf/adapter/prompt_fast.yaml."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        seq_len: int,
+        chunk: int,
+        reset: Reset,
+        carry: str,
+        vectors: int,
+        step: float,
+        learn_step: bool,
+        clip: float | None,
+        decay: float,
+        second_order: bool,
+    ) -> None:
+        if vectors < 1:
+            raise ValueError(f"adapter.vectors={vectors}: must be at least 1")
+        rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
+        self.name, self.reset, self._vectors = name, reset, vectors
+        self._descent = Descent(chunk=chunk, seq_len=seq_len, lifetime=Lifetime(reset, carry), rates=rates)
+
+    def attach(self, model: nn.Module) -> None:
+        embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
+        # Like words: drawn with the spread of the embeddings.
+        spread = float(embedding.weight.detach().float().std())
+        self._start_PD = nn.Parameter(spread * torch.randn(self._vectors, embedding.embedding_dim))
+        adopt(model, self._descent)
+        model.register_parameter("prompt", self._start_PD)
+
+    def initial(self) -> FastState:
+        return {"prompt": torch.zeros_like(self._start_PD, dtype=torch.float32).detach()[None]}
+
+    def read(
+        self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
+    ) -> tuple[Tensor, FastState]:
+        return self._descent.read(model, batch, state, attach=self, write=write, cache=cache)
+
+    def logits(self, model: nn.Module, row: Row, *, cache: Cache, fast: FastState) -> Tensor:
+        cache.since_prefix_B = row.since_B
+        prompt_BPD = model.get_parameter("prompt") + fast["prompt"]
+        return model(row.tokens_BC, segment_BT=row.segment_BC, cache=cache, prefix_BPD=prompt_BPD)
+
+    def carry(self, state: FastState) -> FastState:
+        return self._descent.lifetime.next(state)
+
+    def diagnostics(self, state: FastState) -> dict[str, float]:
+        """The norm of all that was written, a lane, and the step size."""
+        norm = state["prompt"].flatten(1).norm(dim=1).mean()
+        return {"state_norm": float(norm), "step": float(self._descent.log_step.detach().exp())}

@@ -1,0 +1,108 @@
+"""`ttt_linear`: a linear model per head, beside attention, that learns at every token to turn k into v.
+
+    f(x; W) = x + LN(W x + b)       W <- W - eta_t grad 1/2 |f(k_t; W_start) - v_t|^2       o_t = f(q_t; W)
+    eta_t = step * sigmoid(w x_t) / K * p_i      p_i: learned, by its start 1/i for the chunk's i-th token
+
+TTT-Linear (arXiv 2407.04620); kernels/ttt_layer.py has the forms. The initial W and b are slow weights.
+There p_i scales what token i reads, here what it writes; keys do not turn with their position.
+Shapes: B batch (lanes), T time, C cells a chunk, H heads, K head width, D model width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
+from ttt.adapters.beside import BesideAttention
+from ttt.adapters.cells import Cells
+from ttt.kernels.ttt_layer import EPS, TTTState, ttt_dual
+
+
+class TTTLinear(BesideAttention):
+    """Arguments are explained in conf/adapter/ttt_linear.yaml."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        seq_len: int,
+        chunk: int,
+        reset: Reset,
+        carry: str,
+        layers: list[int] | None,
+        heads: int,
+        taps: int,
+        step: float,
+    ) -> None:
+        check(chunk=chunk, seq_len=seq_len, step=step)
+
+        def new_rule(width: int) -> nn.Module:
+            return TTTRule({"w": (width, width), "b": (width,)}, width=width, heads=heads, chunk=chunk, step=step)
+
+        super().__init__(
+            name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
+            new_rule=new_rule,
+        )  # fmt: skip
+
+
+def check(*, chunk: int, seq_len: int, step: float) -> None:
+    check_chunk(chunk, seq_len=seq_len)
+    if step <= 0:
+        raise ValueError(f"adapter.step={step:g}: must be above 0")
+
+
+class TTTRule(nn.Module):
+    """The rule for an inner model of these `shapes`; what is written is kept as the difference to its start."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], *, width: int, heads: int, chunk: int, step: float) -> None:
+        super().__init__()
+        self._heads, self._step = heads, step
+        self.start = nn.ParameterDict(
+            {name: 0.02 * torch.randn(heads, *shape) * (len(shape) > 1) for name, shape in shapes.items()}
+        )
+        self.scale_HK = nn.Parameter(torch.ones(heads, width))
+        self.shift_HK = nn.Parameter(torch.zeros(heads, width))
+        self.eta_proj = nn.Linear(width * heads, heads)
+        self.place_C = nn.Parameter(1.0 / torch.arange(1, chunk + 1))
+
+    def initial(self) -> FastState:
+        return {name: torch.zeros_like(x).detach()[None] for name, x in self.start.items()}
+
+    def recall(self, q_BTHK: Tensor, state: FastState) -> Tensor:
+        weights = {name: x + state[name] for name, x in self.start.items()}
+        z_BTHX = q_BTHK.to(weights["b" if "b" in weights else "b1"].dtype)
+        for depth, (w, b) in enumerate([("w", "b")] if "w" in weights else [("w1", "b1"), ("w2", "b2")]):
+            z_BTHX = nn.functional.gelu(z_BTHX, approximate="tanh") if depth else z_BTHX
+            w_LHXK = weights[w].expand(len(q_BTHK), -1, -1, -1)
+            z_BTHX = torch.einsum("bthk,bhxk->bthx", z_BTHX, w_LHXK) + weights[b][:, None]
+        return q_BTHK + self.scale_HK * nn.functional.layer_norm(z_BTHX, z_BTHX.shape[-1:], eps=EPS) + self.shift_HK
+
+    def run(
+        self, x_BTD: Tensor, *, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor, state: FastState, now: Pass
+    ) -> tuple[Tensor, FastState]:
+        cells = Cells(now, lanes=len(x_BTD), heads=self._heads)
+        eta_XNC = cells.split(self.eta_proj(x_BTD).float().sigmoid()[..., None])[..., 0]
+        eta_XNC = self._step / q_BTHK.shape[-1] * eta_XNC * self.place_C.clamp(min=0.0)[cells.place_XNC]
+        first = {name: cells.lanes(x[None]) for name, x in self.start.items()}
+        running = {name: x + cells.lanes(state[name]) for name, x in first.items()}
+        start = {
+            name: cells.begin(first[name] + cells.lanes(state.get(f"{OPEN}start_{name}", state[name])), x)
+            for name, x in running.items()
+        }
+        o_XNCK, last = ttt_dual(
+            cells.split(q_BTHK),
+            k_BNCK=cells.split(k_BTHK),
+            v_BNCK=cells.split(v_BTHK),
+            eta_BNC=eta_XNC,
+            scale_BK=cells.lanes(self.scale_HK[None]),
+            shift_BK=cells.lanes(self.shift_HK[None]),
+            token_BNC=cells.token_XNC,
+            opens_BN=cells.resets_XN,
+            closes_BN=cells.ends_XN,
+            state=TTTState(start, running),
+            initial=first,
+        )
+        after = {name: cells.unlanes(x - first[name]) for name, x in last.running.items()}
+        after |= {f"{OPEN}start_{name}": cells.unlanes(x - first[name]) for name, x in last.start.items()}
+        return cells.join(o_XNCK), after
