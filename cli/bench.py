@@ -1,9 +1,11 @@
 """ttt-bench: what the harness and the fast weights cost, measured side by side in one run.
 
     ttt-bench harness     our loop against a bare torch loop that takes the same steps
-    ttt-bench kernels     the gated MLP with mlp_fast against the same MLP without
+    ttt-bench kernels     a gated MLP with mlp_fast, in each of its forms (* the one that is picked), over the
+                          same MLP without; --grid: all sizes; --type float32,bfloat16
+    ttt-bench adapters    each adapter's training step over the plain model's; time per token by length
 
-Rounds alternate between the two sides; a ratio is the median over rounds of CPU times (on a GPU: wall).
+Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
 """
 
 from __future__ import annotations
@@ -11,29 +13,64 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.resources import files
 
 from rich.console import Console
 from rich.table import Table
 
+Row = dict[str, float | str]
+TYPES = ("float32", "bfloat16")
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="ttt-bench", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["harness", "kernels"])
+    parser = argparse.ArgumentParser(
+        prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["harness", "kernels", "adapters"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--type", default=",".join(TYPES), help="kernels: float32, bfloat16 or both, with a comma")
+    parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
+    parser.add_argument("--adapter", default=None, help="adapters: only these, with commas")
     typed = parser.parse_args()
+    adapters = _listed(parser, "--adapter", typed.adapter, allowed=shipped())
+    types = _listed(parser, "--type", typed.type, allowed=TYPES)
+    for argument in ("rounds", "threads"):
+        if getattr(typed, argument) < 1:
+            parser.error(f"--{argument} {getattr(typed, argument)}: must be at least 1")
     import torch
 
     torch.set_num_threads(typed.threads)
     # Imported here: a wrong argument should not wait for torch.
-    from ttt.cli import bench_harness, bench_kernels
+    from ttt.cli import bench_adapters, bench_harness, bench_kernels
 
     console = Console(highlight=False)
     if typed.what == "harness":
         console.print(harness_table(bench_harness.measure(rounds=typed.rounds)))
+    elif typed.what == "kernels":
+        sizes = bench_kernels.GRID if typed.grid else bench_kernels.SIZES
+        rows = bench_kernels.measure(sizes, dtypes=[getattr(torch, name) for name in types], rounds=typed.rounds)
+        console.print(table("a gated MLP with mlp_fast over the same MLP without", rows))
     else:
-        console.print(kernels_table(bench_kernels.measure(rounds=typed.rounds)))
+        console.print(table("adapters in the main job's model", bench_adapters.measure(adapters, rounds=typed.rounds)))
+
+
+def shipped() -> list[str]:
+    """The adapters that come with ttt."""
+    folder = files("ttt.conf") / "adapter"
+    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+
+
+def _listed(parser: argparse.ArgumentParser, option: str, typed: str | None, *, allowed: Iterable[str]) -> list[str]:
+    """Names with commas, each one of `allowed`; None: all."""
+    from ttt.config import suggest
+
+    names = list(allowed) if typed is None else typed.split(",")
+    for name in names:
+        if name not in allowed:
+            parser.error(f"{option} {name}: {suggest(name, allowed)}")
+    return names
 
 
 def paired(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
@@ -56,20 +93,21 @@ def ratio(over: list[float], under: list[float]) -> tuple[float, float, float]:
 
 
 def harness_table(seconds: dict[str, list[float]]) -> Table:
-    table = Table("side", "median s", "over bare (min, median, max)", title="the main job's training steps", box=None)
+    shown = Table("side", "median s", "over bare (min, median, max)", title="the main job's training steps", box=None)
     for name, times in seconds.items():
         low, middle, high = ratio(times, seconds["bare"])
-        table.add_row(name, f"{statistics.median(times):.3f}", f"{low:.3f} {middle:.3f} {high:.3f}")
-    return table
+        shown.add_row(name, f"{statistics.median(times):.3f}", f"{low:.3f} {middle:.3f} {high:.3f}")
+    return shown
 
 
-def kernels_table(rows: list[dict[str, float | str]]) -> Table:
-    table = Table(title="gated MLP with mlp_fast over the same MLP without (median of rounds)", box=None)
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+def table(title: str, rows: Iterable[Row]) -> Table:
+    shown = Table(title=title, box=None)
+    for index, row in enumerate(rows):
+        if index == 0:
+            for name in row:
+                shown.add_column(name, justify="right")
+        shown.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return shown
 
 
 if __name__ == "__main__":

@@ -53,11 +53,8 @@ class BareLoop:
 
     def run(self) -> None:
         for batch in self._batches:
-            with (
-                torch.autocast(self._device, torch.bfloat16, enabled=self._half),
-                self._adapter.reading(batch, self._state, write=True) as after,
-            ):
-                logits_BTV = self._model(batch.tokens_BT, segment_BT=batch.segment_BT)
+            with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
+                logits_BTV, after = self._adapter.read(self._model, batch, self._state, write=True)
             flat = (logits_BTV.float().flatten(0, 1), batch.targets_BT.flatten())
             loss = F.cross_entropy(*flat, ignore_index=IGNORE)
             loss.backward()

@@ -1,26 +1,26 @@
-"""The gated MLP with `mlp_fast` against the same MLP without, forward and forward + backward.
+"""The gated MLP with `mlp_fast` against the same MLP without: every executor, forward and forward + backward.
 
-Shapes: B batch, T time, D model width, F feed-forward width.
+Shapes: B batch, T time, N chunks, C tokens a chunk, D model width, F feed-forward width.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from ttt.cli.bench import paired, ratio
-from ttt.kernels import inplace
-
-from ttt.adapters.mlp_fast import MlpFast
-from ttt.models.nano import GatedMLP
-from ttt.stream import Batch
+import torch.nn.functional as F
+from torch import Tensor
+from ttt.cli.bench import Row, paired, ratio
+from ttt.cli.meter import cost
+from ttt.kernels.inplace import cheapest, inplace_dual, inplace_naive, inplace_scan
+from ttt.kernels.lean import inplace_lean
 
 
 class Size(NamedTuple):
+    """One row of the table; `width` is D, the MLP is `mlp_width` wide."""
+
     batch: int
     length: int
     width: int
@@ -28,79 +28,109 @@ class Size(NamedTuple):
     chunk: int
 
 
+# The main job's, the two of the project's targets, and a long one.
 SIZES = (
     Size(16, 256, 96, 256, 32),
-    Size(8, 512, 256, 688, 64),
-    Size(2, 2048, 256, 688, 64),
-    Size(1, 8192, 256, 688, 512),
+    Size(1, 2048, 256, 688, 64),
+    Size(1, 2048, 512, 1536, 128),
+    Size(1, 8192, 128, 384, 128),
 )
-VOCAB = 256
+GRID = tuple(
+    Size(1, length, width, 3 * width, chunk)
+    for width in (64, 128, 512)
+    for length in (256, 2048, 8192)
+    for chunk in (32, 128, 512)
+    if chunk < length
+)
+# The loop over tokens, and forms whose cost grows with T * T, are left out where they would take minutes.
+NAIVE_TOKENS, DUAL_TOKENS = 512, 2048
 
 
-class MlpModel(nn.Module):
-    """Just enough of a model for an adapter to attach to."""
+class Layer:
+    """One gated MLP, its fast weights written by hand-me-down targets, so that only the memory is compared."""
 
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(VOCAB, size.width)
-        self.mlp = GatedMLP(size.width, mlp_width=size.mlp_width)
+    def __init__(self, size: Size, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        self.size = size
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embed_tokens
+        def draw(*shape: int) -> Tensor:
+            return (torch.randn(*shape) / shape[-1] ** 0.5).to(dtype).requires_grad_()
+
+        self.x_BTD = draw(size.batch, size.length, size.width)
+        self.gate_FD, self.up_FD = draw(size.mlp_width, size.width), draw(size.mlp_width, size.width)
+        self.w0_DF, self.target_DD = draw(size.width, size.mlp_width), draw(size.width, size.width)
+        self.chunks = size.length // size.chunk
+        self.decay_BN = torch.full((1, self.chunks), 0.9)
+        self.start_BDF = torch.zeros(size.batch, size.width, size.mlp_width)
+
+    def hidden(self) -> Tensor:
+        return F.silu(F.linear(self.x_BTD, self.gate_FD)) * F.linear(self.x_BTD, self.up_FD)
+
+    def plain(self) -> Tensor:
+        return F.linear(self.hidden(), self.w0_DF)
+
+    def fast(self, form: Callable[..., tuple[Tensor, Tensor]], *, folded: bool) -> Tensor:
+        z_BTF = self.hidden()
+        z_BNCF = z_BTF.unflatten(1, (self.chunks, -1))
+        v_BNCD = (self.x_BTD @ self.target_DD).unflatten(1, (self.chunks, -1))
+        read_BNCD, _ = form(z_BNCF, k_BNCF=z_BNCF, v_BNCD=v_BNCD, gate_BN=self.decay_BN, state_BDF=self.start_BDF)
+        read_BTD = read_BNCD.flatten(1, 2)
+        return read_BTD if folded else F.linear(z_BTF, self.w0_DF) + read_BTD
+
+    def sides(self, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
+        """Plain first; then every executor that ends in reasonable time."""
+        block = cheapest(self.chunks, chunk=self.size.chunk, dtype=torch.bfloat16).block
+        forms: dict[str, Callable[[], Tensor]] = {"plain": self.plain}
+        folded = partial(inplace_lean, weight_DF=self.w0_DF)
+        forms["lean, W0 folded in"] = partial(self.fast, folded, folded=True)
+        forms["lean, W0 apart"] = partial(self.fast, inplace_lean, folded=False)
+        if block > 1:
+            forms[f"lean, {block} chunks"] = partial(self.fast, partial(inplace_lean, block=block), folded=False)
+        if self.size.length <= DUAL_TOKENS:
+            forms["dual"] = partial(self.fast, inplace_dual, folded=False)
+        forms["scan (materialised)"] = partial(self.fast, inplace_scan, folded=False)
+        if self.size.length * self.size.batch <= NAIVE_TOKENS:
+            forms["loop over tokens"] = partial(self.fast, inplace_naive, folded=False)
+        return forms
+
+    def picked(self, dtype: torch.dtype) -> str:
+        """What the adapter would use, by the name that it has in the table."""
+        choice = cheapest(self.chunks, chunk=self.size.chunk, dtype=dtype)
+        if choice.form == "dual":
+            return "dual"
+        if choice.folded:
+            return "lean, W0 folded in"
+        return f"lean, {choice.block} chunks" if choice.block > 1 else "lean, W0 apart"
 
 
-def measure(*, rounds: int) -> list[dict[str, float | str]]:
-    return [measure_size(size, rounds=rounds) for size in SIZES]
+def measure(sizes: Sequence[Size], *, dtypes: Sequence[torch.dtype], rounds: int) -> Iterator[Row]:
+    for size in sizes:
+        for dtype in dtypes:
+            yield from measure_size(size, dtype=dtype, rounds=rounds)
 
 
-def measure_size(size: Size, *, rounds: int) -> dict[str, float | str]:
-    """Time and FLOPs of one MLP, and which of the two fast forms is the quicker one here."""
-    torch.manual_seed(0)
-    plain, model = MlpModel(size), MlpModel(size)
-    model.load_state_dict(copy.deepcopy(plain.state_dict()))
-    adapter = MlpFast(
-        name="mlp_fast", seq_len=size.length, chunk=size.chunk, reset="sequence", carry="mean", decay=0.9,
-        step=0.1, learn_step=True, keys="l2", centre=False, taps=5, projection=0.3,
-    )  # fmt: skip
-    adapter.attach(model)
-    tokens_BT = torch.randint(VOCAB, (size.batch, size.length))
-    batch = Batch(tokens_BT, tokens_BT, torch.zeros_like(tokens_BT))
-    x_BTD = torch.randn(size.batch, size.length, size.width, requires_grad=True)
-
-    def without() -> Tensor:
-        return plain.mlp(x_BTD)
-
-    def with_fast() -> Tensor:
-        with adapter.reading(batch, adapter.initial(), write=True):
-            out: Tensor = model.mlp(x_BTD)
-            return out
-
-    forward = paired({"without": no_grad(without), "with": no_grad(with_fast)}, rounds=rounds)
-    both = paired({"without": backward(without), "with": backward(with_fast)}, rounds=rounds)
-    forms = time_forms(size, rounds=rounds)
-    return {
-        "B x T": f"{size.batch} x {size.length}",
-        "D, F": f"{size.width}, {size.mlp_width}",
-        "chunk": str(size.chunk),
-        "forward": ratio(forward["with"], forward["without"])[1],
-        "forward + backward": ratio(both["with"], both["without"])[1],
-        "FLOPs forward": flops(with_fast) / flops(without),
-        "dual over scan": ratio(forms["inplace_dual"], forms["inplace_scan"])[1],
-        "picked": inplace.cheaper_form(size.length, width=size.width, mlp_width=size.mlp_width).__name__,
-    }
-
-
-def time_forms(size: Size, *, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of the memory alone, forward and backward, in each of its fast forms."""
-    chunks = size.length // size.chunk
-    q, k = (torch.randn(size.batch, chunks, size.chunk, size.mlp_width, requires_grad=True) for _ in range(2))
-    v = torch.randn(size.batch, chunks, size.chunk, size.width, requires_grad=True)
-    gate, state = torch.full((1, chunks), 0.9), torch.zeros(size.batch, size.width, size.mlp_width)
-
-    def call(form: inplace.Form) -> Callable[[], None]:
-        return backward(lambda: form(q, k_BNCF=k, v_BNCD=v, gate_BN=gate, state_BDF=state)[0])
-
-    return paired({form.__name__: call(form) for form in (inplace.inplace_dual, inplace.inplace_scan)}, rounds=rounds)
+def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row]:
+    """Time over the plain MLP's, medians of paired rounds, with FLOPs and peak memory beside."""
+    layer = Layer(size, dtype)
+    sides = layer.sides(dtype)
+    forward = paired({name: no_grad(call) for name, call in sides.items()}, rounds=rounds)
+    both = paired({name: backward(call) for name, call in sides.items()}, rounds=rounds)
+    costs = {name: (cost(no_grad(call)), cost(backward(call))) for name, call in sides.items()}
+    for name in sides:
+        (f, b), (plain_f, plain_b) = costs[name], costs["plain"]
+        yield {
+            "B x T": f"{size.batch} x {size.length}",
+            "D, F": f"{size.width}, {size.mlp_width}",
+            "chunk": str(size.chunk),
+            "type": str(dtype).removeprefix("torch."),
+            "form": name + (" *" if name == layer.picked(dtype) else ""),
+            "forward": ratio(forward[name], forward["plain"])[1],
+            "FLOPs": f.flops / plain_f.flops,
+            "forward + backward": ratio(both[name], both["plain"])[1],
+            "FLOPs ": b.flops / plain_b.flops,
+            "bytes touched": b.touched / plain_b.touched,
+            "peak memory": b.peak / plain_b.peak,
+        }
 
 
 def no_grad(call: Callable[[], Tensor]) -> Callable[[], None]:
@@ -116,9 +146,3 @@ def backward(call: Callable[[], Tensor]) -> Callable[[], None]:
         call().sum().backward()
 
     return run
-
-
-def flops(call: Callable[[], Tensor]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return float(counter.get_total_flops())

@@ -52,6 +52,7 @@ class Screen:
             f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, {tokens:,} tokens"
         )
         self.note(f"learner  {name['model']}, {parameters:,} parameters; adapter {name['adapter']}")
+        self.note(f"reading  {assembly.learner.adapter.executor(length=stream.seq_len, dtype=assembly.settings.dtype)}")
         self.note(f"slow     base {name['base']}, optimizer {name['optimizer']}, strategy {name['strategy']}")
         precision, threads = assembly.settings.precision, torch.get_num_threads()
         self.note(f"device   {device_name(device)}, {precision}, {threads} threads; seed {config['seed']}")

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from ttt.kernels.scan import gated_scan
 
 # States up to which keeping every one of them is nothing beside the keys.
@@ -101,7 +101,7 @@ def _block(j: int, size: int, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, we
 class _Lean(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, state_BDF: Tensor,
+        ctx: Any, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, state_BDF: Tensor,
         weight_DF: Tensor | None, size: int, *gates: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         weights = Weights(*gates)
@@ -118,8 +118,8 @@ class _Lean(torch.autograd.Function):
                 read_BLD = _read(one, state_BDF, weight_DF)
                 read_BNCD[:, j * size : (j + 1) * size] = read_BLD.unflatten(1, (-1, q_BNCF.shape[2]))
                 state_BDF = _after(one, state_BDF)
-        ctx.size = size  # type: ignore[attr-defined]
-        ctx.save_for_backward(q_BNCF, k_BNCF, v_BNCD, weight_DF, *gates, *kept)  # type: ignore[attr-defined]
+        ctx.size = size
+        ctx.save_for_backward(q_BNCF, k_BNCF, v_BNCD, weight_DF, *gates, *kept)
         return read_BNCD, state_BDF
 
     @staticmethod
@@ -153,11 +153,9 @@ class _Lean(torch.autograd.Function):
                         dweight_DF += product_BDF.sum(0)
                         product_BDF *= one.since_BL1[:, :1]
                     grad_BDF = torch.addcmul(product_BDF, one.whole_B11, grad_BDF)
-        sums = [None] * 4
-        if dgates is not None:
-            sums = [
-                x if w.shape[0] == x.shape[0] else x.sum(0, keepdim=True) for x, w in zip(dgates, weights, strict=True)
-            ]
+        if dgates is None:
+            return *grads, grad_BDF, dweight_DF, None, None, None, None, None
+        sums = (x.sum_to_size(w.shape) for x, w in zip(dgates, weights, strict=True))
         return *grads, grad_BDF, dweight_DF, None, *sums
 
 

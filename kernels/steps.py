@@ -48,7 +48,9 @@ def inplace_steps(
             k_BNCF[:, span],
             v_BNCD[:, span],
             None if pull_BNC is None else pull_BNC[:, span],
-            Steps(*(x[:, span] for x in steps[:3]), *steps[3:]),
+            steps._replace(
+                gate_BN=steps.gate_BN[:, span], hold_BN=steps.hold_BN[:, span], full_BN=steps.full_BN[:, span]
+            ),
         )
         if torch.is_grad_enabled() and group > 1:
             read_BNCD, *new = checkpoint(_chunks, *part, *state, use_reentrant=False)

@@ -46,6 +46,11 @@ class TrainerSettings:
         """What `precision` means here; part of what determines the numbers."""
         return best_precision(self.device()) if self._precision == "auto" else self._precision
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What matrix products are computed in."""
+        return {"bf": torch.bfloat16, "16": torch.float16}.get(self.precision[:2], torch.float32)
+
     def fabric(self) -> Fabric:
         torch.set_num_threads(self.threads)
         # What it has to say ("Using bfloat16 ...") stands in our own first lines.

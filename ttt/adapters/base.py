@@ -62,6 +62,10 @@ class Adapter(Protocol):
         """Numbers about a state worth watching: norms, step sizes."""
         ...
 
+    def executor(self, *, length: int, dtype: torch.dtype) -> str:
+        """How sequences of `length` tokens are computed in this precision, in words."""
+        ...
+
 
 @dataclass(frozen=True)
 class Lifetime:

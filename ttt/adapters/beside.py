@@ -1,10 +1,10 @@
 """Memories beside attention: a layer of their own, whose output is added to what attention gives.
 
-    y = attention(x) + W_o rms_norm(memory read at W_q x', written with W_k x', W_v x', ...)
+    y = attention(x) + W_o rms_norm(memory read at q, written with k, v, ...)       q, k, v = conv(W x), in heads
 
-x' is x after a short causal convolution (its start: x itself), in heads. W_o starts at zero, so a model
-with a new memory equals its base. The rules - how memories are written and read - are one file each.
-Shapes: B batch (lanes), T time, H heads, K head width, D model width, O taps.
+conv is a short causal convolution, each channel its own, inside the document. W_o starts at zero, so a
+model with a new memory equals its base. The rules - how memories are written and read - are one file each.
+Shapes: B batch (lanes), T time, H heads, K head width, D model width, Q = 3 D, O taps, A earlier and new tokens.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class BesideAttention:
         heads: int,
         taps: int,
         new_rule: Callable[[int], nn.Module],
+        executor: str,
     ) -> None:
         if heads < 1:
             raise ValueError(f"adapter.heads={heads}: must be at least 1")
@@ -60,7 +61,7 @@ class BesideAttention:
             raise ValueError(f"adapter.taps={taps}: must be at least 1 (1: no convolution)")
         self.name, self.reset = name, lifetime.reset
         self._lifetime, self._only, self._heads, self._taps = lifetime, layers, heads, taps
-        self._new_rule = new_rule
+        self._new_rule, self._executor = new_rule, executor
         self._desk = Desk(chunk=chunk, lifetime=lifetime, thin=True)
         self._layers: dict[str, BesideLayer] = {}
 
@@ -82,7 +83,7 @@ class BesideAttention:
             raise ValueError(f"adapter={self.name}: the model has no attention (no module named self_attn)")
 
     def initial(self) -> FastState:
-        state = {}
+        state: FastState = {}
         for name, layer in self._layers.items():
             state |= {f"{name}.{key}": x for key, x in layer.rule.initial().items()}
         return state
@@ -93,6 +94,9 @@ class BesideAttention:
         with self._desk.reading(batch, state, write=write, streaming=cache is not None) as now:
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
         return logits_BTV, now.after
+
+    def executor(self, *, length: int, dtype: torch.dtype) -> str:
+        return self._executor
 
     def carry(self, state: FastState) -> FastState:
         return self._lifetime.next(state)
@@ -118,11 +122,12 @@ class BesideLayer(nn.Module):
         super().__init__()
         self._name, self._desk, self._heads = name, desk, heads
         self.rule: Any = rule
-        conv_OD = torch.zeros(taps, width)
-        conv_OD[0] = 1.0
-        self.conv_OD = nn.Parameter(conv_OD)
         self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
         nn.init.normal_(self.qkv_proj.weight, std=width**-0.5)
+        # Lag 0 passes, earlier tokens mix in at random: a key can soon be that of the token before.
+        conv_OQ = torch.empty(taps, 3 * width).uniform_(-(taps**-0.5), taps**-0.5)
+        conv_OQ[0] = 1.0
+        self.conv_OQ = nn.Parameter(conv_OQ)
         self.norm = nn.RMSNorm(width // heads)
         self.out_proj = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out_proj.weight)
@@ -130,8 +135,8 @@ class BesideLayer(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         now = self._desk.now
         state = now.state(self._name)
-        x_BTD, open_ = self._convolve(x_BTD, now, state)
-        q_BTHK, k_BTHK, v_BTHK = self.qkv_proj(x_BTD).unflatten(-1, (3, self._heads, -1)).unbind(2)
+        qkv_BTQ, open_ = self._convolve(self.qkv_proj(x_BTD), now, state)
+        q_BTHK, k_BTHK, v_BTHK = qkv_BTQ.unflatten(-1, (3, self._heads, -1)).unbind(2)
         if now.write:
             o_BTHK, after = self.rule.run(x_BTD, q_BTHK=q_BTHK, k_BTHK=k_BTHK, v_BTHK=v_BTHK, state=state, now=now)
         else:
@@ -139,32 +144,32 @@ class BesideLayer(nn.Module):
         now.leave(self._name, after | open_)
         return self.out_proj(self.norm(o_BTHK.to(x_BTD.dtype)).flatten(2))
 
-    def _convolve(self, x_BTD: Tensor, now: Pass, state: FastState) -> tuple[Tensor, FastState]:
+    def _convolve(self, x_BTQ: Tensor, now: Pass, state: FastState) -> tuple[Tensor, FastState]:
         """sum over o of w_o x_{t-o}, inside the document; and the inputs that the next piece looks back on."""
-        back = len(self.conv_OD) - 1
-        weight_OD = self.conv_OD.to(x_BTD.dtype)
+        back = len(self.conv_OQ) - 1
+        weight_OQ = self.conv_OQ.to(x_BTQ.dtype)
         if not now.streaming and now.grid.slot_BT is None:
-            sum_BTD = weight_OD[0] * x_BTD
+            sum_BTQ = weight_OQ[0] * x_BTQ
             for o in range(1, back + 1):
-                sum_BTD = torch.addcmul(sum_BTD, F.pad(x_BTD, (0, 0, o, -o)), weight_OD[o])
-            return sum_BTD, {}
-        lanes = x_BTD.shape[0]
-        old_BOD = state.get(f"{OPEN}input", x_BTD.new_zeros(1, back, x_BTD.shape[2])).expand(lanes, -1, -1)
-        nobody_BO = torch.full((1, back), -1, device=x_BTD.device)
+                sum_BTQ = torch.addcmul(sum_BTQ, F.pad(x_BTQ, (0, 0, o, -o)), weight_OQ[o])
+            return sum_BTQ, {}
+        lanes = x_BTQ.shape[0]
+        old_BOQ = state.get(f"{OPEN}input", x_BTQ.new_zeros(1, back, x_BTQ.shape[2])).expand(lanes, -1, -1)
+        nobody_BO = torch.full((1, back), -1, device=x_BTQ.device)
         segment_BA = torch.cat([state.get(f"{OPEN}input_segment", nobody_BO).expand(lanes, -1), now.segment_BT], 1)
-        x_BAD = torch.cat([old_BOD.to(x_BTD.dtype), x_BTD], 1)
+        x_BAQ = torch.cat([old_BOQ.to(x_BTQ.dtype), x_BTQ], 1)
         # Padding is nobody's past: positions among the real tokens, the newest last.
         order_BA = (segment_BA >= 0).long().argsort(dim=1, stable=True)
         rank_BA = order_BA.argsort(dim=1)
-        sorted_BAD, sorted_BA = x_BAD.gather(1, order_BA[..., None].expand_as(x_BAD)), segment_BA.gather(1, order_BA)
-        sum_BAD = weight_OD[0] * sorted_BAD
+        sorted_BAQ, sorted_BA = x_BAQ.gather(1, order_BA[..., None].expand_as(x_BAQ)), segment_BA.gather(1, order_BA)
+        sum_BAQ = weight_OQ[0] * sorted_BAQ
         for o in range(1, back + 1):
             same_BA1 = (F.pad(sorted_BA, (o, -o), value=-1) == sorted_BA)[..., None]
-            sum_BAD = torch.addcmul(sum_BAD, F.pad(sorted_BAD, (0, 0, o, -o)) * same_BA1, weight_OD[o])
+            sum_BAQ = torch.addcmul(sum_BAQ, F.pad(sorted_BAQ, (0, 0, o, -o)) * same_BA1, weight_OQ[o])
         length = sorted_BA.shape[1]
-        open_ = {f"{OPEN}input": sorted_BAD[:, length - back :], f"{OPEN}input_segment": sorted_BA[:, length - back :]}
-        sum_BAD = sum_BAD.gather(1, rank_BA[..., None].expand_as(sum_BAD))
-        return sum_BAD[:, back:], open_
+        open_ = {f"{OPEN}input": sorted_BAQ[:, length - back :], f"{OPEN}input_segment": sorted_BA[:, length - back :]}
+        sum_BAQ = sum_BAQ.gather(1, rank_BA[..., None].expand_as(sum_BAQ))
+        return sum_BAQ[:, back:], open_
 
 
 def into_lanes(x_BNCHX: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class DeltaFast(BesideAttention):
             heads=heads,
             taps=taps,
             new_rule=new_rule,
+            executor="WY form, 32 tokens at a time, fp32",
         )
 
 
@@ -54,7 +55,9 @@ class DeltaRule(nn.Module):
         return {"memory": torch.zeros(self._shape, device=self.beta_proj.weight.device)}
 
     def recall(self, q_BTHK: Tensor, state: FastState) -> Tensor:
-        return torch.einsum("bthk,bhvk->bthv", unit(q_BTHK), state["memory"].expand(len(q_BTHK), -1, -1, -1))
+        q_BTHK = unit(q_BTHK)
+        memory_BHVK = state["memory"].to(q_BTHK.dtype).expand(len(q_BTHK), -1, -1, -1)
+        return torch.einsum("bthk,bhvk->bthv", q_BTHK, memory_BHVK)
 
     def run(
         self, x_BTD: Tensor, *, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor, state: FastState, now: Pass

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.adapters.base import OPEN, FastState, Lifetime, check_chunk, open_place
-from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
+from ttt.kernels.chunks import NOTHING_READ, ChunkGrid, Place, chunk_grid
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 
@@ -42,6 +41,19 @@ class Row:
     tokens_BC: Tensor
     segment_BC: Tensor
     since_B: Tensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """One column of the grid. `chunk_BC`: all tokens of the chunk, those of earlier pieces too."""
+
+    tokens_BC: Tensor
+    segment_BC: Tensor
+    opens_B: Tensor
+    begins_B: Tensor
+    closes_B: Tensor
+    since_B: Tensor
+    chunk_BC: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,67 +92,80 @@ class Descent(nn.Module):
         cache = Cache() if cache is None else cache
         # A chunk that came in pieces is read once more, whole, to be differentiated.
         cache.extra = self.chunk if streaming else 0
-        lanes = len(batch.tokens_BT)
         place = open_place(state) or (nowhere(batch) if streaming else None)
         grid = chunk_grid(batch.segment_BT, self.chunk, after=place)
-        # Cells without a token are padding: their document is below 0.
-        rows = torch.stack([batch.tokens_BT, batch.segment_BT + 1], -1)
-        tokens_BNC, segment_BNC = (grid.split(rows) - torch.tensor([0, 1], device=rows.device)).unbind(-1)
+        lanes = len(batch.tokens_BT)
         fast = {name: x.expand(lanes, *x.shape[1:]) for name, x in state.items() if not name.startswith(OPEN)}
-        open_BC = state.get(f"{OPEN}tokens", torch.zeros_like(tokens_BNC[:, 0]))
+        open_BC = state.get(f"{OPEN}tokens", torch.zeros_like(batch.tokens_BT[:, :1]))
         since_B = torch.zeros_like(open_BC[:, 0]) if place is None else place.count_B
-        reads = []
-        for n in range(grid.num_chunks):
-            opens_B, begins_B, closes_B = (
-                x[:, n].expand(lanes) for x in (grid.opens_BN, grid.begins_BN, grid.closes_BN)
-            )
-            if self.lifetime.reset == "sequence" and (n or streaming):
-                fast = scaled(fast, (~opens_B).float())
-            since_B = torch.where(begins_B, 0, since_B)
-            open_BC = torch.where(grid.token_BNC[:, n], tokens_BNC[:, n], open_BC)
-            row = Row(tokens_BNC[:, n], segment_BNC[:, n], since_B)
-            steps = write and bool(closes_B.any())
-            before = cache.copy()
-            with graph(steps):
-                # Steps are taken from leaves, or from what earlier steps made of them.
-                fast = {
-                    name: x if x.requires_grad or not steps else x.clone().requires_grad_() for name, x in fast.items()
-                }
-                logits_BCV = attach.logits(model, row, cache=cache, fast=fast)
-                if steps:
-                    whole_BCV = logits_BCV
-                    if not bool((begins_B | ~closes_B).all()):
-                        again = Row(
-                            open_BC, row.segment_BC.amax(1, keepdim=True).expand_as(open_BC), torch.zeros_like(since_B)
-                        )
-                        whole_BCV = attach.logits(model, again, cache=before.before(since_B), fast=fast)
-                    fast = self._step(whole_BCV, open_BC, fast, closes_B, learning=learning)
+        reads: list[Tensor] = []
+        for part in parts(batch, grid):
+            if self.lifetime.reset == "sequence" and (reads or streaming):
+                fast = scaled(fast, (~part.opens_B).float())
+            since_B = torch.where(part.begins_B, 0, since_B)
+            open_BC = torch.where(part.segment_BC >= 0, part.tokens_BC, open_BC)
+            part = replace(part, since_B=since_B, chunk_BC=open_BC)
+            steps = write and bool(part.closes_B.any())
+            # Also an evaluation needs a graph, to write.
+            with torch.set_grad_enabled(learning or steps):
+                logits_BCV, fast = self._chunk(model, part, fast, attach, cache, steps=steps, learning=learning)
             if steps and not learning:
                 logits_BCV, fast = logits_BCV.detach(), {name: x.detach() for name, x in fast.items()}
                 cache.detach()
             reads.append(logits_BCV)
-            since_B = (since_B + grid.token_BNC[:, n].sum(1)) % self.chunk
+            since_B = (since_B + (part.segment_BC >= 0).sum(1)) % self.chunk
         after: FastState = dict(fast)
         if streaming:
             after |= {f"{OPEN}count": grid.end.count_B, f"{OPEN}segment": grid.end.segment_B, f"{OPEN}tokens": open_BC}
         return grid.join(torch.stack(reads, 1)), after
 
-    def _step(
-        self, logits_BCV: Tensor, tokens_BC: Tensor, fast: FastState, closes_B: Tensor, *, learning: bool
-    ) -> FastState:
+    def executor(self, *, length: int) -> str:
+        order = "second" if self.rates.second_order else "first"
+        return f"{length // self.chunk} steps one after another, {order} order"
+
+    def _chunk(
+        self, model: nn.Module, part: Part, fast: FastState, attach: Attach, cache: Cache, *, steps: bool,
+        learning: bool,
+    ) -> tuple[Tensor, FastState]:  # fmt: skip
+        """Read one chunk, or the next piece of it; where it is full, take the step."""
+        before = cache.copy()
+        if steps:
+            fast = {name: x if x.requires_grad else x.clone().requires_grad_() for name, x in fast.items()}
+        row = Row(part.tokens_BC, part.segment_BC, part.since_B)
+        logits_BCV = attach.logits(model, row, cache=cache, fast=fast)
+        if not steps:
+            return logits_BCV, fast
+        whole_BCV = logits_BCV
+        if not bool((part.begins_B | ~part.closes_B).all()):
+            document_BC = part.segment_BC.amax(1, keepdim=True).expand_as(part.chunk_BC)
+            again = Row(part.chunk_BC, document_BC, torch.zeros_like(part.since_B))
+            whole_BCV = attach.logits(model, again, cache=before.before(part.since_B), fast=fast)
+        return logits_BCV, self._step(whole_BCV, part, fast, learning=learning)
+
+    def _step(self, logits_BCV: Tensor, part: Part, fast: FastState, *, learning: bool) -> FastState:
         """One step of every lane whose chunk is full; the others stay as they are."""
-        nats_BC = F.cross_entropy(logits_BCV[:, :-1].float().transpose(1, 2), tokens_BC[:, 1:], reduction="none")
+        targets_BC = part.chunk_BC[:, 1:]
+        nats_BC = F.cross_entropy(logits_BCV[:, :-1].float().transpose(1, 2), targets_BC, reduction="none")
         # Summed over lanes: they share nothing, so each gets the gradient of its own mean.
+        loss = (nats_BC.mean(1) * part.closes_B).sum()
         second = self.rates.second_order and learning
-        loss = (nats_BC.mean(1) * closes_B).sum()
         found = torch.autograd.grad(loss, list(fast.values()), create_graph=second, retain_graph=learning)
-        square_B = sum(g.square().flatten(1).sum(1) for g in found)
-        size_B = self.log_step.exp() * closes_B
+        size_B = self.log_step.exp() * part.closes_B
         if self.rates.clip is not None:
-            size_B = size_B * (self.rates.clip / (torch.as_tensor(square_B) + 1e-20).sqrt()).clamp(max=1.0)
-        kept_B = torch.where(closes_B, self.rates.decay, 1.0)
-        held = scaled(fast, kept_B)
+            norm_B = torch.stack([g.square().flatten(1).sum(1) for g in found]).sum(0).clamp(min=1e-20).sqrt()
+            size_B = size_B * (self.rates.clip / norm_B).clamp(max=1.0)
+        held = scaled(fast, torch.where(part.closes_B, self.rates.decay, 1.0))
         return {name: held[name] - lanewise(size_B, g) * g for name, g in zip(fast, found, strict=True)}
+
+
+def parts(batch: Batch, grid: ChunkGrid) -> Iterator[Part]:
+    """The batch chunk by chunk; a cell without a token belongs to no document."""
+    lanes = len(batch.tokens_BT)
+    tokens_BNC, segment_BNC = grid.split(torch.stack([batch.tokens_BT, batch.segment_BT + 1], -1)).unbind(-1)
+    for n in range(grid.num_chunks):
+        opens_B, begins_B, closes_B = (x[:, n].expand(lanes) for x in (grid.opens_BN, grid.begins_BN, grid.closes_BN))
+        none_B = torch.zeros_like(tokens_BNC[:, n, 0])
+        yield Part(tokens_BNC[:, n], segment_BNC[:, n] - 1, opens_B, begins_B, closes_B, none_B, tokens_BNC[:, n])
 
 
 def lanewise(factor_B: Tensor, like: Tensor) -> Tensor:
@@ -155,13 +180,3 @@ def nowhere(batch: Batch) -> Place:
     """The place of a reader that has read nothing."""
     zeros_B = torch.zeros_like(batch.segment_BT[:, 0])
     return Place(zeros_B, zeros_B + NOTHING_READ)
-
-
-@contextmanager
-def graph(wanted: bool) -> Iterator[None]:
-    """Also an evaluation needs a graph, to write."""
-    if wanted:
-        with torch.enable_grad():
-            yield
-    else:
-        yield

@@ -132,7 +132,7 @@ class FastDown(nn.Module):
         steps = self._steps(now)
         gate_B11 = steps.gate_BN[:, 0, None, None]
         memory_BDF = gate_B11 * state["memory"]
-        kept = {key: x if x.dim() < 3 else memory_BDF for key, x in state.items() if key in ("memory",)}
+        kept = {"memory": memory_BDF}
         if "momentum" in state:
             kept["momentum"] = steps.hold_BN[:, 0, None, None] * state["momentum"]
         kept |= {key: gate_B11[:, 0] * state[key] for key in ("key_sum", "key_count") if key in state}
@@ -150,7 +150,8 @@ class FastDown(nn.Module):
     def _writes(self, z_BNCF: Tensor, x_BNCD: Tensor, now: Pass, state: FastState) -> tuple[Writes, FastState]:
         """Keys, targets and step sizes of every token; and the sums that centring keeps."""
         steps, rule = self._steps(now), self._rule
-        k_BNCF, sums = z_BNCF, {}
+        k_BNCF = z_BNCF
+        sums: FastState = {}
         if rule.centre:
             mean_BN1F, sums = _mean_of_earlier(z_BNCF, now, steps.gate_BN, state)
             k_BNCF = k_BNCF - mean_BN1F
@@ -166,9 +167,8 @@ class FastDown(nn.Module):
         by_BNC1 = scale_BNC1 / size_BNC1 if rule.keys == "l2" else scale_BNC1
         v_BNCD = (neighbours(x_BNCD, self.conv_OD) @ self.target_DD.to(x_BNCD.dtype)) * by_BNC1
         if rule.rule == "hebb":
-            return Writes(
-                z_BNCF, k_BNCF, _clipped(v_BNCD, k_BNCF, steps) if rule.associative else v_BNCD, None, steps
-            ), sums
+            v_BNCD = _clipped(v_BNCD, k_BNCF, steps) if rule.associative else v_BNCD
+            return Writes(z_BNCF, k_BNCF, v_BNCD, None, steps), sums
         # The error is that of the key that is written under: both of its k's are divided.
         pull_BNC = (scale_BNC1 / size_BNC1**2 if rule.keys == "l2" else scale_BNC1).squeeze(-1)
         return Writes(z_BNCF, k_BNCF, v_BNCD, pull_BNC.expand(v_BNCD.shape[:-1]), steps), sums
@@ -179,9 +179,7 @@ class FastDown(nn.Module):
         memory_BDF = state["memory"].expand(lanes, -1, -1)
         inputs = {"k_BNCF": writes.k_BNCF, "v_BNCD": writes.v_BNCD.to(writes.q_BNCF.dtype)}
         if not self._rule.associative:
-            momentum_BDF = (
-                state["momentum"].expand(lanes, -1, -1) if "momentum" in state else torch.zeros_like(memory_BDF)
-            )
+            momentum_BDF = state.get("momentum", torch.zeros_like(state["memory"])).expand(lanes, -1, -1)
             read_BNCD, (memory_BDF, momentum_BDF) = inplace_steps(
                 writes.q_BNCF, **inputs, pull_BNC=writes.pull_BNC, steps=writes.steps, state=(memory_BDF, momentum_BDF)
             )

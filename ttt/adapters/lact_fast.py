@@ -51,7 +51,7 @@ class LactFast(BesideAttention):
 
         super().__init__(
             name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
-            new_rule=new_rule,
+            new_rule=new_rule, executor=f"chunk after chunk, {chunk} tokens at a time, fp32",
         )  # fmt: skip
 
 

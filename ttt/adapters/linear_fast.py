@@ -70,6 +70,9 @@ class LinearFast:
             self._fast = {}
         return logits_BCV
 
+    def executor(self, *, length: int, dtype: torch.dtype) -> str:
+        return self._descent.executor(length=length)
+
     def carry(self, state: FastState) -> FastState:
         return self._descent.lifetime.next(state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Reset
@@ -28,6 +29,9 @@ class NoAdapter:
 
     def carry(self, state: FastState) -> FastState:
         return {}
+
+    def executor(self, *, length: int, dtype: torch.dtype) -> str:
+        return "the plain model"
 
     def diagnostics(self, state: FastState) -> dict[str, float]:
         return {}

@@ -65,6 +65,9 @@ class PromptFast:
         prompt_BPD = model.get_parameter("prompt") + fast["prompt"]
         return model(row.tokens_BC, segment_BT=row.segment_BC, cache=cache, prefix_BPD=prompt_BPD)
 
+    def executor(self, *, length: int, dtype: torch.dtype) -> str:
+        return self._descent.executor(length=length)
+
     def carry(self, state: FastState) -> FastState:
         return self._descent.lifetime.next(state)
 

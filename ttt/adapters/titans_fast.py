@@ -40,6 +40,7 @@ class TitansFast(BesideAttention):
         super().__init__(
             name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
             new_rule=lambda width: TitansRule(width, heads=heads),
+            executor=f"products of gates, {chunk} tokens at a time, fp32",
         )  # fmt: skip
 
 
@@ -58,7 +59,9 @@ class TitansRule(nn.Module):
         return {"memory": zeros, "momentum": zeros}
 
     def recall(self, q_BTHK: Tensor, state: FastState) -> Tensor:
-        return torch.einsum("bthk,bhvk->bthv", unit(q_BTHK), state["memory"].expand(len(q_BTHK), -1, -1, -1))
+        q_BTHK = unit(q_BTHK)
+        memory_BHVK = state["memory"].to(q_BTHK.dtype).expand(len(q_BTHK), -1, -1, -1)
+        return torch.einsum("bthk,bhvk->bthv", q_BTHK, memory_BHVK)
 
     def run(
         self, x_BTD: Tensor, *, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor, state: FastState, now: Pass

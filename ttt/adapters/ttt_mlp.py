@@ -39,5 +39,5 @@ class TTTMlp(BesideAttention):
 
         super().__init__(
             name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
-            new_rule=new_rule,
+            new_rule=new_rule, executor=f"dual form, {chunk} tokens at a time, fp32",
         )  # fmt: skip

@@ -1,0 +1,62 @@
+"""What a call costs in operators: operations, bytes that operators touch, and the most bytes alive at once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    flops: float
+    touched: float
+    peak: float
+
+
+class _Meter(TorchDispatchMode):
+    """Counts every operator's inputs and outputs, and what it allocates until that is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.touched, self.live, self.peak = 0, 0, 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
+            self.touched += sum(x.numel() * x.element_size() for x in tensors)
+            for x in tree_leaves(out):
+                if isinstance(x, Tensor):
+                    self._born(x.untyped_storage())
+        return out
+
+    def _born(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage.data_ptr(), storage.nbytes()
+        if key in self._known or not size:
+            return
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._died, key, size)
+
+    def _died(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def cost(call: Callable[[], None]) -> Cost:
+    """Of one call. `peak` counts what the call itself allocates, its inputs and weights do not count."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    with _Meter() as meter:
+        call()
+    return Cost(float(counter.get_total_flops()), float(meter.touched), float(meter.peak))

@@ -1,0 +1,149 @@
+"""The gated delta rule as one kernel: kernels/delta.py's chunk form, the state never leaving the chip.
+
+    S_t = d_t S_0 + sum_{i<=t} D[t, i] u_i k_i^T;  (1 + L) U = beta (V - d K S_0^T);  L = beta D (K K^T), i < t
+
+A program walks through one lane with VP rows of the state: a row of S needs one column of V and no other row.
+Everything of width V lies with V first, [VP, C] and [VP, K]: the 64 rows of a Hopper product are then rows of
+the state, which is both accumulator and left factor. L is solved where it is used, by doubling: with X the
+inverse of all diagonal blocks of one size and M what L holds between pairs of them, X - X M X is that of twice
+the size. Unlike a product of powers of L it never makes numbers larger than the inverse's own.
+The backward pass is torch's, through `delta_chunk`.
+Shapes: B lanes times heads, T time, C tokens a chunk, K key width, V value width, KP and VP those of a tile.
+"""
+# mypy: disable-error-code="import-not-found, import-untyped, untyped-decorator"
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from ttt.kernels.delta import Memory, delta_chunk
+from ttt.kernels.fused import Recomputed
+
+# Rows of the state a program holds: what one warpgroup multiplies at a time, and 64 registers a thread at K = 128.
+ROWS = 64
+# tl.dot wants no side below 16; the inverse's cost grows with the square of the longest chunk.
+SHORTEST, LONGEST = 16, 64
+
+
+def delta_triton(
+    q_BTK: Tensor,
+    *,
+    k_BTK: Tensor,
+    v_BTV: Tensor,
+    beta_BT: Tensor,
+    gate_BT: Tensor,
+    state_BVK: Tensor,
+    size: int = 32,
+) -> Memory:
+    """`delta_chunk`; `size` becomes a power of two from 16 to 64."""
+    inputs = (q_BTK, k_BTK, v_BTV, beta_BT, gate_BT, state_BVK)
+    read_BTV, last_BVK = Recomputed.apply(partial(_forward, size=size), partial(_torch_form, size=size), *inputs)
+    return read_BTV, last_BVK
+
+
+def _torch_form(
+    q_BTK: Tensor, k_BTK: Tensor, v_BTV: Tensor, beta_BT: Tensor, gate_BT: Tensor, state_BVK: Tensor, *, size: int
+) -> Memory:
+    return delta_chunk(
+        q_BTK, k_BTK=k_BTK, v_BTV=v_BTV, beta_BT=beta_BT, gate_BT=gate_BT, state_BVK=state_BVK, size=size
+    )
+
+
+def _forward(
+    q_BTK: Tensor, k_BTK: Tensor, v_BTV: Tensor, beta_BT: Tensor, gate_BT: Tensor, state_BVK: Tensor, *, size: int
+) -> Memory:
+    lanes, length, width = q_BTK.shape
+    values = v_BTV.shape[-1]
+    rows = min(max(triton.next_power_of_2(values), SHORTEST), ROWS)
+    chunk = min(max(triton.next_power_of_2(min(size, length)), SHORTEST), LONGEST)
+    half = q_BTK.dtype == k_BTK.dtype == torch.bfloat16
+    read_BTV = torch.empty(lanes, length, values, dtype=q_BTK.dtype, device=q_BTK.device)
+    last_BVK = torch.empty(lanes, values, width, dtype=torch.float32, device=q_BTK.device)
+    inputs = (x.contiguous() for x in (q_BTK, k_BTK, v_BTV, beta_BT, gate_BT, state_BVK))
+    _delta_kernel[(lanes, triton.cdiv(values, rows))](
+        *inputs, read_BTV, last_BVK, length,
+        K=width, V=values, KP=max(triton.next_power_of_2(width), SHORTEST), VP=rows, C=chunk,
+        LEVELS=chunk.bit_length() - 1,
+        EXACT=tl.bfloat16 if half else tl.float32,
+        # The interpreter cannot multiply bf16.
+        MMA=tl.bfloat16 if half and q_BTK.is_cuda else tl.float32,
+        num_warps=4,
+    )  # fmt: skip
+    return read_BTV, last_BVK
+
+
+@triton.jit(do_not_specialize=["length"])
+def _delta_kernel(
+    q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, beta_ptr: tl.tensor, gate_ptr: tl.tensor,
+    state_ptr: tl.tensor, read_ptr: tl.tensor, last_ptr: tl.tensor, length: tl.tensor,
+    K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr,
+    LEVELS: tl.constexpr, EXACT: tl.constexpr, MMA: tl.constexpr,
+) -> None:  # fmt: skip
+    lane = tl.program_id(0).to(tl.int64)
+    at_K = tl.arange(0, KP)
+    at_V = tl.program_id(1) * VP + tl.arange(0, VP)
+    state_ptr, last_ptr = state_ptr + lane * V * K, last_ptr + lane * V * K
+    at_VK, in_VK = at_V[:, None] * K + at_K[None, :], (at_V < V)[:, None] & (at_K < K)[None, :]
+    state_VK = tl.load(state_ptr + at_VK, mask=in_VK, other=0.0).to(tl.float32)
+    for first in range(0, length, C):
+        row = lane * length + first
+        at_C = tl.arange(0, C)
+        in_C = at_C < length - first
+        at_CK, in_CK = at_C[:, None] * K + at_K[None, :], in_C[:, None] & (at_K < K)[None, :]
+        at_CV, in_CV = at_C[:, None] * V + at_V[None, :], in_C[:, None] & (at_V < V)[None, :]
+        k_CK = tl.load(k_ptr + row * K + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        beta_C = tl.load(beta_ptr + row + at_C, mask=in_C, other=0.0).to(tl.float32)
+        # Beyond the end nothing is forgotten: the state behind the last chunk is that behind the last token.
+        gate_C = tl.load(gate_ptr + row + at_C, mask=in_C, other=1.0).to(tl.float32)
+        weight_CC, since_C, left_C = _products(gate_C, C)
+        system_CC = beta_C[:, None] * weight_CC * tl.dot(k_CK, tl.trans(k_CK), input_precision="tf32x3")
+        inverse_CC = _inverse(system_CC, C, LEVELS)
+        v_CV = tl.load(v_ptr + row * V + at_CV, mask=in_CV, other=0.0).to(tl.float32)
+        there_VC = since_C[None, :] * _dot(state_VK, tl.trans(k_CK), EXACT, MMA)
+        want_VC = beta_C[None, :] * (tl.trans(v_CV) - there_VC)
+        u_VC = tl.dot(want_VC, tl.trans(inverse_CC), input_precision="tf32x3")
+        q_CK = tl.load(q_ptr + row * K + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        score_CC = weight_CC * tl.dot(q_CK, tl.trans(k_CK), input_precision="tf32x3")
+        read_VC = since_C[None, :] * _dot(state_VK, tl.trans(q_CK), EXACT, MMA)
+        read_VC += tl.dot(u_VC, tl.trans(score_CC), input_precision="tf32x3")
+        tl.store(read_ptr + row * V + at_CV, tl.trans(read_VC), mask=in_CV)
+        whole = tl.sum(tl.where(at_C == C - 1, since_C, 0.0), axis=0)
+        state_VK = whole * state_VK + _dot(u_VC * left_C[None, :], k_CK, EXACT, MMA)
+    tl.store(last_ptr + at_VK, state_VK, mask=in_VK)
+
+
+@triton.jit
+def _dot(wide: tl.tensor, exact: tl.tensor, EXACT: tl.constexpr, MMA: tl.constexpr) -> tl.tensor:
+    """wide @ exact; bf16 meets a wide factor's upper and lower half, 16 bits for the price of tf32's 11."""
+    if tl.float32 == EXACT:
+        return tl.dot(wide, exact, input_precision="tf32x3")
+    high = wide.to(EXACT)
+    low = (wide - high.to(tl.float32)).to(EXACT)
+    return tl.dot(high.to(MMA), exact, tl.dot(low.to(MMA), exact))
+
+
+@triton.jit
+def _products(gate_C: tl.tensor, C: tl.constexpr) -> tl.tensor:
+    """D, its first gate included where it is (d), and its last row: products only, so zeros are exact."""
+    t, i = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    behind_CC = tl.cumprod(tl.where(t > i, gate_C[:, None], 1.0), axis=0)
+    weight_CC = tl.where(t >= i, behind_CC, 0.0)
+    return weight_CC, tl.cumprod(gate_C, axis=0), tl.sum(tl.where(t == C - 1, weight_CC, 0.0), axis=0)
+
+
+@triton.jit
+def _inverse(system_CC: tl.tensor, C: tl.constexpr, LEVELS: tl.constexpr) -> tl.tensor:
+    """(1 + L)^-1, L being what lies below the diagonal."""
+    t, i = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    inverse_CC = tl.where(t == i, 1.0, 0.0) - tl.where((t % 2 == 1) & (t == i + 1), system_CC, 0.0)
+    for level in tl.static_range(1, LEVELS):
+        pair_CC = ((t >> level) % 2 == 1) & ((t >> level) == (i >> level) + 1)
+        between_CC = tl.where(pair_CC, system_CC, 0.0)
+        # In full precision for any inputs: an error made here is a wrong memory for the rest of the lane.
+        behind_CC = tl.dot(between_CC, inverse_CC, input_precision="tf32x3")
+        inverse_CC -= tl.dot(inverse_CC, behind_CC, input_precision="tf32x3")
+    return inverse_CC
