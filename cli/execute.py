@@ -41,7 +41,7 @@ def execute(assembly: Assembly, folder: RunFolder, screen: Screen) -> int:
     code, status, reason = 0, "done", ""
     try:
         clock = _run(assembly, folder, screen, sink, results)
-        numbers = {"seconds": clock.seconds, "tokens": clock.tokens, "peak_memory_bytes": peak_memory_bytes()}
+        numbers = costs(clock, assembly)
     except ValueError as error:
         if folder.metrics.exists():
             code, status, reason = _bug(folder, error)
@@ -65,6 +65,18 @@ def execute(assembly: Assembly, folder: RunFolder, screen: Screen) -> int:
     else:
         screen.stopped(reason, folder, resumable=status == "requeue")
     return code
+
+
+def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
+    """What the run took; the fast state is counted for one lane, in numbers."""
+    state = assembly.learner.adapter.initial()
+    return {
+        "seconds": clock.seconds,
+        "tokens": clock.tokens,
+        "training_tokens_per_second": clock.tokens / max(clock.training, 1e-9),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "fast_state_numbers": sum(x.numel() for x in state.values()),
+    }
 
 
 def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, results: Results) -> Clock:

@@ -86,32 +86,36 @@ def _delta_kernel(
     lane = tl.program_id(0).to(tl.int64)
     at_K = tl.arange(0, KP)
     at_V = tl.program_id(1) * VP + tl.arange(0, VP)
+    q_ptr, k_ptr, beta_ptr, gate_ptr = (
+        q_ptr + lane * length * K, k_ptr + lane * length * K, beta_ptr + lane * length, gate_ptr + lane * length
+    )
+    v_ptr, read_ptr = v_ptr + lane * length * V, read_ptr + lane * length * V
     state_ptr, last_ptr = state_ptr + lane * V * K, last_ptr + lane * V * K
     at_VK, in_VK = at_V[:, None] * K + at_K[None, :], (at_V < V)[:, None] & (at_K < K)[None, :]
     state_VK = tl.load(state_ptr + at_VK, mask=in_VK, other=0.0).to(tl.float32)
     for first in range(0, length, C):
-        row = lane * length + first
-        at_C = tl.arange(0, C)
-        in_C = at_C < length - first
+        at_C = first + tl.arange(0, C)
+        in_C = at_C < length
         at_CK, in_CK = at_C[:, None] * K + at_K[None, :], in_C[:, None] & (at_K < K)[None, :]
         at_CV, in_CV = at_C[:, None] * V + at_V[None, :], in_C[:, None] & (at_V < V)[None, :]
-        k_CK = tl.load(k_ptr + row * K + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
-        beta_C = tl.load(beta_ptr + row + at_C, mask=in_C, other=0.0).to(tl.float32)
+        k_CK = tl.load(k_ptr + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        beta_C = tl.load(beta_ptr + at_C, mask=in_C, other=0.0).to(tl.float32)
         # Beyond the end nothing is forgotten: the state behind the last chunk is that behind the last token.
-        gate_C = tl.load(gate_ptr + row + at_C, mask=in_C, other=1.0).to(tl.float32)
-        weight_CC, since_C, left_C = _products(gate_C, C)
+        gate_C = tl.load(gate_ptr + at_C, mask=in_C, other=1.0).to(tl.float32)
+        weight_CC, since_C, left_C = _products(gate_C, at_C, C)
         system_CC = beta_C[:, None] * weight_CC * tl.dot(k_CK, tl.trans(k_CK), input_precision="tf32x3")
-        inverse_CC = _inverse(system_CC, C, LEVELS)
-        v_CV = tl.load(v_ptr + row * V + at_CV, mask=in_CV, other=0.0).to(tl.float32)
+        inverse_CC = _inverse(system_CC, at_C, LEVELS)
+        q_CK = tl.load(q_ptr + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        score_CC = weight_CC * tl.dot(q_CK, tl.trans(k_CK), input_precision="tf32x3")
+        # Both reads of the state in a row: its halves take as many registers as itself.
         there_VC = since_C[None, :] * _dot(state_VK, tl.trans(k_CK), EXACT, MMA)
+        read_VC = since_C[None, :] * _dot(state_VK, tl.trans(q_CK), EXACT, MMA)
+        v_CV = tl.load(v_ptr + at_CV, mask=in_CV, other=0.0).to(tl.float32)
         want_VC = beta_C[None, :] * (tl.trans(v_CV) - there_VC)
         u_VC = tl.dot(want_VC, tl.trans(inverse_CC), input_precision="tf32x3")
-        q_CK = tl.load(q_ptr + row * K + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
-        score_CC = weight_CC * tl.dot(q_CK, tl.trans(k_CK), input_precision="tf32x3")
-        read_VC = since_C[None, :] * _dot(state_VK, tl.trans(q_CK), EXACT, MMA)
         read_VC += tl.dot(u_VC, tl.trans(score_CC), input_precision="tf32x3")
-        tl.store(read_ptr + row * V + at_CV, tl.trans(read_VC), mask=in_CV)
-        whole = tl.sum(tl.where(at_C == C - 1, since_C, 0.0), axis=0)
+        tl.store(read_ptr + at_CV, tl.trans(read_VC), mask=in_CV)
+        whole = tl.sum(tl.where(at_C == first + C - 1, since_C, 0.0), axis=0)
         state_VK = whole * state_VK + _dot(u_VC * left_C[None, :], k_CK, EXACT, MMA)
     tl.store(last_ptr + at_VK, state_VK, mask=in_VK)
 
@@ -127,22 +131,23 @@ def _dot(wide: tl.tensor, exact: tl.tensor, EXACT: tl.constexpr, MMA: tl.constex
 
 
 @triton.jit
-def _products(gate_C: tl.tensor, C: tl.constexpr) -> tl.tensor:
+def _products(gate_C: tl.tensor, at_C: tl.tensor, C: tl.constexpr) -> tl.tensor:
     """D, its first gate included where it is (d), and its last row: products only, so zeros are exact."""
-    t, i = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    behind_CC = tl.cumprod(tl.where(t > i, gate_C[:, None], 1.0), axis=0)
-    weight_CC = tl.where(t >= i, behind_CC, 0.0)
-    return weight_CC, tl.cumprod(gate_C, axis=0), tl.sum(tl.where(t == C - 1, weight_CC, 0.0), axis=0)
+    behind_CC = tl.cumprod(tl.where(at_C[:, None] > at_C[None, :], gate_C[:, None], 1.0), axis=0)
+    weight_CC = tl.where(at_C[:, None] >= at_C[None, :], behind_CC, 0.0)
+    left_C = tl.sum(tl.where(at_C[:, None] % C == C - 1, weight_CC, 0.0), axis=0)
+    return weight_CC, tl.cumprod(gate_C, axis=0), left_C
 
 
 @triton.jit
-def _inverse(system_CC: tl.tensor, C: tl.constexpr, LEVELS: tl.constexpr) -> tl.tensor:
+def _inverse(system_CC: tl.tensor, at_C: tl.tensor, LEVELS: tl.constexpr) -> tl.tensor:
     """(1 + L)^-1, L being what lies below the diagonal."""
-    t, i = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    inverse_CC = tl.where(t == i, 1.0, 0.0) - tl.where((t % 2 == 1) & (t == i + 1), system_CC, 0.0)
+    # The highest bit in which two places differ is the level at which their blocks meet.
+    apart_CC = tl.where(at_C[:, None] > at_C[None, :], at_C[:, None] ^ at_C[None, :], 0)
+    one_CC = tl.where(at_C[:, None] == at_C[None, :], 1.0, 0.0)
+    inverse_CC = one_CC - tl.where(apart_CC == 1, system_CC, 0.0)
     for level in tl.static_range(1, LEVELS):
-        pair_CC = ((t >> level) % 2 == 1) & ((t >> level) == (i >> level) + 1)
-        between_CC = tl.where(pair_CC, system_CC, 0.0)
+        between_CC = tl.where((apart_CC >> level) == 1, system_CC, 0.0)
         # In full precision for any inputs: an error made here is a wrong memory for the rest of the lane.
         behind_CC = tl.dot(between_CC, inverse_CC, input_precision="tf32x3")
         inverse_CC -= tl.dot(inverse_CC, behind_CC, input_precision="tf32x3")

@@ -14,6 +14,8 @@ from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.results import from_json
 
+COSTS = ("training_tokens_per_second", "seconds", "peak_memory_bytes", "fast_state_numbers")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -71,9 +73,16 @@ def read_run(folder: Path) -> Run:
         seed=config["seed"],
         config=flatten({str(k): v for k, v in config.items()}),
         # From R, by today's definitions, not by those of the day of the run.
-        metrics=from_json(content).metrics(),
+        metrics=from_json(content).metrics() | read_costs(folder),
         fingerprints=content["fingerprints"],
     )
+
+
+def read_costs(folder: Path) -> dict[str, float]:
+    """What the run cost, from its status: training speed, wall time, peak memory, size of one lane's fast state."""
+    file = folder / "status.json"
+    status = json.loads(file.read_text()) if file.is_file() else {}
+    return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -96,14 +105,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         groups.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
     keys = sorted({key for run in runs for key in run.config})
-    # A key that only one adapter has says no more than the adapter's name does.
     names = [key for key in keys if key.endswith(".name") and len({run.config.get(key) for run in runs}) > 1]
-    told = [k for k in keys if not k.endswith(".name") and len({str(r.config[k]) for r in runs if k in r.config}) > 1]
+    # A key that follows from the names says no more than they do: each adapter has a chunk of its own.
+    told = [key for key in keys if not key.endswith(".name") and _varies(key, runs, names)]
     made = [
         Group({key: members[0].config.get(key, "") for key in [*names, *told]}, sorted(members, key=lambda r: r.seed))
         for members in groups.values()
     ]
     return sorted(made, key=lambda group: [_order(value) for value in group.label.values()])
+
+
+def _varies(key: str, runs: Sequence[Run], names: Sequence[str]) -> bool:
+    """Does `key` tell apart runs that share all `names`, or a name that all share by what it is used with?"""
+    values: dict[tuple[str, ...], set[str]] = {}
+    for run in runs:
+        if key in run.config:
+            # The learning rate of one adapter and that of another are the same key of the same optimizer.
+            own = [name for name in names if name.split(".")[0] == key.split(".")[0]]
+            values.setdefault(tuple(str(run.config.get(name)) for name in own), set()).add(str(run.config[key]))
+    return any(len(found) > 1 for found in values.values())
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
@@ -113,9 +133,9 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def _check_streams(runs: Sequence[Run]) -> None:
-    seen: dict[int, Run] = {}
+    seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
-        other = seen.setdefault(run.seed, run)
+        other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
         if other.fingerprints != run.fingerprints:
             raise ValueError(
                 f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams: "

@@ -24,11 +24,12 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass
 class Clock:
-    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time."""
+    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time, those of training alone."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    training: float = 0.0
     _since: float = field(default_factory=time.perf_counter, repr=False)
 
     def tick(self) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def run_stream(
         for progress in train(engine, task, steps=stream.steps_per_task, report_every=report_every):
             clock.step = index * stream.steps_per_task + progress.step
             clock.tokens += progress.tokens
+            clock.training += progress.seconds
             event = Trained(
                 task=index + 1,
                 task_name=task.name,
@@ -109,7 +111,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, fo
     state = {
         "rows": results.rows,
         "base_rows": results.base_rows,
-        "clock": {"step": clock.step, "tokens": clock.tokens, "seconds": clock.seconds},
+        "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training")},
         "journal_position": journal.position,
     }
     checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))
