@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,7 +35,12 @@ def fused(x: Tensor) -> bool:
     wish = os.environ.get("TTT_TRITON", "")
     if wish == "off" or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
-    return (x.is_cuda or wish == "interpret") and find_spec("triton") is not None
+    return (x.is_cuda or wish == "interpret") and _installed()
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("triton") is not None
 
 
 def delta(
@@ -107,7 +113,9 @@ class Recomputed(torch.autograd.Function):
         kind = inputs[0].device.type
         ctx.form, ctx.cast = form, (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         ctx.save_for_backward(*inputs)
-        return kernel(*inputs)
+        # Triton launches on the current device.
+        with torch.cuda.device_of(inputs[0]):
+            return kernel(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -118,7 +126,9 @@ class Recomputed(torch.autograd.Function):
         with torch.enable_grad(), torch.autocast(kind, dtype=dtype, enabled=enabled):
             outputs = ctx.form(*inputs)
         # An output may depend on no input that wants a gradient.
-        pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if x.requires_grad]
+        live = [n for n, x in enumerate(outputs) if x.requires_grad]
         wanted = [x for x in inputs if x.requires_grad]
-        found = iter(torch.autograd.grad(*zip(*pairs, strict=True), wanted, allow_unused=True))
+        found = iter(
+            torch.autograd.grad([outputs[n] for n in live], wanted, [grads[n] for n in live], allow_unused=True)
+        )
         return None, None, *(next(found) if need else None for need in needed)

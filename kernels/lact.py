@@ -80,6 +80,10 @@ def close_chunk(memory: Memory, *, mu: Tensor, norms: Weights, muon: bool) -> Me
     return weights, momentum, zeros(pending)
 
 
+def one_lane(weights: Weights, b: int, dtype: torch.dtype) -> Weights:
+    return {name: w[b].to(dtype) for name, w in weights.items()}
+
+
 def row_norms(weights: Weights) -> Weights:
     return {name: torch.linalg.vector_norm(w, dim=-1, keepdim=True) for name, w in weights.items()}
 
@@ -100,22 +104,19 @@ def lact_naive(
     muon: bool,
 ) -> tuple[Tensor, LactState]:
     """The definition: token by token, the gradient of the loss by autograd. Returns o [B, N, C, K], last state."""
-    batch, chunks, size = q_BNCK.shape[:3]
+    batch, chunks, size, _ = q_BNCK.shape
     dtype = torch.promote_types(q_BNCK.dtype, torch.float32)
     q, k, v, lr, mu = (x.to(dtype) for x in (q_BNCK, k_BNCK, v_BNCK, lr_BNCJ, mu_BNC))
     token = token_BNC.expand(batch, -1, -1).tolist()
     opens, begins, closes = (x_BN.expand(batch, -1).tolist() for x_BN in (opens_BN, begins_BN, closes_BN))
     reads, lanes, sums = [], [], []
     for b in range(batch):
-        first, *lane = ({name: w[b].to(dtype) for name, w in x.items()} for x in (initial, *state[:3]))
-        weights, momentum, pending = lane
-        norms = row_norms(first)
+        first, weights, momentum, pending = (one_lane(x, b, dtype) for x in (initial, *state[:3]))
         total = torch.stack([state.mu_sum_B[b], state.count_B[b]]).to(dtype)
         for n in range(chunks):
-            if opens[b][n]:
-                weights, momentum = first, zeros(first)
+            weights, momentum = (first, zeros(first)) if opens[b][n] else (weights, momentum)
             if begins[b][n] or opens[b][n]:
-                pending, total = zeros(first), torch.zeros_like(total)
+                pending, total = zeros(first), 0 * total
             for c in range(size):
                 reads.append(swiglu(q[b, n, c], weights=weights))
                 if token[b][n][c]:
@@ -123,13 +124,13 @@ def lact_naive(
                     pending = {x: pending[x] - lr[b, n, c, j] * grad[x] for j, x in enumerate(NAMES)}
                     total = total + torch.stack([mu[b, n, c], torch.ones_like(mu[b, n, c])])
             if closes[b][n] and total[1] > 0:
-                memory, mean = (weights, momentum, pending), total[0] / total[1]
-                weights, momentum, pending = close_chunk(memory, mu=mean, norms=norms, muon=muon)
-                total = torch.zeros_like(total)
+                memory = close_chunk(
+                    (weights, momentum, pending), mu=total[0] / total[1], norms=row_norms(first), muon=muon
+                )
+                (weights, momentum, pending), total = memory, 0 * total
         lanes.append((weights, momentum, pending))
         sums.append(total)
-    weights, momentum, pending = (stacked(x) for x in zip(*lanes, strict=True))
-    last = LactState(weights, momentum, pending, *torch.stack(sums, dim=1).unbind())
+    last = LactState(*(stacked(x) for x in zip(*lanes, strict=True)), *torch.stack(sums, dim=1).unbind())
     return torch.stack(reads).view(q.shape).to(q_BNCK.dtype), last
 
 

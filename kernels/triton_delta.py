@@ -21,12 +21,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from ttt.kernels.delta import Memory, delta_chunk
-from ttt.kernels.fused import Recomputed
+from ttt.kernels.fused import WIDEST_KEY, Recomputed
 
-# Rows of the state a program holds: what one warpgroup multiplies at a time, and 64 registers a thread at K = 128.
-ROWS = 64
-# tl.dot wants no side below 16; the inverse's cost grows with the square of the longest chunk.
-SHORTEST, LONGEST = 16, 64
+# tl.dot wants no side below 16.
+SHORTEST = 16
+# Rows of the state and tokens a chunk, for bf16 and for other keys: with more, ptxas spills registers by the hundred.
+# 64 rows are what one warpgroup multiplies at a time.
+HALF, FULL = (64, 32), (32, 16)
 
 
 def delta_triton(
@@ -39,7 +40,7 @@ def delta_triton(
     state_BVK: Tensor,
     size: int = 32,
 ) -> Memory:
-    """`delta_chunk`; `size` becomes a power of two from 16 to 64."""
+    """`delta_chunk`; a chunk has 16 or 32 tokens, 16 where q and k are not bf16."""
     inputs = (q_BTK, k_BTK, v_BTV, beta_BT, gate_BT, state_BVK)
     read_BTV, last_BVK = Recomputed.apply(partial(_forward, size=size), partial(_torch_form, size=size), *inputs)
     return read_BTV, last_BVK
@@ -58,22 +59,25 @@ def _forward(
 ) -> Memory:
     lanes, length, width = q_BTK.shape
     values = v_BTV.shape[-1]
-    rows = min(max(triton.next_power_of_2(values), SHORTEST), ROWS)
-    chunk = min(max(triton.next_power_of_2(min(size, length)), SHORTEST), LONGEST)
     half = q_BTK.dtype == k_BTK.dtype == torch.bfloat16
+    most_rows, most_tokens = HALF if half else FULL
+    rows, chunk = tile(values, most_rows), tile(min(size, length), most_tokens)
     read_BTV = torch.empty(lanes, length, values, dtype=q_BTK.dtype, device=q_BTK.device)
     last_BVK = torch.empty(lanes, values, width, dtype=torch.float32, device=q_BTK.device)
     inputs = (x.contiguous() for x in (q_BTK, k_BTK, v_BTV, beta_BT, gate_BT, state_BVK))
     _delta_kernel[(lanes, triton.cdiv(values, rows))](
         *inputs, read_BTV, last_BVK, length,
-        K=width, V=values, KP=max(triton.next_power_of_2(width), SHORTEST), VP=rows, C=chunk,
-        LEVELS=chunk.bit_length() - 1,
-        EXACT=tl.bfloat16 if half else tl.float32,
+        K=width, V=values, KP=tile(width, WIDEST_KEY), VP=rows, C=chunk,
+        LEVELS=chunk.bit_length() - 1, HALVES=half,
         # The interpreter cannot multiply bf16.
         MMA=tl.bfloat16 if half and q_BTK.is_cuda else tl.float32,
-        num_warps=4,
+        num_warps=4, num_stages=2,
     )  # fmt: skip
     return read_BTV, last_BVK
+
+
+def tile(length: int, longest: int) -> int:
+    return min(max(triton.next_power_of_2(length), SHORTEST), longest)
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -81,15 +85,14 @@ def _delta_kernel(
     q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, beta_ptr: tl.tensor, gate_ptr: tl.tensor,
     state_ptr: tl.tensor, read_ptr: tl.tensor, last_ptr: tl.tensor, length: tl.tensor,
     K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, VP: tl.constexpr, C: tl.constexpr,
-    LEVELS: tl.constexpr, EXACT: tl.constexpr, MMA: tl.constexpr,
+    LEVELS: tl.constexpr, HALVES: tl.constexpr, MMA: tl.constexpr,
 ) -> None:  # fmt: skip
     lane = tl.program_id(0).to(tl.int64)
     at_K = tl.arange(0, KP)
     at_V = tl.program_id(1) * VP + tl.arange(0, VP)
-    q_ptr, k_ptr, beta_ptr, gate_ptr = (
-        q_ptr + lane * length * K, k_ptr + lane * length * K, beta_ptr + lane * length, gate_ptr + lane * length
-    )
+    q_ptr, k_ptr = q_ptr + lane * length * K, k_ptr + lane * length * K
     v_ptr, read_ptr = v_ptr + lane * length * V, read_ptr + lane * length * V
+    beta_ptr, gate_ptr = beta_ptr + lane * length, gate_ptr + lane * length
     state_ptr, last_ptr = state_ptr + lane * V * K, last_ptr + lane * V * K
     at_VK, in_VK = at_V[:, None] * K + at_K[None, :], (at_V < V)[:, None] & (at_K < K)[None, :]
     state_VK = tl.load(state_ptr + at_VK, mask=in_VK, other=0.0).to(tl.float32)
@@ -98,36 +101,36 @@ def _delta_kernel(
         in_C = at_C < length
         at_CK, in_CK = at_C[:, None] * K + at_K[None, :], in_C[:, None] & (at_K < K)[None, :]
         at_CV, in_CV = at_C[:, None] * V + at_V[None, :], in_C[:, None] & (at_V < V)[None, :]
-        k_CK = tl.load(k_ptr + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        k_CK = tl.load(k_ptr + at_CK, mask=in_CK, other=0.0).to(MMA)
         beta_C = tl.load(beta_ptr + at_C, mask=in_C, other=0.0).to(tl.float32)
         # Beyond the end nothing is forgotten: the state behind the last chunk is that behind the last token.
         gate_C = tl.load(gate_ptr + at_C, mask=in_C, other=1.0).to(tl.float32)
         weight_CC, since_C, left_C = _products(gate_C, at_C, C)
         system_CC = beta_C[:, None] * weight_CC * tl.dot(k_CK, tl.trans(k_CK), input_precision="tf32x3")
         inverse_CC = _inverse(system_CC, at_C, LEVELS)
-        q_CK = tl.load(q_ptr + at_CK, mask=in_CK, other=0.0).to(EXACT).to(MMA)
+        q_CK = tl.load(q_ptr + at_CK, mask=in_CK, other=0.0).to(MMA)
         score_CC = weight_CC * tl.dot(q_CK, tl.trans(k_CK), input_precision="tf32x3")
         # Both reads of the state in a row: its halves take as many registers as itself.
-        there_VC = since_C[None, :] * _dot(state_VK, tl.trans(k_CK), EXACT, MMA)
-        read_VC = since_C[None, :] * _dot(state_VK, tl.trans(q_CK), EXACT, MMA)
+        there_VC = since_C[None, :] * _dot(state_VK, tl.trans(k_CK), HALVES, MMA)
+        read_VC = since_C[None, :] * _dot(state_VK, tl.trans(q_CK), HALVES, MMA)
         v_CV = tl.load(v_ptr + at_CV, mask=in_CV, other=0.0).to(tl.float32)
         want_VC = beta_C[None, :] * (tl.trans(v_CV) - there_VC)
         u_VC = tl.dot(want_VC, tl.trans(inverse_CC), input_precision="tf32x3")
         read_VC += tl.dot(u_VC, tl.trans(score_CC), input_precision="tf32x3")
         tl.store(read_ptr + at_CV, tl.trans(read_VC), mask=in_CV)
         whole = tl.sum(tl.where(at_C == first + C - 1, since_C, 0.0), axis=0)
-        state_VK = whole * state_VK + _dot(u_VC * left_C[None, :], k_CK, EXACT, MMA)
+        state_VK = whole * state_VK + _dot(u_VC * left_C[None, :], k_CK, HALVES, MMA)
     tl.store(last_ptr + at_VK, state_VK, mask=in_VK)
 
 
 @triton.jit
-def _dot(wide: tl.tensor, exact: tl.tensor, EXACT: tl.constexpr, MMA: tl.constexpr) -> tl.tensor:
-    """wide @ exact; bf16 meets a wide factor's upper and lower half, 16 bits for the price of tf32's 11."""
-    if tl.float32 == EXACT:
-        return tl.dot(wide, exact, input_precision="tf32x3")
-    high = wide.to(EXACT)
-    low = (wide - high.to(tl.float32)).to(EXACT)
-    return tl.dot(high.to(MMA), exact, tl.dot(low.to(MMA), exact))
+def _dot(wide: tl.tensor, thin: tl.tensor, HALVES: tl.constexpr, MMA: tl.constexpr) -> tl.tensor:
+    """wide @ thin; thin bf16 meets the upper and lower half of wide, 16 bits for the price of tf32's 11."""
+    if not HALVES:
+        return tl.dot(wide, thin, input_precision="tf32x3")
+    high = wide.to(tl.bfloat16)
+    low = (wide - high.to(tl.float32)).to(tl.bfloat16)
+    return tl.dot(high.to(MMA), thin, tl.dot(low.to(MMA), thin))
 
 
 @triton.jit

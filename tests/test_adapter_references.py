@@ -558,6 +558,13 @@ def test_descent_chunk_by_chunk(adapter, options, window, segment_BT):
             close(after[name][row], x, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("share", "blocks"), [(1.0, [0, 1]), (0.51, [0, 1]), (0.5, [1]), (0.1, [1])])
+def test_the_last_blocks_take_sgd_steps(share, blocks):
+    matrices = ("gate_proj", "up_proj", "down_proj")
+    names = {f"layers.{i}.mlp.{matrix}.weight" for i in blocks for matrix in matrices}
+    assert set(make("sgd_fast", share=share).adapter.initial()) == names
+
+
 def backward(adapter: str, options: dict[str, object], batch: Batch) -> Learner:
     """A learner with the gradients of the outer loss."""
     learner = make(adapter, **options)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from ttt.kernels.chunks import chunk_grid
+from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
 from ttt.kernels.inplace import inplace_dual, inplace_naive, inplace_scan
+from ttt.kernels.lean import group_size, inplace_lean
 from ttt.kernels.scan import gated_scan
+from ttt.kernels.steps import Steps, inplace_steps, inplace_steps_naive
 
 SIZES = st.integers(min_value=1, max_value=5)
 
@@ -32,29 +36,108 @@ def memory_inputs(seed: int, b: int, n: int, c: int, f: int, d: int) -> dict[str
     }
 
 
+def outcome(form, inputs: dict[str, Tensor], weight_DF: Tensor | None = None) -> list[Tensor]:
+    """What was read with W0's part, the last state, and the gradient of every input."""
+    wanted = [*inputs.values(), *([] if weight_DF is None else [weight_DF])]
+    for x in wanted:
+        x.grad = None
+    read, last = form(inputs["q_BNCF"], **{key: x for key, x in inputs.items() if key != "q_BNCF"})
+    weights = torch.linspace(-1, 1, read.numel(), dtype=torch.float64).view_as(read)
+    ((read * weights).sum() + last.double().square().sum()).backward()
+    return [read, last, *(x.grad.clone() for x in wanted)]
+
+
+def with_w0(form, weight_DF: Tensor):
+    """A form without W0, and W0 beside it."""
+
+    def run(q_BNCF: Tensor, **others: Tensor) -> tuple[Tensor, Tensor]:
+        read, last = form(q_BNCF, **others)
+        return read + q_BNCF @ weight_DF.T, last
+
+    return run
+
+
 @pytest.mark.parametrize("fast", [inplace_scan, inplace_dual])
 @given(b=SIZES, n=SIZES, c=SIZES, f=SIZES, d=SIZES, seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_fast_forms_equal_the_definition(fast, b, n, c, f, d, seed):
     inputs = memory_inputs(seed, b, n, c, f, d)
-    outcomes = []
-    for form in (inplace_naive, fast):
-        for x in inputs.values():
-            x.grad = None
-        q_BNCF = inputs["q_BNCF"]
-        read, last = form(q_BNCF, **{key: x for key, x in inputs.items() if key != "q_BNCF"})
-        weights = torch.linspace(-1, 1, read.numel(), dtype=torch.float64).view_as(read)
-        ((read * weights).sum() + last.double().square().sum()).backward()
-        outcomes.append([read, last, *(x.grad.clone() for x in inputs.values())])
-    for expected, got in zip(*outcomes, strict=True):
+    for expected, got in zip(outcome(inplace_naive, inputs), outcome(fast, inputs), strict=True):
         # States are fp32 by contract, so agreement is to fp32.
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4, check_dtype=False)
+
+
+@given(b=SIZES, n=st.integers(1, 25), c=SIZES, block=st.integers(1, 6), shared=st.booleans(), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_lean_form_equals_the_definition(b, n, c, block, shared, seed):
+    """Blocks of every size, W0 read with the state or apart, gates of the lanes alike or not, many groups."""
+    inputs = memory_inputs(seed, b, n, c, 3, 4)
+    if shared:
+        inputs["gate_BN"] = inputs["gate_BN"].detach()[:1].requires_grad_()
+    weight_DF = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    expected = outcome(with_w0(inplace_naive, weight_DF), inputs, weight_DF)
+    apart = outcome(with_w0(partial(inplace_lean, block=block), weight_DF), inputs, weight_DF)
+    folded = outcome(partial(inplace_lean, weight_DF=weight_DF), inputs, weight_DF)
+    for form in (apart, folded):
+        for x, y in zip(form, expected, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4, check_dtype=False)
+
+
+@pytest.mark.parametrize(("chunks", "block"), [(3, 1), (11, 1), (7, 3)])
+def test_the_backward_pass_written_by_hand_is_the_derivative(chunks, block):
+    """Finite differences, in float64."""
+    inputs = memory_inputs(5, 2, chunks, 2, 3, 2)
+    inputs = {name: x.detach().requires_grad_() for name, x in inputs.items()}
+    inputs["gate_BN"] = (0.3 + 0.7 * torch.rand(2, chunks, dtype=torch.float64)).requires_grad_()
+    names = list(inputs)
+
+    def run(*values: Tensor) -> tuple[Tensor, Tensor]:
+        named = dict(zip(names, values, strict=True))
+        return inplace_lean(named.pop("q_BNCF"), **named, block=block)
+
+    assert torch.autograd.gradcheck(run, tuple(inputs.values()))
+
+
+def test_the_lean_form_keeps_few_states():
+    """What is saved for the backward pass is a few states, not one a chunk."""
+    chunks = 64
+    inputs = {name: x.detach() for name, x in memory_inputs(0, 1, chunks, 1, 16, 16).items()}
+    inputs["v_BNCD"].requires_grad_()
+    read, _ = inplace_lean(inputs.pop("q_BNCF"), **inputs)
+    states = [x for x in read.grad_fn.saved_tensors if x is not None and x.shape == (1, 16, 16)]
+    assert len(states) == chunks // group_size(chunks) == 8
+
+
+@given(b=SIZES, n=st.integers(1, 12), c=SIZES, pull=st.booleans(), limit=st.booleans(), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_steps_equal_the_definition(b, n, c, pull, limit, seed):
+    """Error correction, momentum, clipping and chunks that are not full; many groups of chunks."""
+    inputs = {name: x.detach() for name, x in memory_inputs(seed, b, n, c, 3, 2).items()}
+    generator = torch.Generator().manual_seed(seed)
+    full_BN, hold_BN = (torch.rand(b, n, generator=generator) < p for p in (0.7, 0.8))
+    bound = torch.tensor(1.5, dtype=torch.float64) if limit else None
+    steps = Steps(inputs.pop("gate_BN"), hold_BN.double(), full_BN, 0.6, bound)
+    start = inputs.pop("state_BDF")
+    pull_BNC = torch.rand(b, n, c, generator=generator, dtype=torch.float64) / 4 if pull else None
+    wanted = [x for x in (*inputs.values(), start, pull_BNC) if x is not None]
+    outcomes = []
+    for form in (inplace_steps_naive, inplace_steps):
+        for x in wanted:
+            x.requires_grad_()
+        others = {key: x for key, x in inputs.items() if key != "q_BNCF"}
+        read, last = form(inputs["q_BNCF"], **others, pull_BNC=pull_BNC, steps=steps, state=(start, start / 2))
+        weights = torch.linspace(-1, 1, read.numel(), dtype=torch.float64).view_as(read)
+        loss = (read * weights).sum() + last[0].square().sum() + last[1].sum()
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+        outcomes.append([read, *last, *grads])
+    for got, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_state_stays_fp32_under_bf16_inputs():
     inputs = {k: x.detach().bfloat16() for k, x in memory_inputs(0, 2, 3, 4, 5, 3).items()}
     q = inputs.pop("q_BNCF")
-    for form in (inplace_naive, inplace_scan, inplace_dual):
+    for form in (inplace_naive, inplace_scan, inplace_dual, inplace_lean, partial(inplace_lean, block=2)):
         _, last = form(q, **inputs)
         assert last.dtype == torch.float32
 
@@ -84,7 +167,7 @@ def test_grid_keeps_tokens_and_never_mixes_documents(lengths, chunk):
     document_BNC = grid.split((segment_BT + 1).unsqueeze(-1)).squeeze(-1)
     for b, row in enumerate(document_BNC):
         opens = grid.opens_BN.expand(len(rows), -1)[b]
-        full = grid.full_BN.expand(len(rows), -1)[b]
+        full = grid.closes_BN.expand(len(rows), -1)[b]
         for n, cell in enumerate(row):
             inside = cell[cell > 0]
             assert len(inside.unique()) <= 1
@@ -98,3 +181,29 @@ def test_grid_keeps_tokens_and_never_mixes_documents(lengths, chunk):
 def test_grid_refuses_an_empty_chunk():
     with pytest.raises(ValueError, match="chunk=0"):
         chunk_grid(torch.zeros(1, 4, dtype=torch.long), 0)
+
+
+@given(
+    documents=st.lists(st.lists(st.integers(-1, 3), min_size=12, max_size=12), min_size=1, max_size=3),
+    cut=st.integers(1, 11),
+    chunk=st.integers(1, 5),
+    thin=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_grid_goes_on_where_the_one_before_it_stopped(documents, cut, chunk, thin):
+    """Padding anywhere, a cut anywhere: the same chunks open, begin and close, and the end is the same."""
+    segment_BT = torch.tensor(documents)
+    nothing_B = torch.zeros(len(documents), dtype=torch.long)
+    whole = chunk_grid(segment_BT, chunk)
+    first = chunk_grid(segment_BT[:, :cut], chunk, after=Place(nothing_B, nothing_B + NOTHING_READ), thin=thin)
+    second = chunk_grid(segment_BT[:, cut:], chunk, after=first.end, thin=thin)
+    for name in ("opens_BN", "begins_BN", "closes_BN"):
+        one, two, both = (getattr(g, name).expand(len(documents), -1).sum(1) for g in (first, second, whole))
+        assert torch.equal(one + two, both)
+    if int((segment_BT >= 0).sum()):
+        assert torch.equal(second.end.count_B, whole.end.count_B)
+    x_BT1 = torch.arange(1.0, 13.0).expand_as(segment_BT)[..., None]
+    for grid, part in ((first, x_BT1[:, :cut]), (second, x_BT1[:, cut:])):
+        real_BT1 = (segment_BT[:, :cut] if grid is first else segment_BT[:, cut:])[..., None] >= 0
+        assert torch.equal(grid.join(grid.split(part)), part * real_BT1)
+        assert torch.equal((grid.split(part) > 0)[..., 0], grid.token_BNC.expand(len(documents), -1, -1))

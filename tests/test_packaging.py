@@ -71,8 +71,10 @@ def choices(path: Path) -> list[str]:
         picked += ["base.path=weights.safetensors"]
     if option == "pretrain" or group != "base":
         picked += ["base.steps=1", "base.warmup=1"]
-    if group != "adapter" or option != "none":
-        picked += FAST if group != "adapter" else ["adapter.chunk=4"]
+    if group != "adapter":
+        picked += FAST
+    elif "chunk" in yaml.safe_load(path.read_text()):
+        picked += ["adapter.chunk=4"]
     return [*small, *picked]
 
 
