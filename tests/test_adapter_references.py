@@ -27,11 +27,12 @@ from ttt.models.nano import Nano
 from ttt.stream import Batch
 
 CHUNK, STEP = 4, 0.5
-# One document a row; documents of 24, 9 and 11 tokens, with padding before, inside and behind them.
-PLAIN = torch.zeros(2, LENGTH - 2, dtype=torch.long)
+# One document a row, also more than kernels take in one piece; documents of 24, 9 and 11 tokens, with padding
+# before, inside and behind them.
+PLAIN, LONG = (torch.zeros(2, length, dtype=torch.long) for length in (LENGTH - 2, 38))
 PACKED = torch.tensor([[0] * LENGTH, [-1] * 2 + [0] * 5 + [-1] + [0] * 4 + [1] * 11 + [-1]])
-LAYOUTS = [(PLAIN, "sequence"), (PACKED, "sequence"), (PACKED, "task")]
-layouts = pytest.mark.parametrize(("segment_BT", "reset"), LAYOUTS, ids=["plain", "packed", "packed-carried"])
+LAYOUTS = [(LONG, "sequence"), (PACKED, "sequence"), (PACKED, "task")]
+layouts = pytest.mark.parametrize(("segment_BT", "reset"), LAYOUTS, ids=["long", "packed", "packed-carried"])
 
 Named = dict[str, Tensor]
 close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6, check_dtype=False)
@@ -244,7 +245,8 @@ def test_a_memory_beside_attention(adapter, options, loop, segment_BT, reset):
             want.append(want_TD)
         for key in blank[0]:
             close(after[f"layers.0.self_attn.{key}"][row], torch.stack([own[key] for own in memory]))
-    same_with_gradients(got_BTD[segment_BT >= 0], torch.cat(want), layer, rtol=1e-5, atol=1e-6)
+    # Gates are fp32, and a norm in Muon has an epsilon: its five steps magnify both.
+    same_with_gradients(got_BTD[segment_BT >= 0], torch.cat(want), layer, rtol=1e-5, atol=1e-5)
 
 
 # Fast weights in the MLP's down-projection.

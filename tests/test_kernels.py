@@ -12,6 +12,7 @@ from torch import Tensor
 from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
 from ttt.kernels.inplace import inplace_dual, inplace_naive, inplace_scan
 from ttt.kernels.lean import group_size, inplace_lean
+from ttt.kernels.rows import neighbours, row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps, inplace_steps_naive
 
@@ -207,3 +208,31 @@ def test_a_grid_goes_on_where_the_one_before_it_stopped(documents, cut, chunk, t
         real_BT1 = (segment_BT[:, :cut] if grid is first else segment_BT[:, cut:])[..., None] >= 0
         assert torch.equal(grid.join(grid.split(part)), part * real_BT1)
         assert torch.equal((grid.split(part) > 0)[..., 0], grid.token_BNC.expand(len(documents), -1, -1))
+
+
+@given(n=SIZES, c=st.integers(1, 7), d=SIZES, taps=st.sampled_from([1, 3, 5]), seed=st.integers(0, 100))
+@settings(max_examples=25, deadline=None)
+def test_the_convolution_stays_in_its_chunk(n, c, d, taps, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x_NCD, conv_OD = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((n, c, d), (taps, d))
+    )
+    plain_NCD = torch.nn.functional.conv1d(x_NCD.mT, conv_OD.T[:, None], padding=taps // 2, groups=d).mT
+    assert_equal_with_gradients(neighbours(x_NCD, conv_OD), plain_NCD, [x_NCD, conv_OD])
+
+
+def test_row_norm_is_the_norm():
+    x_NCF = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert_equal_with_gradients(row_norm(x_NCF), x_NCF.norm(dim=-1, keepdim=True), [x_NCF])
+    zeros_NCF = torch.zeros(1, 2, 3, requires_grad=True)
+    row_norm(zeros_NCF).sum().backward()
+    assert not zeros_NCF.grad.any()
+    assert row_norm(x_NCF.bfloat16()).dtype == torch.float32
+
+
+def assert_equal_with_gradients(got: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
+    torch.testing.assert_close(got, expected)
+    weights = torch.linspace(-1, 1, got.numel(), dtype=got.dtype).view_as(got)
+    for x, y in zip(*(torch.autograd.grad((out * weights).sum(), inputs) for out in (got, expected)), strict=True):
+        torch.testing.assert_close(x, y)

@@ -1,7 +1,7 @@
 """`delta_fast`: a matrix memory beside attention that corrects what a key held, token by token.
 
     S <- g_t S;  S <- S + beta_t (v_t - S k_t) k_t^T;  o_t = S q_t        k, q of unit length
-    beta_t = sigmoid(w_b x_t)        g_t = exp(-softplus(w_g x_t + b_g)), or 1 with gated=false
+    beta_t = sigmoid(w_b x_t + b_b)  g_t = exp(-softplus(w_g x_t + b_g)), or 1 with gated=false
 
 DeltaNet (arXiv 2406.06484); gated: Gated DeltaNet (arXiv 2412.06464). kernels/delta.py has the forms.
 Shapes: B batch (lanes), T time, H heads, K head width, D model width.

@@ -1,6 +1,6 @@
 """Fast weights that take one SGD step per chunk on the model's own next-token loss.
 
-    W <- decay W - step * clip(grad over the chunk of -log p(token | tokens before it; W))
+    W = W0 + S        S <- decay S - step * clip(grad_W of the chunk's mean -log p(token | tokens before it; W))
 
 The model is read chunk after chunk, each lane with weights of its own. The gradient of a chunk is taken at
 the weights that read it, through this chunk alone: attention sees earlier chunks as they were read then.
@@ -100,7 +100,7 @@ class Descent(nn.Module):
         since_B = torch.zeros_like(open_BC[:, 0]) if place is None else place.count_B
         reads: list[Tensor] = []
         for part in parts(batch, grid):
-            if self.lifetime.reset == "sequence" and (reads or streaming):
+            if self.lifetime.reset == "sequence":
                 fast = scaled(fast, (~part.opens_B).float())
             since_B = torch.where(part.begins_B, 0, since_B)
             open_BC = torch.where(part.segment_BC >= 0, part.tokens_BC, open_BC)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, Desk, FastState, Pass
 from ttt.kernels.inplace import cheapest, inplace_dual
 from ttt.kernels.lean import inplace_lean
+from ttt.kernels.rows import neighbours, row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps
 
@@ -158,8 +159,7 @@ class FastDown(nn.Module):
         scale_BNC1 = self.log_step.exp() * steps.full_BN[..., None, None]
         size_BNC1: Tensor | float = 1.0
         if rule.keys == "l2" or rule.rule == "nlms":
-            wide = torch.promote_types(k_BNCF.dtype, torch.float32)
-            size_BNC1 = torch.linalg.vector_norm(k_BNCF, dim=-1, keepdim=True, dtype=wide).clamp(min=1e-6)
+            size_BNC1 = row_norm(k_BNCF)
         if rule.rule == "nlms":
             # With l2 keys |k| is 1 already.
             scale_BNC1 = scale_BNC1 / (LAMBDA + (1.0 if rule.keys == "l2" else size_BNC1**2))
@@ -234,14 +234,3 @@ def _clipped(v_BNCD: Tensor, k_BNCF: Tensor, steps: Steps) -> Tensor:
     v_BNCD, k_BNCF = v_BNCD.to(wide), k_BNCF.to(wide)
     square_BN = ((v_BNCD @ v_BNCD.mT) * (k_BNCF @ k_BNCF.mT)).sum((2, 3)).clamp(min=1e-30)
     return v_BNCD * (steps.limit / square_BN.sqrt()).clamp(max=1.0)[..., None, None]
-
-
-def neighbours(x_BNCD: Tensor, conv_OD: Tensor) -> Tensor:
-    """Depthwise convolution inside each chunk: zeros beyond its edges."""
-    half, size = len(conv_OD) // 2, x_BNCD.shape[2]
-    padded_BNCD = F.pad(x_BNCD, (0, 0, half, half))
-    weight_OD = conv_OD.to(x_BNCD.dtype)
-    sum_BNCD = padded_BNCD[:, :, :size] * weight_OD[0]
-    for o in range(1, len(conv_OD)):
-        sum_BNCD = torch.addcmul(sum_BNCD, padded_BNCD[:, :, o : o + size], weight_OD[o])
-    return sum_BNCD

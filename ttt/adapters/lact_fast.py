@@ -2,7 +2,7 @@
 
     f(x) = W1 (silu(W0 x) * (W2 x))       o_t = f(q_t), with the weights from before the chunk
     G_j = sum over the chunk of lr_jt grad_j <f(k_t), v_t>      M <- mu M + G      W <- rownorm(W + Muon(M))
-    lr_jt = softplus(w_j x_t + b_j)       mu = mean of sigmoid(w x_t + b)          k, q: silu, unit length
+    lr_jt = softplus(w_j x_t + b_j)       mu = mean of sigmoid(w x_t + b)          k, q, v: silu; k, q: unit length
 
 LaCT (arXiv 2505.23884); kernels/lact.py has the forms. The initial W are slow weights.
 Shapes: B batch (lanes), T time, H heads, K head width, F hidden width, D model width, J = 3 weights.

@@ -1,9 +1,9 @@
 """`lora_fast`: low-rank matrices beside the MLPs' down-projections, one SGD step per chunk at reading time.
 
-    o = W0 z + scale * B (A z)       A, B <- A, B - step * grad of the chunk's next-token loss
+    o = W0 z + scale * B (A z)       A = A0 + S_A, B = S_B       S <- decay S - step * clip(grad)
 
-LoRA (arXiv 2106.09685) as fast weights: parameter-efficient fine-tuning at test time. B starts at zero; where
-A starts is a slow weight. kernels are torch's own; ttt/adapters/descent.py takes the steps.
+of the chunk's next-token loss. LoRA (arXiv 2106.09685) as fast weights: parameter-efficient fine-tuning at
+test time. A0 is a slow weight; ttt/adapters/descent.py takes the steps.
 Shapes: B batch (lanes), T time, I inputs, O outputs, R rank.
 """
 

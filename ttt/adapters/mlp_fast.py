@@ -1,7 +1,7 @@
 """`mlp_fast`: an MLP's down-projection that is written while the model reads.
 
     o_t = (W0 + S_n) z_t          token t of chunk n reads the state from before its chunk
-    S  <- decay * S + eta * sum over the chunk of v_t k_t^T
+    S  <- decay * (S + eta * sum over the chunk of v_t k_t^T), as the next chunk begins
     k_t = z_t / |z_t|             v_t = W_t conv(rms_norm(embedding))_t: by its start, the next token
 
 In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace.py holds the recurrence. The keys' norm,

@@ -1,10 +1,10 @@
 """`prompt_fast`: a soft prompt, k vectors before the tokens, moved by gradient at its own rate.
 
-    P <- decay P - step * grad of the chunk's next-token loss, read behind P
+    P = P0 + S       S <- decay S - step * clip(grad of the chunk's next-token loss, read behind P)
 
 Prompt tuning (arXiv 2104.08691) as fast weights: with reset=task and carry=mean it is adapted over a task,
 while slow weights move at their own rate. Every chunk sees the prompt right before itself, as it is then.
-Where P starts is a slow weight. ttt/adapters/descent.py takes the steps.
+P0 is a slow weight. ttt/adapters/descent.py takes the steps.
 Shapes: B batch (lanes), P prompt vectors, D model width, C cells a chunk, V vocabulary.
 """
 

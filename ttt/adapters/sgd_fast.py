@@ -1,6 +1,6 @@
 """`sgd_fast`: the MLPs of the last blocks take one clipped SGD step per chunk while the model reads.
 
-    W <- decay W - step * clip(grad of the chunk's next-token loss)       all three matrices of an MLP
+    W = W0 + S       S <- decay S - step * clip(grad of the chunk's next-token loss)       all three matrices
 
 Dynamic evaluation (arXiv 1709.07432); the layers, the order (apply, then update) and the clip are those of
 end-to-end test-time training (arXiv 2512.23675), which differentiates the base through the steps:

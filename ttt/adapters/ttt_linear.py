@@ -1,7 +1,7 @@
 """`ttt_linear`: a linear model per head, beside attention, that learns at every token to turn k into v.
 
     f(x; W) = x + LN(W x + b)       W <- W - eta_t grad 1/2 |f(k_t; W_start) - v_t|^2       o_t = f(q_t; W)
-    eta_t = step * sigmoid(w x_t) / K * p_i      p_i: learned, by its start 1/i for the chunk's i-th token
+    eta_t = step * sigmoid(w x_t + b) / K * max(p_i, 0)      p_i: learned, at first 1/i for the i-th token of a chunk
 
 TTT-Linear (arXiv 2407.04620); kernels/ttt_layer.py has the forms. The initial W and b are slow weights.
 There p_i scales what token i reads, here what it writes; keys do not turn with their position.

@@ -1,0 +1,71 @@
+"""Row-wise pieces of the in-place write, each with a backward pass that makes few temporary tensors.
+
+Shapes: N chunks and their batch, C tokens a chunk, F key width, D model width, O taps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def row_norm(x_NCF: Tensor) -> Tensor:
+    """|x| of every row, [..., C, 1], in fp32 or wider; at least 1e-6."""
+    norm: Tensor = _RowNorm.apply(x_NCF)
+    return norm.clamp(min=1e-6)
+
+
+class _RowNorm(torch.autograd.Function):
+    """d|x| = x / |x|; autograd's own widens all of x first."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NCF: Tensor) -> Tensor:
+        wide = torch.promote_types(x_NCF.dtype, torch.float32)
+        norm_NC1 = torch.linalg.vector_norm(x_NCF, dim=-1, keepdim=True, dtype=wide)
+        ctx.save_for_backward(x_NCF, norm_NC1)
+        return norm_NC1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NC1: Tensor) -> Tensor:
+        x_NCF, norm_NC1 = ctx.saved_tensors
+        return x_NCF * (grad_NC1 / norm_NC1.clamp(min=1e-6)).to(x_NCF.dtype)
+
+
+def neighbours(x_NCD: Tensor, conv_OD: Tensor) -> Tensor:
+    """Depthwise convolution inside each chunk, y_c = sum over o of w_o x_{c + o - O//2}: zeros beyond its edges."""
+    out: Tensor = _Neighbours.apply(x_NCD, conv_OD)
+    return out
+
+
+class _Neighbours(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_NCD: Tensor, conv_OD: Tensor) -> Tensor:
+        padded_NCD, weight_OD = _padded(x_NCD, len(conv_OD)), conv_OD.to(x_NCD.dtype)
+        ctx.save_for_backward(x_NCD, conv_OD)
+        size = x_NCD.shape[-2]
+        sum_NCD = padded_NCD[..., :size, :] * weight_OD[0]
+        for o in range(1, len(conv_OD)):
+            sum_NCD.addcmul_(padded_NCD[..., o : o + size, :], weight_OD[o])
+        return sum_NCD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NCD: Tensor) -> tuple[Tensor, Tensor]:
+        x_NCD, conv_OD = ctx.saved_tensors
+        taps, size, weight_OD = len(conv_OD), x_NCD.shape[-2], conv_OD.to(x_NCD.dtype)
+        padded_NCD, back_NCD = _padded(x_NCD, taps), _padded(grad_NCD, taps)
+        dx_NCD = back_NCD[..., :size, :] * weight_OD[taps - 1]
+        for o in range(1, taps):
+            dx_NCD.addcmul_(back_NCD[..., o : o + size, :], weight_OD[taps - 1 - o])
+        dims = list(range(grad_NCD.dim() - 1))
+        sums = [(padded_NCD[..., o : o + size, :] * grad_NCD).sum(dims, dtype=conv_OD.dtype) for o in range(taps)]
+        return dx_NCD, torch.stack(sums)
+
+
+def _padded(x_NCD: Tensor, taps: int) -> Tensor:
+    return F.pad(x_NCD, (0, 0, taps // 2, taps // 2))
