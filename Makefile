@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench study wheel clean
+.PHONY: help run test check bench study adapters wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,7 @@ links:
 bench: .venv/ready  ## what the harness and the fast weights cost
 	$(BIN)/ttt-bench harness
 	$(BIN)/ttt-bench kernels
+	$(BIN)/ttt-bench adapters
 
 study: .venv/ready  ## the studies of docs/measurements.md (about an hour on two cores)
 	$(BIN)/ttt-run -m adapter=none,mlp_fast optimizer.lr=1e-4,3e-4,1e-3 seed=0,1,2,3,4
@@ -40,6 +41,10 @@ study: .venv/ready  ## the studies of docs/measurements.md (about an hour on two
 	$(BIN)/ttt-compare outputs/split-sequence
 	$(BIN)/ttt-run -m experiment=recall output_dir=outputs/recall adapter=none,mlp_fast optimizer.lr=2e-4,1e-3 seed=0,1,2,3,4
 	$(BIN)/ttt-compare outputs/recall
+
+adapters: .venv/ready  ## the table of all adapters in docs/measurements.md (about half an hour on two cores)
+	$(BIN)/ttt-run -m experiment=adapters seed=0,1 source=recall,languages adapter=none,mlp_fast,delta_fast,titans_fast,ttt_linear,ttt_mlp,lact_fast,lora_fast,sgd_fast,prompt_fast output_dir=outputs/adapters
+	$(BIN)/ttt-compare outputs/adapters
 
 wheel: .venv/ready  ## build dist/*.whl
 	$(BIN)/python -m build --wheel

@@ -25,8 +25,8 @@ from ttt.kernels.fused import WIDEST_KEY, Recomputed
 
 # tl.dot wants no side below 16.
 SHORTEST = 16
-# Rows of the state and tokens a chunk, for bf16 and for other keys: with more, ptxas spills registers by the hundred.
-# 64 rows are what one warpgroup multiplies at a time.
+# Rows of the state and tokens a chunk, for bf16 and for other keys. At K = 128 ptxas (sm_90) spills some 150 registers;
+# with twice as much of either, more than twice as many. 64 rows are what one warpgroup multiplies at a time.
 HALF, FULL = (64, 32), (32, 16)
 
 

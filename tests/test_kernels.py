@@ -214,10 +214,8 @@ def test_a_grid_goes_on_where_the_one_before_it_stopped(documents, cut, chunk, t
 @settings(max_examples=25, deadline=None)
 def test_the_convolution_stays_in_its_chunk(n, c, d, taps, seed):
     generator = torch.Generator().manual_seed(seed)
-    x_NCD, conv_OD = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-        for shape in ((n, c, d), (taps, d))
-    )
+    shapes = ((n, c, d), (taps, d))
+    x_NCD, conv_OD = (torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes)
     plain_NCD = torch.nn.functional.conv1d(x_NCD.mT, conv_OD.T[:, None], padding=taps // 2, groups=d).mT
     assert_equal_with_gradients(neighbours(x_NCD, conv_OD), plain_NCD, [x_NCD, conv_OD])
 

@@ -17,7 +17,10 @@ IGNORE = -100
 
 
 class Batch(NamedTuple):
-    """`tokens_BT` int64; `targets_BT` int64, IGNORE = not scored; `segment_BT` document index."""
+    """`tokens_BT` int64; `targets_BT` int64, IGNORE = not scored; `segment_BT` document index.
+
+    A negative document is padding; it lies between documents, not inside one.
+    """
 
     tokens_BT: Tensor
     targets_BT: Tensor
