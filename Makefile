@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench study adapters wheel clean
+.PHONY: help run test check triton bench study adapters wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ links:
 	rm -rf .links && mkdir -p .links/ttt
 	for item in ttt/*; do ln -s "../../$$item" ".links/$$item"; done
 	for folder in cli conf tasks kernels; do ln -s "../../$$folder" ".links/ttt/$$folder"; done
+
+triton: .venv/ready  ## the Triton kernels in its interpreter (installs triton, 200 MB)
+	$(BIN)/python -m pip install --quiet "triton>=3.7,<3.8"
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest tests/test_kernels_triton.py
 
 bench: .venv/ready  ## what the harness and the fast weights cost
 	$(BIN)/ttt-bench harness

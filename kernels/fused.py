@@ -1,8 +1,9 @@
 """Which tensors Triton kernels serve, and the functions that choose: one name, two implementations.
 
-A CUDA tensor gets a kernel where triton is installed; all else gets torch, and triton is never imported
-(`ttt.kernels.triton_*` are imported here, when first needed, and nowhere else). The variable TTT_TRITON:
-`off` gives torch to all; `interpret` gives CPU tensors Triton's interpreter, for tests without a GPU (with
+Torch serves all tensors, and triton is never imported (`ttt.kernels.triton_*` are imported here, when first
+needed, and nowhere else), unless the variable TTT_TRITON says otherwise: `on` gives CUDA tensors the kernels.
+They are proved in Triton's interpreter and compiled for sm_80 to sm_90, but were never timed or run on a GPU:
+hence not by default. `interpret` gives CPU tensors the interpreter, for tests without a GPU (with
 TRITON_INTERPRET=1 from the start of the process: torch imports triton when it likes, and that is when it looks).
 Shapes: B batch (lanes, times heads), T time, N chunks, C tokens a chunk, D model width, F feed-forward width,
 K key width, V value width, O taps.
@@ -17,11 +18,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from ttt.kernels.delta import delta_chunk
 from ttt.kernels.lean import inplace_lean
+from ttt.kernels.rows import neighbours
 
 # A wider state leaves a program no registers; no head is.
 WIDEST_KEY = 128
@@ -89,17 +90,6 @@ def targets(x_BNCD: Tensor, *, conv_OD: Tensor, target_DD: Tensor, scale_BNC1: T
 
 def targets_torch(x_BNCD: Tensor, conv_OD: Tensor, target_DD: Tensor, scale_BNC1: Tensor) -> Tensor:
     return (neighbours(x_BNCD, conv_OD) @ target_DD.to(x_BNCD.dtype)) * scale_BNC1
-
-
-def neighbours(x_BNCD: Tensor, conv_OD: Tensor) -> Tensor:
-    """Depthwise convolution inside each chunk: zeros beyond its edges."""
-    half, size = len(conv_OD) // 2, x_BNCD.shape[2]
-    padded_BNCD = F.pad(x_BNCD, (0, 0, half, half))
-    weight_OD = conv_OD.to(x_BNCD.dtype)
-    sum_BNCD = padded_BNCD[:, :, :size] * weight_OD[0]
-    for o in range(1, len(conv_OD)):
-        sum_BNCD = torch.addcmul(sum_BNCD, padded_BNCD[:, :, o : o + size], weight_OD[o])
-    return sum_BNCD
 
 
 class Recomputed(torch.autograd.Function):

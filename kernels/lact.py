@@ -104,8 +104,7 @@ def lact_naive(
     muon: bool,
 ) -> tuple[Tensor, LactState]:
     """The definition: token by token, the gradient of the loss by autograd. Returns o [B, N, C, K], last state."""
-    batch, chunks, size, _ = q_BNCK.shape
-    dtype = torch.promote_types(q_BNCK.dtype, torch.float32)
+    (batch, chunks, size, _), dtype = q_BNCK.shape, torch.promote_types(q_BNCK.dtype, torch.float32)
     q, k, v, lr, mu = (x.to(dtype) for x in (q_BNCK, k_BNCK, v_BNCK, lr_BNCJ, mu_BNC))
     token = token_BNC.expand(batch, -1, -1).tolist()
     opens, begins, closes = (x_BN.expand(batch, -1).tolist() for x_BN in (opens_BN, begins_BN, closes_BN))
@@ -130,7 +129,8 @@ def lact_naive(
                 (weights, momentum, pending), total = memory, 0 * total
         lanes.append((weights, momentum, pending))
         sums.append(total)
-    last = LactState(*(stacked(x) for x in zip(*lanes, strict=True)), *torch.stack(sums, dim=1).unbind())
+    memory = map(stacked, zip(*lanes, strict=True))
+    last = LactState(*memory, *torch.stack(sums, dim=1).unbind())  # type: ignore[arg-type]
     return torch.stack(reads).view(q.shape).to(q_BNCK.dtype), last
 
 

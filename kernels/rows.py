@@ -38,6 +38,7 @@ class _RowNorm(torch.autograd.Function):
 
 def neighbours(x_NCD: Tensor, conv_OD: Tensor) -> Tensor:
     """Depthwise convolution inside each chunk, y_c = sum over o of w_o x_{c + o - O//2}: zeros beyond its edges."""
+    assert len(conv_OD) % 2, "a convolution around a token has an odd number of taps"
     out: Tensor = _Neighbours.apply(x_NCD, conv_OD)
     return out
 

@@ -7,8 +7,8 @@ States. The lean form moves a fp32 state of D F numbers through memory about fiv
 to it, round it): on an H100 that, not arithmetic, is what 512 tokens cost. Here a program holds one tile of S
 in registers from the first block to the last and leaves behind only what reads need, S before each block in
 the inputs' precision: an fp32 sum with no rounded products in between. Reads are torch's: one product for
-all blocks. Reading in the same program would need the sum over all tiles along F, that is fp32 atomics, D F / BF
-of them a token, and results that differ from run to run. Memory decides how many blocks are made at a time.
+all blocks. Reading in the same program would mean a sum over all tiles along F: D fp32 atomics a token and tile,
+and results that differ from run to run. Memory decides how many blocks are made at a time.
 The backward pass is torch's, through `targets_torch` and `inplace_lean`.
 Shapes: B batch (lanes), N chunks, C tokens a chunk, J blocks, G chunks a block, L = G C tokens a block,
 D model width, F feed-forward width, O taps; R rows of tokens; M, K, P tiles of R, D and F or D.

@@ -112,7 +112,8 @@ def with_gradients(form, inputs: dict[str, Tensor], learned: set[str]) -> list[T
 
 
 def apart(arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: x for key, x in os.environ.items() if key not in ("TTT_TRITON", "TRITON_INTERPRET")} | more
+    ours = ("TTT_TRITON", "TRITON_INTERPRET", "PYTEST_ADDOPTS")
+    environment = {key: x for key, x in os.environ.items() if key not in ours} | more
     command, root = [sys.executable, *arguments], Path(__file__).parents[1]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
@@ -300,7 +301,7 @@ def target_inputs(taps: int, dtype: torch.dtype, c: int = 3, d: int = 24) -> dic
 
 
 @kernels
-@pytest.mark.parametrize(("c", "d", "taps"), [(1, 3, 5), (3, 24, 4), (7, 140, 5), (3, 16, 1)])
+@pytest.mark.parametrize(("c", "d", "taps"), [(1, 3, 5), (3, 24, 3), (7, 140, 5), (3, 16, 1)])
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("mixed", [False, True])
 def test_targets_equal_the_torch_form(c, d, taps, dtype, mixed):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Lifetime, Pass, Reset
 from ttt.adapters.beside import BesideAttention, into_lanes, out_of_lanes, unit
-from ttt.kernels.delta import delta_chunk
+from ttt.kernels.fused import delta
 
 
 class DeltaFast(BesideAttention):
@@ -70,7 +70,7 @@ class DeltaRule(nn.Module):
             gate_BTH = torch.where(real_BT1, torch.exp(-F.softplus(self.gate_proj(x_BTD).float())), 1.0)
         opens_BT1 = now.grid.join(now.resets_BN.expand(lanes, -1)[..., None, None])
         gate_BTH = gate_BTH.masked_fill(opens_BT1, 0.0)
-        o_XTK, memory_XKK = delta_chunk(
+        o_XTK, memory_XKK = delta(
             into_lanes(unit(q_BTHK)),
             k_BTK=into_lanes(unit(k_BTHK)),
             v_BTV=into_lanes(v_BTHK),

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.adapters.base import OPEN, Desk, FastState, Pass
+from ttt.kernels.fused import inplace, targets
 from ttt.kernels.inplace import cheapest, inplace_dual
-from ttt.kernels.lean import inplace_lean
-from ttt.kernels.rows import neighbours, row_norm
+from ttt.kernels.rows import row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps
 
@@ -165,7 +165,7 @@ class FastDown(nn.Module):
             scale_BNC1 = scale_BNC1 / (LAMBDA + (1.0 if rule.keys == "l2" else size_BNC1**2))
         # Dividing the target by the key's norm is the same as dividing the key, at a fraction of the width.
         by_BNC1 = scale_BNC1 / size_BNC1 if rule.keys == "l2" else scale_BNC1
-        v_BNCD = (neighbours(x_BNCD, self.conv_OD) @ self.target_DD.to(x_BNCD.dtype)) * by_BNC1
+        v_BNCD = targets(x_BNCD, conv_OD=self.conv_OD, target_DD=self.target_DD, scale_BNC1=by_BNC1)
         if rule.rule == "hebb":
             v_BNCD = _clipped(v_BNCD, k_BNCF, steps) if rule.associative else v_BNCD
             return Writes(z_BNCF, k_BNCF, v_BNCD, None, steps), sums
@@ -188,7 +188,7 @@ class FastDown(nn.Module):
         choice = cheapest(now.grid.num_chunks, chunk=now.grid.size, dtype=z_BTF.dtype)
         form: Callable[..., tuple[Tensor, Tensor]] = inplace_dual
         if choice.form == "lean":
-            form = partial(inplace_lean, block=choice.block, weight_DF=self.weight if choice.folded else None)
+            form = partial(inplace, block=choice.block, weight_DF=self.weight if choice.folded else None)
         read_BNCD, memory_BDF = form(writes.q_BNCF, **inputs, gate_BN=writes.steps.gate_BN, state_BDF=memory_BDF)
         read_BTD = now.grid.join(read_BNCD)
         return read_BTD if choice.folded else F.linear(z_BTF, self.weight) + read_BTD, {"memory": memory_BDF}
