@@ -1,1 +1,1 @@
-"""Tensors in, tensors out. Imports torch, and Triton where asked for; nothing of ours. A naive form beside every fast one."""
+"""Tensors in, tensors out. Imports torch, and Triton where asked for; a naive form beside every fast one."""

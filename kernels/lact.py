@@ -129,8 +129,8 @@ def lact_naive(
                 (weights, momentum, pending), total = memory, 0 * total
         lanes.append((weights, momentum, pending))
         sums.append(total)
-    memory = map(stacked, zip(*lanes, strict=True))
-    last = LactState(*memory, *torch.stack(sums, dim=1).unbind())  # type: ignore[arg-type]
+    weights, momentum, pending = map(stacked, zip(*lanes, strict=True))
+    last = LactState(weights, momentum, pending, *torch.stack(sums, dim=1).unbind())
     return torch.stack(reads).view(q.shape).to(q_BNCK.dtype), last
 
 
