@@ -145,8 +145,11 @@ def probe_state(learner: Learner, batch: Batch) -> dict[str, Any]:
     with watching(learner.model) as seen:
         logits_BTV, after = learner(batch, initial, write=True)
     bits["fast"] = bits_of(logits_BTV, batch)
-    # A rule that reads a token more than once (to take a gradient, say) has no one read-out and no one key.
-    once = {name: layer for name, layer in seen.items() if layer.z_BTF.shape[:2] == batch.tokens_BT.shape}
+    # Where more than the tokens passes through a layer (a prompt, say), there is no one key for each of them.
+    keys, once = (
+        {name: layer for name, layer in all_.items() if layer.z_BTF.shape[:2] == batch.tokens_BT.shape}
+        for all_ in (keys, seen)
+    )
     tensors = [{"state": "after reading", **row} for row in tensor_numbers(after, learner.model)]
     if learner.adapter.reset != "sequence":
         bits["carried"] = bits_of(learner(batch, shared(learner.fast), write=True)[0], batch)
