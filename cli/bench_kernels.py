@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.meter import cost
-from ttt.kernels.inplace import cheapest, inplace_dual, inplace_naive, inplace_scan
+from ttt.kernels.inplace import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan
 from ttt.kernels.lean import inplace_lean
 
 
@@ -43,7 +43,8 @@ GRID = tuple(
     if chunk < length
 )
 # The loop over tokens, and forms whose cost grows with T * T, are left out where they would take minutes.
-NAIVE_TOKENS, DUAL_TOKENS = 512, 2048
+DUAL_TOKENS = LOOP_TOKENS = 2048
+LOOP = "loop over tokens"
 
 
 class Layer:
@@ -79,7 +80,7 @@ class Layer:
 
     def sides(self, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
         """Plain first; then every executor that ends in reasonable time."""
-        block = cheapest(self.chunks, chunk=self.size.chunk, dtype=torch.bfloat16).block
+        block = self._choice(torch.bfloat16).block
         forms: dict[str, Callable[[], Tensor]] = {"plain": self.plain}
         folded = partial(inplace_lean, weight_DF=self.w0_DF)
         forms["lean, W0 folded in"] = partial(self.fast, folded, folded=True)
@@ -89,13 +90,17 @@ class Layer:
         if self.size.length <= DUAL_TOKENS:
             forms["dual"] = partial(self.fast, inplace_dual, folded=False)
         forms["scan (materialised)"] = partial(self.fast, inplace_scan, folded=False)
-        if self.size.length * self.size.batch <= NAIVE_TOKENS:
-            forms["loop over tokens"] = partial(self.fast, inplace_naive, folded=False)
+        if self.size.length * self.size.batch <= LOOP_TOKENS:
+            forms[LOOP] = partial(self.fast, inplace_naive, folded=False)
         return forms
+
+    def _choice(self, dtype: torch.dtype) -> Choice:
+        _, _, width, mlp_width, chunk = self.size
+        return cheapest(self.chunks, chunk=chunk, width=width, mlp_width=mlp_width, dtype=dtype)
 
     def picked(self, dtype: torch.dtype) -> str:
         """What the adapter would use, by the name that it has in the table."""
-        choice = cheapest(self.chunks, chunk=self.size.chunk, dtype=dtype)
+        choice = self._choice(dtype)
         if choice.form == "dual":
             return "dual"
         if choice.folded:
@@ -114,15 +119,14 @@ def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row
     layer = Layer(size, dtype)
     sides = layer.sides(dtype)
     forward = paired({name: no_grad(call) for name, call in sides.items()}, rounds=rounds)
+    # The loop would keep a state for every token.
+    sides.pop(LOOP, None)
     both = paired({name: backward(call) for name, call in sides.items()}, rounds=rounds)
     costs = {name: (cost(no_grad(call)), cost(backward(call))) for name, call in sides.items()}
     for name in sides:
         (f, b), (plain_f, plain_b) = costs[name], costs["plain"]
         yield {
-            "B x T": f"{size.batch} x {size.length}",
-            "D, F": f"{size.width}, {size.mlp_width}",
-            "chunk": str(size.chunk),
-            "type": str(dtype).removeprefix("torch."),
+            **_where(size, dtype),
             "form": name + (" *" if name == layer.picked(dtype) else ""),
             "forward": ratio(forward[name], forward["plain"])[1],
             "FLOPs": f.flops / plain_f.flops,
@@ -131,6 +135,22 @@ def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row
             "bytes touched": b.touched / plain_b.touched,
             "peak memory": b.peak / plain_b.peak,
         }
+    if LOOP in forward:
+        slower = ratio(forward[LOOP], forward[layer.picked(dtype)])[1]
+        yield {
+            **_where(size, dtype),
+            "form": f"{LOOP}: {slower:.0f} x the one picked",
+            "forward": ratio(forward[LOOP], forward["plain"])[1],
+        }
+
+
+def _where(size: Size, dtype: torch.dtype) -> Row:
+    return {
+        "B x T": f"{size.batch} x {size.length}",
+        "D, F": f"{size.width}, {size.mlp_width}",
+        "chunk": str(size.chunk),
+        "type": str(dtype).removeprefix("torch."),
+    }
 
 
 def no_grad(call: Callable[[], Tensor]) -> Callable[[], None]:

@@ -11,6 +11,7 @@ Shapes: B batch (lanes), N chunks, C tokens a chunk, D model width, F feed-forwa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,8 +79,9 @@ def inplace_dual(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Ten
     return o_BGD.unflatten(1, (chunks, size)), start_BN[:, -1, None, None] * state_BDF.float() + written_BDF.float()
 
 
-# Tokens a block should hold where matrix products are cheap beside moving a state through memory.
-BLOCK_TOKENS = 512
+# Half precision: a state moved through memory once a block of L tokens costs as much as L (D + F) operations
+# a token at L = this * sqrt(D F / (D + F)). Measured on a CPU with AMX; other hardware will differ.
+BLOCK_FACTOR = 30.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Choice:
         return f"{self.form}, {'W0 folded in' if self.folded else 'W0 apart'}, {self.block} chunk(s) at a time"
 
 
-def cheapest(chunks: int, *, chunk: int, dtype: torch.dtype) -> Choice:
+def cheapest(chunks: int, *, chunk: int, width: int, mlp_width: int, dtype: torch.dtype) -> Choice:
     """The cheapest form by cost model; `ttt-bench kernels` times it against the others.
 
     In full precision operations decide: a state per chunk costs 2 D F of them a token, and one product is
@@ -103,5 +105,6 @@ def cheapest(chunks: int, *, chunk: int, dtype: torch.dtype) -> Choice:
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return Choice("lean", 1, True)
-    block = max(1, min(chunks, BLOCK_TOKENS // chunk))
+    tokens = BLOCK_FACTOR * math.sqrt(width * mlp_width / (width + mlp_width))
+    block = max(1, min(chunks, round(tokens / chunk)))
     return Choice("dual" if block == chunks else "lean", block, False)

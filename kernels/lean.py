@@ -20,25 +20,12 @@ D model width, F feed-forward width.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from ttt.kernels.scan import gated_scan
-
-# States up to which keeping every one of them is nothing beside the keys.
-KEPT_STATES = 8
-
-
-class Weights(NamedTuple):
-    """Products of gates, for each block: a, M, e and t above. Leading dimension 1 where lanes are alike."""
-
-    since_start_BJG: Tensor
-    between_BJGG: Tensor
-    to_end_BJG: Tensor
-    whole_BJ: Tensor
+from ttt.kernels.gates import Weights, gate_weights, group_size
 
 
 def inplace_lean(
@@ -48,25 +35,20 @@ def inplace_lean(
     """What kernels/inplace.py's forms give, `block` chunks at a time; with `weight_DF`, W0 q is read as well."""
     assert weight_DF is None or block == 1, "only a block of one chunk reads one matrix"
     weights = gate_weights(gate_BN.to(torch.promote_types(gate_BN.dtype, torch.float32)), block)
-    read_BNCD, last_BDF = _Lean.apply(q_BNCF, k_BNCF, v_BNCD, state_BDF, weight_DF, block, *weights)
+    # Gates that all lanes share are plain numbers where looking at them costs nothing: one pass less a state.
+    shared = len(gate_BN) == 1 and gate_BN.device.type == "cpu" and not gate_BN.requires_grad
+    plan = Plan(block, weights.whole_BJ[0].tolist() if shared else None)
+    # Keys that are the queries are differentiated once.
+    keys_BNCF = None if k_BNCF is q_BNCF else k_BNCF
+    read_BNCD, last_BDF = _Lean.apply(q_BNCF, keys_BNCF, v_BNCD, state_BDF, weight_DF, plan, *weights)
     return read_BNCD, last_BDF
 
 
-def gate_weights(gate_BN: Tensor, block: int) -> Weights:
-    """From the gate of every chunk to the weights of every block; a last, shorter block is filled with ones."""
-    lanes, chunks = gate_BN.shape
-    blocks = -(-chunks // block)
-    gate_XG = torch.nn.functional.pad(gate_BN, (0, blocks * block - chunks), value=1.0).reshape(-1, block)
-    eye_GG = torch.eye(block, dtype=gate_BN.dtype, device=gate_BN.device)[None]
-    between_XGG, to_end_XG = gated_scan(eye_GG, gate_BN=gate_XG, start_BX=torch.zeros_like(eye_GG[:, 0]))
-    since_XG = gate_XG.cumprod(1)
-    parts = (since_XG, between_XGG, to_end_XG, since_XG[:, -1])
-    return Weights(*(x.expand(lanes * blocks, *x.shape[1:]).unflatten(0, (lanes, blocks)) for x in parts))
+class Plan(NamedTuple):
+    """Chunks a block; t of each block where it is a number."""
 
-
-def group_size(blocks: int) -> int:
-    """Blocks for each state that is kept: about as many are kept as made again at a time."""
-    return 1 if blocks <= KEPT_STATES else math.ceil(math.sqrt(blocks))
+    size: int
+    whole: list[float] | None
 
 
 class _Block(NamedTuple):
@@ -78,12 +60,17 @@ class _Block(NamedTuple):
     since_BL1: Tensor
     mask_BLL: Tensor | None
     to_end_BL1: Tensor
-    left_BLD: Tensor
-    whole_B11: Tensor
+    whole: float | Tensor
+
+    def left(self) -> Tensor:
+        """[B, L, D]: what is written, weighted by what is left of it at the end; all in a block of one chunk."""
+        return self.v_BLD if self.mask_BLL is None else self.to_end_BL1 * self.v_BLD
 
 
-def _block(j: int, size: int, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, weights: Weights) -> _Block:
-    q_BLF, k_BLF, v_BLD = (x[:, j * size : (j + 1) * size].flatten(1, 2) for x in (q_BNCF, k_BNCF, v_BNCD))
+def _block(j: int, plan: Plan, q_BNCF: Tensor, k_BNCF: Tensor | None, v_BNCD: Tensor, weights: Weights) -> _Block:
+    here = slice(j * plan.size, (j + 1) * plan.size)
+    q_BLF, v_BLD = q_BNCF[:, here].flatten(1, 2), v_BNCD[:, here].flatten(1, 2)
+    k_BLF = q_BLF if k_BNCF is None else k_BNCF[:, here].flatten(1, 2)
     tokens, length = q_BNCF.shape[2], q_BLF.shape[1]
     since_BL1, to_end_BL1 = (
         x[:, j].repeat_interleave(tokens, 1)[:, :length, None].to(q_BLF.dtype)
@@ -93,16 +80,15 @@ def _block(j: int, size: int, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, we
     if length > tokens:
         mask_BLL = weights.between_BJGG[:, j].repeat_interleave(tokens, 1).repeat_interleave(tokens, 2)
         mask_BLL = mask_BLL[:, :length, :length].to(q_BLF.dtype)
-    return _Block(
-        q_BLF, k_BLF, v_BLD, since_BL1, mask_BLL, to_end_BL1, to_end_BL1 * v_BLD, weights.whole_BJ[:, j, None, None]
-    )
+    whole = weights.whole_BJ[:, j, None, None] if plan.whole is None else plan.whole[j]
+    return _Block(q_BLF, k_BLF, v_BLD, since_BL1, mask_BLL, to_end_BL1, whole)
 
 
 class _Lean(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q_BNCF: Tensor, k_BNCF: Tensor, v_BNCD: Tensor, state_BDF: Tensor,
-        weight_DF: Tensor | None, size: int, *gates: Tensor,
+        ctx: Any, q_BNCF: Tensor, k_BNCF: Tensor | None, v_BNCD: Tensor, state_BDF: Tensor,
+        weight_DF: Tensor | None, plan: Plan, *gates: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         weights = Weights(*gates)
         blocks = weights.whole_BJ.shape[1]
@@ -112,13 +98,14 @@ class _Lean(torch.autograd.Function):
         kept = []
         with torch.autocast(q_BNCF.device.type, enabled=False):
             for j in range(blocks):
-                if j % group == 0:
+                keep = j % group == 0
+                if keep:
                     kept.append(state_BDF)
-                one = _block(j, size, q_BNCF, k_BNCF, v_BNCD, weights)
+                one = _block(j, plan, q_BNCF, k_BNCF, v_BNCD, weights)
                 read_BLD = _read(one, state_BDF, weight_DF)
-                read_BNCD[:, j * size : (j + 1) * size] = read_BLD.unflatten(1, (-1, q_BNCF.shape[2]))
-                state_BDF = _after(one, state_BDF)
-        ctx.size = size
+                read_BNCD[:, j * plan.size : (j + 1) * plan.size] = read_BLD.unflatten(1, (-1, q_BNCF.shape[2]))
+                state_BDF = _after(one, state_BDF, in_place=not keep)
+        ctx.plan = plan
         ctx.save_for_backward(q_BNCF, k_BNCF, v_BNCD, weight_DF, *gates, *kept)
         return read_BNCD, state_BDF
 
@@ -127,43 +114,59 @@ class _Lean(torch.autograd.Function):
     def backward(ctx: Any, dread_BNCD: Tensor, grad_BDF: Tensor) -> tuple[Tensor | None, ...]:
         q_BNCF, k_BNCF, v_BNCD, weight_DF, *gates_and_kept = ctx.saved_tensors
         weights, kept = Weights(*gates_and_kept[:4]), gates_and_kept[4:]
-        blocks, size, learned = weights.whole_BJ.shape[1], ctx.size, any(ctx.needs_input_grad[6:])
+        blocks, size, learned = weights.whole_BJ.shape[1], ctx.plan.size, any(ctx.needs_input_grad[6:])
         group, chunk = group_size(blocks), q_BNCF.shape[2]
         dread_BNCD = dread_BNCD.to(q_BNCF.dtype)
-        grads = [torch.empty_like(x) for x in (q_BNCF, k_BNCF, v_BNCD)]
+        grads = [None if x is None else torch.empty_like(x) for x in (q_BNCF, k_BNCF, v_BNCD)]
         dweight_DF = torch.zeros_like(weight_DF) if weight_DF is not None else None
         dgates = Weights(*(torch.zeros_like(x.expand(len(q_BNCF), *x.shape[1:])) for x in weights)) if learned else None
+        back = _Back(grad_BDF, 1.0)
         with torch.autocast(q_BNCF.device.type, enabled=False):
             for first in reversed(range(0, blocks, group)):
                 span = range(first, min(first + group, blocks))
-                ones = [_block(j, size, q_BNCF, k_BNCF, v_BNCD, weights) for j in span]
+                ones = [_block(j, ctx.plan, q_BNCF, k_BNCF, v_BNCD, weights) for j in span]
                 before = [kept[first // group]]
                 for one in ones[:-1]:
-                    before.append(_after(one, before[-1]))
+                    before.append(_after(one, before[-1], in_place=False))
                 for j in reversed(span):
                     one, state_BDF = ones.pop(), before.pop()
                     here = slice(j * size, (j + 1) * size)
                     dread_BLD = dread_BNCD[:, here].flatten(1, 2)
                     if dgates is not None:
-                        _gate_gradients(dgates, j, one, state_BDF, dread_BLD, grad_BDF, chunk)
-                    product_BDF, *parts = _backward(one, state_BDF, weight_DF, dread_BLD, grad_BDF)
+                        _gate_gradients(dgates, j, one, state_BDF, dread_BLD, back.whole(), chunk)
+                    back, parts = _backward(one, state_BDF, weight_DF, dread_BLD, back, dweight_DF)
                     for whole_BNCX, part_BLX in zip(grads, parts, strict=True):
-                        whole_BNCX[:, here] = part_BLX.unflatten(1, (-1, chunk))
-                    if dweight_DF is not None:
-                        dweight_DF += product_BDF.sum(0)
-                        product_BDF *= one.since_BL1[:, :1]
-                    grad_BDF = torch.addcmul(product_BDF, one.whole_B11, grad_BDF)
+                        if whole_BNCX is not None and part_BLX is not None:
+                            whole_BNCX[:, here] = part_BLX.unflatten(1, (-1, chunk))
         if dgates is None:
-            return *grads, grad_BDF, dweight_DF, None, None, None, None, None
+            return *grads, back.whole(), dweight_DF, None, None, None, None, None
         sums = (x.sum_to_size(w.shape) for x, w in zip(dgates, weights, strict=True))
-        return *grads, grad_BDF, dweight_DF, None, *sums
+        return *grads, back.whole(), dweight_DF, None, *sums
+
+
+class _Back(NamedTuple):
+    """The gradient of a state as a matrix and a factor: scaling a matrix would cost a pass through memory."""
+
+    grad_BDF: Tensor
+    factor: float | Tensor
+
+    def whole(self) -> Tensor:
+        return self.grad_BDF * self.factor
+
+    def added_to(self, product_BDF: Tensor, factor: float | Tensor) -> Tensor:
+        """product + factor * gradient, in place of the product."""
+        if isinstance(factor, float) and isinstance(self.factor, float):
+            return product_BDF.add_(self.grad_BDF, alpha=factor * self.factor)
+        return product_BDF.addcmul_(torch.as_tensor(factor * self.factor).to(self.grad_BDF), self.grad_BDF)
 
 
 def _readable(one: _Block, state_BDF: Tensor, weight_DF: Tensor | None) -> Tensor:
     """What the block's queries meet, in their precision; the sum with W0 is made before it is rounded."""
     if weight_DF is None:
         return state_BDF.to(one.q_BLF.dtype)
-    return torch.addcmul(weight_DF, one.since_BL1[:, :1].to(state_BDF.dtype), state_BDF).to(one.q_BLF.dtype)
+    if isinstance(one.whole, float):
+        return torch.add(weight_DF, state_BDF, alpha=one.whole).to(one.q_BLF.dtype)
+    return torch.addcmul(weight_DF, one.whole.to(state_BDF.dtype), state_BDF).to(one.q_BLF.dtype)
 
 
 def _read(one: _Block, state_BDF: Tensor, weight_DF: Tensor | None) -> Tensor:
@@ -175,29 +178,49 @@ def _read(one: _Block, state_BDF: Tensor, weight_DF: Tensor | None) -> Tensor:
     return read_BLD
 
 
-def _after(one: _Block, state_BDF: Tensor) -> Tensor:
+def _after(one: _Block, state_BDF: Tensor, *, in_place: bool) -> Tensor:
     """t S + (e * V)^T K, in the state's precision."""
+    left_BDL = one.left().mT
+    if one.k_BLF.dtype == state_BDF.dtype and isinstance(one.whole, float):
+        if in_place:
+            return state_BDF.baddbmm_(left_BDL, one.k_BLF, beta=one.whole)
+        return torch.baddbmm(state_BDF, left_BDL, one.k_BLF, beta=one.whole)
+    faded_BDF = state_BDF.mul_(one.whole) if in_place else state_BDF * one.whole
     if one.k_BLF.dtype == state_BDF.dtype:
-        return torch.baddbmm(one.whole_B11 * state_BDF, one.left_BLD.mT, one.k_BLF)
-    return torch.addcmul(torch.bmm(one.left_BLD.mT, one.k_BLF), one.whole_B11, state_BDF)
+        return faded_BDF.baddbmm_(left_BDL, one.k_BLF)
+    return faded_BDF.add_(torch.bmm(left_BDL, one.k_BLF))
 
 
 def _backward(
-    one: _Block, state_BDF: Tensor, weight_DF: Tensor | None, dread_BLD: Tensor, grad_BDF: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(a * dO)^T Q, but dO^T Q with a frozen weight; and the gradients of q, k and v."""
-    seen_BLD = dread_BLD if weight_DF is not None else dread_BLD * one.since_BL1
-    dq_BLF = torch.bmm(seen_BLD, _readable(one, state_BDF, weight_DF))
-    grad_thin_BDF = grad_BDF.to(one.q_BLF.dtype)
-    dk_BLF = torch.bmm(one.left_BLD, grad_thin_BDF)
-    dv_BLD = torch.bmm(one.k_BLF, grad_thin_BDF.mT).mul_(one.to_end_BL1)
+    one: _Block, state_BDF: Tensor, weight_DF: Tensor | None, dread_BLD: Tensor, back: _Back, dweight_DF: Tensor | None
+) -> tuple[_Back, tuple[Tensor, Tensor | None, Tensor]]:
+    """The gradient of the state before the block, and those of q, k and v; k's is in q's where they are one."""
+    single, same = one.mask_BLL is None, one.k_BLF is one.q_BLF
+    # In a block of one chunk a = t is one number: it goes into the factor.
+    seen_BLD = dread_BLD if single else dread_BLD * one.since_BL1
+    readable_BDF = _readable(one, state_BDF, weight_DF)
+    dq_BLF = torch.bmm(seen_BLD, readable_BDF)
+    if single and weight_DF is None:
+        dq_BLF *= one.whole
+    grad_BDF, left_BLD = back.grad_BDF.to(one.q_BLF.dtype), (one.left() * back.factor).to(one.q_BLF.dtype)
+    dk_BLF = dq_BLF.baddbmm_(left_BLD, grad_BDF) if same else torch.bmm(left_BLD, grad_BDF)
+    dv_BLD = torch.bmm(one.k_BLF, grad_BDF.mT).mul_(one.to_end_BL1 * back.factor)
     if one.mask_BLL is not None:
         dscore_BLL = torch.bmm(dread_BLD, one.v_BLD.mT).mul_(one.mask_BLL)
         score_BLL = torch.bmm(one.q_BLF, one.k_BLF.mT).mul_(one.mask_BLL)
         dq_BLF.baddbmm_(dscore_BLL, one.k_BLF)
         dk_BLF.baddbmm_(dscore_BLL.mT, one.q_BLF)
         dv_BLD.baddbmm_(score_BLL.mT, dread_BLD)
-    return torch.bmm(seen_BLD.mT, one.q_BLF).to(grad_BDF.dtype), dq_BLF, dk_BLF, dv_BLD
+    product_BDF = torch.bmm(seen_BLD.mT, one.q_BLF).to(back.grad_BDF.dtype)
+    if dweight_DF is not None:
+        for product_DF in product_BDF:
+            dweight_DF += product_DF
+    before = (
+        _Back(back.added_to(product_BDF, 1.0), one.whole)
+        if single
+        else _Back(back.added_to(product_BDF, one.whole), 1.0)
+    )
+    return before, (dq_BLF, None if same else dk_BLF, dv_BLD)
 
 
 def _gate_gradients(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from ttt.kernels.lean import group_size
+from ttt.kernels.gates import group_size
 
 
 class Steps(NamedTuple):

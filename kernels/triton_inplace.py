@@ -24,7 +24,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from ttt.kernels.fused import Memory, Outputs, Recomputed, targets_torch
-from ttt.kernels.lean import Weights, gate_weights, inplace_lean
+from ttt.kernels.gates import Weights, gate_weights
+from ttt.kernels.lean import inplace_lean
 from ttt.kernels.triton_delta import tile
 
 # What the states before a group of blocks may take.

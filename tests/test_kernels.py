@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
+from ttt.kernels.gates import group_size
 from ttt.kernels.inplace import inplace_dual, inplace_naive, inplace_scan
-from ttt.kernels.lean import group_size, inplace_lean
+from ttt.kernels.lean import inplace_lean
 from ttt.kernels.rows import neighbours, row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps, inplace_steps_naive
@@ -77,11 +78,37 @@ def test_lean_form_equals_the_definition(b, n, c, block, shared, seed):
         inputs["gate_BN"] = inputs["gate_BN"].detach()[:1].requires_grad_()
     weight_DF = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
     expected = outcome(with_w0(inplace_naive, weight_DF), inputs, weight_DF)
+    # The same with a gate that is no plain number, as on a GPU: its gradient makes the difference.
     apart = outcome(with_w0(partial(inplace_lean, block=block), weight_DF), inputs, weight_DF)
     folded = outcome(partial(inplace_lean, weight_DF=weight_DF), inputs, weight_DF)
     for form in (apart, folded):
         for x, y in zip(form, expected, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4, check_dtype=False)
+
+
+@given(
+    n=st.integers(1, 25),
+    block=st.integers(1, 6),
+    lanes=st.integers(1, 2),
+    folded=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_lean_form_with_queries_as_keys_and_fixed_gates(n, block, lanes, folded, seed):
+    """As the adapter calls it: gates are constants, of all lanes or of each, and a key is its query."""
+    inputs = memory_inputs(seed, 2, n, 2, 3, 4)
+    gate_BN = inputs.pop("gate_BN").detach()[:lanes]
+    del inputs["k_BNCF"]
+    weight_DF = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+    def tied(form):
+        return lambda q_BNCF, **others: form(q_BNCF, k_BNCF=q_BNCF, gate_BN=gate_BN, **others)
+
+    apart = with_w0(partial(inplace_lean, block=block), weight_DF)
+    lean = partial(inplace_lean, weight_DF=weight_DF) if folded else apart
+    expected, got = (outcome(tied(form), inputs, weight_DF) for form in (with_w0(inplace_naive, weight_DF), lean))
+    for x, y in zip(got, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4, check_dtype=False)
 
 
 @pytest.mark.parametrize(("chunks", "block"), [(3, 1), (11, 1), (7, 3)])

@@ -75,6 +75,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, typing.get_args(hint)[0]) for item in value)
     if origin is typing.Literal:
         # Which values are allowed is said by the class, with what they mean.
         return isinstance(value, str)
@@ -90,6 +92,7 @@ def fits(value: Any, hint: Any) -> bool:
 def describe(hint: Any) -> str:
     names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    names |= {list[int]: "a list of integers"}
     return " or ".join(names.get(option, str(option)) for option in options)
 
 

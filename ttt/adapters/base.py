@@ -5,10 +5,10 @@ Shapes: B batch (lanes), T time, N chunks, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from ttt.kernels.chunks import ChunkGrid, Place, chunk_grid
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 
+T = TypeVar("T")
 # Named tensors with a leading lane dimension: 1 (shared by all lanes) or B. All are zero before anything
 # is written. Names that begin with OPEN belong to a chunk that is not complete: only a reader that goes on
 # in the middle of a sequence needs them.
@@ -162,6 +163,16 @@ def check_chunk(chunk: int, *, seq_len: int, least: int = 1) -> None:
             f"adapter.chunk={chunk}: must lie between {least} and task.seq_len - 1 = {seq_len - 1}; what the last "
             "chunk of a sequence writes is never read, so one chunk would mean no fast weights at all"
         )
+
+
+def pick_layers(found: Sequence[T], only: list[int] | None) -> list[T]:
+    """The layers that the user named by depth; None: all. Raises ValueError."""
+    for index in only or ():
+        if not 0 <= index < len(found):
+            raise ValueError(f"adapter.layers={only}: layer {index} is not one of 0 .. {len(found) - 1}")
+    if only == [] or len(set(only or ())) < len(only or ()):
+        raise ValueError(f"adapter.layers={only}: must name at least one layer, each once (null: all)")
+    return list(found) if only is None else [found[index] for index in only]
 
 
 def down_projections(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Linear]]:

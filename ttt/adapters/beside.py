@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, Desk, FastState, Lifetime, Pass
+from ttt.adapters.base import OPEN, Desk, FastState, Lifetime, Pass, pick_layers
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 
@@ -70,10 +70,7 @@ class BesideAttention:
         if width % self._heads:
             raise ValueError(f"adapter.heads={self._heads}: must divide the model's width, {width}")
         found = [(name, module) for name, module in model.named_modules() if name.endswith("self_attn")]
-        for index in range(len(found)) if self._only is None else self._only:
-            if not 0 <= index < len(found):
-                raise ValueError(f"adapter.layers={self._only}: layer {index} is not one of 0 .. {len(found) - 1}")
-            name, attention = found[index]
+        for name, attention in pick_layers(found, self._only):
             rule = self._new_rule(width // self._heads)
             layer = BesideLayer(width, name=name, desk=self._desk, heads=self._heads, taps=self._taps, rule=rule)
             attention.add_module("memory", layer)

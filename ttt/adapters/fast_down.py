@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import OPEN, Desk, FastState, Pass
 from ttt.kernels.fused import inplace, targets
-from ttt.kernels.inplace import cheapest, inplace_dual
+from ttt.kernels.inplace import Choice, cheapest, inplace_dual
 from ttt.kernels.rows import row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps
@@ -108,7 +108,11 @@ class FastDown(nn.Module):
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
         if not self._rule.associative:
             return "chunk after chunk"
-        return str(cheapest(-(-length // self._desk.chunk), chunk=self._desk.chunk, dtype=dtype))
+        return str(self._choice(-(-length // self._desk.chunk), dtype))
+
+    def _choice(self, chunks: int, dtype: torch.dtype) -> Choice:
+        width, mlp_width = self.weight.shape
+        return cheapest(chunks, chunk=self._desk.chunk, width=width, mlp_width=mlp_width, dtype=dtype)
 
     def forward(self, z_BTF: Tensor) -> Tensor:
         now = self._desk.now
@@ -185,7 +189,7 @@ class FastDown(nn.Module):
             )
             after = {"memory": memory_BDF} | ({"momentum": momentum_BDF} if "momentum" in state else {})
             return F.linear(z_BTF, self.weight) + now.grid.join(read_BNCD), after
-        choice = cheapest(now.grid.num_chunks, chunk=now.grid.size, dtype=z_BTF.dtype)
+        choice = self._choice(now.grid.num_chunks, z_BTF.dtype)
         form: Callable[..., tuple[Tensor, Tensor]] = inplace_dual
         if choice.form == "lean":
             form = partial(inplace, block=choice.block, weight_DF=self.weight if choice.folded else None)

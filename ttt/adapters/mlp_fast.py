@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import Desk, FastState, Lifetime, Reset, check_chunk, down_projections
+from ttt.adapters.base import Desk, FastState, Lifetime, Reset, check_chunk, down_projections, pick_layers
 from ttt.adapters.fast_down import FastDown, Sources, WriteRule
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -82,11 +82,7 @@ class MlpFast:
 
     def attach(self, model: nn.Module) -> None:
         self._embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
-        found = list(down_projections(model))
-        for index in range(len(found)) if self._only is None else self._only:
-            if not 0 <= index < len(found):
-                raise ValueError(f"adapter.layers={self._only}: layer {index} is not one of 0 .. {len(found) - 1}")
-            name, mlp, down = found[index]
+        for name, mlp, down in pick_layers(list(down_projections(model)), self._only):
             layer = FastDown(down, name=name, desk=self._desk, sources=self._sources, rule=self._rule)
             self._sources.listen(mlp, name)
             mlp.down_proj = layer
