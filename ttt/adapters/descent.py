@@ -100,7 +100,7 @@ class Descent(nn.Module):
         since_B = torch.zeros_like(open_BC[:, 0]) if place is None else place.count_B
         reads: list[Tensor] = []
         for part in parts(batch, grid):
-            if self.lifetime.reset == "sequence":
+            if write and self.lifetime.reset == "sequence":
                 fast = scaled(fast, (~part.opens_B).float())
             since_B = torch.where(part.begins_B, 0, since_B)
             open_BC = torch.where(part.segment_BC >= 0, part.tokens_BC, open_BC)
