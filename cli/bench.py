@@ -21,6 +21,8 @@ from rich.table import Table
 
 Row = dict[str, float | str]
 TYPES = ("float32", "bfloat16")
+# Columns that hold words.
+WIDE = {"B x T": 9, "D, F": 9, "form": 40, "adapter": 12}
 
 
 def main() -> None:
@@ -51,9 +53,9 @@ def main() -> None:
     elif typed.what == "kernels":
         sizes = bench_kernels.GRID if typed.grid else bench_kernels.SIZES
         rows = bench_kernels.measure(sizes, dtypes=[getattr(torch, name) for name in types], rounds=typed.rounds)
-        console.print(table("a gated MLP with mlp_fast over the same MLP without", rows))
+        show(console, "a gated MLP with mlp_fast over the same MLP without", rows)
     else:
-        console.print(table("adapters in the main job's model", bench_adapters.measure(adapters, rounds=typed.rounds)))
+        show(console, "adapters in the main job's model", bench_adapters.measure(adapters, rounds=typed.rounds))
 
 
 def shipped() -> list[str]:
@@ -100,14 +102,16 @@ def harness_table(seconds: dict[str, list[float]]) -> Table:
     return shown
 
 
-def table(title: str, rows: Iterable[Row]) -> Table:
-    shown = Table(title=title, box=None)
-    for index, row in enumerate(rows):
-        if index == 0:
-            for name in row:
-                shown.add_column(name, justify="right")
-        shown.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    return shown
+def show(console: Console, title: str, rows: Iterable[Row]) -> None:
+    """A line as soon as it is measured: minutes pass between them, and a user who stops keeps what there is."""
+    console.print(title)
+    widths: dict[str, int] = {}
+    for row in rows:
+        if not widths:
+            widths = {name: WIDE.get(name, max(len(name), 8)) for name in row}
+            console.print("  ".join(name.rjust(width) for name, width in widths.items()), soft_wrap=True)
+        cells = {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        console.print("  ".join(cells.get(name, "").rjust(width) for name, width in widths.items()), soft_wrap=True)
 
 
 if __name__ == "__main__":

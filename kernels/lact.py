@@ -39,12 +39,6 @@ class LactState(NamedTuple):
     count_B: Tensor
 
 
-def lact_start(initial: Weights) -> LactState:
-    """The state of a memory in which nothing is written."""
-    none_B = initial["w0"].new_zeros(initial["w0"].shape[0])
-    return LactState(initial, zeros(initial), zeros(initial), none_B, none_B)
-
-
 def zeros(weights: Weights) -> Weights:
     return {name: torch.zeros_like(w) for name, w in weights.items()}
 

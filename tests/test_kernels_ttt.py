@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from ttt.kernels.lact import LactState, lact, lact_naive, lact_start, newton_schulz, swiglu, written
+from ttt.kernels.lact import LactState, lact, lact_naive, newton_schulz, swiglu, written
 from ttt.kernels.ttt_layer import TTTState, gelu_with_slope, inner_steps, ttt_dual, ttt_naive
 
 SMALL = st.integers(1, 3)
@@ -296,7 +296,9 @@ def test_lact_leaves_its_momentum_alone_in_an_empty_chunk(form):
 def test_lact_rows_keep_their_norm(muon):
     inputs = lact_inputs(7)
     inputs |= {name: torch.ones_like(inputs[name]) for name in FLAGS} | {"opens_BN": torch.zeros(1, 3).bool()}
-    start = lact_start(inputs["initial"])
+    initial = inputs["initial"]
+    nothing, none_B = mapped(initial, torch.zeros_like), torch.zeros(len(initial["w0"]), dtype=torch.float64)
+    start = LactState(initial, nothing, nothing, none_B, none_B)
     _, last = call(partial(lact, muon=muon), inputs | {"state": start})
     for name, w in inputs["initial"].items():
         assert not torch.allclose(last.weights[name], w)

@@ -60,7 +60,7 @@ class BesideAttention:
         if taps < 1:
             raise ValueError(f"adapter.taps={taps}: must be at least 1 (1: no convolution)")
         self.name, self.reset = name, lifetime.reset
-        self._lifetime, self._only, self._heads, self._taps = lifetime, layers, heads, taps
+        self._only, self._heads, self._taps = layers, heads, taps
         self._new_rule, self._executor = new_rule, executor
         self._desk = Desk(chunk=chunk, lifetime=lifetime, thin=True)
         self._layers: dict[str, BesideLayer] = {}
@@ -96,7 +96,7 @@ class BesideAttention:
         return self._executor
 
     def carry(self, state: FastState) -> FastState:
-        return self._lifetime.next(state)
+        return self._desk.lifetime.next(state)
 
     def diagnostics(self, state: FastState) -> dict[str, float]:
         """The norm of all that was written in each layer, a lane, per head."""

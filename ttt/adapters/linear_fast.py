@@ -5,6 +5,7 @@ Shapes: B batch (lanes), C cells a chunk, V vocabulary, T time, I inputs, O outp
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,15 +19,16 @@ from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 
-class FastLinear(nn.Module):
+class FastLinear(nn.Module, ABC):
     """What one linear layer adds to its output, given its fast weights, each [B, ...]."""
 
+    @abstractmethod
     def initial(self) -> dict[str, Tensor]:
         """Zeros, [1, ...]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, x_BTI: Tensor, fast: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError
+        """What is added, [B, T, O]."""
 
 
 class LinearFast:

@@ -12,8 +12,6 @@ Shapes: B batch (lanes), T time, V vocabulary, D model width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,21 +22,6 @@ from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 CHOICES = {"keys": ("l2", "raw"), "source": ("embeddings", "hidden"), "rule": ("hebb", "delta", "nlms")}
-
-
-@dataclass(frozen=True)
-class _Typed:
-    """Names with an allowed set, checked together."""
-
-    keys: str
-    source: str
-    rule: str
-
-    def __post_init__(self) -> None:
-        for argument, allowed in CHOICES.items():
-            value = getattr(self, argument)
-            if value not in allowed:
-                raise ValueError(f"adapter.{argument}={value}: must be one of {', '.join(allowed)}")
 
 
 class MlpFast:
@@ -67,11 +50,12 @@ class MlpFast:
         projection: float,
     ) -> None:
         check_chunk(chunk, seq_len=seq_len)
-        _Typed(keys=keys, source=source, rule=rule)
+        for argument, value in {"keys": keys, "source": source, "rule": rule}.items():
+            if value not in CHOICES[argument]:
+                raise ValueError(f"adapter.{argument}={value}: must be one of {', '.join(CHOICES[argument])}")
         _check(decay=decay, momentum=momentum, step=step, clip=clip, taps=taps)
         self.name, self.reset = name, reset
-        self._lifetime = Lifetime(reset, carry)
-        self._desk = Desk(chunk=chunk, lifetime=self._lifetime, thin=False)
+        self._desk = Desk(chunk=chunk, lifetime=Lifetime(reset, carry), thin=False)
         self._only, self._test_writes = layers, test_writes
         self._rule = WriteRule(
             rule=rule, decay=decay, momentum=momentum, step=step, learn_step=learn_step, clip=clip, keys=keys,
@@ -106,7 +90,7 @@ class MlpFast:
         return logits_BTV, now.after
 
     def carry(self, state: FastState) -> FastState:
-        return self._lifetime.next(state)
+        return self._desk.lifetime.next(state)
 
     def diagnostics(self, state: FastState) -> dict[str, float]:
         numbers = {}

@@ -35,21 +35,22 @@ class TTTLinear(BesideAttention):
         taps: int,
         step: float,
     ) -> None:
-        check(chunk=chunk, seq_len=seq_len, step=step)
+        check_chunk(chunk, seq_len=seq_len)
+        if step <= 0:
+            raise ValueError(f"adapter.step={step:g}: must be above 0")
 
         def new_rule(width: int) -> nn.Module:
-            return TTTRule({"w": (width, width), "b": (width,)}, width=width, heads=heads, chunk=chunk, step=step)
+            return TTTRule(self.shapes(width), width=width, heads=heads, chunk=chunk, step=step)
 
         super().__init__(
             name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
             new_rule=new_rule, executor=f"dual form, {chunk} tokens at a time, fp32",
         )  # fmt: skip
 
-
-def check(*, chunk: int, seq_len: int, step: float) -> None:
-    check_chunk(chunk, seq_len=seq_len)
-    if step <= 0:
-        raise ValueError(f"adapter.step={step:g}: must be above 0")
+    @staticmethod
+    def shapes(width: int) -> dict[str, tuple[int, ...]]:
+        """The inner model's weights by name, for heads of this width; the names say which model it is."""
+        return {"w": (width, width), "b": (width,)}
 
 
 class TTTRule(nn.Module):

@@ -8,36 +8,12 @@ Shapes: K head width.
 
 from __future__ import annotations
 
-from torch import nn
-
-from ttt.adapters.base import Lifetime, Reset
-from ttt.adapters.beside import BesideAttention
-from ttt.adapters.ttt_linear import TTTRule, check
+from ttt.adapters.ttt_linear import TTTLinear
 
 
-class TTTMlp(BesideAttention):
+class TTTMlp(TTTLinear):
     """Arguments are explained in conf/adapter/ttt_mlp.yaml."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        seq_len: int,
-        chunk: int,
-        reset: Reset,
-        carry: str,
-        layers: list[int] | None,
-        heads: int,
-        taps: int,
-        step: float,
-    ) -> None:
-        check(chunk=chunk, seq_len=seq_len, step=step)
-
-        def new_rule(width: int) -> nn.Module:
-            shapes = {"w1": (4 * width, width), "b1": (4 * width,), "w2": (width, 4 * width), "b2": (width,)}
-            return TTTRule(shapes, width=width, heads=heads, chunk=chunk, step=step)
-
-        super().__init__(
-            name=name, chunk=chunk, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
-            new_rule=new_rule, executor=f"dual form, {chunk} tokens at a time, fp32",
-        )  # fmt: skip
+    @staticmethod
+    def shapes(width: int) -> dict[str, tuple[int, ...]]:
+        return {"w1": (4 * width, width), "b1": (4 * width,), "w2": (width, 4 * width), "b2": (width,)}
