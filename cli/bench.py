@@ -4,6 +4,7 @@
     ttt-bench kernels     a gated MLP with mlp_fast, in each of its forms (* the one that is picked), over the
                           same MLP without; --grid: all sizes; --type float32,bfloat16
     ttt-bench adapters    each adapter's training step over the plain model's; time per token by length
+    ttt-bench data        batches of streams and sources beside the plain model's training step
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
 """
@@ -22,14 +23,14 @@ from rich.table import Table
 Row = dict[str, float | str]
 TYPES = ("float32", "bfloat16")
 # Columns that hold words.
-WIDE = {"B x T": 9, "D, F": 9, "form": 40, "adapter": 12}
+WIDE = {"B x T": 9, "D, F": 9, "form": 40, "adapter": 12, "task": 18, "source": 10}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["harness", "kernels", "adapters"])
+    parser.add_argument("what", choices=["harness", "kernels", "adapters", "data"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--type", default=",".join(TYPES), help="kernels: float32, bfloat16 or both, with a comma")
@@ -45,7 +46,7 @@ def main() -> None:
 
     torch.set_num_threads(typed.threads)
     # Imported here: a wrong argument should not wait for torch.
-    from ttt.cli import bench_adapters, bench_harness, bench_kernels
+    from ttt.cli import bench_adapters, bench_data, bench_harness, bench_kernels
 
     console = Console(highlight=False)
     if typed.what == "harness":
@@ -54,6 +55,12 @@ def main() -> None:
         sizes = bench_kernels.GRID if typed.grid else bench_kernels.SIZES
         rows = bench_kernels.measure(sizes, dtypes=[getattr(torch, name) for name in types], rounds=typed.rounds)
         show(console, "a gated MLP with mlp_fast over the same MLP without", rows)
+    elif typed.what == "data":
+        show(
+            console,
+            "preparing batches beside the training step of the plain model",
+            bench_data.measure(rounds=typed.rounds),
+        )
     else:
         show(console, "adapters in the main job's model", bench_adapters.measure(adapters, rounds=typed.rounds))
 

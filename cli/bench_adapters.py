@@ -28,7 +28,7 @@ def learner_of(adapter: str, *, length: int) -> tuple[Learner, str]:
     with initialize_config_module("ttt.conf", version_base="1.3"):
         config = compose("config", overrides=[f"adapter={adapter}", f"task.seq_len={length}"])
     resolved: Any = OmegaConf.to_container(config, resolve=True)
-    stream = Stream(base=None, tasks=(), vocab_size=256, seq_len=length, steps_per_task=1)  # type: ignore[arg-type]
+    stream = Stream(base=None, tasks=(), phases=(), vocab_size=256, seq_len=length, scenario="domain", show=str)
     parts = {group: build(resolved[group], group=group, given={}, trusted=[]) for group in ("optimizer", "strategy")}
     precision = build(resolved["trainer"], group="trainer", given={}, trusted=[]).precision
     learner, _ = build_learner(resolved, trusted=[], stream=stream, **parts)

@@ -34,6 +34,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = get_args_parser()
     # argparse would print its whole usage and exit.
     parser.error = _refuse  # type: ignore[method-assign]
+    parser.add_argument("--preview", action="store_true")
     return parser.parse_intermixed_args(list(argv))
 
 

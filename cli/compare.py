@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from ttt.cli import per_task
+from ttt.cli.cell import cell
 
-from ttt.compare import Group, find_runs, group_runs
+from ttt.compare import MOMENTS, Group, find_runs, group_runs
 from ttt.config import suggest
-from ttt.metrics.seeds import Interval
 
 Baseline = Mapping[int, Group]
 
@@ -32,6 +33,12 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="show differences to the groups of that value, equal in all else, over equal seeds: adapter.name=none",
     )
+    parser.add_argument(
+        "--per-task",
+        metavar="MODE/QUANTITY/MOMENT",
+        help=f"a row for each task instead: fast/accuracy/final; moments: {', '.join(MOMENTS)}",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="with --per-task: the same as a picture (.svg, .png)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     typed = parser.parse_args()
     try:
@@ -44,14 +51,27 @@ def main() -> None:
             if metric not in known:
                 raise ValueError(f"--metrics {metric}: unknown; {suggest(metric, known)}")
         baseline = pick_baseline(groups, typed.baseline) if typed.baseline else {}
+        if typed.per_task:
+            per_task.check(groups, typed.per_task)
+        elif typed.plot:
+            raise ValueError(f"--plot {typed.plot}: goes with --per-task")
     except ValueError as error:
         print(f"ttt-compare: {error}", file=sys.stderr)
         sys.exit(2)
-    metrics = typed.metrics or [m for m in DEFAULT if m in known]
-    if typed.markdown:
-        print(markdown(groups, metrics, baseline))
+    scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for run in runs}))
+    if typed.per_task:
+        names, lines, title = per_task.header(groups), per_task.rows(groups, typed.per_task), typed.per_task
+        if typed.plot:
+            per_task.plot(groups, typed.per_task, typed.plot)
     else:
-        Console(highlight=False).print(table(groups, metrics, baseline))
+        metrics = typed.metrics or [m for m in DEFAULT if m in known]
+        names, lines = header(groups, metrics), rows(groups, metrics, baseline)
+        title = "with a sign: paired difference to the baseline (* leaves out zero)" if baseline else ""
+    title = f"{scenarios}; mean over seeds ± half of the 95 % t-interval" + (f"; {title}" if title else "")
+    if typed.markdown:
+        print(markdown(names, lines))
+    else:
+        Console(highlight=False).print(table(names, lines, title=title))
 
 
 def pick_baseline(groups: Sequence[Group], typed: str) -> Baseline:
@@ -64,16 +84,6 @@ def pick_baseline(groups: Sequence[Group], typed: str) -> Baseline:
         raise ValueError(f"--baseline {typed}: no such runs; {suggest(value, {str(g.label[key]) for g in groups})}")
     found = {i: [b for b in bases if group.matches(b, but=key)] for i, group in enumerate(groups)}
     return {i: match[0] for i, match in found.items() if match and match[0] is not groups[i]}
-
-
-def cell(interval: Interval, *, difference: bool) -> str:
-    """mean and half of the interval; * marks a difference whose interval leaves out zero."""
-    if interval.mean != interval.mean:
-        return "-"
-    text = f"{interval.mean:{'+' if difference else ''}.3f}"
-    if interval.n < 2:
-        return text
-    return f"{text} ±{interval.half:.3f}" + ("*" if difference and interval.resolved else "")
 
 
 def rows(groups: Sequence[Group], metrics: Sequence[str], baseline: Baseline) -> list[list[str]]:
@@ -93,22 +103,17 @@ def header(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     return [*groups[0].label, "n", *metrics]
 
 
-def table(groups: Sequence[Group], metrics: Sequence[str], baseline: Baseline) -> Table:
-    title = "mean over seeds ± half of the 95 % t-interval"
-    if baseline:
-        title += "; with a sign: paired difference to the baseline (* leaves out zero)"
+def table(names: Sequence[str], lines: Sequence[Sequence[str]], *, title: str) -> Table:
     made = Table(title=title, box=None, header_style="bold", padding=(0, 1))
-    for name in header(groups, metrics):
+    for name in names:
         made.add_column(name.replace("/", "\n"), justify="right")
-    for row in rows(groups, metrics, baseline):
-        made.add_row(*row)
+    for line in lines:
+        made.add_row(*line)
     return made
 
 
-def markdown(groups: Sequence[Group], metrics: Sequence[str], baseline: Baseline) -> str:
-    names = header(groups, metrics)
-    lines = [names, ["---"] * len(names), *rows(groups, metrics, baseline)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [names, ["---"] * len(names), *lines])
 
 
 if __name__ == "__main__":

@@ -34,10 +34,7 @@ def execute(assembly: Assembly, folder: RunFolder, screen: Screen) -> int:
     """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit."""
     signal.signal(signal.SIGTERM, _terminate)
     sink = Guarded(assembly.sink)
-    results = Results(
-        tasks=[task.name for task in assembly.stream.tasks],
-        fingerprints=[task.fingerprint for task in assembly.stream.tasks],
-    )
+    results = Results.of(assembly.stream)
     code, status, reason = 0, "done", ""
     try:
         clock = _run(assembly, folder, screen, sink, results)
@@ -100,12 +97,14 @@ def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, r
             run_stream(
                 engine,
                 assembly.stream,
+                plan=assembly.plan,
                 results=results,
                 clock=clock,
                 journal=journal,
                 observers=[sink, screen],
                 folder=folder.checkpoints,
                 report_every=assembly.settings.report_every,
+                workers=assembly.settings.workers,
             )
     # Results are on the disk before anything is shown.
     write_json(folder.results, results.as_json())
@@ -114,8 +113,14 @@ def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, r
 
 def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, screen: Screen) -> None:
     """config.yaml and environment.json; says so when a resumed run began with other code."""
-    fingerprints = {"source": assembly.source.fingerprint, "base": assembly.stream.base.fingerprint}
-    content = environment(code=code_hash(), fingerprints=fingerprints, device=engine.fabric.device)
+    stream, source = assembly.stream, assembly.source
+    data = {
+        "source": source.fingerprint,
+        "rows": source.rows,
+        "base": stream.base.fingerprint if stream.base else None,
+        "tasks": [task.fingerprint for task in stream.tasks],
+    }
+    content = environment(code=code_hash(), data=data, device=engine.fabric.device)
     file = folder.path / "environment.json"
     if resumed and folder.recorded_code() not in (None, content["code"]):
         screen.note("this run began with other code: its rows are not all measured alike")

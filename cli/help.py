@@ -13,6 +13,7 @@ HEAD = """ttt-run: does this model keep learning, and what does it forget?
   ttt-run task=split-sequence adapter=mlp_fast                        one run
   ttt-run -m adapter=none,mlp_fast seed=0,1,2,3,4                     a sweep
   ttt-run adapter=mlp_fast adapter.reset=never optimizer.lr=1e-4      any value of the config below
+  ttt-run --preview task=permuted-sequence source=digits             the stream, without training
   ttt-run --config-dir ./mine adapter=mine                            your own parts
 
 The same command again prints a finished run at once and resumes an interrupted one; results are

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,37 @@ def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     return execute(assembly, folder, screen)
 
 
-@hydra.main(version_base="1.3", config_path="pkg://ttt.conf", config_name="config")
-def run(config: DictConfig) -> int:
-    sources = HydraConfig.get().runtime.config_sources
-    trusted = [Path(source.path) for source in sources if source.provider == "command-line"]
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
+def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
+    """The stream of a run, shown without training; nothing is written but prepared data."""
+    from ttt.cli.preview import preview
+
+    from ttt.assemble import assemble
+
     try:
-        code = run_one(resolved, trusted=trusted)
-    except UsageError as error:
-        sys.exit(complain(error))
-    if code:
-        sys.exit(code)
-    return code
+        preview(assemble(config, trusted=trusted))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def composed(action: Callable[..., int]) -> Callable[[], None]:
+    """What Hydra calls: `action` on the resolved config."""
+
+    @hydra.main(version_base="1.3", config_path="pkg://ttt.conf", config_name="config")
+    def start(config: DictConfig) -> int:
+        sources = HydraConfig.get().runtime.config_sources
+        trusted = [Path(source.path) for source in sources if source.provider == "command-line"]
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
+        sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
+        try:
+            code = action(resolved, trusted=trusted)
+        except UsageError as error:
+            sys.exit(complain(error))
+        if code:
+            sys.exit(code)
+        return code
+
+    return start
 
 
 def complain(error: UsageError) -> int:
@@ -74,18 +93,18 @@ def answer(typed: argparse.Namespace) -> int:
         print(help_text())
         return 0
     # Hydra wants options before overrides.
-    options = [word for word in sys.argv[1:] if word not in typed.overrides]
+    options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview")]
     sys.argv[1:] = [*options, *typed.overrides]
     asks = typed.hydra_help or typed.shell_completion
     # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
     foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
     if not asks and not foreign:
-        if typed.multirun and (typed.cfg or typed.info):
-            raise UsageError("-m goes with neither --cfg nor --info: show one run at a time")
+        if typed.multirun and (typed.cfg or typed.info or typed.preview):
+            raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")
         config = check_command(typed)
         if typed.multirun:
             return Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides)
-    run()
+    composed(preview_one if typed.preview else run_one)()
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +16,7 @@ from rich.table import Table
 from ttt.assemble import Assembly
 from ttt.environment import device_name
 from ttt.events import Evaluated, Event, Trained
-from ttt.metrics.matrix import Matrix
+from ttt.metrics.matrix import Matrix, Rows
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 
@@ -26,6 +27,7 @@ METRICS = {
     "forgetting_max_seen": "forgetting (+ harm)",
     "bwt_gem": "backward transfer (+ gain)",
     "fwt_b_row0": "forward transfer (+ gain)",
+    "learning_slope": "slope of learning, a task",
     "base_forgetting": "base forgotten (+ harm)",
 }
 QUANTITIES = {
@@ -46,10 +48,11 @@ class Screen:
     def announce(self, assembly: Assembly, folder: RunFolder, device: torch.device) -> None:
         config, stream = assembly.config, assembly.stream
         parameters = sum(p.numel() for p in assembly.learner.model.parameters())
-        tokens = len(stream.tasks) * stream.steps_per_task * stream.tasks[0].batch(0).num_tokens
+        tokens = stream.steps * stream.phases[0].batch(0).num_tokens
         name = {group: config[group]["name"] for group in ("model", "base", "adapter", "optimizer", "strategy")}
         self.note(
-            f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, {tokens:,} tokens"
+            f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, "
+            f"{stream.scenario}-incremental, {tokens:,} tokens"
         )
         self.note(f"learner  {name['model']}, {parameters:,} parameters; adapter {name['adapter']}")
         self.note(f"reading  {assembly.learner.adapter.executor(length=stream.seq_len, dtype=assembly.settings.dtype)}")
@@ -76,8 +79,7 @@ class Screen:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
-            steps = len(assembly.stream.tasks) * assembly.stream.steps_per_task
-            self._stream = progress.add_task("stream", total=steps, info="")
+            self._stream = progress.add_task("stream", total=assembly.stream.steps, info="")
             self._task = progress.add_task("base", total=None, info="")
             self._progress = progress
             try:
@@ -115,10 +117,14 @@ class Screen:
 
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
         self.note(
-            "\nR: loss in bits on each task (column) after learning each task (row), mode fast; dim: not yet learned"
+            "\nR: loss in bits on each task (column) after learning each task (row), mode fast; dim: not yet learned, "
+            "-: not measured"
         )
-        self.console.print(matrix_table(results.matrix("fast", "loss")))
-        self.note("\nmetrics, in each mode: slow weights alone, with fast weights, with the carried fast state")
+        self.console.print(matrix_table(results.matrix("fast", "loss"), learned_at=results.learned_at))
+        self.note(
+            f"\nmetrics ({results.scenario}-incremental), in each mode: slow weights alone, with fast weights, "
+            "with the carried fast state"
+        )
         self.console.print(metric_table(results))
         self.note(f"\nresults  {folder.results}")
         if where:
@@ -135,27 +141,31 @@ def _pace(event: Trained) -> str:
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:
-    """The one line of a task: mean loss in each mode over the tasks so far (before the stream: over all)."""
+    """The one line of a task: mean loss in each mode over the measured tasks so far (before the stream: over all)."""
+    so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
     parts = []
     for mode, quantities in event.tasks.items():
-        losses = quantities["loss"][: event.row] if event.row else quantities["loss"]
+        losses = [quantities["loss"][k] for k in so_far] or [float("nan")]
         parts.append(f"{mode} {sum(losses) / len(losses):.3f}")
     if event.row == 0 or last is None:
         return f"before the stream: all tasks {', '.join(parts)} bits"
-    return f"task {event.row} {last.task_name}: {_pace(last)}; tasks so far {', '.join(parts)} bits"
+    which = "tasks so far" if len(so_far) == len(event.seen) else f"{len(so_far)} of the tasks so far"
+    return f"task {event.row} {last.task_name}: {_pace(last)}; {which} {', '.join(parts)} bits"
 
 
-def matrix_table(r: Matrix) -> Table:
-    """R, a row after each task; what was not yet learned is dim. Many tasks are thinned to ten."""
-    tasks = r.shape[1]
+def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
+    """R, a row after each phase; what was not yet learned is dim. Many tasks, and many rows, are thinned to ten."""
+    phases, tasks = r.shape[0] - 1, r.shape[1]
     shown = sorted({round(i * (tasks - 1) / 9) for i in range(10)}) if tasks > 10 else list(range(tasks))
+    rows = shown if phases == tasks else sorted({round(i * (phases - 1) / 9) for i in range(10)})
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("after", justify="right")
     for j in shown:
         table.add_column(f"{j + 1}", justify="right")
-    for i in [0, *(j + 1 for j in shown)]:
-        cells = (f"{r[i, j]:.2f}" if j < i else f"[dim]{r[i, j]:.2f}[/dim]" for j in shown)
-        table.add_row(str(i), *cells)
+    for i in [0, *(p + 1 for p in rows)]:
+        cells = [f"{r[i, j]:.2f}".replace("nan", "-") for j in shown]
+        dim = (cell if learned_at[j] <= i else f"[dim]{cell}[/dim]" for j, cell in zip(shown, cells, strict=True))
+        table.add_row(str(i), *dim)
     return table
 
 
@@ -171,7 +181,10 @@ def metric_table(results: Results) -> Table:
         table.add_row(f"[bold]{title}[/bold]")
         for key, label in METRICS.items():
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
-            table.add_row(f"  {label}", key, *(f"{cell:.3f}" for cell in cells))
+            table.add_row(f"  {label}", key, *(f"{cell:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]
         table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
+        if quantity == "loss" and np.isfinite(results.entropy).all():
+            regret = (metrics[f"{mode}/regret/avg_final"] for mode in results.modes)
+            table.add_row("  above the entropy, at the end", "regret", *(f"{value:.3f}" for value in regret))
     return table

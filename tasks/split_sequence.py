@@ -9,125 +9,83 @@ So runs with different seeds see different streams and still share one pretraine
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from ttt.tasks.cut import BASE, CHOOSE, LEARN, View, label
+from ttt.tasks.settings import StreamSettings, hold_out
 
-from ttt.stream import Batch, Source, Stream
+from ttt.stream import Ints, Source, Stream
 
-# Part of every generator's key, so that no two purposes ever share random numbers.
-HOLD_OUT, CHOOSE, BASE, LEARN = range(4)
-FINGERPRINT_STEPS = 2
-
-
-class ClassTask:
-    """Sequences of some classes of a source; the batch at `step` depends on (key, step) alone."""
-
-    def __init__(
-        self,
-        source: Source,
-        *,
-        classes: Sequence[int],
-        key: Sequence[int],
-        batch_size: int,
-        seq_len: int,
-        eval_sequences: int,
-    ) -> None:
-        self.name = " + ".join(source.class_name(c) for c in classes[:3]) + (" ..." if len(classes) > 3 else "")
-        self._source = source
-        self._classes = np.asarray(classes)
-        self._key = list(key)
-        self._batch_size = batch_size
-        self._seq_len = seq_len
-        self._eval_sequences = eval_sequences
-        self.fingerprint = self._fingerprint()
-
-    def batch(self, step: int) -> Batch:
-        rng = np.random.default_rng([*self._key, step])
-        classes = rng.choice(self._classes, size=self._batch_size)
-        return self._source.draw(classes, length=self._seq_len, rng=rng)
-
-    def evaluation(self) -> Batch:
-        # With more classes than rows (the base), one row for each of some, evenly picked.
-        some = min(len(self._classes), self._eval_sequences)
-        classes = self._classes[np.linspace(0, len(self._classes) - 1, some).astype(int)]
-        counts = [len(part) for part in np.array_split(np.arange(self._eval_sequences), len(classes))]
-        parts = [
-            self._source.evaluation(int(c), count=count, length=self._seq_len)
-            for c, count in zip(classes, counts, strict=True)
-        ]
-        return Batch.stack(parts)
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for batch in (*map(self.batch, range(FINGERPRINT_STEPS)), self.evaluation()):
-            digest.update(batch.tokens_BT.numpy().tobytes())
-            digest.update(batch.targets_BT.numpy().tobytes())
-        return digest.hexdigest()
+# Groups of base classes that stand for as many small tasks, where outputs are those of a task.
+BASE_GROUPS = 200
 
 
-class SplitSequence:
-    """Builds the stream; arguments are explained in conf/task/split-sequence.yaml."""
+@dataclass(frozen=True, kw_only=True)
+class SplitSequence(StreamSettings):
+    """Arguments are explained in conf/task/split-sequence.yaml."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        num_tasks: int,
-        classes_per_task: int,
-        held_out: int,
-        seq_len: int,
-        batch_size: int,
-        steps_per_task: int,
-        eval_sequences: int,
-    ) -> None:
-        sizes = {
-            "num_tasks": num_tasks,
-            "classes_per_task": classes_per_task,
-            "held_out": held_out,
-            "batch_size": batch_size,
-            "steps_per_task": steps_per_task,
-            "eval_sequences": eval_sequences,
-        }
-        for argument, value in sizes.items():
-            if value < 1:
+    classes_per_task: int
+    held_out: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for argument, value in {"classes_per_task": self.classes_per_task, "held_out": self.held_out}.items():
+            if value is not None and value < 1:
                 raise ValueError(f"task.{argument}={value}: must be at least 1")
-        if seq_len < 2:
-            raise ValueError(f"task.seq_len={seq_len}: must be at least 2")
-        if num_tasks * classes_per_task > held_out:
-            raise ValueError(
-                f"task.num_tasks={num_tasks} with task.classes_per_task={classes_per_task} needs "
-                f"{num_tasks * classes_per_task} classes, but task.held_out={held_out} keeps only that many "
-                "out of the base"
-            )
-        self.name = name
-        self._num_tasks, self._per_task, self._held_out = num_tasks, classes_per_task, held_out
-        self._steps_per_task = steps_per_task
-        self._shape = {"batch_size": batch_size, "seq_len": seq_len, "eval_sequences": eval_sequences}
 
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
-        """Cut `source`. Raises ValueError when it has too few classes."""
+        scenario = self.split_scenario(source)
+        groups, rest = self.groups(source, seed=seed, base_seed=base_seed)
+        tasks = [
+            self.task([self.view(source, group, scenario)], name=label(source, group), key=[seed, LEARN, i])
+            for i, group in enumerate(groups)
+        ]
+        base = self.base(self.base_views(source, rest, scenario, base_seed), base_seed=base_seed, key=BASE)
+        return self.stream(source, base=base, tasks=tasks, scenario=scenario, seed=seed)
+
+    def split_scenario(self, source: Source) -> str:
+        allowed = ("class", "task", "domain") if len(source.labels) else ("domain",)
+        return self.pick_scenario(allowed=allowed, why=f"source={source.name} is running text: all tokens compete")
+
+    def groups(self, source: Source, *, seed: int, base_seed: int) -> tuple[list[list[int]], list[int]]:
+        """Classes of each task, and those of the base."""
         families = source.families()
-        if self._held_out >= len(families):
+        available = self.held_out or len(families)
+        num_tasks = self.num_tasks or available // self.classes_per_task
+        needed = num_tasks * self.classes_per_task
+        if needed > available:
+            limit = f"task.held_out={self.held_out} keeps" if self.held_out else f"source={source.name} has"
             raise ValueError(
-                f"task.held_out={self._held_out}: the source has {len(families)} unrelated classes, "
-                "and at least one must stay for the base"
+                f"task.num_tasks={num_tasks} with task.classes_per_task={self.classes_per_task} needs {needed} "
+                f"classes, but {limit} only {available}"
             )
-        order = np.random.default_rng([base_seed, HOLD_OUT]).permutation(len(families))
-        held = order[: self._held_out]
-        base_classes = [c for f in sorted(order[self._held_out :]) for c in families[f]]
+        held, rest = hold_out(source, wanted=self.held_out, needed=needed, base_seed=base_seed)
         rng = np.random.default_rng([seed, CHOOSE])
         # One class of a family only: its relatives are in no task and not in the base.
-        chosen = [families[f][0] for f in rng.permutation(held)[: self._num_tasks * self._per_task]]
-        groups = [chosen[i :: self._num_tasks] for i in range(self._num_tasks)]
-        return Stream(
-            base=self._task(source, base_classes, key=[base_seed, BASE]),
-            tasks=[self._task(source, g, key=[seed, LEARN, i]) for i, g in enumerate(groups)],
-            vocab_size=source.vocab_size,
-            seq_len=self._shape["seq_len"],
-            steps_per_task=self._steps_per_task,
-        )
+        chosen = [families[f][0] for f in rng.permutation(held)[:needed]]
+        return [chosen[i::num_tasks] for i in range(num_tasks)], rest
 
-    def _task(self, source: Source, classes: Sequence[int], *, key: Sequence[int]) -> ClassTask:
-        return ClassTask(source, classes=classes, key=key, **self._shape)
+    def view(self, source: Source, classes: Sequence[int] | Ints, scenario: str) -> View:
+        """The classes of one task, its labels as the scenario has them."""
+        names_V = outputs_V = None
+        labels = [source.labels[c] for c in classes] if len(source.labels) else []
+        if scenario == "domain" and labels:
+            # The first class of every task is called by one label, the second by another, ...
+            names_V = np.arange(source.vocab_size)
+            names_V[labels] = [source.labels[k] for k in range(len(labels))]
+        if scenario == "task":
+            outputs_V = np.zeros(source.vocab_size, dtype=np.bool_)
+            outputs_V[labels] = True
+        return View(source=source, classes=np.asarray(classes), names_V=names_V, outputs_V=outputs_V)
+
+    def base_views(self, source: Source, rest: list[int], scenario: str, base_seed: int) -> list[View]:
+        """One view of all classes; or, where outputs are those of a task, many small tasks like those to come."""
+        if not len(source.labels) or scenario == "class":
+            return [self.view(source, rest, "class")]
+        if len(rest) < self.classes_per_task:
+            return []
+        rng = np.random.default_rng([base_seed, CHOOSE])
+        groups = [rng.permutation(rest)[: self.classes_per_task] for _ in range(BASE_GROUPS)]
+        return [self.view(source, group, scenario) for group in groups]

@@ -29,10 +29,17 @@ def write_run(folder, *, seed, lr, value, adapter="none", fingerprint="a"):
         "logger": {"x": seed},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": {"threads": seed, "precision": "32-true"}}))
-    results = Results(tasks=["one task"], fingerprints=[fingerprint + str(seed)])
+    results = Results(
+        scenario="domain",
+        tasks=["one task"],
+        fingerprints=[fingerprint + str(seed)],
+        learned_at=[1],
+        entropy=[float("nan")],
+        phases=1,
+    )
     for _ in range(2):
         row = {mode: {quantity: [value] for quantity in QUANTITIES} for mode in ("slow", "fast")}
-        results.add(tasks=row, base=row)
+        results.add(columns=[0], scores=row, base=row)
     (folder / "results.json").write_text(json.dumps(results.as_json()))
 
 

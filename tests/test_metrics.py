@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ttt.metrics.matrix import METRICS, bwt_gem, forgetting_at_learn, forgetting_max_seen, why_undefined
+from ttt.metrics.matrix import METRICS, plain_rows, why_undefined
 from ttt.metrics.seeds import t_interval
+
+
+def metric(name, a):
+    """Where each task is learned once, in order."""
+    return METRICS[name](a, plain_rows(a.shape[1]))
+
 
 # Rows: before the stream, after task 1, 2, 3. Task 1 falls, then comes back a little.
 FALLS = np.array([[0.1, 0.2, 0.3], [0.9, 0.2, 0.4], [0.5, 0.8, 0.5], [0.6, 0.7, 1.0]])
@@ -32,6 +38,7 @@ HELPS = np.array([[0.0, 0.9, 0.0], [0.5, 0.9, 0.0], [0.6, 0.4, 0.0], [0.8, 0.5, 
                 "forgetting_at_learn": ((0.9 - 0.6) + (0.8 - 0.7)) / 2,
                 "bwt_gem": ((0.6 - 0.9) + (0.7 - 0.8)) / 2,
                 "fwt_b_row0": ((0.2 - 0.2) + (0.5 - 0.3)) / 2,
+                "learning_slope": (1.0 - 0.9) / 2,
             },
         ),
         (
@@ -48,7 +55,8 @@ HELPS = np.array([[0.0, 0.9, 0.0], [0.5, 0.9, 0.0], [0.6, 0.4, 0.0], [0.8, 0.5, 
         # Losses, oriented by the caller: forgetting is positive when the loss went up.
         (
             -np.array([[4.0, 4.0], [2.0, 3.5], [3.0, 1.0]]),
-            {"avg_final": -2.0, "forgetting_max_seen": 1.0, "bwt_gem": -1.0, "fwt_b_row0": 0.5},
+            {"avg_final": -2.0, "forgetting_max_seen": 1.0, "bwt_gem": -1.0, "fwt_b_row0": 0.5,
+             "learning_slope": math.nan},
         ),
         (
             np.array([[0.0], [0.5]]),
@@ -59,7 +67,7 @@ HELPS = np.array([[0.0, 0.9, 0.0], [0.5, 0.9, 0.0], [0.6, 0.4, 0.0], [0.8, 0.5, 
 )  # fmt: skip
 def test_by_hand(matrix, expected):
     for name, value in expected.items():
-        assert METRICS[name](matrix) == pytest.approx(value, nan_ok=True), name
+        assert metric(name, matrix) == pytest.approx(value, nan_ok=True), name
 
 
 MATRICES = st.integers(2, 6).flatmap(lambda j: arrays(np.float64, (j + 1, j), elements=st.floats(-5, 5)))
@@ -67,30 +75,52 @@ MATRICES = st.integers(2, 6).flatmap(lambda j: arrays(np.float64, (j + 1, j), el
 
 @given(MATRICES)
 def test_identities(a):
-    assert forgetting_at_learn(a) == pytest.approx(-bwt_gem(a))
-    assert forgetting_max_seen(a) >= forgetting_at_learn(a) - 1e-12
+    assert metric("forgetting_at_learn", a) == pytest.approx(-metric("bwt_gem", a))
+    assert metric("forgetting_max_seen", a) >= metric("forgetting_at_learn", a) - 1e-12
 
 
 @given(MATRICES, st.floats(-3, 3))
 def test_a_constant_changes_no_difference(a, constant):
     for name in ("forgetting_max_seen", "forgetting_at_learn", "bwt_gem", "fwt_b_row0"):
-        assert METRICS[name](a + constant) == pytest.approx(METRICS[name](a), abs=1e-9)
+        assert metric(name, a + constant) == pytest.approx(metric(name, a), abs=1e-9)
 
 
 def test_a_constant_matrix_forgets_nothing():
     for name in ("forgetting_max_seen", "bwt_gem", "fwt_b_row0"):
-        assert METRICS[name](np.full((5, 4), 0.7)) == pytest.approx(0)
+        assert metric(name, np.full((5, 4), 0.7)) == pytest.approx(0)
 
 
 def test_an_unmeasured_cell_is_nan_and_named():
     a = FALLS.copy()
     a[3, 0] = np.nan
-    assert math.isnan(METRICS["avg_final"](a))
-    assert math.isnan(METRICS["forgetting_max_seen"](a))
+    assert math.isnan(metric("avg_final", a))
+    assert math.isnan(metric("forgetting_max_seen", a))
     # What does not need the cell is still known.
-    assert METRICS["avg_learning"](a) == pytest.approx(0.9)
-    assert METRICS["fwt_b_row0"](a) == pytest.approx(0.1)
-    assert why_undefined(a) == "task 1 was not measured after 3 tasks"
+    assert metric("avg_learning", a) == pytest.approx(0.9)
+    assert metric("fwt_b_row0", a) == pytest.approx(0.1)
+    assert why_undefined(a) == "task 1 was not measured in row 3 (see eval.every)"
+
+
+def test_a_task_that_comes_again_counts_from_its_first_time():
+    """Tasks 1, 2, 1: both are old at the end, for the last phase teaches none for the first time."""
+    a = np.array([[0.0, 0.1], [0.8, 0.2], [0.3, 0.9], [0.7, 0.5]])
+    at = np.array([1, 2])
+    assert METRICS["avg_learning"](a, at) == pytest.approx((0.8 + 0.9) / 2)
+    assert METRICS["forgetting_max_seen"](a, at) == pytest.approx(((0.8 - 0.7) + (0.9 - 0.5)) / 2)
+    assert METRICS["bwt_gem"](a, at) == pytest.approx(((0.7 - 0.8) + (0.5 - 0.9)) / 2)
+    assert METRICS["fwt_b_row0"](a, at) == pytest.approx(0.2 - 0.1)
+
+
+def test_a_thinned_matrix_keeps_what_it_can():
+    """Diagonal, the cell before it, and the last row: learning, forgetting since learning and transfer are known."""
+    full = np.random.default_rng(0).normal(size=(7, 6))
+    thin = np.full_like(full, np.nan)
+    thin[[0, -1]] = full[[0, -1]]
+    for i in range(1, 6):
+        thin[i, [i - 1, i]] = full[i, [i - 1, i]]
+    for name in ("avg_learning", "avg_final", "forgetting_at_learn", "bwt_gem", "fwt_b_row0"):
+        assert metric(name, thin) == pytest.approx(metric(name, full)), name
+    assert math.isnan(metric("forgetting_max_seen", thin))
 
 
 def test_t_interval_against_the_published_quantiles():

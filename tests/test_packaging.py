@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import tomllib
 from pathlib import Path
 
@@ -63,10 +64,27 @@ def test_a_yaml_mirrors_a_module(path):
         assert module.rsplit(".", 1)[1] == path.stem.replace("-", "_")
 
 
+# What an option needs beside the small run's settings.
+OWN = {
+    "task/recall-sequence": ["task.distances=[2]", "task.facts=[2]"],
+    "task/label-sequence": ["task.example_len=4"],
+    "source/mnist": ["task.seq_len=50"],
+    "source/text": ["source.path=texts"],
+    "source/hf": ["source.path=rows.jsonl", "source.text_column=body", "source.class_column=kind"],
+}
+
+
 def choices(path: Path) -> list[str]:
     group, option = path.parent.name, path.stem
-    picked = [f"{group}={option}"]
-    small = [o for o in SMALL if not (o.startswith(f"{group}=") or (group == "source" and o.startswith("source=")))]
+    # Any source has enough for a stream without a shift.
+    picked = [
+        f"{group}={option}",
+        *(["task=stationary"] if group == "source" else []),
+        *OWN.get(f"{group}/{option}", []),
+    ]
+    small = [o for o in SMALL if not o.startswith(f"{group}=")]
+    if group in ("task", "source") and option not in ("split-sequence", "drift-sequence"):
+        small.remove("task.held_out=10")
     if option == "checkpoint":
         picked += ["base.path=weights.safetensors"]
     if option == "pretrain" or group != "base":
@@ -83,6 +101,12 @@ def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     monkeypatch.chdir(tmp_path)
+    for name in ("letters", "numbers"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        text = "\n".join(f"{name} {i} {i * i}" for i in range(900))
+        (tmp_path / "texts" / name / "a.txt").write_text(text)
+        with (tmp_path / "rows.jsonl").open("a") as file:
+            file.write(json.dumps({"body": text, "kind": name}) + "\n")
     if path.stem == "checkpoint":
         with initialize_config_module("ttt.conf", version_base="1.3"):
             config = compose("config", overrides=[*SMALL, *FAST, "base=none"])

@@ -122,8 +122,8 @@ def test_a_run_writes_what_the_readme_of_outputs_says_and_is_not_run_twice(tmp_p
     }
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
     results = json.loads((folder / "results.json").read_text())
-    assert len(results["R"]["carried"]["loss"]) == 4
-    assert all(x is not None for row in results["R"]["fast"]["accuracy"] for x in row)
+    assert [row["columns"] for row in results["rows"]] == [[0, 1, 2]] * 4
+    assert all(x is not None for row in results["rows"] for x in row["scores"]["fast"]["accuracy"])
     assert "fast_gain/loss/avg_final" in results["metrics"]
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e["row"] for e in events if e["event"] == "evaluated"] == [0, 1, 2, 3]

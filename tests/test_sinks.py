@@ -60,10 +60,10 @@ def test_csv(tmp_path):
     run = only_run(tmp_path)
     with (run / "csv" / "evaluations.csv").open() as file:
         rows = list(csv.DictReader(file))
-    r = json.loads((run / "results.json").read_text())["R"]
+    r = json.loads((run / "results.json").read_text())["rows"]
     assert len(rows) == 4 * 3 * 6 * 3
     for row in rows:
-        value = r[row["mode"]][row["quantity"]][int(row["row"])][int(row["task"]) - 1]
+        value = r[int(row["row"])]["scores"][row["mode"]][row["quantity"]][int(row["task"]) - 1]
         assert float(row["value"]) == value
     with (run / "csv" / "train.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)][-1] == "9"

@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 
 from ttt.bases.base import Base, Setting, Weights
 from ttt.config import base_adapter, base_identity, build, identity
+from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
 from ttt.sinks.base import RunInfo, Sink
@@ -32,6 +33,7 @@ class Assembly:
     stream: Stream
     learner: Learner
     own_names: frozenset[str]
+    plan: Plan
     base: Base
     settings: TrainerSettings
     sink: Sink
@@ -44,7 +46,9 @@ class Assembly:
             new_learner=self._base_learner,
             fabric=fabric,
             stream=self.stream,
-            identity=base_identity(self.config, stream_fingerprint=self.stream.base.fingerprint),
+            identity=base_identity(
+                self.config, stream_fingerprint=self.stream.base.fingerprint if self.stream.base else ""
+            ),
             cache=cache,
             observe=observe,
         )
@@ -87,6 +91,13 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     sink: Sink = part("logger")
     source: Source = part("source")
     stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
+    if stream.base is None and base.needs_data:
+        raise ValueError(
+            f"base={base.name}: task={config['task']['name']} leaves no class of source={source.name} for a base "
+            "distribution; use base=none, or fewer tasks or classes"
+        )
+    # What `auto` means here is part of what determines the numbers.
+    config["task"]["scenario"] = stream.scenario
     learner, own_names = build_learner(
         config, trusted=trusted, stream=stream, optimizer=part("optimizer"), strategy=part("strategy")
     )
@@ -97,10 +108,11 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         stream=stream,
         learner=learner,
         own_names=own_names,
+        plan=Plan.of(config["eval"]["every"], stream=stream),
         base=base,
         settings=settings,
         sink=sink,
-        info=describe(config),
+        info=describe(config, data=source.fingerprint),
     )
 
 
@@ -131,14 +143,14 @@ def build_learner(
     return Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy), own_names
 
 
-def describe(config: dict[str, Any]) -> RunInfo:
-    """Names of a run, from its config alone: the same config is the same run in the same folder."""
+def describe(config: dict[str, Any], *, data: str) -> RunInfo:
+    """Names of a run, from its config and its data: the same config on the same data is the same folder."""
     name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
     method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
-    run_id = identity(config)[:8]
+    run_id = identity(config, data=data)[:8]
     folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"
     # Runs that differ in nothing but the seed form one group.
-    unseeded = identity({**config, "seed": 0, "base": {**config["base"], "seed": 0}})[:6]
+    unseeded = identity({**config, "seed": 0, "base": {**config["base"], "seed": 0}}, data=data)[:6]
     return RunInfo(
         id=run_id,
         task=name["task"],

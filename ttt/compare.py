@@ -11,10 +11,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
-from ttt.results import from_json
+from ttt.results import Results, from_json
 
 COSTS = ("training_tokens_per_second", "seconds", "peak_memory_bytes", "fast_state_numbers")
+
+
+MOMENTS = ("before", "learned", "final")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Run:
     seed: int
     config: Mapping[str, Any]
     metrics: Mapping[str, float]
-    fingerprints: Sequence[str]
+    results: Results
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Group:
         """NaN where a run did not measure it."""
         return t_interval([run.metrics.get(metric, float("nan")) for run in self.runs])
 
+    def per_task(self, mode: str, quantity: str, moment: str) -> list[Interval]:
+        """For each task the value at one of MOMENTS: before the stream, right after learning, after the stream."""
+        rows = [at_moment(run.results, mode, quantity, moment) for run in self.runs]
+        return [t_interval(column) for column in zip(*rows, strict=True)]
+
     def paired(self, baseline: Group, metric: str) -> Interval:
         """This group minus `baseline` over the seeds that both have: what they share cancels out."""
         theirs = {run.seed: run for run in baseline.runs}
@@ -49,6 +58,14 @@ class Group:
     def matches(self, other: Group, *, but: str) -> bool:
         """Is `other` the same in every key but one? Keys that it does not have do not count."""
         return all(value in ("", self.label[key]) for key, value in other.label.items() if key != but)
+
+
+def at_moment(results: Results, mode: str, quantity: str, moment: str) -> list[float]:
+    """One value for each task out of R; NaN where it was not measured."""
+    r = results.matrix(mode, quantity)
+    picked = {"before": r[0], "learned": learned(r, results.learned_at), "final": r[-1]}[moment]
+    values: list[float] = picked.tolist()
+    return values
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -62,7 +79,10 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    content = json.loads((folder / "results.json").read_text())
+    try:
+        results = from_json(json.loads((folder / "results.json").read_text()))
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(config, dict)
     if config["base"]["name"] == "none":
@@ -73,8 +93,8 @@ def read_run(folder: Path) -> Run:
         seed=config["seed"],
         config=flatten({str(k): v for k, v in config.items()}),
         # From R, by today's definitions, not by those of the day of the run.
-        metrics=from_json(content).metrics() | read_costs(folder),
-        fingerprints=content["fingerprints"],
+        metrics=results.metrics() | read_costs(folder),
+        results=results,
     )
 
 
@@ -136,7 +156,7 @@ def _check_streams(runs: Sequence[Run]) -> None:
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
-        if other.fingerprints != run.fingerprints:
+        if other.results.fingerprints != run.results.fingerprints:
             raise ValueError(
                 f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams: "
                 "their numbers do not compare"

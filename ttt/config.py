@@ -20,7 +20,7 @@ from ttt import __version__
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "sweep", "experiment")
-NOT_IDENTITY_TRAINER = ("accelerator", "threads", "report_every")
+NOT_IDENTITY_TRAINER = ("accelerator", "threads", "report_every", "workers")
 # An adapter's arguments that act in the stream only; every base is trained with reset=sequence.
 STREAM_ONLY = {"reset": "sequence", "carry": "mean"}
 
@@ -33,6 +33,7 @@ def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], tr
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
+    arguments = {key: _nested(value, group=f"{group}.{key}", trusted=trusted) for key, value in arguments.items()}
     hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
     parameters = [name for name in inspect.signature(target).parameters]
     for key, value in arguments.items():
@@ -49,6 +50,15 @@ def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], tr
     if missing:
         raise ValueError(f"{group}.{missing[0]}: missing; {group}={config.get('name')} needs it")
     return target(**arguments)
+
+
+def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
+    """A mapping that names a class is built, wherever it stands: a source may be made of sources."""
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" in value:
+        return build(value, group=group, given={}, trusted=trusted)
+    return {key: _nested(inner, group=f"{group}.{key}", trusted=trusted) for key, inner in value.items()}
 
 
 def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
@@ -92,7 +102,7 @@ def fits(value: Any, hint: Any) -> bool:
 def describe(hint: Any) -> str:
     names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    names |= {list[int]: "a list of integers"}
+    names |= {list[int]: "a list of integers", list[str]: "a list of names"}
     return " or ".join(names.get(option, str(option)) for option in options)
 
 
@@ -109,12 +119,16 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
     return f"{hint}allowed: {', '.join(allowed)}"
 
 
-def identity(config: Mapping[str, Any]) -> str:
-    """SHA-256 of all that determines the numbers of a run."""
+def _without_cache(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _without_cache(v) if isinstance(v, Mapping) else v for k, v in config.items() if k != "cache_dir"}
+
+
+def identity(config: Mapping[str, Any], *, data: str) -> str:
+    """SHA-256 of all that determines the numbers of a run; `data`: the fingerprint of its source."""
     kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     kept["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
-    kept["source"] = {k: v for k, v in config["source"].items() if k != "cache_dir"}
-    return digest({"ttt": __version__, **kept})
+    kept["source"] = _without_cache(config["source"])
+    return digest({"ttt": __version__, "data": data, **kept})
 
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:

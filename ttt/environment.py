@@ -16,7 +16,7 @@ import torch
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "datasets", "numpy", "wandb", "safetensors")
 
 
-def environment(*, code: str, fingerprints: dict[str, str], device: torch.device) -> dict[str, Any]:
+def environment(*, code: str, data: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {
         "versions": {"ttt": version("ttt"), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "code": code,
@@ -25,7 +25,7 @@ def environment(*, code: str, fingerprints: dict[str, str], device: torch.device
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
-        "fingerprints": fingerprints,
+        "data": data,
         "command": sys.argv,
     }
 

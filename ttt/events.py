@@ -28,14 +28,20 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Row `row` of R: all tasks after learning task `row` (0: before the stream), and the base."""
+    """Row `row` of R: the tasks in `columns` (from 0) after phase `row` (0: before the stream), and the base.
+
+    `current` is the task that was just learned, `seen` are those that were learned so far.
+    """
 
     row: int
+    columns: list[int]
+    current: int | None
+    seen: list[int]
     step: int
     tokens: int
     seconds: float
     tasks: Scores
-    base: Scores
+    base: Scores | None
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 

@@ -51,6 +51,7 @@ class Learner(LightningModule):
         batch = self.strategy.mix(batch, step=batch_idx)
         logits_BTV, after = self(batch, self.fast)
         self.fast = self.adapter.initial() if self.adapter.reset == "sequence" else self.adapter.carry(after)
+        logits_BTV = competing(logits_BTV, batch)
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.targets_BT.flatten(), ignore_index=IGNORE)
         return self.strategy.penalize(loss, self.model)
 
@@ -60,6 +61,13 @@ class Learner(LightningModule):
     def begin_task(self) -> None:
         if self.adapter.reset != "never":
             self.fast = self.adapter.initial()
+
+
+def competing(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """Logits with those of outputs that do not compete in a row at -inf."""
+    if batch.outputs_BV is None:
+        return logits_BTV
+    return logits_BTV.masked_fill(~batch.outputs_BV[:, None], float("-inf"))
 
 
 def slow_hash(model: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""The stream loop: learn a task, evaluate all of them in every mode, save; on to the next."""
+"""The stream loop: learn a task, evaluate tasks in every mode, save; on to the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ttt import checkpoint
 from ttt.checkpoint import Checkpoint, Tensors
-from ttt.evaluate import evaluate
+from ttt.evaluate import Plan, evaluate
 from ttt.events import Evaluated, Observer, Trained
 from ttt.journal import Journal
 from ttt.results import Results
@@ -42,49 +42,62 @@ def run_stream(
     engine: Engine,
     stream: Stream,
     *,
+    plan: Plan,
     results: Results,
     clock: Clock,
     journal: Journal,
     observers: Sequence[Observer],
     folder: Path,
     report_every: int,
+    workers: int,
 ) -> None:
     """Go on from what `results` already holds to the end of the stream."""
     learner = engine.learner
     # The journal comes first: a number is on its way to the disk before anyone sees it.
     observers = [journal, *observers]
     if not results.rows:
-        measure(engine, stream, results=results, clock=clock, observers=observers)
+        measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
-    for index in range(len(results.rows) - 1, len(stream.tasks)):
-        task = stream.tasks[index]
-        learner.begin_task()
-        for progress in train(engine, task, steps=stream.steps_per_task, report_every=report_every):
-            clock.step = index * stream.steps_per_task + progress.step
+    for index in range(len(results.rows) - 1, len(stream.phases)):
+        phase, before = stream.phases[index], clock.step
+        if phase.announced:
+            learner.begin_task()
+        for progress in train(engine, phase, steps=phase.steps, report_every=report_every, workers=workers):
+            clock.step = before + progress.step
             clock.tokens += progress.tokens
             clock.training += progress.seconds
             event = Trained(
                 task=index + 1,
-                task_name=task.name,
+                task_name=phase.name,
                 task_step=progress.step,
-                task_steps=stream.steps_per_task,
+                task_steps=phase.steps,
                 tokens_per_second=progress.tokens / progress.seconds,
                 loss=progress.loss / math.log(2),
                 **clock.tick(),
             )
             tell(observers, event)
-        learner.strategy.end_task(task, learner.model)
-        measure(engine, stream, results=results, clock=clock, observers=observers)
+        if phase.announced:
+            learner.strategy.end_task(stream.tasks[phase.task], learner.model)
+        measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
 
 
-def measure(engine: Engine, stream: Stream, *, results: Results, clock: Clock, observers: Sequence[Observer]) -> None:
-    """Add one row to R: every task, and the base, in every mode."""
-    scores = evaluate(engine, [task.evaluation() for task in stream.tasks])
-    base = evaluate(engine, [stream.base.evaluation()])
-    results.add(tasks=scores, base=base)
+def measure(
+    engine: Engine, stream: Stream, *, plan: Plan, results: Results, clock: Clock, observers: Sequence[Observer]
+) -> None:
+    """Add one row to R: the tasks that the plan says, and in full rows the base, in every mode."""
+    row = len(results.rows)
+    columns = plan.columns(row, stream=stream)
+    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns])
+    base = None
+    if stream.base is not None and plan.is_full(row, stream=stream):
+        base = evaluate(engine, [stream.base.evaluation()])
+    results.add(columns=columns, scores=scores, base=base)
     event = Evaluated(
-        row=len(results.rows) - 1,
+        row=row,
+        columns=columns,
+        current=stream.phases[row - 1].task if row else None,
+        seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
         tasks=scores,
         base=base,
         diagnostics=engine.learner.adapter.diagnostics(engine.learner.fast),
@@ -110,7 +123,6 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, fo
     }
     state = {
         "rows": results.rows,
-        "base_rows": results.base_rows,
         "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training")},
         "journal_position": journal.position,
     }
@@ -127,5 +139,5 @@ def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
     checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"])
     learner.strategy.restore(saved.tensors["strategy"])
     checkpoint.restore_rng(saved.tensors["rng"])
-    results.rows, results.base_rows = saved.state["rows"], saved.state["base_rows"]
+    results.rows = saved.state["rows"]
     return Clock(**saved.state["clock"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from ttt.evaluate import QUANTITIES, Scores
 from ttt.journal import plain
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, avg_final, learned, why_undefined
+from ttt.stream import Stream
 
 
 def sign(quantity: str) -> int:
@@ -18,30 +19,67 @@ def sign(quantity: str) -> int:
     return -1 if quantity.startswith("loss") else 1
 
 
+class Row(TypedDict):
+    """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise."""
+
+    columns: list[int]
+    scores: Scores
+    base: Scores | None
+
+
 class Results:
-    """Rows are added as they are measured; everything else is derived from them."""
+    """Rows are added as they are measured; everything else is derived from them.
 
-    def __init__(self, *, tasks: Sequence[str], fingerprints: Sequence[str]) -> None:
-        self.tasks = list(tasks)
-        self.fingerprints = list(fingerprints)
-        self.rows: list[Scores] = []
-        self.base_rows: list[Scores] = []
+    `learned_at[j]`: the row after the first phase that teaches task j. `entropy[j]`: bits that the best predictor
+    needs for a scored token of task j, NaN where nobody knows.
+    """
 
-    def add(self, *, tasks: Scores, base: Scores) -> None:
-        self.rows.append(tasks)
-        self.base_rows.append(base)
+    def __init__(
+        self,
+        *,
+        scenario: str,
+        tasks: Sequence[str],
+        fingerprints: Sequence[str],
+        learned_at: Sequence[int],
+        entropy: Sequence[float],
+        phases: int,
+    ) -> None:
+        self.scenario = scenario
+        self.tasks, self.fingerprints = list(tasks), list(fingerprints)
+        self.learned_at = np.asarray(learned_at, dtype=np.int64)
+        self.entropy = np.asarray(entropy, dtype=np.float64)
+        self.phases = phases
+        self.rows: list[Row] = []
+
+    @classmethod
+    def of(cls, stream: Stream) -> Results:
+        """Empty results for the tasks of a stream."""
+        return cls(
+            scenario=stream.scenario,
+            tasks=[task.name for task in stream.tasks],
+            fingerprints=[task.fingerprint for task in stream.tasks],
+            learned_at=stream.learned_at.tolist(),
+            entropy=[task.entropy for task in stream.tasks],
+            phases=len(stream.phases),
+        )
+
+    def add(self, *, columns: list[int], scores: Scores, base: Scores | None) -> None:
+        self.rows.append({"columns": columns, "scores": scores, "base": base})
 
     @property
     def modes(self) -> list[str]:
-        return list(self.rows[0]) if self.rows else []
+        return list(self.rows[0]["scores"]) if self.rows else []
 
     def matrix(self, mode: str, quantity: str) -> Matrix:
-        """R of shape (J + 1, J), in the unit of the quantity; NaN where nothing was measured yet."""
-        j = len(self.tasks)
-        r = np.full((j + 1, j), np.nan)
+        """R of shape (P + 1, J), in the unit of the quantity; NaN where nothing was measured."""
+        r = np.full((self.phases + 1, len(self.tasks)), np.nan)
         for i, row in enumerate(self.rows):
-            r[i] = row[mode][quantity]
+            r[i, row["columns"]] = row["scores"][mode][quantity]
         return r
+
+    def base_values(self, mode: str, quantity: str) -> list[float]:
+        """The base distribution in the rows in which it was measured."""
+        return [row["base"][mode][quantity][0] for row in self.rows if row["base"] is not None]
 
     def metrics(self) -> dict[str, float]:
         """`mode/quantity/metric` -> value. Averages keep their unit; gains and harms are oriented."""
@@ -50,11 +88,14 @@ class Results:
             for quantity in QUANTITIES:
                 s, r = sign(quantity), self.matrix(mode, quantity)
                 for name, metric in METRICS.items():
-                    value = metric(s * r)
+                    value = metric(s * r, self.learned_at)
                     values[f"{mode}/{quantity}/{name}"] = s * value if name in AVERAGES else value
-                base = [row[mode][quantity][0] for row in self.base_rows]
+                base = self.base_values(mode, quantity) or [float("nan")]
                 values[f"{mode}/{quantity}/base_final"] = base[-1]
                 values[f"{mode}/{quantity}/base_forgetting"] = s * (base[0] - base[-1])
+            # Regret: what the loss has over that of one who knows the task.
+            regret = self.matrix(mode, "loss") - self.entropy
+            values |= {f"{mode}/regret/{name}": METRICS[name](regret, self.learned_at) for name in AVERAGES}
         for quantity in QUANTITIES:
             values |= self._split(quantity)
         return values
@@ -64,49 +105,67 @@ class Results:
 
         `recovered`: forgetting of the slow weights that fast weights make up for (slow minus fast).
         """
-        gain = sign(quantity) * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
-        forgot = [
-            METRICS["forgetting_max_seen"](sign(quantity) * self.matrix(mode, quantity)) for mode in ("slow", "fast")
-        ]
+        s, at = sign(quantity), self.learned_at
+        gain = s * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
+        forgot = [METRICS["forgetting_max_seen"](s * self.matrix(mode, quantity), at) for mode in ("slow", "fast")]
         return {
-            f"fast_gain/{quantity}/avg_final": avg_final(gain),
-            f"fast_gain/{quantity}/avg_learning": float(learned(gain).mean()),
+            f"fast_gain/{quantity}/avg_final": avg_final(gain, at),
+            f"fast_gain/{quantity}/avg_learning": float(learned(gain, at).mean()),
             f"fast_gain/{quantity}/forgetting_recovered": forgot[0] - forgot[1],
         }
 
     def as_json(self) -> dict[str, Any]:
         """What results.json holds: no times, so that equal runs write equal files."""
         metrics = self.metrics()
-        matrices = {mode: {q: self.matrix(mode, q).tolist() for q in QUANTITIES} for mode in self.modes}
         undefined = {}
         for name, value in metrics.items():
             mode, quantity, _ = name.split("/")
-            if math.isnan(value):
+            if math.isnan(value) and quantity != "regret":
                 undefined[name] = why_undefined(self.matrix("fast" if mode == "fast_gain" else mode, quantity))
         gains = self.matrix("fast", "loss"), self.matrix("slow", "loss")
         content: dict[str, Any] = plain(
             {
+                "scenario": self.scenario,
                 "tasks": self.tasks,
                 "fingerprints": self.fingerprints,
+                "learned_at": self.learned_at.tolist(),
+                "entropy": self.entropy.tolist(),
+                "phases": self.phases,
                 "metrics": metrics,
                 "undefined": undefined,
                 "fast_gain_per_task": {"loss": (gains[1] - gains[0])[-1].tolist()},
-                "R": matrices,
-                "base": self.base_rows,
+                "rows": self.rows,
             }
         )
         return content
 
 
 def from_json(content: dict[str, Any]) -> Results:
-    """The inverse of `as_json`; null is NaN again."""
-    results = Results(tasks=content["tasks"], fingerprints=content["fingerprints"])
-    results.base_rows = content["base"]
-    for i in range(len(content["tasks"]) + 1):
-        results.rows.append(
-            {
-                mode: {q: [float("nan") if x is None else x for x in r[i]] for q, r in quantities.items()}
-                for mode, quantities in content["R"].items()
-            }
+    """The inverse of `as_json`; null is NaN again. Raises ValueError for a file of another version."""
+    try:
+        results = Results(
+            scenario=content["scenario"],
+            tasks=content["tasks"],
+            fingerprints=content["fingerprints"],
+            learned_at=content["learned_at"],
+            entropy=[float("nan") if x is None else x for x in content["entropy"]],
+            phases=content["phases"],
         )
+        results.rows = [
+            {
+                "columns": row["columns"],
+                "scores": _numbers(row["scores"]),
+                "base": row["base"] and _numbers(row["base"]),
+            }
+            for row in content["rows"]
+        ]
+    except KeyError as error:
+        raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
     return results
+
+
+def _numbers(scores: dict[str, dict[str, list[float | None]]]) -> Scores:
+    return {
+        mode: {quantity: [float("nan") if x is None else x for x in values] for quantity, values in quantities.items()}
+        for mode, quantities in scores.items()
+    }

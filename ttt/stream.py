@@ -1,41 +1,63 @@
-"""The nouns of a stream: what a source, a task and a batch are. Everything in tasks/ speaks these.
+"""The nouns of a stream: what a source, a task, a phase and a batch are. Everything in tasks/ speaks these.
 
-Shapes: B batch (lanes), T time.
+Shapes: B batch (lanes), T time, V vocabulary, J tasks, P phases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE = -100
+Ints = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
     """`tokens_BT` int64; `targets_BT` int64, IGNORE = not scored; `segment_BT` document index.
 
     A negative document is padding; it lies between documents, not inside one.
+    `outputs_BV`: which outputs compete for the scored tokens of a row; None = all of them.
     """
 
     tokens_BT: Tensor
     targets_BT: Tensor
     segment_BT: Tensor
+    outputs_BV: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(x.to(device, non_blocking=True) for x in self))
+        return self._each(lambda x: x.to(device, non_blocking=True))
 
     def rows(self, start: int, stop: int) -> Batch:
-        return Batch(*(x[start:stop] for x in self))
+        return self._each(lambda x: x[start:stop])
+
+    def pick(self, index: Ints) -> Batch:
+        """The rows that `index` names, in its order."""
+        chosen = torch.from_numpy(index)
+        return self._each(lambda x: x[chosen])
+
+    def share(self, rank: int, *, of: int) -> Batch:
+        """The rows that one of several devices takes; all shares together are the batch."""
+        return self._each(lambda x: x[rank::of])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        outputs_BV = None if self.outputs_BV is None else change(self.outputs_BV)
+        return Batch(change(self.tokens_BT), change(self.targets_BT), change(self.segment_BT), outputs_BV)
 
     @staticmethod
     def stack(parts: Sequence[Batch]) -> Batch:
         """The rows of several batches as one."""
-        return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        outputs = [part.outputs_BV for part in parts if part.outputs_BV is not None]
+        assert len(outputs) in (0, len(parts)), "rows that limit their outputs do not stack with rows that do not"
+        tokens_BT = torch.cat([part.tokens_BT for part in parts])
+        targets_BT = torch.cat([part.targets_BT for part in parts])
+        segment_BT = torch.cat([part.segment_BT for part in parts])
+        return Batch(tokens_BT, targets_BT, segment_BT, torch.cat(outputs) if outputs else None)
 
     @property
     def num_tokens(self) -> int:
@@ -50,11 +72,22 @@ def whole_rows(tokens: np.ndarray, targets: np.ndarray) -> Batch:
 
 
 class Source(Protocol):
-    """Where sequences come from: classes (languages, worlds), each with a train and an eval part."""
+    """Where sequences come from: classes (languages, digits, worlds), each with a train and an eval part.
+
+    What it says of itself decides which streams can cut it:
+    `example_len`   tokens of one example before its label; None for running text, which has no labels
+    `labels`        tokens that are labels, one for each class
+    `symbols`       tokens that a cipher may permute
+    `rows`          what it holds, in its own units ("train bytes": 4321, ...); empty where it is made up as asked
+    """
 
     name: str
     vocab_size: int
     fingerprint: str
+    example_len: int | None
+    labels: range
+    symbols: range
+    rows: dict[str, int]
 
     def families(self) -> Sequence[Sequence[int]]:
         """Classes grouped so that only classes of one family share content."""
@@ -62,20 +95,46 @@ class Source(Protocol):
 
     def class_name(self, index: int) -> str: ...
 
-    def draw(self, classes: np.ndarray, *, length: int, rng: np.random.Generator) -> Batch:
-        """One training sequence of `length` tokens for each entry of `classes`."""
+    def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
+        """`rows` training sequences of at most `length` tokens, each (or each example in it) of one of `classes`."""
         ...
 
-    def evaluation(self, index: int, *, count: int, length: int) -> Batch:
-        """`count` fixed sequences from the eval part of one class."""
+    def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
+        """`rows` fixed sequences from the eval parts of `classes`, evenly."""
+        ...
+
+    def units(self, classes: Ints, *, length: int) -> Ints | None:
+        """Names of all train pieces that one pass reads once; None where there is no end to them."""
+        ...
+
+    def take(self, units: Ints, *, length: int) -> Batch:
+        """The sequences made of some units, [B, units in a sequence]."""
+        ...
+
+    def per_row(self, *, length: int) -> int:
+        """Units in a sequence of `length` tokens."""
+        ...
+
+    def entropy(self, classes: Ints) -> float:
+        """Bits that the best predictor needs for a scored token of `classes`; NaN where nobody knows."""
+        ...
+
+    def show(self, tokens: Ints) -> str:
+        """Tokens as a person would want to see them."""
         ...
 
 
 class Task(Protocol):
-    """One stationary distribution of token sequences. Content is a pure function of (seed, task, step)."""
+    """One stationary distribution of token sequences. Content is a pure function of (seed, task, step).
+
+    `entropy`: bits that the best predictor needs for a scored token; NaN where unknown.
+    """
 
     name: str
     fingerprint: str
+
+    @property
+    def entropy(self) -> float: ...
 
     def batch(self, step: int) -> Batch: ...
 
@@ -83,11 +142,50 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Stream:
-    """An ordered list of tasks, after the base distribution that comes before them."""
+class Phase:
+    """What is learned between two rows of R: `steps` batches, each a pure function of its step.
 
-    base: Task
+    `task` is the column it teaches (most). `announced`: is the learner told where it begins and ends?
+    """
+
+    name: str
+    task: int
+    steps: int
+    batch: Callable[[int], Batch]
+    announced: bool = True
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks (what is measured) and phases (what is learned, in order), after the base distribution before them.
+
+    `scenario`: which outputs compete (task | domain | class). `base` is None where no data is left for it.
+    """
+
+    base: Task | None
     tasks: Sequence[Task]
+    phases: Sequence[Phase]
     vocab_size: int
     seq_len: int
-    steps_per_task: int
+    scenario: str
+    # Tokens as a person would want to see them.
+    show: Callable[[Ints], str]
+
+    @property
+    def learned_at(self) -> Ints:
+        """For each task the row of R after the first phase that teaches it."""
+        first: dict[int, int] = {}
+        for row, phase in enumerate(self.phases, start=1):
+            first.setdefault(phase.task, row)
+        return np.array([first[j] for j in range(len(self.tasks))])
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
+def spread(count: int, *, over: int) -> Ints:
+    """`count` indices below `over`, evenly; with more places than `over`, each in turn as often as fits."""
+    if count <= over:
+        return np.linspace(0, over - 1, count).astype(np.int64)
+    return np.repeat(np.arange(over), [len(part) for part in np.array_split(np.arange(count), over)])

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from lightning.fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from ttt.learner import Learner
-from ttt.stream import Task
+from ttt.stream import Batch
+
+
+class Batches(Protocol):
+    """What one learns from: a task or a phase. A batch is a pure function of its step."""
+
+    @property
+    def name(self) -> str: ...
+
+    def batch(self, step: int) -> Batch: ...
 
 
 class NonFiniteError(RuntimeError):
@@ -44,12 +55,33 @@ class Engine:
         return cls(fabric, learner, wrapped, optimizer)
 
 
+class Steps(Dataset[Batch]):
+    """The batches of a task by their steps, for processes that prepare them ahead."""
+
+    def __init__(self, task: Batches, steps: int) -> None:
+        self._task, self._steps = task, steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._task.batch(step)
+
+
+def batches(task: Batches, *, steps: int, workers: int) -> Iterable[Batch]:
+    """The first `steps` batches in order, the same from any number of worker processes."""
+    if workers == 0:
+        return map(task.batch, range(steps))
+    return DataLoader(Steps(task, steps), batch_size=None, shuffle=False, num_workers=workers)
+
+
 def train(
     engine: Engine,
-    task: Task,
+    task: Batches,
     *,
     steps: int,
     report_every: int,
+    workers: int = 0,
     schedule: Callable[[int], float] | None = None,
 ) -> Iterator[Progress]:
     """Take `steps` optimizer steps on `task`; yields every `report_every` steps and after the last.
@@ -58,12 +90,13 @@ def train(
     """
     learner, optimizer = engine.learner, engine.optimizer
     losses: list[Tensor] = []
+    rank, ranks = engine.fabric.global_rank, engine.fabric.world_size
     tokens, start = 0, time.perf_counter()
-    for step in range(steps):
+    for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
         if schedule is not None:
             for group in optimizer.param_groups:
                 group["lr"] = schedule(step)
-        batch = task.batch(step).to(engine.fabric.device)
+        batch = batch.share(rank, of=ranks).to(engine.fabric.device)
         # On one device Fabric hands out the bare method, which knows nothing of `precision`.
         with engine.fabric.autocast():
             loss = engine.wrapped.training_step(batch, step)
@@ -73,7 +106,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
-        tokens += batch.num_tokens
+        tokens += batch.num_tokens * ranks
         # Reading a loss waits for the device, so it is read as seldom as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
             mean = float(sum(losses) / len(losses))

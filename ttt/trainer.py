@@ -17,7 +17,9 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 class TrainerSettings:
     """Arguments are explained in conf/trainer/default.yaml."""
 
-    def __init__(self, *, accelerator: str, precision: str, threads: int | str, report_every: int) -> None:
+    def __init__(
+        self, *, accelerator: str, precision: str, threads: int | str, report_every: int, workers: int
+    ) -> None:
         for argument, value, allowed in (
             ("accelerator", accelerator, ACCELERATORS),
             ("precision", precision, PRECISIONS),
@@ -26,6 +28,8 @@ class TrainerSettings:
                 raise ValueError(f"trainer.{argument}={value}: must be one of {', '.join(allowed)}")
         if report_every < 1:
             raise ValueError(f"trainer.report_every={report_every}: must be at least 1")
+        if workers < 0:
+            raise ValueError(f"trainer.workers={workers}: must be at least 0")
         if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
             raise ValueError(f"trainer.threads={threads}: must be auto or a number of at least 1")
         if accelerator == "cuda" and not torch.cuda.is_available():
@@ -34,6 +38,7 @@ class TrainerSettings:
         self._precision = precision
         self.threads = int(threads) if threads != "auto" else os.cpu_count() or 1
         self.report_every = report_every
+        self.workers = workers
 
     def device(self) -> torch.device:
         """What `accelerator` means here."""

@@ -31,10 +31,14 @@ class Setting:
 
 
 class Base(Protocol):
-    """`seed` fixes the initial weights and which classes of the source are held out from the base."""
+    """`seed` fixes the initial weights and which classes of the source are held out from the base.
+
+    `needs_data`: does it train on the stream's base distribution?
+    """
 
     name: str
     seed: int
+    needs_data: bool
 
     def weights(self, setting: Setting) -> Weights | None:
         """Slow weights by name, or None for those the model was built with."""

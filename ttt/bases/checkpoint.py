@@ -18,6 +18,8 @@ from ttt.checkpoint import load, load_newest
 class CheckpointBase:
     """Read when built, so that a missing file is known before anything else is made."""
 
+    needs_data = False
+
     def __init__(self, *, name: str, seed: int, path: str | None) -> None:
         if path is None:
             raise ValueError("base=checkpoint needs base.path=RUN_FOLDER or base.path=FILE.safetensors")

@@ -6,6 +6,8 @@ from ttt.bases.base import Setting, Weights
 
 
 class NoBase:
+    needs_data = False
+
     def __init__(self, *, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
 

@@ -21,6 +21,8 @@ from ttt.train import Engine, train
 class Pretrain:
     """Arguments are explained in conf/base/pretrain.yaml."""
 
+    needs_data = True
+
     def __init__(
         self, *, name: str, seed: int, steps: int, lr: float, warmup: int, weight_decay: float, clip: float
     ) -> None:
@@ -51,6 +53,7 @@ class Pretrain:
         tokens, seconds = 0, 0.0
         curve = []
         task = setting.stream.base
+        assert task is not None
         for progress in train(engine, task, steps=self._steps, report_every=10, schedule=self.rate):
             tokens, seconds = tokens + progress.tokens, seconds + progress.seconds
             bits = progress.loss / math.log(2)

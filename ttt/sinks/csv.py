@@ -36,7 +36,7 @@ class CsvSink:
                 [*axes, mode, quantity, task + 1, value]
                 for mode, quantities in event.tasks.items()
                 for quantity, values in quantities.items()
-                for task, value in enumerate(values)
+                for task, value in zip(event.columns, values, strict=True)
             ]
             self._append("evaluations.csv", rows)
 

@@ -111,10 +111,13 @@ def _evaluation(event: Evaluated) -> dict[str, float]:
     for mode, quantities in event.tasks.items():
         for quantity in HEADLINE:
             values = quantities[quantity]
-            numbers[f"eval/{mode}/{quantity}/all"] = sum(values) / len(values)
-            numbers[f"eval/{mode}/{quantity}/base"] = event.base[mode][quantity][0]
-            if event.row > 0:
-                seen = values[: event.row]
+            if event.base is not None:
+                # Only in full rows: a mean over what happened to be measured would be no mean over all.
+                numbers[f"eval/{mode}/{quantity}/base"] = event.base[mode][quantity][0]
+                numbers[f"eval/{mode}/{quantity}/all"] = sum(values) / len(values)
+            seen = [value for j, value in zip(event.columns, values, strict=True) if j in event.seen]
+            if event.seen and len(seen) == len(event.seen):
                 numbers[f"eval/{mode}/{quantity}/seen"] = sum(seen) / len(seen)
-                numbers[f"eval/{mode}/{quantity}/current"] = seen[-1]
+            if event.current is not None:
+                numbers[f"eval/{mode}/{quantity}/current"] = values[event.columns.index(event.current)]
     return numbers

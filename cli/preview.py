@@ -1,0 +1,89 @@
+"""ttt-run --preview: what a stream is made of, and what its sequences look like, without training."""
+
+from __future__ import annotations
+
+import lzma
+import math
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ttt.assemble import Assembly
+from ttt.stream import IGNORE, Batch, Ints, Stream, Task
+
+# Batches that the estimates are made from, tasks that get a row and a sample, tokens and lines of a sample.
+BATCHES, ROWS, SAMPLES, SAMPLE_TOKENS, SAMPLE_LINES = 4, 20, 3, 400, 24
+
+
+def preview(assembly: Assembly) -> None:
+    stream, source = assembly.stream, assembly.source
+    console = Console(highlight=False)
+
+    def note(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    rows = ", ".join(f"{count:,} {unit}" for unit, count in source.rows.items()) or "made up as asked for"
+    note(f"stream   {assembly.info.task} of {source.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental")
+    note(f"         {len(stream.phases)} phases, {stream.steps:,} steps; {stream.vocab_size} tokens in the vocabulary")
+    note(f"source   {rows}; fingerprint {source.fingerprint[:12]}")
+    console.print(table(stream))
+    note("bits of a scored token, over a few batches: its frequency alone; lzma on all tokens; exact where it is known")
+    for task in stream.tasks[:SAMPLES]:
+        note(f"\n{task.name}, first sequence of its eval part:")
+        note(sample(stream, task))
+
+
+def table(stream: Stream) -> Table:
+    """A row for each task; of many, the first ones and the last."""
+    made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for name in ("task", "", "steps", "train tokens", "eval tokens", "scored", "frequency", "lzma", "exact"):
+        made.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
+    made.add_column("fingerprint")
+    shown = range(len(stream.tasks))
+    if stream.base is not None:
+        made.add_row("base", "", "", *numbers(stream.base), stream.base.fingerprint[:12])
+    for j in [*shown[:ROWS], *shown[max(ROWS, len(shown) - 1) :]]:
+        steps = sum(phase.steps for phase in stream.phases if phase.task == j)
+        train = steps * stream.tasks[j].batch(0).num_tokens
+        cells = numbers(stream.tasks[j])
+        fingerprint = stream.tasks[j].fingerprint[:12]
+        made.add_row(str(j + 1), stream.tasks[j].name, f"{steps:,}", f"{train:,}", *cells[1:], fingerprint)
+    return made
+
+
+def numbers(task: Task) -> list[str]:
+    """Train tokens (unknown here), eval tokens, share that is scored, and three views of a token's entropy."""
+    batches = [task.batch(step) for step in range(BATCHES)]
+    scored = np.concatenate([b.targets_BT.numpy()[b.targets_BT.numpy() != IGNORE] for b in batches])
+    share = len(scored) / sum(b.num_tokens for b in batches)
+    exact = "-" if math.isnan(task.entropy) else f"{task.entropy:.3f}"
+    evaluation = task.evaluation().num_tokens
+    return ["", f"{evaluation:,}", f"{share:.0%}", f"{frequency(scored):.2f}", f"{compressed(batches):.2f}", exact]
+
+
+def frequency(tokens: Ints) -> float:
+    """Entropy of the tokens' frequencies in bits; too low where there are few of many kinds."""
+    _, counts = np.unique(tokens, return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
+def compressed(batches: list[Batch]) -> float:
+    """Bits for a token as lzma writes them: an upper bound on the entropy, loose for few tokens."""
+    tokens = np.concatenate([b.tokens_BT.numpy().reshape(-1) for b in batches])
+    small = tokens.astype(np.uint8 if tokens.max() < 256 else np.uint16)
+    return (
+        8
+        * len(lzma.compress(small.tobytes(), format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}]))
+        / len(tokens)
+    )
+
+
+def sample(stream: Stream, task: Task) -> str:
+    """Whole examples, and for running text the end of a sequence too: that is where recall is asked for."""
+    tokens = task.evaluation().tokens_BT[0].numpy()
+    targets = task.evaluation().targets_BT[0].numpy()
+    last = targets[-1:] if targets[-1] != IGNORE else targets[:0]
+    lines = stream.show(np.concatenate([tokens, last])[:SAMPLE_TOKENS]).splitlines()
+    return "\n".join(lines[:SAMPLE_LINES])

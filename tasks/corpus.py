@@ -1,0 +1,204 @@
+"""Running text by class, the part that all such sources share: cut, cleaned, tokenised, prepared, read in windows.
+
+    class "eng English"   train   ...All human beings are born free and equal in dignity and rights...
+                          eval    Article 25\\nEveryone has the right to a standard of living adequate...
+
+A subclass says what its documents are (`documents`) and what they depend on (`recipe`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from ttt.tasks.documents import (
+    CUT,
+    EVAL,
+    LEFT_OUT,
+    TRAIN,
+    UNREADABLE,
+    Document,
+    Layout,
+    cut_documents,
+    layout,
+    row,
+)
+from ttt.tasks.prepared import prepared
+from ttt.tasks.spans import SPAN
+from ttt.tasks.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, train_bpe, visible
+
+from ttt.stream import Batch, Ints, spread, whole_rows
+
+
+@dataclass(kw_only=True, eq=False)
+class Corpus(ABC):
+    """One class per text; its last `eval_share`, from a line break on, is its eval part.
+
+    A class is left out when its text is below `min_bytes`, or when no run of its eval part, without the spans that
+    some train part holds too, is half as long as the eval part of a text of `min_bytes`.
+    """
+
+    name: str
+    eval_share: float
+    tokenizer: str
+    cache_dir: str
+    vocab_size: int = field(init=False)
+    fingerprint: str = field(init=False)
+    example_len: int | None = field(init=False, default=None)
+    labels: range = field(init=False, default=range(0))
+    symbols: range = field(init=False)
+    rows: dict[str, int] = field(init=False)
+    min_bytes: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eval_share < 1:
+            raise ValueError(f"source.eval_share={self.eval_share}: must lie between 0 and 1")
+        symbols = bpe_symbols(self.tokenizer)
+        recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.min_bytes}
+        self._recipe = recipe | {"documents": dict(self.recipe())}
+        self._coder: Tokenizer = ByteTokenizer()
+        if symbols is None:
+            self._read(self._text())
+        else:
+            self._read(self._encoded(symbols))
+        self.vocab_size = self._coder.vocab_size
+        self.symbols = range(self.vocab_size)
+
+    @abstractmethod
+    def documents(self) -> Iterable[Document]:
+        """All there is; a class's text is its documents in this order, a line break between two."""
+
+    @abstractmethod
+    def recipe(self) -> Mapping[str, Any]:
+        """All that determines the documents, hashes of what they are read from included."""
+
+    def asked(self) -> str:
+        """What the user typed to get this corpus."""
+        return f"source={self.name}"
+
+    def families(self) -> Sequence[Sequence[int]]:
+        members: dict[int, list[int]] = {}
+        for index, group in enumerate(self._groups):
+            members.setdefault(group, []).append(index)
+        return list(members.values())
+
+    def class_name(self, index: int) -> str:
+        return self._names[index]
+
+    def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
+        self._check_length(classes, length)
+        chosen = rng.choice(classes, size=rows)
+        room = self._end[chosen] - self._start[chosen] - length
+        return self._windows(self._start[chosen] + rng.integers(0, room), length)
+
+    def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
+        """With more classes than rows one row for each of some, evenly."""
+        some = classes[spread(min(rows, len(classes)), over=len(classes))]
+        counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
+        starts = [self._eval_starts(int(c), int(count), length) for c, count in zip(some, counts, strict=True)]
+        return self._windows(np.concatenate(starts), length)
+
+    def units(self, classes: Ints, *, length: int) -> Ints | None:
+        """Where windows of `length` tokens begin, one behind the other; what is left at a train part's end is not."""
+        self._check_length(classes, length)
+        return np.concatenate([np.arange(self._start[c], self._end[c] - length, length) for c in classes])
+
+    def take(self, units: Ints, *, length: int) -> Batch:
+        return self._windows(units.reshape(-1), length)
+
+    def per_row(self, *, length: int) -> int:
+        return 1
+
+    def entropy(self, classes: Ints) -> float:
+        return float("nan")
+
+    def show(self, tokens: Ints) -> str:
+        return visible(self._coder.decode(tokens))
+
+    def _check_length(self, classes: Ints, length: int) -> None:
+        sizes = self._end[classes] - self._start[classes]
+        if sizes.min() <= length:
+            name, size = self._names[classes[sizes.argmin()]], sizes.min()
+            raise ValueError(
+                f"task.seq_len={length}: longer than the train part of {name!r} ({size} tokens); "
+                f"{size - 1} is the most that fits"
+            )
+
+    def _eval_starts(self, index: int, count: int, length: int) -> Ints:
+        """`count` starts, evenly over all places where a window lies inside one run."""
+        starts, ends = self._runs[index]
+        feasible = (ends - starts - length).clip(min=0)
+        behind = np.cumsum(feasible)
+        if not behind[-1]:
+            longest = (ends - starts).max()
+            raise ValueError(
+                f"task.seq_len={length}: longer than the eval part of {self._names[index]!r} ({longest} tokens "
+                f"in one piece); {longest - 1} is the most that fits"
+            )
+        picked = np.linspace(0, behind[-1] - 1, count).astype(np.int64)
+        run = np.searchsorted(behind, picked, side="right")
+        return starts[run] + picked - (behind - feasible)[run]
+
+    def _windows(self, starts: Ints, length: int) -> Batch:
+        window = self._tokens[starts[:, None] + np.arange(length + 1)]
+        return whole_rows(window[:, :-1], window[:, 1:])
+
+    def _text(self) -> Layout:
+        """The parts as bytes, whatever the tokenizer."""
+
+        def rows() -> Iterator[dict[str, Any]]:
+            return cut_documents(
+                self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, asked=self.asked()
+            )
+
+        return layout(prepared(self.cache_dir, name=self.name, recipe=self._recipe, rows=rows))
+
+    def _encoded(self, symbols: int) -> Layout:
+        """The parts as tokens of a BPE trained on the train parts; it is prepared data of its own."""
+        name = f"{self.name}-{self.tokenizer}"
+
+        def trained() -> list[dict[str, str]]:
+            text = self._text()
+            return [{"tokenizer": train_bpe((text.text(i) for i in text.rows(TRAIN)), symbols=symbols)}]
+
+        recipe = self._recipe | {"symbols": symbols}
+        content = prepared(self.cache_dir, name=f"{name}-symbols", recipe=recipe, rows=trained)[0]["tokenizer"]
+        coder = self._coder = BpeTokenizer(content, vocab_size=symbols)
+
+        def rows() -> Iterator[dict[str, Any]]:
+            text = self._text()
+            for i, (name, group, part) in enumerate(zip(text.names, text.groups, text.parts, strict=True)):
+                yield row(name, group, str(part), coder.encode(text.text(i)))
+
+        recipe = self._recipe | {"tokenizer": hashlib.sha256(content.encode()).hexdigest()}
+        return layout(prepared(self.cache_dir, name=name, recipe=recipe, rows=rows))
+
+    def _read(self, text: Layout) -> None:
+        train, runs = text.rows(TRAIN), text.rows(EVAL)
+        self._tokens = text.tokens
+        self._names = [text.names[i] for i in train]
+        self._groups = [text.groups[i] for i in train]
+        self._start, self._end = text.start[train], text.end[train]
+        # The eval runs of a class stand behind its train part.
+        own = np.split(runs, np.searchsorted(runs, train[1:]))
+        self._runs = [(text.start[i], text.end[i]) for i in own]
+        self.fingerprint = _fingerprint(text)
+        self.rows = {
+            "classes": len(train),
+            "train tokens": int((self._end - self._start).sum()),
+            "eval tokens": int((text.end[runs] - text.start[runs]).sum()),
+        }
+        left = {"classes left out": LEFT_OUT, "documents left out": UNREADABLE}
+        self.rows |= {what: len(text.rows(part)) for what, part in left.items() if len(text.rows(part))}
+
+
+def _fingerprint(text: Layout) -> str:
+    sizes = (text.end - text.start).tolist()
+    digest = hashlib.sha256(json.dumps([text.names, text.groups, text.parts.tolist(), sizes]).encode())
+    digest.update(text.tokens.data)
+    return digest.hexdigest()

@@ -1,0 +1,33 @@
+"""1,797 handwritten digits of 8 x 8 pixels, as scikit-learn ships them.
+
+        ░░██▓▓
+        ████▓▓██░░
+        ██    ▓▓░░
+        ▓▓    ░░░░
+      ░░░░    ▓▓░░
+        ▓▓    ▓▓░░
+        ██░░▓▓▓▓
+        ░░██▓▓
+    digit 0
+
+A pixel counts the dark ones among 16: 0 to 16. Provenance and licence: tasks/data/README.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttt.tasks.images import Images, Pictures, read_parquet
+
+DATA = Path(__file__).parent / "data" / "digits.parquet"
+SIDE, WHITE = 8, 16
+
+
+@dataclass(kw_only=True, eq=False)
+class Digits(Images):
+    """The file is in the order in which people wrote: the last of each class are mostly other writers."""
+
+    def pictures(self) -> Pictures:
+        pixels_NYX, classes_N = read_parquet(DATA, side=SIDE)
+        return Pictures(pixels_NYX, classes_N, WHITE)

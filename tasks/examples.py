@@ -1,0 +1,161 @@
+"""Labelled examples packed into sequences: content tokens, then the label, example after example.
+
+    two images of 16 tokens each, then their labels (256 and up are labels)
+    tokens     0  17  84   3 ... 12  259    0   2  80 ...  7
+    targets    .   .   .   . ...  259  .    .   .   . ...  257      only labels are scored, "." is IGNORE
+
+The examples of a sequence are one document: the earlier ones can be read in context.
+
+Shapes: N examples, L tokens of an example before its label, B batch, T time, K examples in a sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttt.stream import IGNORE, Batch, Ints, spread, whole_rows
+
+# The order of eval examples is part of the data: the same for every run.
+EVAL_ORDER = 20240229
+
+
+class Labelled(NamedTuple):
+    """All examples: `tokens_NL` below `num_symbols`, a class each; which are eval (None: the last of each class)."""
+
+    tokens_NL: NDArray[np.integer]
+    classes_N: Ints
+    class_names: Sequence[str]
+    num_symbols: int
+    is_eval_N: NDArray[np.bool_] | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Examples(ABC):
+    """A source of labelled examples of one length; a subclass says where they come from and how they look.
+
+    Symbols are 0..S-1, the label of class c is S + c. No example stands in both parts.
+    """
+
+    name: str
+    eval_share: float
+    vocab_size: int = field(init=False)
+    example_len: int | None = field(init=False)
+    symbols: range = field(init=False)
+    labels: range = field(init=False)
+    rows: dict[str, int] = field(init=False)
+    fingerprint: str = field(init=False)
+
+    @abstractmethod
+    def read(self) -> Labelled:
+        """Raises ValueError in the user's words."""
+
+    @abstractmethod
+    def show(self, tokens: Ints) -> str: ...
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eval_share < 1:
+            raise ValueError(f"source.eval_share={self.eval_share}: must lie between 0 and 1")
+        given = self.read()
+        self._names, size = list(given.class_names), given.num_symbols
+        self._length = given.tokens_NL.shape[1]
+        self.example_len = self._length
+        self.symbols, self.labels = range(size), range(size, size + len(self._names))
+        self.vocab_size = self.labels.stop
+        self._examples = np.column_stack([given.tokens_NL, given.classes_N + size]).astype(np.int32)
+        is_eval_N = last_share(given.classes_N, self.eval_share) if given.is_eval_N is None else given.is_eval_N
+        twins_N = seen_in_train(given.tokens_NL, is_eval_N)
+        self._train = self._part("train example", given.classes_N, ~is_eval_N)
+        self._eval = self._part("eval example unlike all train examples", given.classes_N, is_eval_N & ~twins_N)
+        self._flat = np.concatenate(self._train)
+        self._sizes = np.array([len(part) for part in self._train])
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self.rows = self._count(int(twins_N.sum()))
+        self.fingerprint = self._hash()
+
+    def _part(self, what: str, classes_N: Ints, chosen_N: NDArray[np.bool_]) -> list[Ints]:
+        """The chosen examples of each class."""
+        parts = [np.flatnonzero(chosen_N & (classes_N == c)) for c in range(len(self._names))]
+        for class_name, part in zip(self._names, parts, strict=True):
+            if not len(part):
+                raise ValueError(f"source.eval_share={self.eval_share}: {class_name!r} of {self.name} has no {what}")
+        return parts
+
+    def _count(self, twins: int) -> dict[str, int]:
+        held = sum(len(part) for part in self._eval)
+        counts = {"classes": len(self._names), "train examples": len(self._flat), "eval examples": held}
+        return counts | ({"left out of eval, equal to a train example": twins} if twins else {})
+
+    def _hash(self) -> str:
+        digest = hashlib.sha256(self._examples.tobytes())
+        for part in (*self._train, *self._eval):
+            digest.update(part.tobytes() + b"|")
+        return digest.hexdigest()
+
+    def families(self) -> Sequence[Sequence[int]]:
+        return [[index] for index in range(len(self._names))]
+
+    def class_name(self, index: int) -> str:
+        return self._names[index]
+
+    def entropy(self, classes: Ints) -> float:
+        return float("nan")
+
+    def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
+        """Every example draws its class evenly, then a train example of it."""
+        classes_BK = rng.choice(classes, size=(rows, self.per_row(length=length)))
+        return self._pack(self._flat[self._starts[classes_BK] + rng.integers(self._sizes[classes_BK])])
+
+    def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
+        """Fixed eval examples, classes evenly and each class's examples evenly; they repeat where there are too few."""
+        per_row = self.per_row(length=length)
+        picked, counts = np.unique(classes[spread(rows * per_row, over=len(classes))], return_counts=True)
+        parts = [self._eval[c][spread(count, over=len(self._eval[c]))] for c, count in zip(picked, counts, strict=True)]
+        # Shuffled, so that a label cannot be read off the place of its example.
+        order = np.random.default_rng(EVAL_ORDER).permutation(rows * per_row)
+        return self._pack(np.concatenate(parts)[order].reshape(rows, per_row))
+
+    def units(self, classes: Ints, *, length: int) -> Ints | None:
+        return np.concatenate([self._train[c] for c in classes])
+
+    def take(self, units: Ints, *, length: int) -> Batch:
+        assert units.shape[1] <= self.per_row(length=length)
+        return self._pack(units)
+
+    def per_row(self, *, length: int) -> int:
+        """Examples in a sequence: the last label is only a target, so it takes no token."""
+        fit = (length + 1) // (self._length + 1)
+        if fit < 1:
+            raise ValueError(
+                f"task.seq_len={length}: shorter than one example of source={self.name} "
+                f"({self._length} tokens and its label)"
+            )
+        return fit
+
+    def _pack(self, examples_BK: Ints) -> Batch:
+        window = self._examples[examples_BK].reshape(len(examples_BK), -1).astype(np.int64)
+        targets_BT = np.full((window.shape[0], window.shape[1] - 1), IGNORE)
+        targets_BT[:, self._length - 1 :: self._length + 1] = window[:, self._length :: self._length + 1]
+        return whole_rows(window[:, :-1], targets_BT)
+
+
+def last_share(classes_N: Ints, share: float) -> NDArray[np.bool_]:
+    """The last `share` of every class, rounded to whole examples."""
+    is_last_N = np.zeros(len(classes_N), dtype=bool)
+    for c in np.unique(classes_N):
+        members = np.flatnonzero(classes_N == c)
+        is_last_N[members[len(members) - round(share * len(members)) :]] = True
+    return is_last_N
+
+
+def seen_in_train(tokens_NL: NDArray[np.integer], is_eval_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Eval examples whose tokens are those of a train example, whatever their labels."""
+    rows = [row.tobytes() for row in np.ascontiguousarray(tokens_NL)]
+    train = {row for row, is_eval in zip(rows, is_eval_N, strict=True) if not is_eval}
+    return np.array([bool(is_eval) and row in train for row, is_eval in zip(rows, is_eval_N, strict=True)], dtype=bool)

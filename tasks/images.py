@@ -1,0 +1,124 @@
+"""Images as tokens: cut into patches, every patch a token.
+
+    levels 4, patch 2      0 1 | 3 3      the first token is the number 0123 in base 4 = 27
+                           2 3 | 3 0      the next is 3330 in base 4 = 252
+
+    shown with two characters a pixel:             ░░████
+                                               ▓▓██
+
+Shapes: N images, Y X pixels, L patches of an image, P pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from ttt.tasks.examples import Examples, Labelled
+
+from ttt.stream import Ints
+
+# A larger vocabulary would make the embeddings, not the model, the largest part of a small run.
+MAX_SYMBOLS = 4096
+SCREEN, GAP = 80, "  "
+SHADES = " ░▒▓█"
+NO_PIXEL = "??"
+Bytes = NDArray[np.uint8]
+
+
+class Pictures(NamedTuple):
+    """Grey images of equal size, 0 to `white`; their classes; which are eval (None: the last of each class)."""
+
+    pixels_NYX: Bytes
+    classes_N: Ints
+    white: int
+    is_eval_N: NDArray[np.bool_] | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Images(Examples):
+    """Square images of the ten digits. Arguments are explained in conf/examples.yaml."""
+
+    patch: int
+    levels: int
+
+    @abstractmethod
+    def pictures(self) -> Pictures:
+        """Raises ValueError in the user's words."""
+
+    def read(self) -> Labelled:
+        pictures = self.pictures()
+        self._side = pictures.pixels_NYX.shape[1]
+        check_patches(self._side, patch=self.patch, levels=self.levels)
+        # Bins of equal width; a table, because there are far more pixels than values.
+        level_of = (np.arange(pictures.white + 1) * self.levels // (pictures.white + 1)).astype(np.uint16)
+        return Labelled(
+            tokens_NL=patches(level_of[pictures.pixels_NYX], patch=self.patch, levels=self.levels),
+            classes_N=pictures.classes_N,
+            class_names=[f"digit {digit}" for digit in range(10)],
+            num_symbols=self.levels ** (self.patch * self.patch),
+            is_eval_N=pictures.is_eval_N,
+        )
+
+    def show(self, tokens: Ints) -> str:
+        """The images side by side as far as the screen is wide, each with its label below."""
+        period = self._length + 1
+        blocks = [self._block(tokens[i : i + period]) for i in range(0, len(tokens), period)]
+        across = max(1, (SCREEN + len(GAP)) // (2 * self._side + len(GAP)))
+        bands = [blocks[i : i + across] for i in range(0, len(blocks), across)]
+        return "\n\n".join("\n".join(GAP.join(line).rstrip() for line in zip(*band, strict=True)) for band in bands)
+
+    def _block(self, tokens: Ints) -> list[str]:
+        """The lines of one example; a patch that is not there is blank, one that is a label shows NO_PIXEL."""
+        per_side = self._side // self.patch
+        weights_P = self.levels ** np.arange(self.patch * self.patch)[::-1]
+        cells = np.full((self._length, self.patch * self.patch), "  ")
+        for place, token in enumerate(tokens[: self._length]):
+            shades = (token // weights_P % self.levels) * (len(SHADES) - 1) / (self.levels - 1)
+            cells[place] = [2 * SHADES[round(s)] for s in shades] if token in self.symbols else NO_PIXEL
+        grid = cells.reshape(per_side, per_side, self.patch, self.patch).transpose(0, 2, 1, 3)
+        lines = ["".join(line) for line in grid.reshape(self._side, self._side)]
+        labels = [self._names[t - self.labels.start] if t in self.labels else NO_PIXEL for t in tokens[self._length :]]
+        return [*lines, "".join(labels).ljust(2 * self._side)]
+
+
+def check_patches(side: int, *, patch: int, levels: int) -> None:
+    """Refuse, in one line, patches that an image of side x side pixels cannot be cut into."""
+    if patch < 1 or side % patch:
+        allowed = ", ".join(str(p) for p in range(1, side + 1) if side % p == 0)
+        raise ValueError(f"source.patch={patch}: must divide the side of {side} pixels: {allowed}")
+    if levels < 2:
+        raise ValueError(f"source.levels={levels}: must be at least 2")
+    if levels ** (patch * patch) > MAX_SYMBOLS:
+        raise ValueError(
+            f"source.patch={patch} with source.levels={levels}: {levels ** (patch * patch)} different patches, "
+            f"at most {MAX_SYMBOLS} are allowed; take fewer levels or a smaller patch"
+        )
+
+
+def patches(levels_NYX: NDArray[np.uint16], *, patch: int, levels: int) -> NDArray[np.uint16]:
+    """Patches row by row; a token is the number whose base-`levels` digits are its pixels, row by row."""
+    count, side = levels_NYX.shape[0], levels_NYX.shape[1] // patch
+    tiles = levels_NYX.reshape(count, side, patch, side, patch)
+    tokens = np.zeros((count, side, side), dtype=np.uint16)
+    for y, x in np.ndindex(patch, patch):
+        tokens = tokens * np.uint16(levels) + tiles[:, :, y, :, x]
+    return tokens.reshape(count, side * side)
+
+
+def read_parquet(path: Path, *, side: int) -> tuple[Bytes, Ints]:
+    """Pixels and classes of an embedded file, as tasks/make_digits.py writes it."""
+    # Imported here: it takes time that `ttt-run --help` need not spend.
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return unpack(table["pixels"].to_pylist(), side=side), table["label"].to_numpy().astype(np.int64)
+
+
+def unpack(rows: Iterable[bytes], *, side: int) -> Bytes:
+    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, side, side)

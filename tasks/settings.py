@@ -1,0 +1,162 @@
+"""What all streams have in common: the arguments of conf/stream.yaml, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View, mixture
+
+from ttt.stream import Batch, Phase, Source, Stream, Task
+
+ONE_PASS = "one-pass"
+SCENARIOS = ("auto", "task", "domain", "class")
+# Classes kept out of the base where held_out is auto, if the source has twice as many.
+HELD_OUT = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """Arguments are explained in conf/stream.yaml; a stream's own file adds its own."""
+
+    name: str
+    scenario: str
+    num_tasks: int | None
+    revisits: int
+    blur: float
+    steps_per_task: int | str
+    batch_size: int
+    seq_len: int
+    examples: int | None
+    eval_sequences: int
+
+    def __post_init__(self) -> None:
+        at_least = {"num_tasks": 1, "revisits": 0, "batch_size": 1, "seq_len": 2, "examples": 1, "eval_sequences": 1}
+        for argument, least in at_least.items():
+            value = getattr(self, argument)
+            if value is not None and value < least:
+                raise ValueError(f"task.{argument}={value}: must be at least {least}")
+        if self.scenario not in SCENARIOS:
+            raise ValueError(f"task.scenario={self.scenario}: must be one of {', '.join(SCENARIOS)}")
+        if not 0 <= self.blur < 1:
+            raise ValueError(f"task.blur={self.blur}: must be at least 0 and below 1")
+        steps = self.steps_per_task
+        if steps != ONE_PASS and not (isinstance(steps, int) and steps >= 1):
+            raise ValueError(f"task.steps_per_task={steps}: must be at least 1, or {ONE_PASS}")
+
+    def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
+        """Cut `source`. Raises ValueError where it lacks what the stream needs."""
+        raise NotImplementedError
+
+    def stream(self, source: Source, *, base: Task | None, tasks: Sequence[Task], scenario: str, seed: int) -> Stream:
+        """The stream of these tasks, in the order of their phases."""
+        return Stream(
+            base=base,
+            tasks=tasks,
+            phases=self.phases(tasks, seed=seed),
+            vocab_size=source.vocab_size,
+            seq_len=self.seq_len,
+            scenario=scenario,
+            show=source.show,
+        )
+
+    def pick_scenario(self, *, allowed: Sequence[str], why: str) -> str:
+        """What `auto` means here, the first of `allowed`, or what was typed if it is allowed."""
+        if self.scenario == "auto":
+            return allowed[0]
+        if self.scenario not in allowed:
+            raise ValueError(f"task.scenario={self.scenario}: {why}; allowed: {', '.join(allowed)}")
+        return self.scenario
+
+    def needed(self, argument: str) -> int:
+        """The value of an argument for which this stream knows no default."""
+        value: int | None = getattr(self, argument)
+        if value is None:
+            raise ValueError(f"task.{argument}=null: {self.name} needs a number")
+        return value
+
+    def length(self, source: Source) -> int:
+        """Tokens of a row: as many as fit, or as `examples` take."""
+        if self.examples is None:
+            return self.seq_len
+        if source.example_len is None:
+            raise ValueError(f"task.examples={self.examples}: source={source.name} is running text, without examples")
+        length = self.examples * (source.example_len + 1) - 1
+        if length > self.seq_len:
+            raise ValueError(
+                f"task.examples={self.examples}: takes {length} tokens of source={source.name}, "
+                f"but task.seq_len={self.seq_len}"
+            )
+        return length
+
+    def sizes(self, source: Source) -> Sizes:
+        return Sizes(batch_size=self.batch_size, length=self.length(source), eval_sequences=self.eval_sequences)
+
+    def task(self, views: Sequence[View], *, name: str, key: Sequence[int]) -> DrawnTask:
+        """A task of the stream, read once where `steps_per_task` says so."""
+        source, one_pass = views[0].source, self.steps_per_task == ONE_PASS
+        sizes = self.sizes(source)
+        if one_pass and source.units(views[0].classes, length=sizes.length) is None:
+            raise ValueError(
+                f"task.steps_per_task={ONE_PASS}: source={source.name} makes sequences as they are asked for, "
+                "there is no end to them; give a number"
+            )
+        return DrawnTask(views, name=name, key=key, sizes=replace(sizes, one_pass=one_pass))
+
+    def base(self, views: Sequence[View], *, base_seed: int, key: int) -> DrawnTask | None:
+        """The distribution before the stream: rows at random, of one view each. None where no class is left."""
+        if not views or not len(views[0].classes):
+            return None
+        return DrawnTask(views, name="base", key=[base_seed, key], sizes=self.sizes(views[0].source))
+
+    def steps(self, task: Task) -> int:
+        if self.steps_per_task != ONE_PASS:
+            return int(self.steps_per_task)
+        if not isinstance(task, DrawnTask):
+            raise ValueError(f"task.steps_per_task={ONE_PASS}: {self.name} draws at random; give a number")
+        if task.steps_in_one_pass < 1:
+            raise ValueError(
+                f"task.steps_per_task={ONE_PASS}: {task.name!r} has too little for one batch of {self.batch_size} rows"
+            )
+        return task.steps_in_one_pass
+
+    def phases(self, tasks: Sequence[Task], *, seed: int) -> list[Phase]:
+        """Each task in turn, all of them again for every revisit; with `blur`, rows of the others mixed in."""
+        others = max(len(tasks) - 1, 1)
+        phases, steps_before = [], 0
+        for place, j in enumerate(list(range(len(tasks))) * (1 + self.revisits)):
+            steps, visit = self.steps(tasks[j]), place // len(tasks)
+            if self.blur and len(tasks) > 1:
+                weights = np.full(len(tasks), self.blur / others)
+                weights[j] = 1 - self.blur
+                batch = partial(self._blurred, tasks, weights, seed, steps_before)
+            else:
+                batch = partial(_later, tasks[j], visit * steps)
+            name = tasks[j].name + (f" (visit {visit + 1})" if visit else "")
+            phases.append(Phase(name=name, task=j, steps=steps, batch=batch))
+            steps_before += steps
+        return phases
+
+    def _blurred(self, tasks: Sequence[Task], weights: np.ndarray, seed: int, before: int, step: int) -> Batch:
+        return mixture(tasks, weights, key=[seed, MIX], step=before + step, rows=self.batch_size)
+
+
+def _later(task: Task, before: int, step: int) -> Batch:
+    return task.batch(before + step)
+
+
+def hold_out(source: Source, *, wanted: int | None, needed: int, base_seed: int) -> tuple[list[int], list[int]]:
+    """Families kept out of the base, in a random order, and the classes that are left for it.
+
+    `wanted` families, or 80 (half of the source if it is smaller), but at least `needed`.
+    """
+    families = source.families()
+    count = wanted if wanted is not None else max(needed, min(HELD_OUT, len(families) // 2))
+    if needed > len(families):
+        raise ValueError(f"source={source.name} has {len(families)} unrelated classes, the tasks need {needed}")
+    if count > len(families):
+        raise ValueError(f"task.held_out={wanted}: source={source.name} has only {len(families)} unrelated classes")
+    order = np.random.default_rng([base_seed, HOLD_OUT]).permutation(len(families))
+    return [int(f) for f in order[:count]], [c for f in sorted(order[count:]) for c in families[f]]

@@ -1,0 +1,30 @@
+"""`stationary`: the base distribution, again and again. The null of every metric.
+
+Nothing shifts, so whatever reads as forgetting or lost plasticity here is noise or bias of the measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ttt.tasks.cut import BASE, LEARN, View
+from ttt.tasks.settings import StreamSettings
+
+from ttt.stream import Source, Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stationary(StreamSettings):
+    """Arguments are explained in conf/stream.yaml. Tasks draw different batches and share one eval part."""
+
+    def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
+        scenario = self.pick_scenario(allowed=("domain",), why="all tasks are one")
+        every = np.arange(sum(len(family) for family in source.families()))
+        view = View(source=source, classes=every)
+        tasks = [
+            self.task([view], name=f"the same, part {i + 1}", key=[seed, LEARN, i])
+            for i in range(self.needed("num_tasks"))
+        ]
+        base = self.base([view], base_seed=base_seed, key=BASE)
+        return self.stream(source, base=base, tasks=tasks, scenario=scenario, seed=seed)

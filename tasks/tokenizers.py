@@ -1,0 +1,104 @@
+"""Text to tokens and back.
+
+    bytes      "héllo\\n" -> 104 195 169 108 108 111 10
+    bpe-1024   "A class is a type.\\n" -> 32 396 292 261 433 13 198     A| class| is| a| type|.|\\n
+
+bpe-N is a byte-level BPE of N symbols, trained on the train parts of one source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttt.stream import Ints
+
+Tokens = NDArray[np.uint8] | NDArray[np.uint16]
+# Below, 256 bytes leave next to nothing for merges; above, a token does not fit into 16 bits.
+BPE_SYMBOLS = range(300, 65_001)
+# Control characters have pictures at this distance.
+PICTURES = 0x2400
+
+
+class Tokenizer(Protocol):
+    """`decode(encode(text)) == text`, always; tokens lie below `vocab_size`."""
+
+    vocab_size: int
+
+    def encode(self, text: str) -> Tokens: ...
+
+    def decode(self, tokens: Ints) -> str:
+        """Bytes that are no text are replaced by U+FFFD."""
+        ...
+
+
+class ByteTokenizer:
+    """A token is a byte of UTF-8."""
+
+    vocab_size = 256
+
+    def encode(self, text: str) -> Tokens:
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+
+    def decode(self, tokens: Ints) -> str:
+        return bytes(np.asarray(tokens).tolist()).decode("utf-8", errors="replace")
+
+
+class BpeTokenizer:
+    """What `train_bpe` made; text is encoded line by line, as it was trained.
+
+    `vocab_size` is what was asked for, also where the text had too little for so many symbols.
+    """
+
+    def __init__(self, content: str, *, vocab_size: int) -> None:
+        import tokenizers
+
+        self.vocab_size = vocab_size
+        self._tokenizer = tokenizers.Tokenizer.from_str(content)
+
+    def encode(self, text: str) -> Tokens:
+        lines = self._tokenizer.encode_batch_fast(text.splitlines(keepends=True))
+        parts = [np.array(line.ids, dtype=np.uint16) for line in lines]
+        return np.concatenate([np.empty(0, np.uint16), *parts])
+
+    def decode(self, tokens: Ints) -> str:
+        return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=False))
+
+
+def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
+    """A byte-level BPE (Sennrich et al., 2016; bytes as in GPT-2) of at most `symbols`, as JSON.
+
+    It depends on the texts alone.
+    """
+    # Imported here: it takes time that `ttt-run --help` need not spend.
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=symbols, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator((line for text in texts for line in text.splitlines(keepends=True)), trainer)
+    return tokenizer.to_str()
+
+
+def bpe_symbols(name: str) -> int | None:
+    """The N of `bpe-N`, None for `bytes`. Raises ValueError for any other name."""
+    if name == "bytes":
+        return None
+    match = re.fullmatch(r"bpe-(\d{1,9})", name)
+    if match is None or int(match[1]) not in BPE_SYMBOLS:
+        raise ValueError(
+            f"source.tokenizer={name}: must be bytes, or bpe-N with N from {BPE_SYMBOLS[0]} to {BPE_SYMBOLS[-1]}"
+        )
+    return int(match[1])
+
+
+def visible(text: str) -> str:
+    """Control characters as their pictures, a line break as ⏎."""
+    pictures = {code: PICTURES + code for code in range(32)} | {127: PICTURES + 33, ord("\n"): ord("⏎")}
+    return text.translate(pictures)
