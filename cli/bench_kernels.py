@@ -82,8 +82,10 @@ class Layer:
         """Plain first; then every executor that ends in reasonable time."""
         block = self._choice(torch.bfloat16).block
         forms: dict[str, Callable[[], Tensor]] = {"plain": self.plain}
-        folded = partial(inplace_lean, weight_DF=self.w0_DF)
-        forms["lean, W0 folded in"] = partial(self.fast, folded, folded=True)
+        if dtype == torch.float32:
+            # In half precision W0 is always read apart.
+            folded = partial(inplace_lean, weight_DF=self.w0_DF)
+            forms["lean, W0 folded in"] = partial(self.fast, folded, folded=True)
         forms["lean, W0 apart"] = partial(self.fast, inplace_lean, folded=False)
         if block > 1:
             forms[f"lean, {block} chunks"] = partial(self.fast, partial(inplace_lean, block=block), folded=False)
@@ -101,8 +103,6 @@ class Layer:
     def picked(self, dtype: torch.dtype) -> str:
         """What the adapter would use, by the name that it has in the table."""
         choice = self._choice(dtype)
-        if choice.form == "dual":
-            return "dual"
         if choice.folded:
             return "lean, W0 folded in"
         return f"lean, {choice.block} chunks" if choice.block > 1 else "lean, W0 apart"

@@ -31,7 +31,7 @@ def preview(assembly: Assembly) -> None:
     note("bits of a scored token, over a few batches: its frequency alone; lzma on all tokens; exact where it is known")
     for task in stream.tasks[:SAMPLES]:
         note(f"\n{task.name}, first sequence of its eval part:")
-        note(sample(stream, task))
+        console.print(sample(stream, task), markup=False)
 
 
 def table(stream: Stream) -> Table:

@@ -1,4 +1,4 @@
-"""Products of gates over blocks of chunks, and how many states to keep: what kernels/lean.py is planned with.
+"""Products of gates over blocks of chunks, and how many states to keep: plans of the in-place memory.
 
 Shapes: B batch (lanes), N chunks, J blocks, G chunks a block, X = B J.
 """
@@ -14,6 +14,9 @@ from ttt.kernels.scan import gated_scan
 
 # States up to which keeping every one of them is nothing beside the keys.
 KEPT_STATES = 8
+
+
+Gates = list[float | Tensor]
 
 
 class Weights(NamedTuple):
@@ -37,6 +40,13 @@ def gate_weights(gate_BN: Tensor, block: int) -> Weights:
     return Weights(*(x.expand(lanes * blocks, *x.shape[1:]).unflatten(0, (lanes, blocks)) for x in parts))
 
 
-def group_size(blocks: int) -> int:
-    """Blocks for each state that is kept: about as many are kept as made again at a time."""
-    return 1 if blocks <= KEPT_STATES else math.ceil(math.sqrt(blocks))
+def gates_of(gate_BN: Tensor) -> Gates:
+    """The gate of every chunk: numbers where lanes are alike and looking at them costs nothing, else [B, 1, 1]."""
+    if len(gate_BN) == 1 and gate_BN.device.type == "cpu" and not gate_BN.requires_grad:
+        return gate_BN[0].tolist()
+    return [*gate_BN[..., None, None].unbind(1)]
+
+
+def group_size(blocks: int, *, few: int = 1) -> int:
+    """Blocks for each state that is kept: about as many are kept as made again at a time; `few` of few blocks."""
+    return few if blocks <= KEPT_STATES else math.ceil(math.sqrt(blocks))

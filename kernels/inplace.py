@@ -82,18 +82,20 @@ def inplace_dual(q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Ten
 # Half precision: a state moved through memory once a block of L tokens costs as much as L (D + F) operations
 # a token at L = this * sqrt(D F / (D + F)). Measured on a CPU with AMX; other hardware will differ.
 BLOCK_FACTOR = 30.0
+# A block of fewer chunks costs more than a state for each chunk, made in batches; states of up to so many numbers
+# stay in the cache and are cheap to move. Measured likewise.
+LEAST_BLOCK, LEAST_BLOCK_CACHED, CACHED_STATE = 4, 8, 2**16
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a row will be computed: which form, how many chunks at a time, W0 read with the state or apart."""
+    """How a row will be computed: how many chunks at a time, W0 read with the state or apart."""
 
-    form: str
     block: int
     folded: bool
 
     def __str__(self) -> str:
-        return f"{self.form}, {'W0 folded in' if self.folded else 'W0 apart'}, {self.block} chunk(s) at a time"
+        return f"lean, {'W0 folded in' if self.folded else 'W0 apart'}, {self.block} chunk(s) at a time"
 
 
 def cheapest(chunks: int, *, chunk: int, width: int, mlp_width: int, dtype: torch.dtype) -> Choice:
@@ -101,10 +103,12 @@ def cheapest(chunks: int, *, chunk: int, width: int, mlp_width: int, dtype: torc
 
     In full precision operations decide: a state per chunk costs 2 D F of them a token, and one product is
     saved where W0 is read with the state. In half precision the fp32 state decides, which is moved through
-    memory once a block; W0 stays apart, for the sum would lose the state to rounding.
+    memory once a block; W0 stays apart, for the sum would lose the state to rounding. Blocks pay where they
+    are long, states large, or one block is the whole row.
     """
     if dtype not in (torch.bfloat16, torch.float16):
-        return Choice("lean", 1, True)
+        return Choice(1, True)
     tokens = BLOCK_FACTOR * math.sqrt(width * mlp_width / (width + mlp_width))
-    block = max(1, min(chunks, round(tokens / chunk)))
-    return Choice("dual" if block == chunks else "lean", block, False)
+    block = min(chunks, round(tokens / chunk))
+    least = LEAST_BLOCK_CACHED if width * mlp_width <= CACHED_STATE else LEAST_BLOCK
+    return Choice(block if block >= min(chunks, least) else 1, False)

@@ -6,7 +6,6 @@ Shapes: B batch (lanes), T time, N chunks, C tokens a chunk, D model width, F fe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import OPEN, Desk, FastState, Pass
 from ttt.kernels.fused import inplace, targets
-from ttt.kernels.inplace import Choice, cheapest, inplace_dual
+from ttt.kernels.inplace import Choice, cheapest
 from ttt.kernels.rows import row_norm
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.steps import Steps, inplace_steps
@@ -190,10 +189,9 @@ class FastDown(nn.Module):
             after = {"memory": memory_BDF} | ({"momentum": momentum_BDF} if "momentum" in state else {})
             return F.linear(z_BTF, self.weight) + now.grid.join(read_BNCD), after
         choice = self._choice(now.grid.num_chunks, z_BTF.dtype)
-        form: Callable[..., tuple[Tensor, Tensor]] = inplace_dual
-        if choice.form == "lean":
-            form = partial(inplace, block=choice.block, weight_DF=self.weight if choice.folded else None)
-        read_BNCD, memory_BDF = form(writes.q_BNCF, **inputs, gate_BN=writes.steps.gate_BN, state_BDF=memory_BDF)
+        inputs |= {"gate_BN": writes.steps.gate_BN, "state_BDF": memory_BDF}
+        folded_DF = self.weight if choice.folded else None
+        read_BNCD, memory_BDF = inplace(writes.q_BNCF, **inputs, weight_DF=folded_DF, block=choice.block)
         read_BTD = now.grid.join(read_BNCD)
         return read_BTD if choice.folded else F.linear(z_BTF, self.weight) + read_BTD, {"memory": memory_BDF}
 
