@@ -64,10 +64,10 @@ class Corpora:
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
         """Each row is of any of `classes` with the same chance: first its part, then the part draws the class."""
         parts = self._part[rng.choice(classes, size=rows)]
+        # Also where a part gives no row: it refuses a length that it could not serve.
         batches = [
             self._sources[p].draw(own, rows=int((parts == p).sum()), length=length, rng=rng)
             for p, own in self._by_part(classes)
-            if (parts == p).any()
         ]
         return _in_order(batches, parts)
 

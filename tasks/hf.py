@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from ttt.tasks.corpus import Corpus
 from ttt.tasks.documents import Document
-from ttt.tasks.hub import check_reachable, offline_error, quiet, refusal
+from ttt.tasks.hub import offline_error, quiet, refusal, work_offline
 from ttt.tasks.prepared import file_hash
 
 KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
@@ -80,11 +80,14 @@ class Hf(Corpus):
         # Imported here: it takes a second that `ttt-run --help` need not spend.
         from datasets import ClassLabel
 
+        # One class: it is called like the file or the dataset.
+        path = Path(str(self.path))
+        only = path.stem if path.suffix in KINDS else path.name
         features: dict[str, Any] = {}
         for number, row in enumerate(self._rows(features)):
             if not number:
                 self._check_columns(list(row))
-            text, name = row[self.text_column], self._one_class()
+            text, name = row[self.text_column], only
             if self.class_column is not None:
                 value = row[self.class_column]
                 label = features.get(self.class_column)
@@ -93,9 +96,6 @@ class Hf(Corpus):
             if not isinstance(text, str | int | float | None):
                 raise ValueError(f"source.text_column={self.text_column}: holds no text, but {type(text).__name__}")
             yield None if text is None else str(text), name
-
-    def _one_class(self) -> str:
-        return Path(str(self.path)).stem
 
     def _check_columns(self, columns: list[str]) -> None:
         for argument in ("text_column", "class_column"):
@@ -130,12 +130,11 @@ class Hf(Corpus):
             names = [str(path) for path in files]
             kind = KINDS[files[0].suffix]
             return datasets.load_dataset(kind, data_files=names, split=self.split, streaming=True)
-        offline = check_reachable(str(self.path))
         return datasets.load_dataset(
             self.path,
             self.subset,
             split=self.split,
             revision=self.revision,
             # Without a network only a dataset that was downloaded as a whole can be read.
-            streaming=self.streaming and not offline,
+            streaming=not work_offline() and self.streaming,
         )

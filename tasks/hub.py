@@ -7,9 +7,11 @@ Whether it can be reached is tried first: `datasets` itself would try for a minu
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -20,20 +22,24 @@ WITHOUT = (
     "or source=languages|code|prose|tables"
 )
 
+# How `datasets` begins a complaint about one of our arguments.
+BEGINNINGS = {"split": ("Bad split", "Unknown split"), "subset": ("Config name is missing", "BuilderConfig")}
+
 
 def offline_error(path: str) -> ValueError:
     return ValueError(f"source.path={path}: no such file here, and the hub cannot be reached; {WITHOUT}")
 
 
-def check_reachable(path: str) -> bool:
-    """Is the user offline on purpose (HF_HUB_OFFLINE=1)? Raises ValueError when the hub does not answer."""
+def work_offline() -> bool:
+    """Did the user ask for it (HF_HUB_OFFLINE=1)? If not: raises ConnectionError when the hub does not answer."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return True
-    address = urlsplit(urllib.request.getproxies().get("https", constants.ENDPOINT))
+    typed = urllib.request.getproxies().get("https", constants.ENDPOINT)
+    address = urlsplit(typed if "//" in typed else f"//{typed}")
     if not _answers(address.hostname or "", address.port or 443):
-        raise offline_error(path)
+        raise ConnectionError(f"{address.hostname} does not answer")
     return False
 
 
@@ -57,14 +63,14 @@ def _answers(host: str, port: int) -> bool:
 def refusal(error: Exception, asked: Mapping[str, str | None]) -> str:
     """What `datasets` says, in one line that begins with what was typed."""
     said = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-    argument = "split" if "split" in said.lower() else "subset" if "config" in said.lower() else "path"
+    argument = next((name for name, beginnings in BEGINNINGS.items() if said.startswith(beginnings)), "path")
     typed = asked[argument]
     return f"source.{argument}={'null' if typed is None else typed}: {said}"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps `datasets` from drawing bars, and from logging what we say in one line."""
+    """Keeps `datasets` from drawing bars, from logging what we say in one line, and from keeping files open."""
     import datasets
 
     before = datasets.logging.get_verbosity()
@@ -74,3 +80,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         datasets.logging.set_verbosity(before)
+        # A CSV file that was not read to its end stays open in a cycle of references inside `datasets`.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()

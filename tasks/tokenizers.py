@@ -55,6 +55,7 @@ class BpeTokenizer:
     """
 
     def __init__(self, content: str, *, vocab_size: int) -> None:
+        # Imported here: it takes time that `ttt-run --help` need not spend.
         import tokenizers
 
         self.vocab_size = vocab_size
@@ -74,7 +75,6 @@ def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
 
     It depends on the texts alone.
     """
-    # Imported here: it takes time that `ttt-run --help` need not spend.
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
