@@ -25,6 +25,28 @@ DEFAULT = tuple(
 
 
 def main() -> None:
+    typed = arguments()
+    try:
+        groups, metrics, baseline = pick(typed)
+    except ValueError as error:
+        print(f"ttt-compare: {error}", file=sys.stderr)
+        sys.exit(2)
+    if typed.per_task:
+        names, lines, title = per_task.header(groups), per_task.rows(groups, typed.per_task), typed.per_task
+        if typed.plot:
+            per_task.plot(groups, typed.per_task, typed.plot)
+    else:
+        names, lines = header(groups, metrics), rows(groups, metrics, baseline)
+        title = "with a sign: paired difference to the baseline (* leaves out zero)" if baseline else ""
+    scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for group in groups for run in group.runs}))
+    title = f"{scenarios}; mean over seeds ± half of the 95 % t-interval" + (f"; {title}" if title else "")
+    if typed.markdown:
+        print(markdown(names, lines))
+    else:
+        Console(highlight=False).print(table(names, lines, title=title))
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ttt-compare", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders of them")
     parser.add_argument("--metrics", nargs="+", default=None, metavar="MODE/QUANTITY/METRIC")
@@ -40,38 +62,25 @@ def main() -> None:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="with --per-task: the same as a picture (.svg, .png)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    typed = parser.parse_args()
-    try:
-        runs = find_runs(typed.runs)
-        if not runs:
-            raise ValueError(f"{' '.join(map(str, typed.runs))}: holds no finished run (no results.json)")
-        groups = group_runs(runs)
-        known = sorted({name for run in runs for name in run.metrics})
-        for metric in typed.metrics or ():
-            if metric not in known:
-                raise ValueError(f"--metrics {metric}: unknown; {suggest(metric, known)}")
-        baseline = pick_baseline(groups, typed.baseline) if typed.baseline else {}
-        if typed.per_task:
-            per_task.check(groups, typed.per_task)
-        elif typed.plot:
-            raise ValueError(f"--plot {typed.plot}: goes with --per-task")
-    except ValueError as error:
-        print(f"ttt-compare: {error}", file=sys.stderr)
-        sys.exit(2)
-    scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for run in runs}))
+    return parser.parse_args()
+
+
+def pick(typed: argparse.Namespace) -> tuple[Sequence[Group], Sequence[str], Baseline]:
+    """What was asked for. Raises ValueError for what is not there."""
+    runs = find_runs(typed.runs)
+    if not runs:
+        raise ValueError(f"{' '.join(map(str, typed.runs))}: holds no finished run (no results.json)")
+    groups = group_runs(runs)
+    known = sorted({name for run in runs for name in run.metrics})
+    for metric in typed.metrics or ():
+        if metric not in known:
+            raise ValueError(f"--metrics {metric}: unknown; {suggest(metric, known)}")
     if typed.per_task:
-        names, lines, title = per_task.header(groups), per_task.rows(groups, typed.per_task), typed.per_task
-        if typed.plot:
-            per_task.plot(groups, typed.per_task, typed.plot)
-    else:
-        metrics = typed.metrics or [m for m in DEFAULT if m in known]
-        names, lines = header(groups, metrics), rows(groups, metrics, baseline)
-        title = "with a sign: paired difference to the baseline (* leaves out zero)" if baseline else ""
-    title = f"{scenarios}; mean over seeds ± half of the 95 % t-interval" + (f"; {title}" if title else "")
-    if typed.markdown:
-        print(markdown(names, lines))
-    else:
-        Console(highlight=False).print(table(names, lines, title=title))
+        per_task.check(groups, typed.per_task)
+    elif typed.plot:
+        raise ValueError(f"--plot {typed.plot}: goes with --per-task")
+    baseline = pick_baseline(groups, typed.baseline) if typed.baseline else {}
+    return groups, typed.metrics or [m for m in DEFAULT if m in known], baseline
 
 
 def pick_baseline(groups: Sequence[Group], typed: str) -> Baseline:

@@ -26,14 +26,14 @@ WRONG = [
     (["a b"], "a b: cannot be read as name=value pairs"),
     (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
     (["--sead", "1"], "unrecognized arguments: --sead; see ttt-run --help"),
-    (["-m", "--cfg", "job"], "-m goes with neither --cfg nor --info"),
+    (["-m", "--cfg", "job"], "-m goes with neither --cfg, --info nor --preview"),
 ]
 # These need the classes, so torch.
 WRONG_VALUES = [
     (["seed=-1"], "seed=-1: must be at least 0"),
     (["task.num_tasks=0"], "task.num_tasks=0: must be at least 1"),
-    (["task.num_tasks=11"], "task.held_out=10 keeps only that many"),
-    (["task.held_out=2000"], "task.held_out=2000: the source has 2000 unrelated classes"),
+    (["task.num_tasks=11"], "task.held_out=10 keeps only 10"),
+    (["task.held_out=2000"], "base=pretrain: task=split-sequence leaves no class of source=recall"),
     (["task.seq_len=abc"], "task.seq_len=abc: must be an integer"),
     (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
     (["optimizer.lr=0"], "optimizer.lr=0: must be above 0"),
@@ -82,6 +82,58 @@ def test_wrong_values(args, message, tmp_path):
     assert message in outcome.err
     assert outcome.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["source=text"], "source.path=null"),
+        (["source=text", "source.path=nowhere"], "source.path=nowhere: no such folder"),
+        (["source=text", "source.path=empty"], "source.path=empty"),
+        (["source=text", "source.path=one"], "base=pretrain: task=split-sequence leaves no class of source=text"),
+        (["source=text", "source.path=one", "task.classes_per_task=2"], "source=text has only 1"),
+        (["source=hf", "source.path=rows.jsonl", "source.text_column=txt"], "source.text_column=txt"),
+        (["source=hf", "source.path=no/such-data"], "source.path=no/such-data: no such file here, and the hub"),
+        (["source=languages", "task.seq_len=100000"], "task.seq_len=100000: longer than"),
+        (["source=lanugages"], "source=lanugages: unknown; did you mean languages?"),
+    ],
+)
+def test_wrong_data(args, message, tmp_path):
+    """What a user may point at that is not there, or does not fit: one line, code 2, no run folder."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    (tmp_path / "one" / "only" / "a.txt").write_text("\n".join(f"line {i} of one class" for i in range(2000)))
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "kind": "b"}\n')
+    small = [o for o in TINY if o not in ("source=recall", "task.held_out=10", "task.num_tasks=3")]
+    outcome = run_here([*small, "task.num_tasks=1", *args], tmp_path)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_changed_byte_of_prepared_data_is_reported(tmp_path):
+    small = [o for o in TINY if o not in ("source=recall", "task.held_out=10")]
+    typed = [*small, *FAST, "source=prose", "task.num_tasks=1", "cache_dir=cache"]
+    assert run_here(["--preview", *typed], tmp_path).code == 0
+    (file,) = (tmp_path / "cache" / "data").rglob("*.arrow")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    outcome = run_here(typed, tmp_path)
+    assert outcome.code == 2
+    assert "changed since it was prepared; delete" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_preview_shows_tasks_and_samples_and_makes_no_run(tmp_path):
+    small = [o for o in TINY if o not in ("source=recall", "task.held_out=10")]
+    outcome = run_here(["--preview", *small, "task=permuted-sequence", "source=digits", "task.seq_len=67"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    for word in ("permutation 1", "domain-incremental", "1,438 train examples", "digit 3", "██"):
+        assert word in outcome.out
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_missing_checkpoints(tmp_path):

@@ -123,3 +123,30 @@ def test_wrong_words(study, tmp_path):
         assert "Traceback" not in done.stderr
     (tmp_path / "empty").mkdir()
     assert "holds no finished run" in compare(tmp_path / "empty").stderr
+
+
+def test_tasks_one_by_one(study):
+    folder, values = study
+    command = [sys.executable, "-m", "ttt.cli.compare", str(folder), "--per-task", "fast/loss/final", "--markdown"]
+    plot = folder / "tasks.svg"
+    done = subprocess.run([*command, "--plot", str(plot)], capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("| one task"))
+    for x in values.values():
+        assert f"{x.mean():.3f} ±{t.ppf(0.975, 4) * x.std(ddof=1) / np.sqrt(5):.3f}" in line
+    assert "<svg" in plot.read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--per-task", "fast/loss"], "must be MODE/QUANTITY/MOMENT"),
+        (["--per-task", "fsat/loss/final"], "did you mean fast?"),
+        (["--plot", "x.svg"], "goes with --per-task"),
+    ],
+)
+def test_wrong_words_for_tasks(asked, message, study):
+    command = [sys.executable, "-m", "ttt.cli.compare", str(study[0]), *asked]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

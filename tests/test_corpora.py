@@ -197,18 +197,6 @@ def test_content_alone_decides_the_fingerprint(name, source, tmp_path):
     assert make(name, tmp_path, eval_share=0.3).fingerprint != source(name).fingerprint
 
 
-@pytest.mark.parametrize("name", ["languages", "code", "corpora"])
-def test_prepared_data_opens_fast(name, source, cache):
-    source(name)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        make(name, cache)
-        seconds.append(time.perf_counter() - start)
-    # Under 0.1 s on a quiet machine (corpora: 0.2).
-    assert min(seconds) < 0.5
-
-
 # Each corpus.
 
 

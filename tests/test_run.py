@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import signal
 import time
 
 import pytest
 import torch
+import torch.nn.functional as F
 from harness import FAST, SMALL, TINY, only_run, run_apart, run_here, start
 from hydra import compose, initialize_config_module
 from lightning import Trainer
@@ -17,7 +20,8 @@ from torch.utils.data import DataLoader
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.evaluate import evaluate
-from ttt.learner import slow_hash
+from ttt.learner import Learner, competing, slow_hash
+from ttt.strategies.naive import Naive
 from ttt.train import Engine, train
 
 
@@ -284,3 +288,52 @@ def test_sweep_makes_one_folder_a_run_and_goes_on_after_a_failure(tmp_path):
     assert "2 of 4 runs did not finish" in outcome.err
     statuses = [json.loads(p.read_text())["status"] for p in tmp_path.glob("outputs/*/*/seed*/status.json")]
     assert sorted(statuses) == ["done", "done", "failed", "failed"]
+
+
+def test_what_cannot_be_measured_is_nan_in_a_run_that_stops_and_goes_on(tmp_path):
+    """Recall scores nothing in the first half of a sequence: null in every file, and no obstacle to resuming."""
+    small = [o for o in TINY if o not in ("source=recall", "task.held_out=10", "task.seq_len=16")]
+    job = [*small, *FAST, "task=recall-sequence", "source=automata", "task.seq_len=32", "task.distances=[8,16]",
+           "task.facts=[2]"]  # fmt: skip
+    assert run_here(job, tmp_path).code == 0
+    folder = only_run(tmp_path)
+    results = (folder / "results.json").read_bytes()
+    content = json.loads(results)
+    assert content["rows"][0]["scores"]["fast"]["loss_early"] == [None, None]
+    assert content["metrics"]["fast/loss_early/avg_final"] is None
+    assert "fast/loss_early/avg_final" in content["undefined"]
+    assert content["metrics"]["fast/loss_late/avg_final"] > 0
+    # Forget the last task and the end: the same command goes on from the checkpoint before.
+    shutil.rmtree(sorted((folder / "checkpoints").iterdir())[-1])
+    (folder / "results.json").unlink()
+    (folder / "status.json").write_text(json.dumps({"status": "requeue"}))
+    assert run_here(job, tmp_path).code == 0
+    assert (folder / "results.json").read_bytes() == results
+
+
+def test_an_unannounced_stream_never_resets_and_tells_no_strategy(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Learner, "begin_task", lambda self: told.append("begin"))
+    monkeypatch.setattr(Naive, "end_task", lambda self, task, model: told.append("end"))
+    assert run_here([*TINY, *FAST, "task=drift-sequence"], tmp_path).code == 0
+    assert told == []
+    assert run_here([*TINY, *FAST], tmp_path).code == 0
+    assert told == ["begin", "end"] * 3
+
+
+def test_masked_outputs_take_no_part_in_training_or_evaluation(tmp_path):
+    """In the task scenario a label of another task gets no gradient, and chance is one of two labels."""
+    typed = [o for o in SMALL if o not in ("source=recall", "task.held_out=10", "task.num_tasks=3")]
+    typed += ["source=digits", "adapter=none", "base=none", "task.num_tasks=2", "task.classes_per_task=2"]
+    losses = {}
+    for scenario in ("task", "class"):
+        assembly = make(*typed, f"task.scenario={scenario}", small=())
+        for parameter in assembly.learner.model.parameters():
+            torch.nn.init.zeros_(parameter)
+        losses[scenario] = evaluate(engine_of(assembly), [assembly.stream.tasks[0].evaluation()])["slow"]["loss"][0]
+    assert losses == {"task": pytest.approx(1.0), "class": pytest.approx(math.log2(266))}
+    batch = make(*typed, "task.scenario=task", small=()).stream.tasks[0].batch(0)
+    logits_BTV = torch.zeros(*batch.tokens_BT.shape, 266, requires_grad=True)
+    F.cross_entropy(competing(logits_BTV, batch).flatten(0, 1), batch.targets_BT.flatten()).backward()
+    touched = logits_BTV.grad.abs().sum((0, 1)).nonzero().flatten()
+    assert touched.tolist() == batch.outputs_BV[0].nonzero().flatten().tolist()

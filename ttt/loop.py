@@ -14,8 +14,8 @@ from ttt import checkpoint
 from ttt.checkpoint import Checkpoint, Tensors
 from ttt.evaluate import Plan, evaluate
 from ttt.events import Evaluated, Observer, Trained
-from ttt.journal import Journal
-from ttt.results import Results
+from ttt.journal import Journal, plain
+from ttt.results import Results, rows_from_json
 from ttt.stream import Stream
 from ttt.train import Engine, train
 
@@ -122,7 +122,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, fo
         "rng": checkpoint.rng_tensors(),
     }
     state = {
-        "rows": results.rows,
+        "rows": plain(results.rows),
         "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training")},
         "journal_position": journal.position,
     }
@@ -139,5 +139,5 @@ def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
     checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"])
     learner.strategy.restore(saved.tensors["strategy"])
     checkpoint.restore_rng(saved.tensors["rng"])
-    results.rows = saved.state["rows"]
+    results.rows = rows_from_json(saved.state["rows"])
     return Clock(**saved.state["clock"])

@@ -151,17 +151,22 @@ def from_json(content: dict[str, Any]) -> Results:
             entropy=[float("nan") if x is None else x for x in content["entropy"]],
             phases=content["phases"],
         )
-        results.rows = [
-            {
-                "columns": row["columns"],
-                "scores": _numbers(row["scores"]),
-                "base": row["base"] and _numbers(row["base"]),
-            }
-            for row in content["rows"]
-        ]
+        results.rows = rows_from_json(content["rows"])
     except KeyError as error:
         raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
     return results
+
+
+def rows_from_json(rows: Sequence[dict[str, Any]]) -> list[Row]:
+    """Rows of R as they were measured, where null stands for what was not (no scored token in a half, say)."""
+    return [
+        {
+            "columns": row["columns"],
+            "scores": _numbers(row["scores"]),
+            "base": row["base"] and _numbers(row["base"]),
+        }
+        for row in rows
+    ]
 
 
 def _numbers(scores: dict[str, dict[str, list[float | None]]]) -> Scores:
