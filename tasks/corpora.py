@@ -12,7 +12,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 from ttt.tasks.corpus import Corpus
@@ -44,14 +43,6 @@ class Corpora:
         content = [f"{name} {source.fingerprint}" for name, source in self.parts.items()]
         self.fingerprint = hashlib.sha256("\n".join(content).encode()).hexdigest()
         self.rows = dict(sum((Counter(source.rows) for source in self._sources), Counter[str]()))
-
-    def part(self, name: str) -> Ints:
-        """The classes of one part. Raises ValueError when there is none of that name."""
-        if name not in self.parts:
-            near = get_close_matches(name, self.parts, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"{name!r} is no part of source={self.name}; {hint}parts: {', '.join(self.parts)}")
-        return np.flatnonzero(self._part == list(self.parts).index(name))
 
     def families(self) -> Sequence[Sequence[int]]:
         pairs = zip(self._offset.tolist(), self._sources, strict=True)
@@ -118,9 +109,7 @@ class Corpora:
 
 def _in_order(batches: Sequence[Batch], parts: Ints) -> Batch:
     """Rows that stand part after part, put back to where `parts` says."""
-    place = np.argsort(np.argsort(parts, kind="stable"), kind="stable")
-    stacked = Batch.stack(batches)
-    return Batch(*(None if x is None else x[place] for x in stacked))  # type: ignore[arg-type]
+    return Batch.stack(batches).pick(np.argsort(np.argsort(parts, kind="stable"), kind="stable"))
 
 
 def _check(parts: dict[str, Source]) -> None:

@@ -20,7 +20,6 @@ folder, or its copy on the Hugging Face hub.
 from __future__ import annotations
 
 import gzip
-import socket
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ttt.tasks.hub import work_offline
 from ttt.tasks.images import Bytes, Images, Pictures, read_parquet, unpack
 from ttt.tasks.prepared import prepared
 
@@ -132,9 +132,7 @@ def fetch(cache_dir: str) -> dict[str, Any]:
     import datasets
 
     try:
-        # datasets would try for minutes.
-        if not datasets.config.HF_HUB_OFFLINE:
-            socket.create_connection(("huggingface.co", 443), timeout=2).close()
+        work_offline()
         datasets.disable_progress_bars()
         folder = str(Path(cache_dir).expanduser() / "datasets")
         return dict(datasets.load_dataset(REPOSITORY, revision=REVISION, cache_dir=folder))
