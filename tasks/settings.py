@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ HELD_OUT = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(ABC):
     """Arguments are explained in conf/stream.yaml; a stream's own file adds its own."""
 
     name: str
@@ -46,9 +47,9 @@ class StreamSettings:
         if steps != ONE_PASS and not (isinstance(steps, int) and steps >= 1):
             raise ValueError(f"task.steps_per_task={steps}: must be at least 1, or {ONE_PASS}")
 
+    @abstractmethod
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
         """Cut `source`. Raises ValueError where it lacks what the stream needs."""
-        raise NotImplementedError
 
     def stream(self, source: Source, *, base: Task | None, tasks: Sequence[Task], scenario: str, seed: int) -> Stream:
         """The stream of these tasks, in the order of their phases."""

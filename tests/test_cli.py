@@ -231,3 +231,38 @@ def test_readme_commands_are_real():
     for command in ("make run", "make test"):
         assert command in text
         assert f"\n{command.split()[1]}:" in makefile
+
+
+HAIKU = """
+from dataclasses import dataclass
+from typing import ClassVar
+from ttt.tasks.corpus import Corpus
+from ttt.tasks.documents import Document
+
+@dataclass(kw_only=True, eq=False)
+class OwnHaiku(Corpus):
+    lines: int
+    min_bytes: ClassVar[int] = 100
+
+    def documents(self):
+        for k, name in enumerate(("frog", "pond", "moon", "snow")):
+            yield Document(name, k, "\\n".join(f"{name} {i} jumps {i * k}" for i in range(self.lines)))
+
+    def recipe(self):
+        return {"lines": self.lines}
+"""
+
+
+def test_a_source_of_ones_own_is_one_file_and_one_yaml(tmp_path):
+    (tmp_path / "mine" / "source").mkdir(parents=True)
+    (tmp_path / "mine" / "own_haiku.py").write_text(HAIKU)
+    (tmp_path / "mine" / "source" / "haiku.yaml").write_text(
+        "defaults: [/corpus@_here_, _self_]\n_target_: own_haiku.OwnHaiku\nname: haiku\nlines: 200\n"
+    )
+    small = [o for o in TINY if o not in ("source=recall", "task.held_out=10", "task.num_tasks=3")]
+    typed = ["--config-dir=mine", *small, "adapter=none", "task.num_tasks=2", "source=haiku", "source.lines=300"]
+    assert run_here(typed, tmp_path).code == 0
+    assert (tmp_path / "outputs" / "split-sequence").is_dir()
+    outcome = run_here([*typed, "source.lines=many"], tmp_path)
+    assert outcome.code == 2
+    assert "source.lines=many: must be an integer" in outcome.err
