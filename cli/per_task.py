@@ -9,7 +9,7 @@ import numpy as np
 from ttt.cli.cell import cell
 
 from ttt.compare import MOMENTS, Group
-from ttt.config import suggest
+from ttt.config import show, suggest
 from ttt.evaluate import QUANTITIES
 
 
@@ -36,7 +36,7 @@ def task_names(groups: Sequence[Group]) -> list[str]:
 
 
 def called(group: Group) -> str:
-    return ", ".join(f"{key}={value}" for key, value in group.label.items()) or "all runs"
+    return ", ".join(f"{key}={show(value)}" for key, value in group.label.items()) or "all runs"
 
 
 def header(groups: Sequence[Group]) -> list[str]:

@@ -125,6 +125,17 @@ def test_wrong_words(study, tmp_path):
     assert "holds no finished run" in compare(tmp_path / "empty").stderr
 
 
+def test_a_base_for_every_seed_is_one_method(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, seed=seed, lr=0.1, value=float(seed))
+        file = tmp_path / "none-0.1" / f"seed{seed}" / "config.yaml"
+        file.write_text(file.read_text().replace("name: none\n  seed", "name: pretrain\n  seed"))
+    assert [len(group.runs) for group in group_runs(find_runs([tmp_path]))] == [3]
+    # One shared base and one of a run's own are two methods.
+    file.write_text(file.read_text().replace("seed: 2", "seed: 0", 1))
+    assert [len(group.runs) for group in group_runs(find_runs([tmp_path]))] == [2, 1]
+
+
 def test_tasks_one_by_one(study):
     folder, values = study
     command = [sys.executable, "-m", "ttt.cli.compare", str(folder), "--per-task", "fast/loss/final", "--markdown"]

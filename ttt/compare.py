@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """One group a method. Raises ValueError where equal seeds saw different streams."""
     _check_streams(runs)
+    runs = _without_seeds(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
@@ -133,6 +134,13 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         for members in groups.values()
     ]
     return sorted(made, key=lambda group: [_order(value) for value in group.label.values()])
+
+
+def _without_seeds(runs: Sequence[Run]) -> Sequence[Run]:
+    """A base seed that is the run's own everywhere (base.seed=${seed}) sets no method apart."""
+    if any(run.config.get("base.seed", run.seed) != run.seed for run in runs):
+        return runs
+    return [replace(run, config={k: v for k, v in run.config.items() if k != "base.seed"}) for run in runs]
 
 
 def _varies(key: str, runs: Sequence[Run], names: Sequence[str]) -> bool:
