@@ -69,5 +69,5 @@ def plot(groups: Sequence[Group], typed: str, file: Path) -> None:
     shown = place[:: -(-len(names) // 12)]
     axes.set_xticks(shown, [names[j] for j in shown], rotation=30, ha="right")
     axes.set(ylabel=f"{quantity} (mode {mode}, {moment})")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(file)
