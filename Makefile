@@ -56,7 +56,7 @@ streams: .venv/ready  ## the studies of streams in docs/measurements.md (about a
 	$(BIN)/ttt-run -m seed=0,1,2 experiment=permuted-digits adapter=none,mlp_fast output_dir=outputs/permuted-digits
 	$(BIN)/ttt-run -m seed=0,1,2 task=permuted-sequence source=languages adapter=none,mlp_fast task.seq_len=128 task.batch_size=8 optimizer.lr=1e-3 output_dir=outputs/permuted-languages
 	$(BIN)/ttt-run -m seed=0,1 experiment=recall-distance model.window=16,null adapter=none,mlp_fast output_dir=outputs/recall-distance
-	$(BIN)/ttt-run -m seed=0,1,2,3,4 experiment=no-shift source=recall,digits adapter=mlp_fast output_dir=outputs/no-shift
+	$(BIN)/ttt-run -m seed=0,1,2,3,4 experiment=no-shift source=recall,digits adapter=mlp_fast adapter.reset=sequence,task output_dir=outputs/no-shift
 	$(BIN)/ttt-run -m seed=0,1 source=automata task.num_tasks=1 base=none adapter=none model.window=null model.width=64 model.mlp_width=192 task.seq_len=128 task.steps_per_task=800 task.eval_sequences=64 optimizer.lr=2e-3 output_dir=outputs/automata
 	$(BIN)/ttt-compare outputs/recall-distance --per-task fast/accuracy/before --plot outputs/recall-distance.svg
 

@@ -18,9 +18,9 @@ from ttt.learner import Learner
 from ttt.reader import Reader
 from ttt.stream import Batch, Stream
 
-# Equal tokens in every call, so that its overhead is shared alike: only the length of a row differs.
+# One row at a time: with more rows in short calls small operations would be shared among more tokens.
 LENGTHS = (512, 2048, 8192)
-LONG_TOKENS = 8192
+LONG_BATCH = 1
 STEP_BATCH, STEP_LENGTH = 16, 256
 DECODED = 32
 
@@ -78,7 +78,7 @@ def measure(adapters: list[str], *, rounds: int) -> Iterator[Row]:
         calls = {}
         for length in LENGTHS:
             learner, _ = learner_of(name, length=length)
-            calls[str(length)] = training_step(learner, batch=LONG_TOKENS // length, length=length, half=half)
+            calls[str(length)] = training_step(learner, batch=LONG_BATCH, length=length, half=half)
         long = paired(calls, rounds=rounds)
         short, longest = (long[str(length)] for length in (LENGTHS[0], LENGTHS[-1]))
         decoding = paired({"it": decode(learner_of(name, length=STEP_LENGTH)[0], batch=1, length=64)}, rounds=3)["it"]
@@ -86,8 +86,8 @@ def measure(adapters: list[str], *, rounds: int) -> Iterator[Row]:
         yield {
             "adapter": name,
             "training step over none": ratio(seconds[name], seconds["none"])[1],
-            **{f"us/token at {length}": median(seconds) / LONG_TOKENS * 1e6 for length, seconds in long.items()},
-            f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, short)[1],
+            **{f"us/token at {length}": median(times) / int(length) * 1e6 for length, times in long.items()},
+            f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, short)[1] * LENGTHS[0] / LENGTHS[-1],
             "ms/token decoding": min(decoding) / DECODED * 1e3,
             "state numbers": str(sum(x.numel() for x in state.values())),
         }
