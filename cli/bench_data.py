@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import torch
 from ttt.cli.bench import Row, paired
 from ttt.cli.bench_harness import main_job
 
@@ -42,7 +43,8 @@ def training(engine: Engine, phase: Phase) -> None:
 def measure(*, rounds: int) -> Iterator[Row]:
     """One row a stream: seconds until a checked run stands (data prepared before), CPU ms of a batch and a step."""
     for task, source in STREAMS:
-        overrides = (f"task={task}", f"source={source}", "adapter=none", "base=none")
+        threads = f"trainer.threads={torch.get_num_threads()}"
+        overrides = (f"task={task}", f"source={source}", "adapter=none", "base=none", threads)
         main_job(*overrides)
         start = time.perf_counter()
         assembly = main_job(*overrides)

@@ -84,6 +84,11 @@ class DrawnTask:
         self._key = list(key)
         self._sizes = sizes
         self._shuffled: tuple[int, Ints] = (-1, np.empty(0, np.int64))
+        if sizes.one_pass and self.steps_in_one_pass < 1:
+            raise ValueError(
+                f"task.steps_per_task=one-pass: {name!r} has too little for one batch of "
+                f"task.batch_size={sizes.batch_size} rows"
+            )
         self.fingerprint = fingerprint(self)
 
     @property

@@ -18,7 +18,6 @@ from ttt.stream import IGNORE, Batch, Stream
 from ttt.train import batches
 
 SIZES = ("task.num_tasks=4", "task.seq_len=64", "task.batch_size=3", "task.steps_per_task=5", "task.eval_sequences=4")
-SMALL_SOURCES = ("source.num_worlds=100",)
 
 
 def parts(*overrides: str, cache):
@@ -124,6 +123,10 @@ REFUSED = [
         "source=digits has only 10",
     ),
     (("task=split-sequence", "source=recall", "task.steps_per_task=one-pass"), "source=recall makes sequences as they"),
+    (
+        ("task=permuted-sequence", "source=digits", "task.steps_per_task=one-pass", "task.batch_size=600"),
+        "task.steps_per_task=one-pass: 'permutation 1' has too little for one batch of task.batch_size=600 rows",
+    ),
     (("task=split-sequence", "source=languages", "task.examples=2"), "task.examples=2: source=languages is running"),
     (("task=split-sequence", "source=digits", "task.examples=20"), "task.examples=20: takes 339 tokens"),
     (("task=split-sequence", "source=languages", "task.seq_len=100000"), r"task.seq_len=100000: longer than the train"),
