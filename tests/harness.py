@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,14 @@ def start(args: Sequence[str], folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "ttt.cli.run", *args]
     environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=_heed_ctrl_c
+    )
+
+
+def _heed_ctrl_c() -> None:
+    """A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_apart(args: Sequence[str], folder: Path) -> Outcome:
