@@ -12,7 +12,7 @@ from harness import FAST, TINY, only_run, run_apart, run_here
 
 from ttt.results import Results
 from ttt.sinks.base import Guarded, RunInfo
-from ttt.sinks.picture import draw_matrix
+from ttt.figures.heat import heat, pixels
 
 TRACKED = tuple(o for o in TINY if not o.startswith("logger"))
 
@@ -112,6 +112,6 @@ def test_a_server_that_is_not_there_does_not_stop_a_run(tmp_path, monkeypatch):
 def test_the_picture_has_a_colour_for_every_value():
     import numpy as np
 
-    pixels = draw_matrix(np.arange(12.0).reshape(4, 3), title="R")
-    assert pixels.shape[2] == 4
-    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 12
+    found = pixels(heat(np.arange(12.0).reshape(4, 3), title="R"))
+    assert found.shape[2] == 4
+    assert len(np.unique(found.reshape(-1, 4), axis=0)) > 12

@@ -19,6 +19,16 @@ def sign(quantity: str) -> int:
     return -1 if quantity.startswith("loss") else 1
 
 
+def better(metric: str) -> int:
+    """+1 where a higher value of `mode/quantity/metric` is better, -1 where a lower one is."""
+    mode, quantity, name = metric.split("/")
+    if mode == "cost":
+        return 1 if name.endswith("per_second") else -1
+    if name in (*AVERAGES, "base_final"):
+        return -1 if quantity == "regret" else sign(quantity)
+    return -1 if "forgetting" in name and mode != "fast_gain" else 1
+
+
 class Row(TypedDict):
     """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise."""
 

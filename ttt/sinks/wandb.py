@@ -88,7 +88,7 @@ class WandbSink:
     def _summarize(self, results: Results) -> None:
         import wandb
 
-        from ttt.sinks.picture import draw_matrix
+        from ttt.figures.heat import heat, pixels
 
         for name, value in results.metrics().items():
             mode, quantity, metric = name.split("/")
@@ -101,7 +101,7 @@ class WandbSink:
             tables[f"R/{mode}/loss"] = wandb.Table(
                 columns=columns, data=[[i, *row] for i, row in enumerate(r.tolist())]
             )
-            tables[f"R/{mode}/loss_picture"] = wandb.Image(draw_matrix(r, title=f"loss in bits, mode {mode}"))
+            tables[f"R/{mode}/loss_picture"] = wandb.Image(pixels(heat(r, title=f"loss in bits, mode {mode}")))
         self._run.log(tables)
 
 

@@ -1,0 +1,1 @@
+"""Pictures of results, drawn by matplotlib without a display: data in, a figure out."""

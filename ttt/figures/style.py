@@ -1,0 +1,90 @@
+"""What all pictures share: colours that colour-blind readers tell apart, size, and how they become files."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its black and yellow, which vanish on dark and on light pages.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Lines are told apart without colour too.
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+# Text, axes and ticks: a colour of its own, so that on a page they take that of the page's text.
+INK = "#171819"
+SUFFIXES = (".svg", ".png", ".pdf")
+
+RC = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    # Letters stay letters: the page is small, and its text can be searched.
+    "svg.fonttype": "none",
+}
+
+
+def color(index: int) -> str:
+    return COLORS[index % len(COLORS)]
+
+
+def dash(index: int) -> str:
+    """Another line style once all colours are used up."""
+    return DASHES[index // len(COLORS) % len(DASHES)]
+
+
+def marker(index: int) -> str:
+    return MARKERS[index % len(MARKERS)]
+
+
+def axes(*, width: float = 7.0, height: float = 4.0) -> Axes:
+    """Empty axes in a figure of their own, without pyplot: no global state, no display. Sizes in inches."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure.add_subplot()
+
+
+def legend(on: Axes, *, lines: int) -> None:
+    """Above the axes, where it hides nothing."""
+    figure = on.figure
+    assert isinstance(figure, Figure)
+    if lines:
+        figure.legend(loc="outside upper center", ncols=min(lines, 3), fontsize=9)
+
+
+def inline(on: Axes, *, name: str) -> str:
+    """SVG to stand inside a page, in the colour of its text; `name` keeps its inner names apart from others'."""
+    file = io.StringIO()
+    with matplotlib.rc_context({**RC, "svg.hashsalt": name, "svg.id": name}):
+        on.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})  # type: ignore[union-attr]
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Groups are numbered anew in every picture.
+    return re.sub(r'id="([a-z_]+\d+)"', rf'id="{name}-\1"', text)
+
+
+def save(on: Axes, file: Path) -> None:
+    """Write `file` by its suffix. Raises ValueError where that is none of SUFFIXES."""
+    check_suffix(file, typed=str(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({**RC, "svg.hashsalt": file.stem}):
+        on.figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)  # type: ignore[union-attr]
+
+
+def check_suffix(file: Path, *, typed: str) -> None:
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{typed}: must end in one of {', '.join(SUFFIXES)}")
