@@ -1,21 +1,25 @@
-"""ttt-compare: run folders in, one table out; mean over seeds and 95 % t-interval."""
+"""ttt-compare: many runs in, one table out; the seed is the unit: mean, sd and 95 % t-interval over seeds."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from ttt.cli import per_task
-from ttt.cli.cell import cell
+from ttt.cli import views
+from ttt.cli.formats import FORMATS, write
 
-from ttt.compare import MOMENTS, Group, find_runs, group_runs
+from ttt.compare import MOMENTS, Group, group_runs, where
 from ttt.config import suggest
+from ttt.frontier import FORGETTING, LEARNING, RATE
+from ttt.runs import Found, find, read_run
+from ttt.sheet import Sheet, by_metric
 
-Baseline = Mapping[int, Group]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DEFAULT = tuple(
     f"{mode}/loss/{metric}"
@@ -24,66 +28,98 @@ DEFAULT = tuple(
 )
 
 
+@dataclass(frozen=True)
+class View:
+    """What was asked for: a table, and the picture that shows the same."""
+
+    sheet: Sheet
+    draw: Callable[[], Axes] | None
+
+
 def main() -> None:
     typed = arguments()
     try:
-        groups, metrics, baseline = pick(typed)
+        found = find(typed.runs)
+        groups = read(typed, found)
+        view = look(typed, groups)
+        if typed.plot and view.draw is None:
+            raise ValueError(f"--plot {typed.plot}: goes with --frontier, --per-task or --curve")
+        if typed.plot:
+            from ttt.figures.style import save
+
+            assert view.draw is not None
+            save(view.draw(), typed.plot)
     except ValueError as error:
         print(f"ttt-compare: {error}", file=sys.stderr)
         sys.exit(2)
-    if typed.per_task:
-        names, lines, title = per_task.header(groups), per_task.rows(groups, typed.per_task), typed.per_task
-        if typed.plot:
-            per_task.plot(groups, typed.per_task, typed.plot)
-    else:
-        names, lines = header(groups, metrics), rows(groups, metrics, baseline)
-        title = "with a sign: paired difference to the baseline (* leaves out zero)" if baseline else ""
-    scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for group in groups for run in group.runs}))
-    title = f"{scenarios}; mean over seeds ± half of the 95 % t-interval" + (f"; {title}" if title else "")
-    if typed.markdown:
-        print(markdown(names, lines))
-    else:
-        Console(highlight=False).print(table(names, lines, title=title))
+    tell_unfinished(found)
+    write(view.sheet, form=typed.format)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ttt-compare", description=__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, default=[Path("outputs")], help="run folders, or folders of them")
-    parser.add_argument("--metrics", nargs="+", default=None, metavar="MODE/QUANTITY/METRIC")
-    parser.add_argument(
+    add = parser.add_argument
+    add("runs", nargs="*", default=["outputs"], help="run folders, folders of them, or patterns: 'outputs/*/none-*'")
+    add("--metrics", nargs="+", metavar="MODE/QUANTITY/METRIC", help="columns; a * stands for anything: 'fast/loss/*'")
+    add(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with such values: optimizer.lr=0.001,0.01",
+    )
+    add("--sort", metavar="MODE/QUANTITY/METRIC", help="best group first")
+    add(
         "--baseline",
         metavar="KEY=VALUE",
         help="show differences to the groups of that value, equal in all else, over equal seeds: adapter.name=none",
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--frontier",
+        nargs="?",
+        const=RATE,
+        metavar="KEY",
+        help=f"learning against forgetting instead: a line for each method over KEY ({RATE}), and the area below it",
+    )
+    kind.add_argument(
         "--per-task",
         metavar="MODE/QUANTITY/MOMENT",
         help=f"a row for each task instead: fast/accuracy/final; moments: {', '.join(MOMENTS)}",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="with --per-task: the same as a picture (.svg, .png)")
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    kind.add_argument(
+        "--curve",
+        metavar="MODE/QUANTITY/METRIC",
+        help="a row after each phase instead, over the tasks learned by then: fast/loss/avg_final",
+    )
+    add("--axes", nargs=2, default=(LEARNING, FORGETTING), metavar="METRIC", help="with --frontier: its two metrics")
+    add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
+    add("--format", choices=FORMATS, default="table")
     return parser.parse_args()
 
 
-def pick(typed: argparse.Namespace) -> tuple[Sequence[Group], Sequence[str], Baseline]:
-    """What was asked for. Raises ValueError for what is not there."""
-    runs = find_runs(typed.runs)
-    if not runs:
-        raise ValueError(f"{' '.join(map(str, typed.runs))}: holds no finished run (no results.json)")
-    groups = group_runs(runs)
-    known = sorted({name for run in runs for name in run.metrics})
-    for metric in typed.metrics or ():
-        if metric not in known:
-            raise ValueError(f"--metrics {metric}: unknown; {suggest(metric, known)}")
+def read(typed: argparse.Namespace, found: Found) -> list[Group]:
+    """The groups of all finished runs that were asked for. Raises ValueError in the user's words."""
+    if not found.done:
+        raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(found)}")
+    return group_runs(where([read_run(folder) for folder in found.done], typed.where))
+
+
+def look(typed: argparse.Namespace, groups: Sequence[Group]) -> View:
+    if typed.frontier:
+        return View(*views.frontier(groups, key=typed.frontier, axes=typed.axes))
     if typed.per_task:
-        per_task.check(groups, typed.per_task)
-    elif typed.plot:
-        raise ValueError(f"--plot {typed.plot}: goes with --per-task")
+        return View(*views.per_task(groups, typed.per_task))
+    if typed.curve:
+        return View(*views.curve(groups, typed.curve))
+    metrics = views.metrics(groups, typed.metrics) if typed.metrics else views.present(groups, DEFAULT)
+    if typed.sort:
+        views.known(groups, typed.sort, option="--sort")
     baseline = pick_baseline(groups, typed.baseline) if typed.baseline else {}
-    return groups, typed.metrics or [m for m in DEFAULT if m in known], baseline
+    return View(by_metric(groups, metrics, baseline=baseline, sort=typed.sort), None)
 
 
-def pick_baseline(groups: Sequence[Group], typed: str) -> Baseline:
+def pick_baseline(groups: Sequence[Group], typed: str) -> dict[int, Group]:
     """index of a group -> the group it is compared with. Raises ValueError where KEY or VALUE is unknown."""
     key, _, value = typed.partition("=")
     if key not in groups[0].label:
@@ -95,34 +131,17 @@ def pick_baseline(groups: Sequence[Group], typed: str) -> Baseline:
     return {i: match[0] for i, match in found.items() if match and match[0] is not groups[i]}
 
 
-def rows(groups: Sequence[Group], metrics: Sequence[str], baseline: Baseline) -> list[list[str]]:
-    """A row a group: what sets it apart, the number of seeds, a cell for each metric."""
-    made = []
-    for i, group in enumerate(groups):
-        other = baseline.get(i)
-        if other is None:
-            cells = [cell(group.interval(m), difference=False) for m in metrics]
-        else:
-            cells = [cell(group.paired(other, m), difference=True) for m in metrics]
-        made.append([*(str(value) for value in group.label.values()), str(len(group.runs)), *cells])
-    return made
+def tell_unfinished(found: Found) -> None:
+    if found.unfinished:
+        print(f"ttt-compare: left out{_unfinished(found)}", file=sys.stderr)
 
 
-def header(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
-    return [*groups[0].label, "n", *metrics]
-
-
-def table(names: Sequence[str], lines: Sequence[Sequence[str]], *, title: str) -> Table:
-    made = Table(title=title, box=None, header_style="bold", padding=(0, 1))
-    for name in names:
-        made.add_column(name.replace("/", "\n"), justify="right")
-    for line in lines:
-        made.add_row(*line)
-    return made
-
-
-def markdown(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [names, ["---"] * len(names), *lines])
+def _unfinished(found: Found) -> str:
+    if not found.unfinished:
+        return ""
+    states = list(found.unfinished.values())
+    counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    return f": {len(states)} unfinished runs ({counts}), the first in {next(iter(found.unfinished))}"
 
 
 if __name__ == "__main__":

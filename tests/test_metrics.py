@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ttt.metrics.matrix import METRICS, plain_rows, why_undefined
-from ttt.metrics.seeds import t_interval
+from ttt.metrics.frontier import dominated_area
+from ttt.metrics.matrix import METRICS, along, plain_rows, why_undefined
+from ttt.metrics.seeds import sign_flip, t_interval
 
 
 def metric(name, a):
@@ -131,3 +132,38 @@ def test_t_interval_against_the_published_quantiles():
         assert interval.half == pytest.approx(quantile * np.std(values, ddof=1) / math.sqrt(n), rel=1e-3)
     assert math.isnan(t_interval([1.0]).half)
     assert not t_interval([1.0]).resolved
+
+
+def test_the_sign_flip_test_by_hand():
+    # Of the 8 sign patterns only +++ and --- reach a mean of 2.
+    assert sign_flip([1.0, 2.0, 3.0]) == pytest.approx(2 / 8)
+    # The sum is 1 and no pattern has a smaller one.
+    assert sign_flip([1.0, 2.0, -2.0]) == pytest.approx(1.0)
+    assert math.isnan(sign_flip([1.0]))
+    assert math.isnan(sign_flip([1.0, float("nan")]))
+
+
+def test_a_metric_along_the_stream_by_hand():
+    a = np.array([[0.1, 0.2], [0.8, 0.3], [0.5, 0.9]])
+    at = plain_rows(2)
+    assert along(METRICS["avg_final"], a, at) == pytest.approx([math.nan, 0.8, 0.7], nan_ok=True)
+    assert along(METRICS["forgetting_at_learn"], a, at) == pytest.approx([math.nan, math.nan, 0.3], nan_ok=True)
+    # Not measured in a row: no mean there, but in the next.
+    a = np.array([[0.1, 0.2, 0.0], [0.8, 0.3, 0.0], [math.nan, 0.9, 0.0], [0.7, 0.8, 0.9]])
+    assert along(METRICS["avg_final"], a, plain_rows(3)) == pytest.approx([math.nan, 0.8, math.nan, 0.8], nan_ok=True)
+
+
+def test_the_dominated_area_by_hand():
+    assert dominated_area([(2.0, 1.0)], reference=(0.0, 0.0)) == 2.0
+    # A staircase: 1 x 3, then what 2 x 2 and 3 x 1 add.
+    assert dominated_area([(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)], reference=(0.0, 0.0)) == 6.0
+    assert dominated_area([(1.0, 1.0), (-1.0, 5.0)], reference=(0.0, 0.0)) == 1.0
+    assert dominated_area([], reference=(0.0, 0.0)) == 0.0
+    assert math.isnan(dominated_area([(1.0, math.nan)], reference=(0.0, 0.0)))
+
+
+@given(st.lists(st.tuples(st.integers(-3, 8), st.integers(-3, 8)), max_size=8))
+def test_the_dominated_area_counts_unit_squares(points):
+    """On whole numbers the area is the number of unit squares that some point dominates."""
+    squares = sum(any(x > i and y > j for x, y in points) for i in range(8) for j in range(8))
+    assert dominated_area([(float(x), float(y)) for x, y in points], reference=(0.0, 0.0)) == squares

@@ -10,9 +10,9 @@ import sys
 import pytest
 from harness import FAST, TINY, only_run, run_apart, run_here
 
+from ttt.figures.heat import heat, pixels
 from ttt.results import Results
 from ttt.sinks.base import Guarded, RunInfo
-from ttt.figures.heat import heat, pixels
 
 TRACKED = tuple(o for o in TINY if not o.startswith("logger"))
 

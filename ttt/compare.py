@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
-from ttt.results import Results, from_json
-
-COSTS = ("training_tokens_per_second", "seconds", "peak_memory_bytes", "fast_state_numbers")
-
+from ttt.results import Results
+from ttt.runs import Run
 
 MOMENTS = ("before", "learned", "final")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its flat config without what does not determine numbers, its metrics, its stream."""
-
-    folder: Path
-    seed: int
-    config: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    results: Results
 
 
 @dataclass(frozen=True)
@@ -39,21 +24,32 @@ class Group:
     label: Mapping[str, Any]
     runs: Sequence[Run]
 
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{key}={show(value)}" for key, value in self.label.items()) or "all runs"
+
+    def values(self, metric: str) -> list[float]:
+        """One for each seed; NaN where a run did not measure it."""
+        return [run.metric(metric) for run in self.runs]
+
     def interval(self, metric: str) -> Interval:
-        """NaN where a run did not measure it."""
-        return t_interval([run.metrics.get(metric, float("nan")) for run in self.runs])
+        return t_interval(self.values(metric))
 
     def per_task(self, mode: str, quantity: str, moment: str) -> list[Interval]:
         """For each task the value at one of MOMENTS: before the stream, right after learning, after the stream."""
         rows = [at_moment(run.results, mode, quantity, moment) for run in self.runs]
         return [t_interval(column) for column in zip(*rows, strict=True)]
 
-    def paired(self, baseline: Group, metric: str) -> Interval:
-        """This group minus `baseline` over the seeds that both have: what they share cancels out."""
-        theirs = {run.seed: run for run in baseline.runs}
-        pairs = [(run, theirs[run.seed]) for run in self.runs if run.seed in theirs]
-        missing = float("nan")
-        return t_interval([a.metrics.get(metric, missing) - b.metrics.get(metric, missing) for a, b in pairs])
+    def curve(self, mode: str, quantity: str, metric: str) -> list[Interval]:
+        """The metric as it stands after each phase, over the tasks learned by then."""
+        rows = [run.results.curve(mode, quantity, metric) for run in self.runs]
+        return [t_interval(column) for column in zip(*rows, strict=True)]
+
+    def paired(self, baseline: Group, metric: str) -> list[float]:
+        """This group minus `baseline` for each seed that both have: what they share cancels out."""
+        theirs = dict(zip((run.seed for run in baseline.runs), baseline.values(metric), strict=True))
+        ours = zip(self.runs, self.values(metric), strict=True)
+        return [value - theirs[run.seed] for run, value in ours if run.seed in theirs]
 
     def matches(self, other: Group, *, but: str) -> bool:
         """Is `other` the same in every key but one? Keys that it does not have do not count."""
@@ -68,59 +64,9 @@ def at_moment(results: Results, mode: str, quantity: str, moment: str) -> list[f
     return values
 
 
-def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Every finished run at or below `paths`. Raises ValueError for a path that does not exist."""
-    files: set[Path] = set()
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path}: no such file or folder")
-        files |= {path / "results.json"} if (path / "results.json").is_file() else set(path.rglob("results.json"))
-    return [read_run(file.parent) for file in sorted(files)]
-
-
-def read_run(folder: Path) -> Run:
-    try:
-        results = from_json(json.loads((folder / "results.json").read_text()))
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    assert isinstance(config, dict)
-    if config["base"]["name"] == "none":
-        # Without a base its seed is the run's own.
-        del config["base"]["seed"]
-    return Run(
-        folder=folder,
-        seed=config["seed"],
-        config=flatten({str(k): v for k, v in config.items()}),
-        # From R, by today's definitions, not by those of the day of the run.
-        metrics=results.metrics() | read_costs(folder),
-        results=results,
-    )
-
-
-def read_costs(folder: Path) -> dict[str, float]:
-    """What the run cost, from its status: training speed, wall time, peak memory, size of one lane's fast state."""
-    file = folder / "status.json"
-    status = json.loads(file.read_text()) if file.is_file() else {}
-    return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, leaving out the seed and what does not determine numbers."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name in (*NOT_IDENTITY, "seed") or name in {f"trainer.{k}" for k in NOT_IDENTITY_TRAINER}:
-            continue
-        if key in ("_target_", "cache_dir"):
-            continue
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
-
-
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """One group a method. Raises ValueError where equal seeds saw different streams."""
-    _check_streams(runs)
+    """One group a method. Raises ValueError where equal seeds saw different streams, or a run is there twice."""
+    check_streams(runs)
     runs = _without_seeds(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -133,6 +79,12 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         Group({key: members[0].config.get(key, "") for key in [*names, *told]}, sorted(members, key=lambda r: r.seed))
         for members in groups.values()
     ]
+    for group in made:
+        for first, second in pairwise(group.runs):
+            if first.seed == second.seed:
+                raise ValueError(
+                    f"{first.folder} and {second.folder} are both seed {first.seed} of one method: pick one"
+                )
     return sorted(made, key=lambda group: [_order(value) for value in group.label.values()])
 
 
@@ -160,12 +112,62 @@ def _order(value: Any) -> tuple[bool, float, str]:
     return not number, float(value) if number else 0.0, str(value)
 
 
-def _check_streams(runs: Sequence[Run]) -> None:
+def where(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
+    """Runs that have one of the values of each KEY=VALUE[,VALUE]. Raises ValueError for what no run has."""
+    kept = list(runs)
+    for typed in wanted:
+        key, _, text = typed.partition("=")
+        if not any(key == "seed" or key in run.config for run in runs):
+            raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, _differing(runs))}")
+        values = text.split(",")
+        for value in values:
+            if not any(_is(run, key, value) for run in runs):
+                have = {show(_value(run, key)) for run in runs}
+                raise ValueError(f"--where {typed}: no run has {key}={value}; {suggest(value, have)}")
+        kept = [run for run in kept if any(_is(run, key, value) for value in values)]
+    if not kept:
+        raise ValueError(f"--where {' '.join(wanted)}: no run has all of these")
+    return kept
+
+
+def _value(run: Run, key: str) -> Any:
+    return run.seed if key == "seed" else run.config.get(key, "")
+
+
+def _is(run: Run, key: str, typed: str) -> bool:
+    """1e-3 is 0.001."""
+    value = _value(run, key)
+    try:
+        return float(typed) == value or show(value) == typed
+    except ValueError:
+        return show(value) == typed
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    keys = {key for run in runs for key in run.config}
+    return ["seed", *(key for key in keys if len({show(_value(run, key)) for run in runs}) > 1)]
+
+
+def check_streams(runs: Sequence[Run]) -> None:
+    """Raises ValueError where equal seeds of one task and source saw different streams, and says what differs."""
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
         if other.results.fingerprints != run.results.fingerprints:
             raise ValueError(
-                f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams: "
-                "their numbers do not compare"
+                f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams "
+                f"({_difference(run, other)}): their numbers do not compare; pick one with --where"
             )
+
+
+def _difference(run: Run, other: Run) -> str:
+    """The config keys that made two streams different; where there are none, the data did."""
+    keys = sorted(
+        key
+        for key in {*run.config, *other.config}
+        if key.split(".")[0] in ("task", "source", "base") and run.config.get(key) != other.config.get(key)
+    )
+    if keys:
+        told = (f"{key}={show(run.config.get(key))} and {show(other.config.get(key))}" for key in keys)
+        return ", ".join(told)
+    return "the data behind them differ"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ttt.evaluate import QUANTITIES, Scores
 from ttt.journal import plain
-from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, avg_final, learned, why_undefined
-from ttt.stream import Stream
+from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
+from ttt.scores import QUANTITIES, Scores
+
+if TYPE_CHECKING:
+    from ttt.stream import Stream
+
+
+BASE = ("base_final", "base_forgetting")
+GAINS = ("avg_final", "avg_learning", "forgetting_recovered")
 
 
 def sign(quantity: str) -> int:
@@ -60,6 +66,7 @@ class Results:
         self.entropy = np.asarray(entropy, dtype=np.float64)
         self.phases = phases
         self.rows: list[Row] = []
+        self._matrices: dict[tuple[str, str, int], Matrix] = {}
 
     @classmethod
     def of(cls, stream: Stream) -> Results:
@@ -81,48 +88,66 @@ class Results:
         return list(self.rows[0]["scores"]) if self.rows else []
 
     def matrix(self, mode: str, quantity: str) -> Matrix:
-        """R of shape (P + 1, J), in the unit of the quantity; NaN where nothing was measured."""
-        r = np.full((self.phases + 1, len(self.tasks)), np.nan)
-        for i, row in enumerate(self.rows):
-            r[i, row["columns"]] = row["scores"][mode][quantity]
-        return r
+        """R of shape (P + 1, J), in the unit of the quantity; NaN where nothing was measured. Not to be written to."""
+        key = (mode, quantity, len(self.rows))
+        if key not in self._matrices:
+            r = np.full((self.phases + 1, len(self.tasks)), np.nan)
+            for i, row in enumerate(self.rows):
+                r[i, row["columns"]] = row["scores"][mode][quantity]
+            r.setflags(write=False)
+            self._matrices[key] = r
+        return self._matrices[key]
 
     def base_values(self, mode: str, quantity: str) -> list[float]:
         """The base distribution in the rows in which it was measured."""
         return [row["base"][mode][quantity][0] for row in self.rows if row["base"] is not None]
 
-    def metrics(self) -> dict[str, float]:
-        """`mode/quantity/metric` -> value. Averages keep their unit; gains and harms are oriented."""
-        values = {}
+    def names(self) -> list[str]:
+        """Every metric that `metric` knows, as mode/quantity/metric."""
+        names = []
         for mode in self.modes:
-            for quantity in QUANTITIES:
-                s, r = sign(quantity), self.matrix(mode, quantity)
-                for name, metric in METRICS.items():
-                    value = metric(s * r, self.learned_at)
-                    values[f"{mode}/{quantity}/{name}"] = s * value if name in AVERAGES else value
-                base = self.base_values(mode, quantity) or [float("nan")]
-                values[f"{mode}/{quantity}/base_final"] = base[-1]
-                values[f"{mode}/{quantity}/base_forgetting"] = s * (base[0] - base[-1])
-            # Regret: what the loss has over that of one who knows the task.
-            regret = self.matrix(mode, "loss") - self.entropy
-            values |= {f"{mode}/regret/{name}": METRICS[name](regret, self.learned_at) for name in AVERAGES}
-        for quantity in QUANTITIES:
-            values |= self._split(quantity)
-        return values
+            names += [f"{mode}/{quantity}/{name}" for quantity in QUANTITIES for name in (*METRICS, *BASE)]
+            names += [f"{mode}/regret/{name}" for name in AVERAGES]
+        return names + [f"fast_gain/{quantity}/{name}" for quantity in QUANTITIES for name in GAINS]
 
-    def _split(self, quantity: str) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
+        return {name: self.metric(name) for name in self.names()}
+
+    def metric(self, name: str) -> float:
+        """The value of `mode/quantity/metric`. Averages keep their unit; gains and harms are oriented."""
+        mode, quantity, metric = name.split("/")
+        if mode == "fast_gain":
+            return self._gain(quantity, metric)
+        if quantity == "regret":
+            # What the loss has over that of one who knows the task.
+            return METRICS[metric](self.matrix(mode, "loss") - self.entropy, self.learned_at)
+        s = sign(quantity)
+        if metric in BASE:
+            base = self.base_values(mode, quantity) or [float("nan")]
+            return base[-1] if metric == "base_final" else s * (base[0] - base[-1])
+        value = METRICS[metric](s * self.matrix(mode, quantity), self.learned_at)
+        return s * value if metric in AVERAGES else value
+
+    def _gain(self, quantity: str, metric: str) -> float:
         """The fast share: what mode `fast` has over mode `slow`, positive where fast weights help.
 
-        `recovered`: forgetting of the slow weights that fast weights make up for (slow minus fast).
+        `forgetting_recovered`: forgetting of the slow weights that fast weights make up for (slow minus fast).
         """
         s, at = sign(quantity), self.learned_at
-        gain = s * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
-        forgot = [METRICS["forgetting_max_seen"](s * self.matrix(mode, quantity), at) for mode in ("slow", "fast")]
-        return {
-            f"fast_gain/{quantity}/avg_final": avg_final(gain, at),
-            f"fast_gain/{quantity}/avg_learning": float(learned(gain, at).mean()),
-            f"fast_gain/{quantity}/forgetting_recovered": forgot[0] - forgot[1],
-        }
+        slow, fast = (s * self.matrix(mode, quantity) for mode in ("slow", "fast"))
+        if metric == "forgetting_recovered":
+            forgot = METRICS["forgetting_max_seen"]
+            return forgot(slow, at) - forgot(fast, at)
+        return METRICS[metric](fast - slow, at)
+
+    def curve(self, mode: str, quantity: str, metric: str) -> list[float]:
+        """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what fast has over slow."""
+        s = sign(quantity)
+        if mode == "fast_gain":
+            gain = s * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
+            return along(METRICS[metric], gain, self.learned_at)
+        values = along(METRICS[metric], s * self.matrix(mode, quantity), self.learned_at)
+        return [s * value for value in values] if metric in AVERAGES else values
 
     def as_json(self) -> dict[str, Any]:
         """What results.json holds: no times, so that equal runs write equal files."""

@@ -30,7 +30,6 @@ RC = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
     # Letters stay letters: the page is small, and its text can be searched.
     "svg.fonttype": "none",
 }
@@ -62,7 +61,7 @@ def legend(on: Axes, *, lines: int) -> None:
     figure = on.figure
     assert isinstance(figure, Figure)
     if lines:
-        figure.legend(loc="outside upper center", ncols=min(lines, 3), fontsize=9)
+        figure.legend(loc="outside upper center", ncols=min(lines, 3), fontsize=9, frameon=False)
 
 
 def inline(on: Axes, *, name: str) -> str:

@@ -78,6 +78,15 @@ def learning_slope(a: Matrix, at: Rows) -> float:
     return float(np.polyfit(order, learned(a, at), 1)[0])
 
 
+def along(metric: Metric, a: Matrix, at: Rows) -> list[float]:
+    """The metric as it stands after each phase, row by row: over the tasks learned by then. NaN before the first."""
+    values = []
+    for row in range(len(a)):
+        known = at <= row
+        values.append(metric(a[: row + 1, known], at[known]) if known.any() else float("nan"))
+    return values
+
+
 def _old(a: Matrix, at: Rows) -> list[int]:
     return [j for j in range(a.shape[1]) if at[j] < len(a) - 1]
 

@@ -1,0 +1,150 @@
+"""A table of intervals for a terminal, a page, a paper, or another program."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ttt.sheet import Cell, Sheet
+
+# A header word of more letters is broken.
+WORD = 10
+LATEX = {c: "\\" + c for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+
+
+def write(sheet: Sheet, *, form: str) -> None:
+    """Print `sheet` in one of FORMATS."""
+    if form == "table":
+        console = Console(highlight=False)
+        console.print(sheet.title, markup=False)
+        for block in blocks(sheet, width=console.width):
+            console.print()
+            console.print(table(block))
+        return
+    print({"markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}[form](sheet))
+
+
+def cell_text(cell: Cell) -> str:
+    """mean ± half, with * for what is resolved from zero, and the p of a difference."""
+    mean, half, n, _ = cell.interval
+    if mean != mean:
+        return "-"
+    text = f"{mean:{'+' if cell.difference else ''}{_form(mean)}}"
+    if n > 1:
+        text += f" ±{half:{_form(half)}}" + ("*" if cell.resolved else "")
+    return text
+
+
+def _form(value: float) -> str:
+    """Three decimals; large numbers (tokens, bytes) whole."""
+    return ",.0f" if abs(value) >= 10_000 else ".3f"
+
+
+def detail(cell: Cell) -> str:
+    """The second line of a cell: the spread over seeds, and p."""
+    sd = cell.interval.sd
+    words = [f"sd {sd:{_form(sd)}}"] if sd == sd else []
+    return " ".join([*words, f"p {cell.p:.3f}"] if cell.p == cell.p else words)
+
+
+def blocks(sheet: Sheet, *, width: int) -> list[Sheet]:
+    """The columns in as few tables as fit the terminal, each with the words that name its rows."""
+    keys = sum(_width(name, [row[0][i] for row in sheet.rows]) for i, name in enumerate(sheet.keys))
+    parts: list[list[int]] = [[]]
+    left = width - keys
+    for j, name in enumerate(sheet.columns):
+        lines = [text for _, cells in sheet.rows for text in (cell_text(cells[j]), detail(cells[j]))]
+        needed = _width(name, lines)
+        if parts[-1] and needed > left:
+            parts.append([])
+            left = width - keys
+        parts[-1].append(j)
+        left -= needed
+    return [
+        replace(
+            sheet,
+            columns=[sheet.columns[j] for j in part],
+            rows=[(words, [cells[j] for j in part]) for words, cells in sheet.rows],
+        )
+        for part in parts
+    ]
+
+
+def _width(name: str, texts: Sequence[str]) -> int:
+    """Of a column, with the space between two."""
+    return 2 + max(len(text) for text in [*_folded(name).splitlines(), *texts])
+
+
+def table(sheet: Sheet) -> Table:
+    made = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
+    for name in [*sheet.keys, *sheet.columns]:
+        made.add_column(escape(_folded(name)), justify="right", overflow="fold")
+    for words, cells in sheet.rows:
+        made.add_row(*map(escape, words), *map(_rich, cells))
+    return made
+
+
+def _folded(name: str) -> str:
+    """A name over several lines: at every slash, and in long words at dots and underscores."""
+    words = name.replace(", ", "\n").split("/")
+    return "\n".join(w if len(w) <= WORD else w.replace("_", "_\n", 1).replace(".", ".\n", 1) for w in words)
+
+
+def _rich(cell: Cell) -> str:
+    text, more = cell_text(cell), detail(cell)
+    text = f"[bold]{text}[/bold]" if cell.best else text
+    return f"{text}\n[dim]{more}[/dim]" if more else text
+
+
+def markdown(sheet: Sheet) -> str:
+    def text(cell: Cell) -> str:
+        shown = " ".join(part for part in (cell_text(cell), f"({detail(cell)})" if detail(cell) else "") if part)
+        return f"**{shown}**" if cell.best else shown
+
+    lines = [[*sheet.keys, *sheet.columns], ["---"] * (len(sheet.keys) + len(sheet.columns))]
+    lines += [[*words, *map(text, cells)] for words, cells in sheet.rows]
+    return "\n".join(f"| {' | '.join(word.replace('|', '/') for word in line)} |" for line in lines)
+
+
+def latex(sheet: Sheet) -> str:
+    r"""A booktabs table: \usepackage{booktabs}."""
+    head = [_latex(name) for name in [*sheet.keys, *sheet.columns]]
+    body = [[*map(_latex, words), *(_latex_cell(cell) for cell in cells)] for words, cells in sheet.rows]
+    spec = "l" * len(sheet.keys) + "r" * len(sheet.columns)
+    lines = [r"\begin{tabular}{" + spec + "}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in body]
+    return "\n".join(["% " + sheet.title, *lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = cell_text(cell).replace(" ±", r" \pm ").replace(",", "{,}").replace("*", r"^{*}")
+    if text == "-":
+        return "--"
+    return rf"$\mathbf{{{text}}}$" if cell.best else f"${text}$"
+
+
+def _latex(word: str) -> str:
+    return "".join(LATEX.get(c, c) for c in word)
+
+
+def comma_separated(sheet: Sheet) -> str:
+    """A row for each cell: what data frames and spreadsheets regroup as they like. Empty: not measured."""
+    out = io.StringIO()
+    records: Sequence[dict[str, object]] = list(sheet.records())  # type: ignore[arg-type]
+    if records:
+        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return out.getvalue().rstrip("\n")
+
+
+def as_json(sheet: Sheet) -> str:
+    return json.dumps({"title": sheet.title, "cells": sheet.records()}, indent=2, ensure_ascii=False)

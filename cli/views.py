@@ -1,0 +1,100 @@
+"""What ttt-compare shows: each view is a table and a function that draws the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+from ttt.compare import MOMENTS, Group
+from ttt.config import suggest
+from ttt.frontier import Frontier
+from ttt.metrics.matrix import METRICS
+from ttt.scores import QUANTITIES
+from ttt.sheet import Sheet, by_row, by_task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Drawn = tuple[Sheet, Callable[[], "Axes"]]
+
+
+def present(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
+    names = _names(groups)
+    return [metric for metric in wanted if metric in names]
+
+
+def metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]:
+    """Names out of names and patterns, in the order typed. Raises ValueError for one that matches nothing."""
+    names, picked = _names(groups), []
+    for word in typed:
+        matching = [name for name in names if fnmatch(name, word)]
+        if not matching:
+            raise ValueError(f"--metrics {word}: unknown; {suggest(word, names)}")
+        picked += [name for name in matching if name not in picked]
+    return picked
+
+
+def known(groups: Sequence[Group], metric: str, *, option: str) -> None:
+    if metric not in _names(groups):
+        raise ValueError(f"{option} {metric}: unknown; {suggest(metric, _names(groups))}")
+
+
+def _names(groups: Sequence[Group]) -> list[str]:
+    return sorted({name for group in groups for run in group.runs for name in run.names()})
+
+
+def frontier(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> Drawn:
+    for metric in axes:
+        known(groups, metric, option="--axes")
+    content = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
+
+    def draw() -> Axes:
+        from ttt.figures.frontier import frontier
+
+        return frontier(content)
+
+    return content.sheet(), draw
+
+
+def per_task(groups: Sequence[Group], typed: str) -> Drawn:
+    """MODE/QUANTITY/MOMENT for each task."""
+    _check(groups, typed, option="--per-task", last=MOMENTS)
+    sheet = by_task(groups, typed)
+    mode, quantity, moment = typed.split("/")
+    return sheet, lambda: _draw(sheet, xlabel="", ylabel=f"{quantity} (mode {mode}, {moment})")
+
+
+def curve(groups: Sequence[Group], typed: str) -> Drawn:
+    """MODE/QUANTITY/METRIC as it stands after each phase."""
+    _check(groups, typed, option="--curve", last=tuple(METRICS), extra=("fast_gain",))
+    sheet = by_row(groups, typed)
+    mode, quantity, metric = typed.split("/")
+    return sheet, lambda: _draw(sheet, xlabel="after phase", ylabel=f"{metric} of {quantity} (mode {mode})")
+
+
+def _draw(sheet: Sheet, *, xlabel: str, ylabel: str) -> Axes:
+    """A line for each column of the sheet along its rows."""
+    from ttt.figures.bands import Band, bands
+
+    columns = zip(*(cells for _, cells in sheet.rows), strict=True)
+    x = range(len(sheet.rows))
+    lines = [
+        Band(name, x, [cell.interval.mean for cell in cells], [cell.interval.half for cell in cells])
+        for name, cells in zip(sheet.columns, columns, strict=True)
+    ]
+    return bands(lines, xlabel=xlabel, ylabel=ylabel, names=[words[0] for words, _ in sheet.rows])
+
+
+def _check(groups: Sequence[Group], typed: str, *, option: str, last: Sequence[str], extra: Sequence[str] = ()) -> None:
+    """Raises ValueError where MODE/QUANTITY/... names what no run has, or runs differ in their tasks."""
+    words = typed.split("/")
+    modes = [*sorted({mode for group in groups for run in group.runs for mode in run.results.modes}), *extra]
+    if len(words) != 3:
+        raise ValueError(f"{option} {typed}: must be three words, like fast/accuracy/{last[-1]}")
+    for word, allowed in zip(words, (modes, QUANTITIES, last), strict=True):
+        if word not in allowed:
+            raise ValueError(f"{option} {typed}: {word!r} is unknown; {suggest(word, allowed)}")
+    lengths = sorted({len(run.results.tasks) for group in groups for run in group.runs})
+    if len(lengths) > 1:
+        raise ValueError(f"{option} {typed}: the runs have {lengths[0]} to {lengths[-1]} tasks; compare equal streams")

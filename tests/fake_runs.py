@@ -1,0 +1,202 @@
+"""Run folders of invented numbers, written by the classes that write real ones: config, journal, results, status.
+
+The numbers follow a simple law, so that a test knows what must come out: a task costs `before` bits until it is
+learned, `learned` bits right after, and climbs back by `forgetting` as other tasks follow. Mode fast is `gain`
+bits better than mode slow everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from ttt.assemble import describe
+from ttt.events import Evaluated, Trained
+from ttt.files import write_json
+from ttt.journal import Journal
+from ttt.results import Results
+from ttt.scores import QUANTITIES, Scores
+
+PACKAGES = {"ttt": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu", "lightning": "2.6.6", "numpy": "2.4.6"}
+
+
+def make_run(
+    folder: Path,
+    *,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    tasks: int = 5,
+    names: Sequence[str] = (),
+    every: int = 1,
+    before: float = 6.0,
+    learned: float = 3.0,
+    forgetting: float = 1.0,
+    gain: float = 0.5,
+    noise: float = 0.05,
+    reports: int = 3,
+    status: str = "done",
+    reason: str = "",
+    rows: int | None = None,
+    stream: str = "",
+    journal: bool = True,
+    samples: Sequence[dict[str, str]] = (),
+) -> Path:
+    """Write a run below `folder` as ttt-run would name it, and return its folder.
+
+    `overrides`: as typed, without the seed. `every`: full rows of R. `rows`: how many rows a run that is not done
+    has. `stream`: runs of equal seed and `stream` saw equal data. `reports`: training events a task.
+    """
+    config = composed(tuple(overrides)) | {"seed": seed, "output_dir": str(folder)}
+    config["task"] = config["task"] | {"num_tasks": tasks}
+    config["base"] = config["base"] | {"seed": seed}
+    run = describe(config, data="invented").folder
+    run.mkdir(parents=True)
+    names = names or [f"{j:03d} language {j}" for j in range(1, tasks + 1)]
+    results = Results(
+        scenario="domain",
+        tasks=names,
+        fingerprints=[hashlib.sha256(f"{stream} {seed} {j}".encode()).hexdigest() for j in range(tasks)],
+        learned_at=list(range(1, tasks + 1)),
+        entropy=[float("nan")] * tasks,
+        phases=tasks,
+    )
+    modes = modes_of(config)
+    bits = invented(
+        seed, tasks=tasks, before=before, learned=learned, forgetting=forgetting, gain=gain, noise=noise, modes=modes
+    )
+    events: list[Trained | Evaluated] = []
+    for row in range(tasks + 1 if rows is None else rows):
+        events += [*(trained(row, k, names=names, reports=reports, bits=bits) for k in range(reports) if row)]
+        events.append(evaluated(row, bits=bits, every=every, results=results))
+    if journal:
+        log = Journal(run / "metrics.jsonl")
+        for event in events:
+            log(event)
+        log.close()
+    (run / "config.yaml").write_text(yaml.dump(config, sort_keys=False, allow_unicode=True))
+    write_json(run / "environment.json", environment(overrides, seed=seed, results=results))
+    costs = {"seconds": 60.0, "tokens": 40960 * tasks, "training_tokens_per_second": 16000.0}
+    costs |= {"peak_memory_bytes": 800_000_000, "fast_state_numbers": 49152}
+    content = {"status": status, "reason": reason, "time": "2026-11-22T12:00:00+0000"}
+    write_json(run / "status.json", content | (costs if status == "done" else {}))
+    if samples:
+        write_json(run / "samples.json", list(samples))
+    if status == "done":
+        write_json(run / "results.json", results.as_json())
+    return run
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> str:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("ttt.conf", version_base="1.3"):
+        config = compose("config", overrides=["logger=none", "trainer.precision=32-true", *overrides])
+    return OmegaConf.to_yaml(config, resolve=True)
+
+
+def composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The resolved config of a command, a fresh copy each time."""
+    config: dict[str, Any] = yaml.safe_load(_composed(overrides))
+    config["task"]["scenario"] = "domain"
+    return config
+
+
+def modes_of(config: dict[str, Any]) -> list[str]:
+    return ["slow", "fast"] + (["carried"] if config["adapter"].get("reset", "sequence") != "sequence" else [])
+
+
+def invented(
+    seed: int,
+    *,
+    tasks: int,
+    before: float,
+    learned: float,
+    forgetting: float,
+    gain: float,
+    noise: float,
+    modes: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """mode -> bits [tasks + 1, tasks]."""
+    rng = np.random.default_rng(seed)
+    since = np.arange(tasks + 1)[:, None] - np.arange(1, tasks + 1)[None, :]
+    kept = learned + forgetting * (1 - np.exp(-np.maximum(since, 0) / 3))
+    slow = np.where(since >= 0, kept, before) + rng.normal(0, noise, (1, tasks))
+    offset = {"slow": 0.0, "fast": gain, "carried": 0.8 * gain}
+    return {mode: slow - offset[mode] + rng.normal(0, noise / 5, slow.shape) for mode in modes}
+
+
+def scores(bits: dict[str, np.ndarray], row: int, columns: Sequence[int]) -> Scores:
+    made: Scores = {}
+    for mode, r in bits.items():
+        loss = r[row, list(columns)]
+        early, late = loss + 0.2, loss - (0.2 if mode == "slow" else 0.4)
+        losses = {"loss": loss, "loss_early": early, "loss_late": late}
+        shares = {key.replace("loss", "accuracy"): np.clip(1 - x / 8, 0, 1) for key, x in losses.items()}
+        made[mode] = {quantity: (losses | shares)[quantity].tolist() for quantity in QUANTITIES}
+    return made
+
+
+def trained(row: int, k: int, *, names: Sequence[str], reports: int, bits: dict[str, np.ndarray]) -> Trained:
+    start, end = bits["slow"][row - 1, row - 1], bits["slow"][row, row - 1]
+    step = (row - 1) * reports * 10 + (k + 1) * 10
+    return Trained(
+        task=row,
+        task_name=names[row - 1],
+        task_step=(k + 1) * 10,
+        task_steps=reports * 10,
+        step=step,
+        tokens=step * 4096,
+        seconds=step * 0.25,
+        tokens_per_second=16000.0 + 100 * k,
+        loss=float(start + (end - start) * (k + 1) / reports),
+    )
+
+
+def evaluated(row: int, *, bits: dict[str, np.ndarray], every: int, results: Results) -> Evaluated:
+    """Adds the row to `results` too."""
+    tasks = len(results.tasks)
+    full = row % every == 0 or row == tasks
+    columns = list(range(tasks)) if full else sorted({row - 1, min(row, tasks - 1)})
+    values = scores(bits, row, columns)
+    base = {mode: {q: [3.0 + 0.01 * row] for q in QUANTITIES} for mode in bits} if full else None
+    results.add(columns=columns, scores=values, base=base)
+    return Evaluated(
+        row=row,
+        columns=columns,
+        current=row - 1 if row else None,
+        seen=list(range(row)),
+        step=row * 30,
+        tokens=row * 30 * 4096,
+        seconds=row * 7.5,
+        tasks=values,
+        base=base,
+        diagnostics={f"layers.{k}.mlp.{what}": 0.1 * (row + k) for k in range(2) for what in ("state_over_w0", "step")},
+    )
+
+
+def environment(overrides: Sequence[str], *, seed: int, results: Results) -> dict[str, Any]:
+    return {
+        "versions": PACKAGES,
+        "code": "c0de" * 16,
+        "git": "0123456789ab",
+        "platform": "Linux-6.1-x86_64",
+        "cpu_count": 2,
+        "threads": 1,
+        "device": "cpu",
+        "data": {
+            "source": "da7a" * 16,
+            "rows": {"train bytes": 4_900_000, "eval bytes": 1_200_000},
+            "base": "ba5e" * 16,
+            "tasks": results.fingerprints,
+        },
+        "command": ["/somewhere/bin/ttt-run", *overrides, f"seed={seed}"],
+    }

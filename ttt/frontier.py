@@ -1,0 +1,106 @@
+"""The frontier: what each method learns against what it forgets, over its learning rates.
+
+A lower learning rate alone forgets less, so one rate proves nothing; a method is a line, one point for each
+rate, and better than another where its line lies further towards learning more and forgetting less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ttt.compare import Group
+from ttt.config import show, suggest
+from ttt.metrics.frontier import Point, dominated_area
+from ttt.metrics.seeds import Interval, sign_flip, t_interval
+from ttt.results import better
+from ttt.sheet import Cell, Sheet
+
+RATE = "optimizer.lr"
+LEARNING, FORGETTING = "fast/loss/avg_learning", "fast/loss/forgetting_max_seen"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method: its groups by rate. `label` holds what sets it apart but the rate."""
+
+    label: Mapping[str, Any]
+    groups: Sequence[Group]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{key}={show(value)}" for key, value in self.label.items()) or "all runs"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that have every rate of the line."""
+        shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
+        return sorted(shared)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Lines over `key` in the plane of two metrics; `reference`: the worst of both among all runs compared.
+
+    Areas are taken seed by seed and then averaged, so that their intervals are over seeds.
+    """
+
+    lines: Sequence[Line]
+    key: str
+    learning: str
+    forgetting: str
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], *, key: str = RATE, learning: str, forgetting: str) -> Frontier:
+        """Raises ValueError where the groups do not differ in `key`."""
+        if key not in groups[0].label:
+            raise ValueError(f"--frontier {key}: these runs do not differ in it; {suggest(key, groups[0].label)}")
+        lines: dict[str, list[Group]] = {}
+        for group in groups:
+            rest = {k: v for k, v in group.label.items() if k != key}
+            lines.setdefault(str(rest), []).append(group)
+        made = [
+            Line({k: v for k, v in members[0].label.items() if k != key}, sorted(members, key=lambda g: g.label[key]))
+            for members in lines.values()
+        ]
+        return cls(made, key, learning, forgetting)
+
+    @property
+    def reference(self) -> Point:
+        groups = [group for line in self.lines for group in line.groups]
+        x, y = (min(better(m) * v for group in groups for v in group.values(m)) for m in self.metrics)
+        return x, y
+
+    @property
+    def metrics(self) -> tuple[str, str]:
+        return self.learning, self.forgetting
+
+    def areas(self, line: Line) -> dict[int, float]:
+        """seed -> dominated area, over the seeds that have every rate."""
+        reference = self.reference
+        found = {}
+        for seed in line.seeds:
+            runs = [next(run for run in group.runs if run.seed == seed) for group in line.groups]
+            learning, forgetting = ([better(m) * run.metric(m) for run in runs] for m in self.metrics)
+            found[seed] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
+        return found
+
+    def sheet(self) -> Sheet:
+        """A row for each line: its rates, its area, and that area minus the area of the first line, seed by seed."""
+        all_areas = [self.areas(line) for line in self.lines]
+        rows = []
+        for line, areas in zip(self.lines, all_areas, strict=True):
+            rates = " ".join(show(group.label[self.key]) for group in line.groups)
+            shared = [areas[seed] - all_areas[0][seed] for seed in areas if seed in all_areas[0]]
+            more = Cell(t_interval(shared), difference=True, p=sign_flip(shared))
+            area = Cell(t_interval(list(areas.values())))
+            blank = Cell(Interval(float("nan"), float("nan"), 0, float("nan")))
+            cells = [area, blank if line is self.lines[0] else more]
+            rows.append(([*map(show, line.label.values()), rates, str(len(areas))], cells))
+        x, y = self.reference
+        title = (
+            f"frontier: area that each line dominates in the plane of {self.learning} and {self.forgetting}, from the "
+            f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f})"
+        )
+        return Sheet(title, [*self.lines[0].label, self.key, "seeds"], ["area", "minus the first line's"], rows)

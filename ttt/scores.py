@@ -1,0 +1,8 @@
+"""What is measured on a task. Light on purpose: a comparison of a thousand runs loads no torch."""
+
+from __future__ import annotations
+
+QUANTITIES = ("loss", "accuracy", "loss_early", "loss_late", "accuracy_early", "accuracy_late")
+
+# mode -> quantity -> one value a measured task
+Scores = dict[str, dict[str, list[float]]]
