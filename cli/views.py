@@ -74,16 +74,9 @@ def curve(groups: Sequence[Group], typed: str) -> Drawn:
 
 
 def _draw(sheet: Sheet, *, xlabel: str, ylabel: str) -> Axes:
-    """A line for each column of the sheet along its rows."""
-    from ttt.figures.bands import Band, bands
+    from ttt.figures.comparison import lines
 
-    columns = zip(*(cells for _, cells in sheet.rows), strict=True)
-    x = range(len(sheet.rows))
-    lines = [
-        Band(name, x, [cell.interval.mean for cell in cells], [cell.interval.half for cell in cells])
-        for name, cells in zip(sheet.columns, columns, strict=True)
-    ]
-    return bands(lines, xlabel=xlabel, ylabel=ylabel, names=[words[0] for words, _ in sheet.rows])
+    return lines(sheet, xlabel=xlabel, ylabel=ylabel)
 
 
 def _check(groups: Sequence[Group], typed: str, *, option: str, last: Sequence[str], extra: Sequence[str] = ()) -> None:

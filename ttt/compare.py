@@ -26,7 +26,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return ", ".join(f"{key}={show(value)}" for key, value in self.label.items()) or "all runs"
+        return name_of(self.label)
 
     def values(self, metric: str) -> list[float]:
         """One for each seed; NaN where a run did not measure it."""
@@ -54,6 +54,11 @@ class Group:
     def matches(self, other: Group, *, but: str) -> bool:
         """Is `other` the same in every key but one? Keys that it does not have do not count."""
         return all(value in ("", self.label[key]) for key, value in other.label.items() if key != but)
+
+
+def name_of(label: Mapping[str, Any]) -> str:
+    """As one would type it: adapter=mlp_fast, optimizer.lr=0.001."""
+    return ", ".join(f"{key.removesuffix('.name')}={show(value)}" for key, value in label.items()) or "all runs"
 
 
 def at_moment(results: Results, mode: str, quantity: str, moment: str) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare import Group
+from ttt.compare import Group, name_of
 from ttt.config import show, suggest
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
@@ -30,13 +30,19 @@ class Line:
 
     @property
     def name(self) -> str:
-        return ", ".join(f"{key}={show(value)}" for key, value in self.label.items()) or "all runs"
+        return name_of(self.label)
 
     @property
     def seeds(self) -> list[int]:
         """Those that have every rate of the line."""
         shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
         return sorted(shared)
+
+
+    def best(self, metric: str) -> Group:
+        """The group whose mean of `metric` is best."""
+        measured = [group for group in self.groups if group.interval(metric).mean == group.interval(metric).mean]
+        return max(measured or self.groups, key=lambda group: better(metric) * group.interval(metric).mean)
 
 
 @dataclass(frozen=True)

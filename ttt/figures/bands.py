@@ -52,5 +52,5 @@ def bands(
         shown = range(0, len(names), -(-len(names) // TICKS))
         axes.set_xticks(list(shown), [names[j] for j in shown], rotation=30, ha="right")
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    style.legend(axes, lines=len(lines))
+    style.legend(axes)
     return axes

@@ -38,7 +38,7 @@ def frontier(content: Frontier) -> Axes:
         if better(metric) < 0:
             invert()
     axes.text(0.98, 0.97, "better ↗", transform=axes.transAxes, ha="right", va="top", fontsize=9)
-    style.legend(axes, lines=len(content.lines))
+    style.legend(axes)
     return axes
 
 

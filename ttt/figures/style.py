@@ -56,12 +56,15 @@ def axes(*, width: float = 7.0, height: float = 4.0) -> Axes:
         return figure.add_subplot()
 
 
-def legend(on: Axes, *, lines: int) -> None:
-    """Above the axes, where it hides nothing."""
+def legend(on: Axes) -> None:
+    """Above the axes, where it hides nothing, in as many columns as its names leave room for."""
     figure = on.figure
     assert isinstance(figure, Figure)
-    if lines:
-        figure.legend(loc="outside upper center", ncols=min(lines, 3), fontsize=9, frameon=False)
+    names = on.get_legend_handles_labels()[1]
+    if names:
+        letters = 14 * figure.get_figwidth()
+        columns = int(letters // (max(map(len, names)) + 8))
+        figure.legend(loc="outside upper center", ncols=min(max(columns, 1), len(names)), fontsize=9, frameon=False)
 
 
 def inline(on: Axes, *, name: str) -> str:
