@@ -54,6 +54,11 @@ def main() -> None:
         sys.exit(2)
     tell_unfinished(found)
     write(view.sheet, form=typed.format)
+    if typed.wandb:
+        from ttt.report.push import push
+
+        place = next((Path(run) for run in typed.runs if Path(run).is_dir()), Path.cwd())
+        print(push(groups, view.sheet, project=typed.wandb, folder=place), file=sys.stderr)
 
 
 def arguments() -> argparse.Namespace:
@@ -94,6 +99,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--axes", nargs=2, default=(LEARNING, FORGETTING), metavar="METRIC", help="with --frontier: its two metrics")
     add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
+    add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
     add("--format", choices=FORMATS, default="table")
     return parser.parse_args()
 

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ttt.assemble import Assembly
+from ttt.samples import SAMPLES, sample
 from ttt.stream import IGNORE, Batch, Ints, Stream, Task
 
-# Batches that the estimates are made from, tasks that get a row and a sample, tokens and lines of a sample.
-BATCHES, ROWS, SAMPLES, SAMPLE_TOKENS, SAMPLE_LINES = 4, 20, 3, 400, 24
+# Batches that the estimates are made from, tasks that get a row.
+BATCHES, ROWS = 4, 20
 
 
 def preview(assembly: Assembly) -> None:
@@ -78,12 +79,3 @@ def compressed(batches: list[Batch]) -> float:
         * len(lzma.compress(small.tobytes(), format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}]))
         / len(tokens)
     )
-
-
-def sample(stream: Stream, task: Task) -> str:
-    """Whole examples, and for running text the end of a sequence too: that is where recall is asked for."""
-    tokens = task.evaluation().tokens_BT[0].numpy()
-    targets = task.evaluation().targets_BT[0].numpy()
-    last = targets[-1:] if targets[-1] != IGNORE else targets[:0]
-    lines = stream.show(np.concatenate([tokens, last])[:SAMPLE_TOKENS]).splitlines()
-    return "\n".join(lines[:SAMPLE_LINES])

@@ -74,7 +74,7 @@ def curve(groups: Sequence[Group], typed: str) -> Drawn:
 
 
 def _draw(sheet: Sheet, *, xlabel: str, ylabel: str) -> Axes:
-    from ttt.figures.comparison import lines
+    from ttt.figures.sheet import lines
 
     return lines(sheet, xlabel=xlabel, ylabel=ylabel)
 

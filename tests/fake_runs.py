@@ -2,7 +2,7 @@
 
 The numbers follow a simple law, so that a test knows what must come out: a task costs `before` bits until it is
 learned, `learned` bits right after, and climbs back by `forgetting` as other tasks follow. Mode fast is `gain`
-bits better than mode slow everywhere.
+bits better than mode slow everywhere, unless there are no fast weights.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def make_run(
     rows: int | None = None,
     stream: str = "",
     journal: bool = True,
-    samples: Sequence[dict[str, str]] = (),
 ) -> Path:
     """Write a run below `folder` as ttt-run would name it, and return its folder.
 
@@ -58,7 +57,8 @@ def make_run(
     config = composed(tuple(overrides)) | {"seed": seed, "output_dir": str(folder)}
     config["task"] = config["task"] | {"num_tasks": tasks}
     config["base"] = config["base"] | {"seed": seed}
-    run = describe(config, data="invented").folder
+    info = describe(config, data="invented")
+    run = info.folder
     run.mkdir(parents=True)
     names = names or [f"{j:03d} language {j}" for j in range(1, tasks + 1)]
     results = Results(
@@ -71,7 +71,16 @@ def make_run(
     )
     modes = modes_of(config)
     bits = invented(
-        seed, tasks=tasks, before=before, learned=learned, forgetting=forgetting, gain=gain, noise=noise, modes=modes
+        seed,
+        identity=info.id,
+        has_fast=config["adapter"]["name"] != "none",
+        tasks=tasks,
+        before=before,
+        learned=learned,
+        forgetting=forgetting,
+        gain=gain,
+        noise=noise,
+        modes=modes,
     )
     events: list[Trained | Evaluated] = []
     for row in range(tasks + 1 if rows is None else rows):
@@ -88,8 +97,7 @@ def make_run(
     costs |= {"peak_memory_bytes": 800_000_000, "fast_state_numbers": 49152}
     content = {"status": status, "reason": reason, "time": "2026-11-22T12:00:00+0000"}
     write_json(run / "status.json", content | (costs if status == "done" else {}))
-    if samples:
-        write_json(run / "samples.json", list(samples))
+    write_json(run / "samples.json", [{"task": names[0], "text": f"A text in {names[0]}."}])
     if status == "done":
         write_json(run / "results.json", results.as_json())
     return run
@@ -117,6 +125,8 @@ def modes_of(config: dict[str, Any]) -> list[str]:
 def invented(
     seed: int,
     *,
+    identity: str,
+    has_fast: bool,
     tasks: int,
     before: float,
     learned: float,
@@ -125,13 +135,14 @@ def invented(
     noise: float,
     modes: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """mode -> bits [tasks + 1, tasks]."""
-    rng = np.random.default_rng(seed)
+    """mode -> bits [tasks + 1, tasks]. How hard a task is depends on the seed alone, as in a real comparison."""
+    rng, own = np.random.default_rng(seed), np.random.default_rng(int(identity, 16))
     since = np.arange(tasks + 1)[:, None] - np.arange(1, tasks + 1)[None, :]
     kept = learned + forgetting * (1 - np.exp(-np.maximum(since, 0) / 3))
     slow = np.where(since >= 0, kept, before) + rng.normal(0, noise, (1, tasks))
     offset = {"slow": 0.0, "fast": gain, "carried": 0.8 * gain}
-    return {mode: slow - offset[mode] + rng.normal(0, noise / 5, slow.shape) for mode in modes}
+    bits = {mode: slow - offset[mode] + own.normal(0, noise / 5, slow.shape) for mode in modes}
+    return bits if has_fast else bits | {"fast": bits["slow"]}
 
 
 def scores(bits: dict[str, np.ndarray], row: int, columns: Sequence[int]) -> Scores:

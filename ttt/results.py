@@ -10,6 +10,7 @@ import numpy as np
 
 from ttt.journal import plain
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
+from ttt.metrics.split import SPLIT
 from ttt.scores import QUANTITIES, Scores
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 BASE = ("base_final", "base_forgetting")
-GAINS = ("avg_final", "avg_learning", "forgetting_recovered")
+GAINS = ("avg_final", "avg_learning", "learning_slope", *SPLIT)
 
 
 def sign(quantity: str) -> int:
@@ -30,9 +31,11 @@ def better(metric: str) -> int:
     mode, quantity, name = metric.split("/")
     if mode == "cost":
         return 1 if name.endswith("per_second") else -1
+    if mode == "fast_gain":
+        return 1
     if name in (*AVERAGES, "base_final"):
         return -1 if quantity == "regret" else sign(quantity)
-    return -1 if "forgetting" in name and mode != "fast_gain" else 1
+    return -1 if "forgetting" in name else 1
 
 
 class Row(TypedDict):
@@ -129,16 +132,10 @@ class Results:
         return s * value if metric in AVERAGES else value
 
     def _gain(self, quantity: str, metric: str) -> float:
-        """The fast share: what mode `fast` has over mode `slow`, positive where fast weights help.
-
-        `forgetting_recovered`: forgetting of the slow weights that fast weights make up for (slow minus fast).
-        """
+        """What mode `fast` has over mode `slow`, positive where fast weights help."""
         s, at = sign(quantity), self.learned_at
         slow, fast = (s * self.matrix(mode, quantity) for mode in ("slow", "fast"))
-        if metric == "forgetting_recovered":
-            forgot = METRICS["forgetting_max_seen"]
-            return forgot(slow, at) - forgot(fast, at)
-        return METRICS[metric](fast - slow, at)
+        return SPLIT[metric](slow, fast, at) if metric in SPLIT else METRICS[metric](fast - slow, at)
 
     def curve(self, mode: str, quantity: str, metric: str) -> list[float]:
         """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what fast has over slow."""

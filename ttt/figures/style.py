@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without its black and yellow, which vanish on dark and on light pages.
@@ -69,14 +70,18 @@ def legend(on: Axes) -> None:
 
 def inline(on: Axes, *, name: str) -> str:
     """SVG to stand inside a page, in the colour of its text; `name` keeps its inner names apart from others'."""
-    file = io.StringIO()
+    figure, file = on.figure, io.StringIO()
+    assert isinstance(figure, Figure)
+    for patch in (figure.patch, on.patch):
+        patch.set_visible(False)
     with matplotlib.rc_context({**RC, "svg.hashsalt": name, "svg.id": name}):
-        on.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})  # type: ignore[union-attr]
+        # `savefig` would draw it twice.
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Groups are numbered anew in every picture.
-    return re.sub(r'id="([a-z_]+\d+)"', rf'id="{name}-\1"', text)
+    return re.sub(r'id="([a-z_.]+_\d+)"', rf'id="{name}-\1"', text)
 
 
 def save(on: Axes, file: Path) -> None:

@@ -1,0 +1,132 @@
+"""The report in a real browser: it opens from disk, asks nobody, sorts, and fits a phone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_runs import make_run
+
+from ttt.report.many import write_comparison
+from ttt.report.one import write_run
+from ttt.runs import find
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FOUND = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+pytestmark = pytest.mark.skipif(FOUND is None, reason=f"no browser is installed: {', '.join(BROWSERS)}")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """One run, a long one, and a comparison."""
+    folder = tmp_path_factory.mktemp("runs")
+    hostile = "<script>document.title = 'run over'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>"
+    run = make_run(folder / "one", names=[hostile, "b", "c", "d", "e" * 200], tasks=5)
+    long = make_run(folder / "long", tasks=60, every=6)
+    for rate in (0.1, 0.2):
+        for seed in range(2):
+            make_run(folder / "study", seed=seed, overrides=(f"optimizer.lr={rate}",))
+    study = write_comparison(find([str(folder / "study")]), to=folder / "study" / "report.html")
+    return {"one": write_run(run), "long": write_run(long), "study": study}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=FOUND, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A page and all that it complained of or asked for."""
+
+    def __init__(self, browser, file, *, viewport=DESKTOP, scheme="light"):
+        self.page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
+        self.complaints, self.asked = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(file.as_uri())
+
+    def column(self, table, index):
+        return self.page.locator(f"#{table} tbody tr > :nth-child({index + 1})").all_inner_texts()
+
+
+@pytest.mark.parametrize("name", ["one", "long", "study"])
+def test_opens_from_disk_and_asks_nobody(name, pages, browser):
+    tab = Tab(browser, pages[name])
+    assert tab.page.title() != "run over"
+    assert tab.complaints == []
+    # An icon inside the page is none of the network's.
+    assert [url for url in tab.asked if not url.startswith("data:")] == [pages[name].as_uri()]
+
+
+def test_the_policy_forbids_what_a_page_might_ask(pages, browser):
+    tab = Tab(browser, pages["one"])
+    answer = tab.page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', error => error.message)")
+    assert answer != "sent"
+    assert any("Content Security Policy" in text for text in tab.complaints)
+
+
+def test_tables_sort_by_click_and_by_key(pages, browser):
+    tab = Tab(browser, pages["one"])
+    head = tab.page.locator("#tasks thead th").nth(4)
+    before = tab.column("tasks", 4)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    up = tab.column("tasks", 4)
+    assert up == sorted(before, key=float)
+    assert up != before
+    # The rows move as wholes.
+    assert tab.column("tasks", 1) == [str(before.index(value) + 1) for value in up]
+    head.locator("button").focus()
+    tab.page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert tab.column("tasks", 4) == up[::-1]
+    # What was not measured stays last, either way.
+    forgotten = tab.page.locator("#tasks thead th").nth(5).locator("button")
+    for _ in range(2):
+        forgotten.click()
+        assert tab.column("tasks", 5)[-1] == "\u2013"
+    assert tab.page.locator("#tasks [aria-sort]").count() == 1
+
+
+def test_heat_maps_say_what_a_cell_is(pages, browser):
+    tab = Tab(browser, pages["long"])
+    figure = tab.page.locator("#R-fast-loss")
+    cell = figure.locator("tbody tr").nth(1).locator("td").nth(2)
+    cell.hover()
+    told = figure.locator("output").inner_text()
+    assert "after phase" in told
+    assert "on task" in told
+    assert cell.text_content() in told
+
+
+@pytest.mark.parametrize("name", ["one", "long", "study"])
+def test_fits_a_phone(name, pages, browser):
+    tab = Tab(browser, pages[name], viewport=PHONE)
+    tab.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_light_dark_and_print(pages, browser):
+    def colours(tab):
+        style = "getComputedStyle(document.body)"
+        return tab.page.evaluate(f"[{style}.backgroundColor, {style}.color]")
+
+    light, dark = (Tab(browser, pages["one"], scheme=scheme) for scheme in ("light", "dark"))
+    assert colours(light) == ["rgb(255, 255, 255)", "rgb(23, 24, 25)"]
+    assert colours(dark) == ["rgb(21, 23, 26)", "rgb(232, 234, 237)"]
+    # The letters of pictures take the colour of the page's.
+    letter = dark.page.locator("#forgetting svg text").first
+    assert letter.evaluate("e => getComputedStyle(e).fill") == "rgb(232, 234, 237)"
+    dark.page.emulate_media(media="print")
+    assert colours(dark) == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]

@@ -1,0 +1,42 @@
+"""From what a page holds to HTML. Templates escape every text: a task's name may be hostile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ttt.report.heatmap import Heat, palette
+
+
+@cache
+def _templates() -> Environment:
+    # Not by suffix: the pictures are XML.
+    return Environment(
+        loader=PackageLoader("ttt.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """The whole page as text."""
+    given = {"palette": palette(), "today": time.strftime("%Y-%m-%d %H:%M"), **content}
+    return _templates().get_template(template).render(given)
+
+
+def heat_svg(heat: Heat) -> str:
+    return _templates().get_template("heat.svg").render(heat=heat, palette=palette())
+
+
+def write_plots(folder: Path, svgs: Mapping[str, str]) -> None:
+    """The pictures of a page as files."""
+    folder.mkdir(exist_ok=True)
+    for name, svg in svgs.items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
