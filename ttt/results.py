@@ -10,6 +10,7 @@ import numpy as np
 
 from ttt.journal import plain
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
+from ttt.metrics.references import NOISE
 from ttt.metrics.split import SPLIT
 from ttt.scores import QUANTITIES, Scores
 
@@ -70,6 +71,7 @@ class Results:
         self.phases = phases
         self.rows: list[Row] = []
         self._matrices: dict[tuple[str, str, int], Matrix] = {}
+        self._reasons: dict[tuple[str, bytes], str] = {}
 
     @classmethod
     def of(cls, stream: Stream) -> Results:
@@ -137,6 +139,30 @@ class Results:
         slow, fast = (s * self.matrix(mode, quantity) for mode in ("slow", "fast"))
         return SPLIT[metric](slow, fast, at) if metric in SPLIT else METRICS[metric](fast - slow, at)
 
+    def why(self, name: str) -> str:
+        """The reason why `metric(name)` is NaN."""
+        mode, quantity, metric = name.split("/")
+        if metric in BASE:
+            return "the base distribution was not measured"
+        of = "loss" if quantity == "regret" else quantity
+        a = self.matrix("fast", of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
+        if quantity == "regret" and not np.isnan(METRICS[metric](a, self.learned_at)):
+            return "the entropy of a task is not known"
+        # Many quantities have the same holes.
+        key = metric, np.packbits(np.isnan(a)).tobytes()
+        if key not in self._reasons:
+            self._reasons[key] = self._why(metric, a, split=mode == "fast_gain" and metric in SPLIT)
+        return self._reasons[key]
+
+    def _why(self, metric: str, a: Matrix, *, split: bool) -> str:
+        if not split:
+            return why_undefined(METRICS[metric], a, self.learned_at)
+        # What fast_share divides by may be too small, whatever was measured; lost_access needs the same cells.
+        part = SPLIT["lost_access" if metric == "fast_share" else metric]
+        if metric == "fast_share" and not math.isnan(part(a, a, self.learned_at)):
+            return f"the slow weights forgot no more than {NOISE}"
+        return why_undefined(lambda x, at: part(x, np.zeros_like(x), at), a, self.learned_at)
+
     def curve(self, mode: str, quantity: str, metric: str) -> list[float]:
         """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what fast has over slow."""
         s = sign(quantity)
@@ -151,9 +177,8 @@ class Results:
         metrics = self.metrics()
         undefined = {}
         for name, value in metrics.items():
-            mode, quantity, _ = name.split("/")
-            if math.isnan(value) and quantity != "regret":
-                undefined[name] = why_undefined(self.matrix("fast" if mode == "fast_gain" else mode, quantity))
+            if math.isnan(value) and "/regret/" not in name:
+                undefined[name] = self.why(name)
         gains = self.matrix("fast", "loss"), self.matrix("slow", "loss")
         content: dict[str, Any] = plain(
             {

@@ -10,6 +10,7 @@ differ between papers and codes: a metric is called by its variant, defined in i
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,11 @@ def learned(a: Matrix, at: Rows) -> Matrix:
     return a[at, np.arange(a.shape[1])]
 
 
+def zero_shot(a: Matrix, at: Rows) -> Matrix:
+    """A[j - 1, j] of the papers: each task right before it is first learned."""
+    return a[at - 1, np.arange(a.shape[1])]
+
+
 def avg_before(a: Matrix, at: Rows) -> float:
     """1/J sum_j A[0, j]: before the stream. A learner that ends below it had better not learned."""
     return float(a[0].mean())
@@ -45,10 +51,36 @@ def avg_learning(a: Matrix, at: Rows) -> float:
     return float(learned(a, at).mean())
 
 
+def avg_incremental(a: Matrix, at: Rows) -> float:
+    """mean over rows i >= 1 of the mean over tasks with l_j <= i of A[i, j]: average incremental accuracy (iCaRL,
+    Rebuffi et al. 2017), the first row included, tasks of equal weight."""
+    seen = _rows(a) >= at
+    tasks = seen.sum(1)
+    return float((a.sum(1, where=seen)[tasks > 0] / tasks[tasks > 0]).mean())
+
+
+def avg_triangle(a: Matrix, at: Rows) -> float:
+    """mean over all cells with i >= l_j of A[i, j]: "A" of Díaz-Rodríguez et al. (2018); every cell weighs the same,
+    so the late rows more than in avg_incremental."""
+    return mean_of(a[_rows(a) >= at])
+
+
 def forgetting_max_seen(a: Matrix, at: Rows) -> float:
     """mean over old j of (max_{l_j<=i<P} A[i, j] - A[P, j]); negative if later training helps."""
-    last = len(a) - 1
-    return _mean([a[at[j] : last, j].max() - a[last, j] for j in _old(a, at)])
+    rows = _rows(a)
+    return _fallen(a, at, best_of=(rows >= at) & (rows < len(a) - 1))
+
+
+def forgetting_max_rows(a: Matrix, at: Rows) -> float:
+    """mean over old j of (max_{1<=i<P} A[i, j] - A[P, j]): the literal f of Chaudhry et al. (2018); rows before
+    learning count, so that a task which was best zero-shot is forgotten by learning it."""
+    rows = _rows(a)
+    return _fallen(a, at, best_of=(rows >= 1) & (rows < len(a) - 1))
+
+
+def forgetting_max_last(a: Matrix, at: Rows) -> float:
+    """mean over old j of (max_{l_j<=i<=P} A[i, j] - A[P, j]), as PyCIL does; never negative: hides backward gain."""
+    return _fallen(a, at, best_of=_rows(a) >= at)
 
 
 def forgetting_at_learn(a: Matrix, at: Rows) -> float:
@@ -58,13 +90,25 @@ def forgetting_at_learn(a: Matrix, at: Rows) -> float:
 
 def bwt_gem(a: Matrix, at: Rows) -> float:
     """mean over old j of (A[P, j] - A[j, j]): backward transfer of GEM."""
-    return _mean([a[-1, j] - a[at[j], j] for j in _old(a, at)])
+    return mean_of((a[-1] - learned(a, at))[_old(a, at)])
+
+
+def bwt_pairs(a: Matrix, at: Rows) -> float:
+    """mean over all cells with i > l_j of (A[i, j] - A[j, j]): backward transfer of Díaz-Rodríguez et al. (2018)."""
+    return mean_of((a - learned(a, at))[_rows(a) > at])
 
 
 def fwt_b_row0(a: Matrix, at: Rows) -> float:
     """mean over all j but those of the first phase of (A[l_j - 1, j] - A[0, j]): forward transfer of GEM with
     the row before the stream as b."""
-    return _mean([a[at[j] - 1, j] - a[0, j] for j in range(a.shape[1]) if at[j] > 1])
+    return mean_of((zero_shot(a, at) - a[0])[at > 1])
+
+
+def fwt_pairs_raw(a: Matrix, at: Rows) -> float:
+    """mean over all cells with 1 <= i < l_j of A[i, j]: forward transfer of Díaz-Rodríguez et al. (2018). It has no
+    baseline, so that it is an average like avg_final, and not zero for a learner that transfers nothing."""
+    rows = _rows(a)
+    return mean_of(a[(rows >= 1) & (rows < at)])
 
 
 def learning_slope(a: Matrix, at: Rows) -> float:
@@ -87,31 +131,65 @@ def along(metric: Metric, a: Matrix, at: Rows) -> list[float]:
     return values
 
 
-def _old(a: Matrix, at: Rows) -> list[int]:
-    return [j for j in range(a.shape[1]) if at[j] < len(a) - 1]
+def _rows(a: Matrix) -> Rows:
+    """i of A[i, j] as a column, to compare with l_j."""
+    return np.arange(len(a))[:, None]
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _old(a: Matrix, at: Rows) -> NDArray[np.bool_]:
+    return at < len(a) - 1
+
+
+def _fallen(a: Matrix, at: Rows, *, best_of: NDArray[np.bool_]) -> float:
+    """mean over old j of the best A[i, j] among the cells `best_of`, minus A[P, j]."""
+    old = _old(a, at)
+    return mean_of(a.max(0, where=best_of, initial=-np.inf)[old] - a[-1, old])
+
+
+def mean_of(values: Matrix) -> float:
+    """NaN where there is nothing to average, or where one of the values was not measured."""
+    return float(values.mean()) if values.size else float("nan")
 
 
 METRICS: dict[str, Metric] = {
     "avg_before": avg_before,
     "avg_final": avg_final,
     "avg_learning": avg_learning,
+    "avg_incremental": avg_incremental,
+    "avg_triangle": avg_triangle,
     "forgetting_max_seen": forgetting_max_seen,
+    "forgetting_max_rows": forgetting_max_rows,
+    "forgetting_max_last": forgetting_max_last,
     "forgetting_at_learn": forgetting_at_learn,
     "bwt_gem": bwt_gem,
+    "bwt_pairs": bwt_pairs,
     "fwt_b_row0": fwt_b_row0,
+    "fwt_pairs_raw": fwt_pairs_raw,
     "learning_slope": learning_slope,
 }
 # These are reported in the unit of the quantity (bits stay bits), the others as gain or harm.
-AVERAGES = ("avg_before", "avg_final", "avg_learning")
+AVERAGES = ("avg_before", "avg_final", "avg_learning", "avg_incremental", "avg_triangle", "fwt_pairs_raw")
 
 
-def why_undefined(a: Matrix) -> str:
-    """The reason why a metric of this matrix is NaN."""
-    if np.isnan(a).any():
-        row, column = np.argwhere(np.isnan(a))[0]
-        return f"task {column + 1} was not measured in row {row} (see eval.every)"
-    return f"undefined for {a.shape[1]} task"
+def why_undefined(metric: Metric, a: Matrix, at: Rows) -> str:
+    """The reason why a metric of this matrix is NaN: the first cell that it needs and that was not measured."""
+    cell = needed_cell(metric, a, at)
+    if cell:
+        return f"task {cell[1] + 1} was not measured in row {cell[0]} (see eval.every)"
+    return f"undefined for {a.shape[1]} {'task' if a.shape[1] == 1 else 'tasks'}"
+
+
+def needed_cell(metric: Metric, a: Matrix, at: Rows) -> tuple[int, int] | None:
+    """[i, j] of the first unmeasured cell for want of which the metric is NaN; None: undefined even with all cells."""
+    cells = np.argwhere(np.isnan(a))
+
+    def is_nan(count: int) -> bool:
+        """With only the first `count` of the unmeasured cells unmeasured."""
+        filled = np.where(np.isnan(a), 0, a)
+        filled[tuple(cells[:count].T)] = np.nan
+        return bool(np.isnan(metric(filled, at)))
+
+    if is_nan(0):
+        return None
+    row, column = cells[bisect_left(range(1, len(cells)), True, key=is_nan)]
+    return int(row), int(column)

@@ -16,9 +16,9 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def check(*, lr: float, weight_decay: float, clip: float | None) -> None:
+def check(*, lr: float, weight_decay: float, clip: float | None, prefix: str = "") -> None:
     if lr <= 0:
-        raise ValueError(f"optimizer.lr={lr:g}: must be above 0")
+        raise ValueError(f"optimizer.{prefix}lr={lr:g}: must be above 0")
     if weight_decay < 0:
         raise ValueError(f"optimizer.weight_decay={weight_decay:g}: must not be negative")
     if clip is not None and clip <= 0:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ttt.metrics.matrix import why_undefined
 from ttt.report.parts import Cell, Table, value, word
 from ttt.report.record import Record
 from ttt.report.text import METRICS, QUANTITIES, UNITS, clean, duration, number, thin
@@ -90,11 +89,8 @@ MODES = {
 
 def metric_cell(record: Record, name: str) -> Cell:
     """An undefined metric says why."""
-    mode, quantity, _ = name.split("/")
     x = record.metric(name)
-    if math.isfinite(x):
-        return value(x)
-    return value(x, why=why_undefined(record.seen.matrix("fast" if mode == "fast_gain" else mode, quantity)))
+    return value(x) if math.isfinite(x) else value(x, why=record.seen.why(name))
 
 
 def per_task(record: Record) -> Table:
