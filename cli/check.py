@@ -6,9 +6,10 @@ Hydra answers a typo with a list or a traceback; this answers with the nearest m
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_module
 from hydra._internal.utils import get_args_parser
@@ -16,13 +17,19 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from ttt.cli.sweep import split
 
-from ttt.config import suggest
+from ttt.config import show, suggest
+
+# Launchers and sweepers of Hydra's, and which extra of ttt brings them.
+EXTRAS = {
+    "hydra/launcher": {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"},
+    "hydra/sweeper": {"optuna": "optuna"},
+}
 
 
 class UsageError(ValueError):
@@ -35,6 +42,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     # argparse would print its whole usage and exit.
     parser.error = _refuse  # type: ignore[method-assign]
     parser.add_argument("--preview", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--study")
     return parser.parse_intermixed_args(list(argv))
 
 
@@ -42,8 +51,18 @@ def _refuse(message: str) -> NoReturn:
     raise UsageError(f"{message}; see ttt-run --help")
 
 
+@contextmanager
+def _composer(config_dir: str | None) -> Iterator[tuple[ConfigLoader, list[str]]]:
+    """Hydra, ready to compose: its loader, and the overrides that let it see the user's own folder."""
+    if config_dir and not Path(config_dir).is_dir():
+        raise UsageError(f"--config-dir {config_dir}: no such folder")
+    with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
+        extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        yield GlobalHydra.instance().config_loader(), extra
+
+
 def check_command(typed: argparse.Namespace) -> DictConfig:
-    """The config of the command, of its first run if it is a sweep.
+    """The config of the command, of its first run if it is a sweep, with that of Hydra itself.
 
     Raises UsageError for an unknown group, option or key, or a value that does not parse.
     """
@@ -51,21 +70,63 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         overrides = OverridesParser.create().parse_overrides(typed.overrides)
     except HydraException as error:
         raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs") from error
-    extra = [f"hydra.searchpath=[file://{Path(typed.config_dir).resolve()}]"] if typed.config_dir else []
-    if typed.config_dir and not Path(typed.config_dir).is_dir():
-        raise UsageError(f"--config-dir {typed.config_dir}: no such folder")
-    with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
-        loader = GlobalHydra.instance().config_loader()
-        groups = [name for name in _options(loader, "", ObjectType.GROUP, extra) if name != "hydra"]
+    with _composer(typed.config_dir) as (loader, extra):
+        groups = [name for name in _options(loader, "", ObjectType.GROUP, extra) if name != "hydra"] + list(EXTRAS)
         for override in overrides:
             _check_kind(override, sweep=typed.multirun)
             _check_group(override, groups, loader, extra)
         choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
-        known = compose("config", overrides=[*extra, *choices])
+        known = _compose(choices, extra)
         for override in overrides:
             _check_key(override, known, groups)
-        runs = split(typed.overrides) if typed.multirun else [typed.overrides]
-        return [_compose(list(run), extra) for run in runs][0]  # noqa: RUF015 - every run is checked
+        searches = str(known.hydra.runtime.choices["hydra/sweeper"]) != "basic"
+        # Composing takes time. What fits together is decided by options; the values of a setting all fit or none.
+        runs = split(_first_values(overrides, keep=() if searches else groups, search=searches))
+        config, *others = (_compose(run, extra) for run in runs)
+        for each in (config, *others):
+            _resolve(each)
+        _check_sweep(config)
+        return config
+
+
+def compose_run(overrides: Sequence[str], *, config_dir: str | None) -> dict[str, Any]:
+    """The resolved config of one run."""
+    with _composer(config_dir) as (_, extra):
+        return _resolve(_compose(overrides, extra))
+
+
+def experiments(config_dir: str | None) -> list[str]:
+    with _composer(config_dir) as (loader, extra):
+        return _options(loader, "experiment", ObjectType.CONFIG, extra)
+
+
+def study_of(experiment: str, *, config_dir: str | None) -> list[str]:
+    """The sweep that an experiment lists under `study`; empty if it lists none."""
+    with _composer(config_dir) as (_, extra):
+        return list(_compose([f"experiment={experiment}"], extra).study or [])
+
+
+def _first_values(overrides: Sequence[Override], *, keep: Sequence[str], search: bool) -> list[str]:
+    """What was typed, each sweep cut to its first value but for those over the groups in `keep`."""
+    words = []
+    for override in overrides:
+        word = str(override.input_line)
+        value = override.value()
+        if isinstance(value, IntervalSweep) and not search:
+            raise UsageError(f"{word}: an interval is searched by a sweeper, such as hydra/sweeper=optuna")
+        if override.is_sweep_override() and override.key_or_group not in keep:
+            first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
+            word = f"{override.get_key_element()}={first}"
+        words.append(word)
+    return words
+
+
+def _check_sweep(config: DictConfig) -> None:
+    for name, words in (("jobs", "auto"), ("max_failures", "null")):
+        value = config.sweep[name]
+        unset = value is None if words == "null" else value == words
+        if not unset and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"sweep.{name}={show(value)}: must be {words} or a number of at least 1")
 
 
 def _check_kind(override: Override, *, sweep: bool) -> None:
@@ -73,6 +134,8 @@ def _check_kind(override: Override, *, sweep: bool) -> None:
         raise UsageError(f"{override.input_line}: settings cannot be deleted, only changed")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"{override.input_line}: several values are a sweep, which needs -m")
+    if override.key_or_group in EXTRAS and not sweep:
+        raise UsageError(f"{override.input_line}: is for a sweep, which needs -m")
 
 
 def _check_group(override: Override, groups: list[str], loader: ConfigLoader, extra: list[str]) -> None:
@@ -82,14 +145,19 @@ def _check_group(override: Override, groups: list[str], loader: ConfigLoader, ex
     options = _options(loader, group, ObjectType.CONFIG, extra)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
     for value in values:
+        extras = EXTRAS.get(group, {})
+        if str(value) in extras and str(value) not in options:
+            raise UsageError(f'{group}={value}: not installed; pip install "ttt[{extras[str(value)]}]"')
         if str(value) not in [*options, "null"]:
-            raise UsageError(f"{group}={value}: unknown; {suggest(str(value), options)}")
+            raise UsageError(f"{group}={value}: unknown; {suggest(str(value), {*options, *extras})}")
 
 
 def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None:
     key = override.key_or_group
-    if key in groups or key.startswith("hydra"):
+    if key in groups:
         return
+    if key == "study":
+        raise UsageError(f"{override.input_line}: a study stands in experiment/NAME.yaml and is run by --study NAME")
     node = known
     parts = key.split(".")
     # What `+` appends must at least lie in a section that somebody reads.
@@ -111,11 +179,20 @@ def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None
 
 
 def _compose(overrides: Sequence[str], extra: list[str]) -> DictConfig:
+    """With Hydra's own config, so that what is typed for a launcher or a sweeper is checked too."""
     try:
-        config = compose("config", overrides=[*extra, *overrides])
-        OmegaConf.to_container(config, resolve=True)
-        return config
+        return compose("config", overrides=[*extra, *overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_first_sentence(error)) from error
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    """The config of a run, without Hydra's, which is whole only in a run of Hydra's."""
+    try:
+        keys = [str(key) for key in config if key != "hydra"]
+        content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+        return dict(content)
+    except OmegaConfBaseException as error:
         raise UsageError(_first_sentence(error)) from error
 
 

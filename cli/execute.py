@@ -3,59 +3,80 @@
 from __future__ import annotations
 
 import signal
+import time
 import traceback
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from types import FrameType
 
+import torch
+from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from ttt.cli.check import UsageError
 from ttt.cli.screen import Screen
 
 from ttt import checkpoint
 from ttt.assemble import Assembly
+from ttt.checkpoint import Checkpoint
 from ttt.config import code_hash
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
 from ttt.journal import Journal
 from ttt.loop import Clock, restore, run_stream
+from ttt.ranks import decided
 from ttt.results import Results
 from ttt.runfolder import RunFolder
 from ttt.sinks.base import Guarded, first_line
 from ttt.train import Engine, NonFiniteError
 
-BUG, NON_FINITE, INTERRUPTED, TERMINATED = 70, 76, 130, 143
+BUG, LOST, NON_FINITE, INTERRUPTED, TERMINATED = 70, 75, 76, 130, 143
+# Seconds until a process whose others are gone is told why.
+SIGNAL_WITHIN = 10
 
 
 class TerminatedError(BaseException):
     """SIGTERM: stop now; what the last checkpoint holds is safe."""
 
 
-def execute(assembly: Assembly, folder: RunFolder, screen: Screen) -> int:
-    """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit."""
+class LostError(RuntimeError):
+    """Another process of this run ended first; why is for that one to say."""
+
+
+def execute(assembly: Assembly, fabric: Fabric, folder: RunFolder, screen: Screen) -> int:
+    """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit.
+
+    Of several processes all compute, and the first alone writes.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     sink = Guarded(assembly.sink)
     results = Results.of(assembly.stream)
     code, status, reason = 0, "done", ""
+    numbers: dict[str, float] = {}
     try:
-        clock = _run(assembly, folder, screen, sink, results)
+        with _with_others(fabric):
+            clock = _run(assembly, fabric, folder, screen, sink, results)
         numbers = costs(clock, assembly)
     except ValueError as error:
-        if folder.metrics.exists():
-            code, status, reason = _bug(folder, error)
-        else:
+        if not (results.rows or folder.metrics.exists()):
             # Refused before anything was measured: nothing stays behind.
-            folder.discard()
+            if fabric.is_global_zero:
+                folder.discard()
             raise UsageError(str(error)) from error
+        code, status, reason = _bug(folder, error, rank=fabric.global_rank)
     except NonFiniteError as error:
         code, status, reason = NON_FINITE, "failed", str(error)
     except KeyboardInterrupt:
         code, status, reason = INTERRUPTED, "requeue", "interrupted"
     except TerminatedError:
         code, status, reason = TERMINATED, "requeue", "terminated"
+    except LostError as error:
+        code, status, reason = LOST, "requeue", str(error)
     except Exception as error:
-        code, status, reason = _bug(folder, error)
-    folder.set_status(status, reason=reason, numbers=numbers if code == 0 else None)
-    where = sink.finish(results, exit_code=code)
+        code, status, reason = _bug(folder, error, rank=fabric.global_rank)
+    if not fabric.is_global_zero:
+        return code
+    folder.set_status(status, reason=reason, numbers=numbers)
+    where = sink.finish(results, numbers=numbers, exit_code=code)
     folder.close()
     if code == 0:
         screen.results(results, folder, where)
@@ -70,30 +91,48 @@ def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
     return {
         "seconds": clock.seconds,
         "tokens": clock.tokens,
+        "evaluation_seconds": clock.evaluation,
         "training_tokens_per_second": clock.tokens / max(clock.training, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(),
         "fast_state_numbers": sum(x.numel() for x in state.values()),
     }
 
 
-def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, results: Results) -> Clock:
-    fabric = assembly.settings.fabric()
+@contextmanager
+def _with_others(fabric: Fabric) -> Iterator[None]:
+    """Where one process ends, the others see a broken connection; what they are told a moment later says more."""
+    try:
+        yield
+    except RuntimeError as error:
+        broken = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if fabric.world_size == 1 or not broken:
+            raise
+        # Who started them sends a signal as soon as it notices, which ends this.
+        time.sleep(SIGNAL_WITHIN)
+        raise LostError("another process of this run ended") from error
+
+
+def _run(
+    assembly: Assembly, fabric: Fabric, folder: RunFolder, screen: Screen, sink: Guarded, results: Results
+) -> Clock:
     screen.announce(assembly, folder, fabric.device)
     with screen.live(assembly):
         weights = assembly.base_weights(fabric, screen)
         if weights is not None:
             assembly.load(weights)
-        engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())
-        saved, complaints = checkpoint.load_newest(folder.checkpoints)
-        for complaint in complaints:
-            screen.note(f"passed over a damaged checkpoint: {complaint}")
+        optimizer = assembly.learner.configure_optimizers()
+        engine = Engine.build(fabric, assembly.learner, optimizer, accumulate=assembly.settings.accumulate)
+        saved = _newest(fabric, folder, screen)
         clock = restore(engine, saved, results=results) if saved else Clock()
-        _record(assembly, folder, engine, resumed=saved is not None, screen=screen)
-        sink.start(assembly.info)
+        if fabric.is_global_zero:
+            _record(assembly, folder, engine, resumed=saved is not None, screen=screen)
         if saved:
             screen.note(f"resuming after task {len(results.rows) - 1}")
         position = saved.state["journal_position"] if saved else 0
-        with closing(Journal(folder.metrics, position=position)) as journal:
+        with _journal(fabric, folder, position=position) as journal:
+            # The journal is cut to the checkpoint by now: from it a sink hears of what lies behind.
+            if journal is not None:
+                sink.start(assembly.info, journal=folder.metrics)
             run_stream(
                 engine,
                 assembly.stream,
@@ -107,8 +146,27 @@ def _run(assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, r
                 workers=assembly.settings.workers,
             )
     # Results are on the disk before anything is shown.
-    write_json(folder.results, results.as_json())
+    if fabric.is_global_zero:
+        write_json(folder.results, results.as_json())
     return clock
+
+
+def _newest(fabric: Fabric, folder: RunFolder, screen: Screen) -> Checkpoint | None:
+    """The newest valid checkpoint: the first process looks for it, all read it."""
+    own: list[Checkpoint | None] = [None]
+
+    def find() -> str | None:
+        own[0], complaints = checkpoint.load_newest(folder.checkpoints)
+        for complaint in complaints:
+            screen.note(f"passed over a damaged checkpoint: {complaint}")
+        return f"task-{len(own[0].state['rows']) - 1:04d}" if own[0] else None
+
+    name = decided(fabric, find)
+    return checkpoint.load(folder.checkpoints / name) if name and own[0] is None else own[0]
+
+
+def _journal(fabric: Fabric, folder: RunFolder, *, position: int) -> AbstractContextManager[Journal | None]:
+    return closing(Journal(folder.metrics, position=position)) if fabric.is_global_zero else nullcontext()
 
 
 def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, screen: Screen) -> None:
@@ -128,9 +186,10 @@ def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: b
     write_json(file, content)
 
 
-def _bug(folder: RunFolder, error: Exception) -> tuple[int, str, str]:
-    write_bytes(folder.path / "error.log", "".join(traceback.format_exception(error)).encode())
-    return BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see error.log)"
+def _bug(folder: RunFolder, error: Exception, *, rank: int) -> tuple[int, str, str]:
+    name = f"error-process{rank}.log" if rank else "error.log"
+    write_bytes(folder.path / name, "".join(traceback.format_exception(error)).encode())
+    return BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {name})"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -138,7 +138,7 @@ def _latex(word: str) -> str:
 def comma_separated(sheet: Sheet) -> str:
     """A row for each cell: what data frames and spreadsheets regroup as they like. Empty: not measured."""
     out = io.StringIO()
-    records: Sequence[dict[str, object]] = list(sheet.records())  # type: ignore[arg-type]
+    records = sheet.records()
     if records:
         writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
         writer.writeheader()

@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 HEAD = """ttt-run: does this model keep learning, and what does it forget?
 
   ttt-run task=split-sequence adapter=mlp_fast                        one run
-  ttt-run -m adapter=none,mlp_fast seed=0,1,2,3,4                     a sweep
+  ttt-run -m adapter=none,mlp_fast seeds=5                            a sweep; seeds=5 is seed=0,1,2,3,4
+  ttt-run -m --dry-run adapter=none,mlp_fast seeds=5                  what a sweep would run, and where
+  ttt-run --study frontier                                            the sweep that an experiment lists
   ttt-run adapter=mlp_fast adapter.reset=never optimizer.lr=1e-4      any value of the config below
   ttt-run --preview task=permuted-sequence source=digits             the stream, without training
   ttt-run --config-dir ./mine adapter=mine                            your own parts

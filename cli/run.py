@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from ttt.cli.check import UsageError, arguments, check_command
 from ttt.cli.help import help_text
+from ttt.cli.launch import check_objective, is_ours, launch
+from ttt.cli.study import dry_run, expand
 from ttt.cli.sweep import Sweep
+
+from ttt.runfolder import RunFolder
+from ttt.world import is_first_here
 
 USAGE = 2
 
@@ -21,23 +27,37 @@ USAGE = 2
 def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     """One run, from a resolved config to an exit code."""
     # Imported here: `--help` and a typo need no torch.
+    from ttt.cli import torchrun
     from ttt.cli.execute import execute
     from ttt.cli.screen import Screen
 
     from ttt.assemble import assemble
-    from ttt.runfolder import RunFolder
+    from ttt.ranks import decided
 
-    screen = Screen()
+    typed = copy.deepcopy(config)
     try:
         assembly = assemble(config, trusted=trusted)
-        folder = RunFolder(assembly.info.folder)
-        if folder.status().get("status") == "done":
+        folder, world = RunFolder(assembly.info.folder), assembly.settings.world
+        if world.must_start and not is_done(folder):
+            del assembly
+            return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder)
+        if world.must_start:
+            Screen().finished_before(folder)
+            return 0
+        fabric = assembly.settings.fabric()
+        screen = Screen(quiet=not fabric.is_global_zero)
+        # One process looks, and takes the folder: the others do what it found.
+        if decided(fabric, lambda: is_done(folder)):
             screen.finished_before(folder)
             return 0
-        folder.open()
+        decided(fabric, folder.open)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return execute(assembly, folder, screen)
+    return execute(assembly, fabric, folder, screen)
+
+
+def is_done(folder: RunFolder) -> bool:
+    return folder.status().get("status") == "done"
 
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
@@ -74,7 +94,8 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
 
 
 def complain(error: UsageError) -> int:
-    print(f"ttt-run: {error}", file=sys.stderr)
+    if is_first_here():
+        print(f"ttt-run: {error}", file=sys.stderr)
     return USAGE
 
 
@@ -88,24 +109,36 @@ def main() -> None:
 
 
 def answer(typed: argparse.Namespace) -> int:
-    """Check the command, then hand it to Hydra, or run the sweep it asks for."""
+    """Check the command, then run it: a question to Hydra, a sweep, or one run."""
     if typed.help:
         print(help_text())
         return 0
     # Hydra wants options before overrides.
     options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview")]
     sys.argv[1:] = [*options, *typed.overrides]
-    asks = typed.hydra_help or typed.shell_completion
-    # A launcher or sweeper from elsewhere (submitit, say) takes the sweep from us.
-    foreign = any(word.startswith(("hydra/launcher=", "hydra/sweeper=")) for word in typed.overrides)
-    if not asks and not foreign:
+    if not (typed.hydra_help or typed.shell_completion):
+        typed = expand(typed)
         if typed.multirun and (typed.cfg or typed.info or typed.preview):
             raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")
         config = check_command(typed)
         if typed.multirun:
-            return Sweep.of(config, config_dir=typed.config_dir).run(typed.overrides)
+            return sweep(typed, config)
     composed(preview_one if typed.preview else run_one)()
     return 0
+
+
+def sweep(typed: argparse.Namespace, config: DictConfig) -> int:
+    """Many runs: only shown, started here, or handed to a launcher or sweeper of Hydra's."""
+    try:
+        if any(word.startswith("sweep.objective=") for word in typed.overrides):
+            check_objective(config)
+        if typed.dry_run:
+            return dry_run(typed.overrides, config=config, config_dir=typed.config_dir)
+        if is_ours(config):
+            return Sweep.of(config, typed=typed.overrides, config_dir=typed.config_dir).run()
+        return launch(config, typed=typed.overrides, config_dir=typed.config_dir)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +42,8 @@ QUANTITIES = {
 class Screen:
     """The observer that prints. `console` is the only one, so bars and lines never mix."""
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(highlight=False, quiet=quiet)
         self._progress: Progress | None = None
         self._last: Trained | None = None
 
@@ -58,7 +60,10 @@ class Screen:
         self.note(f"reading  {assembly.learner.adapter.executor(length=stream.seq_len, dtype=assembly.settings.dtype)}")
         self.note(f"slow     base {name['base']}, optimizer {name['optimizer']}, strategy {name['strategy']}")
         precision, threads = assembly.settings.precision, torch.get_num_threads()
-        self.note(f"device   {device_name(device)}, {precision}, {threads} threads; seed {config['seed']}")
+        world = assembly.settings.world
+        many = f"{world.size} x " if world.size > 1 else ""
+        how = f", {world.strategy}" if world.size > 1 else ""
+        self.note(f"device   {many}{device_name(device)}{how}, {precision}, {threads} threads; seed {config['seed']}")
         self.note(f"files    {folder.path}")
 
     def note(self, line: str) -> None:
@@ -126,7 +131,8 @@ class Screen:
             "with the carried fast state"
         )
         self.console.print(metric_table(results))
-        self.note(f"\nresults  {folder.results}")
+        self.note(_time(results, folder.status()))
+        self.note(f"results  {folder.results}")
         if where:
             self.note(where)
 
@@ -138,6 +144,17 @@ class Screen:
 
 def _pace(event: Trained) -> str:
     return f"{event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
+
+
+def _time(results: Results, status: Mapping[str, Any]) -> str:
+    """With J tasks and a row after each, evaluation grows with J squared: its share is worth a line."""
+    seconds, evaluation = (float(status.get(name, math.nan)) for name in ("seconds", "evaluation_seconds"))
+    tasks, rows = len(results.tasks), len(results.rows)
+    full = sum(len(row["columns"]) for row in results.rows) == tasks * rows
+    return (
+        f"\ntime     {seconds:.0f} s, of which evaluation {evaluation:.0f} s ({evaluation / seconds:.0%}): "
+        f"{'' if full else 'some of '}{tasks} tasks x {rows} rows; thin it with eval.every or eval.tasks"
+    )
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:

@@ -1,4 +1,4 @@
-"""`ttt-run -m`: every run of a sweep as a process of its own.
+"""`ttt-run -m`: every run of a sweep as a process of its own, started by threads here.
 
 A run that fails takes no other with it; a line says so at once, and its output is in a log. Typing the
 sweep again skips what is done, resumes what was interrupted, and runs what failed.
@@ -7,64 +7,109 @@ sweep again skips what is done, resumes what was interrupted, and runs what fail
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
+from ttt.cli.job import Starter, terminate_jobs
+from ttt.cli.overview import INTERVAL, Overview
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class TerminatedError(BaseException):
+    """SIGTERM: the runs are stopped too."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Where logs go, how many runs at once, and what every run is started with beside its overrides."""
+    """What a sweep is run with, whoever runs it; `typed` are its overrides, without those of Hydra."""
 
-    folder: Path
+    typed: Sequence[str]
+    starter: Starter
     jobs: int
-    extra: Sequence[str]
 
     @classmethod
-    def of(cls, config: DictConfig, *, config_dir: str | None) -> Sweep:
-        jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator)
-        threads = ["trainer.threads=1"] if jobs > 1 and config.trainer.threads == "auto" else []
-        extra = [f"--config-dir={config_dir}", *threads] if config_dir else threads
-        folder = Path(config.output_dir).expanduser() / "sweeps" / time.strftime("%Y%m%d-%H%M%S")
-        return cls(folder, jobs, extra)
+    def of(cls, config: DictConfig, *, typed: Sequence[str], config_dir: str | None, launched: bool = False) -> Sweep:
+        """`launched`: by a launcher of Hydra's, which may run several at a time whatever `sweep.jobs` says."""
+        jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator, devices=config.trainer.devices)
+        one_thread = (jobs > 1 or launched) and config.trainer.threads == "auto"
+        extra = [f"--config-dir={Path(config_dir).resolve()}"] if config_dir else []
+        # Sweeps that begin in the same second have a folder each.
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        starter = Starter(
+            folder=Path(config.output_dir).expanduser().resolve() / "sweeps" / name,
+            cwd=Path.cwd(),
+            extra=[*extra, "trainer.threads=1"] if one_thread else extra,
+            max_failures=config.sweep.max_failures,
+            objective=config.sweep.objective,
+        )
+        return cls([word for word in typed if not word.lstrip("+~").startswith("hydra")], starter, jobs)
 
-    def run(self, overrides: Sequence[str]) -> int:
+    def open(self, *, total: int) -> Overview:
+        """Make the folder of logs and announce the sweep."""
+        self.starter.folder.mkdir(parents=True, exist_ok=True)
+        return Overview(self.starter.folder, total=total, varied=varied(self.typed))
+
+    def run(self) -> int:
         """All combinations; returns 0 if every run is done, else 1."""
-        runs = split(overrides)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        print(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.folder}", flush=True)
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                codes = list(pool.map(lambda run: self._one(*run, total=len(runs)), enumerate(runs, start=1)))
-            except KeyboardInterrupt:
-                # Those that run got the signal too; those that wait must not start.
-                pool.shutdown(cancel_futures=True)
-                print("stopped; the same command goes on from here", file=sys.stderr)
-                return INTERRUPTED
-        failed = sum(code != 0 for code in codes)
-        if failed:
-            print(f"{failed} of {len(runs)} runs did not finish; the same command runs those again", file=sys.stderr)
-        return int(failed > 0)
+        runs = split(self.typed)
+        overview = self.open(total=len(runs))
+        overview.note(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.shown_folder}")
+        try:
+            with overview.watch(), terminable(), ThreadPoolExecutor(self.jobs) as pool:
+                self._all(pool, runs)
+        except (KeyboardInterrupt, TerminatedError) as stop:
+            overview.note("stopped; the same command goes on from here")
+            return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+        return overview.close()
 
-    def _one(self, number: int, overrides: Sequence[str], *, total: int) -> int:
-        log = self.folder / f"{number:04d}.log"
-        command = [sys.executable, "-m", "ttt.cli.run", *self.extra, *overrides]
-        start = time.perf_counter()
-        with log.open("w") as output:
-            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
-        state = "done" if code == 0 else f"FAILED with exit code {code}: {last_line(log)}"
-        print(f"[{number}/{total}] {' '.join(overrides)}: {state} ({time.perf_counter() - start:.0f} s)", flush=True)
-        return code
+    @property
+    def shown_folder(self) -> str:
+        return os.path.relpath(self.starter.folder, self.starter.cwd)
+
+    def _all(self, pool: ThreadPoolExecutor, runs: Sequence[Sequence[str]]) -> None:
+        futures = [pool.submit(self.starter.run, number, run) for number, run in enumerate(runs, start=1)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException as stop:
+            # Those that wait must not start. Those that run got Ctrl-C too, but a signal to this process only.
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(stop, TerminatedError):
+                self._terminate(futures)
+            raise
+
+    def _terminate(self, futures: Sequence[Future[Any]]) -> None:
+        """Tell every run once; one may be about to start."""
+        told: set[int] = set()
+        while True:
+            told |= terminate_jobs(self.starter.folder, told=told)
+            if not wait([future for future in futures if not future.cancelled()], timeout=INTERVAL).not_done:
+                return
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM becomes TerminatedError while open."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def split(overrides: Sequence[str]) -> list[list[str]]:
@@ -73,14 +118,16 @@ def split(overrides: Sequence[str]) -> list[list[str]]:
     return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
 
 
-def count_jobs(jobs: str | int, *, accelerator: str) -> int:
-    """auto: a run for each core; on a GPU one at a time."""
+def varied(overrides: Sequence[str]) -> set[str]:
+    """The keys with several values."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return {override.get_key_element().lstrip("+") for override in parsed if override.is_sweep_override()}
+
+
+def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
+    """auto: as many runs as cores, of which a run takes one for each of its `devices`; on a GPU one at a time."""
     if jobs != "auto":
         return int(jobs)
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())
-    return 1 if on_gpu else os.cpu_count() or 1
-
-
-def last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
+    processes = 1 if devices == "auto" else int(devices)
+    return 1 if on_gpu else max((os.cpu_count() or 1) // processes, 1)

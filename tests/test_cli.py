@@ -219,6 +219,7 @@ def test_parts_of_ones_own(tmp_path):
 def test_readme_commands_are_real():
     """Every ttt-run line of the README composes."""
     from ttt.cli.check import arguments, check_command
+    from ttt.cli.study import expand
 
     root = Path(__file__).parents[1]
     text = (root / "README.md").read_text()
@@ -226,7 +227,7 @@ def test_readme_commands_are_real():
     assert len(lines) >= 3
     for line in lines:
         if "--config-dir" not in line and "wandb" not in line:
-            check_command(arguments(line[1:]))
+            check_command(expand(arguments(line[1:])))
     makefile = (root / "Makefile").read_text()
     for command in ("make run", "make test"):
         assert command in text

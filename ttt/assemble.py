@@ -51,6 +51,7 @@ class Assembly:
             ),
             cache=cache,
             observe=observe,
+            accumulate=self.settings.accumulate,
         )
         return self.base.weights(setting)
 
@@ -96,6 +97,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
             f"base={base.name}: task={config['task']['name']} leaves no class of source={source.name} for a base "
             "distribution; use base=none, or fewer tasks or classes"
         )
+    _check_parts(stream, settings)
     # What `auto` means here is part of what determines the numbers.
     config["task"]["scenario"] = stream.scenario
     learner, own_names = build_learner(
@@ -108,12 +110,23 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         stream=stream,
         learner=learner,
         own_names=own_names,
-        plan=Plan.of(config["eval"]["every"], stream=stream),
+        plan=Plan.of(config["eval"]["every"], stream=stream, tasks=config["eval"]["tasks"]),
         base=base,
         settings=settings,
         sink=sink,
         info=describe(config, data=source.fingerprint),
     )
+
+
+def _check_parts(stream: Stream, settings: TrainerSettings) -> None:
+    """Equally many rows for every device and every part that it reads."""
+    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
+    if rows % settings.parts:
+        each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
+        raise ValueError(
+            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {settings.world.size} "
+            f"device{'s' if settings.world.size > 1 else ''}{each}"
+        )
 
 
 def _check_cache(folder: str) -> None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ttt.files import sha256, sync_folder, write_json
+from ttt.shards import placed
 
 Tensors = dict[str, Tensor]
 
@@ -71,24 +73,27 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, complaints
 
 
-def optimizer_tensors(optimizer: Optimizer) -> Tensors:
-    """Adam's moments and the like, named `parameter index.name`."""
-    state = optimizer.state_dict()["state"]
+def optimizer_tensors(optimizer: Optimizer, order: Sequence[nn.Parameter]) -> Tensors:
+    """Adam's moments and the like, named `parameter index.name`; the index is the place in `order`."""
     return {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for index, entry in state.items()
-        for name, value in entry.items()
+        for index, parameter in enumerate(order)
+        if parameter in optimizer.state
+        for name, value in optimizer.state[parameter].items()
         if value is not None
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn.Parameter]) -> None:
     """The inverse of `optimizer_tensors`; learning rates and other options stay those of the config."""
     content = optimizer.state_dict()
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    place = {id(parameter): index for index, parameter in enumerate(own)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
+        parameter = order[int(index)]
+        state.setdefault(place[id(parameter)], {})[name] = placed(tensor, like=parameter)
     optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
 
 

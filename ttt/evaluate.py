@@ -1,6 +1,6 @@
 """Evaluation: what a learner scores on each task, in each mode. It only reads.
 
-Shapes: B sequences, T time, V vocabulary.
+Shapes: B sequences, T time, V vocabulary, J tasks.
 """
 
 from __future__ import annotations
@@ -9,53 +9,60 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.adapters.base import FastState, Mode, shared
+from ttt.adapters.base import FastState, Mode
 from ttt.learner import competing
-from ttt.stream import IGNORE, Batch, Stream
+from ttt.ranks import over_devices
+from ttt.scores import QUANTITIES, Scores
+from ttt.stream import IGNORE, Batch, Stream, spread
 from ttt.train import Engine
 
-QUANTITIES = ("loss", "accuracy", "loss_early", "loss_late", "accuracy_early", "accuracy_late")
 # Rows that are read at once: a bound on memory, without effect on the scores.
 ROWS = 32
 
 # Up to this many tasks all are measured after each; with more, that many rows of R are full.
 MANY, FULL_ROWS = 30, 10
 
-# mode -> quantity -> one value a measured task
-Scores = dict[str, dict[str, list[float]]]
-
 
 @dataclass(frozen=True)
 class Plan:
     """Which tasks are measured in which row of R: all J of them after each of P phases costs P x J evaluations.
 
-    Every `every`-th row is full, and so are the first and the last. The rows between hold the task just learned
-    and the one that comes next: learning, forgetting since learning and forward transfer stay defined.
+    Every row holds the task just learned and the one that comes next: learning, forgetting since learning and
+    forward transfer stay defined. Every `every`-th row holds the others too, or `old` of those learned before
+    (None: all); the first and the last row are full. The base is measured in these rows.
     """
 
     every: int
+    old: int | None
 
     @classmethod
-    def of(cls, every: int | str, *, stream: Stream) -> Plan:
+    def of(cls, every: int | str, *, stream: Stream, tasks: int | str = "all") -> Plan:
         """`auto` is every row up to MANY tasks, else FULL_ROWS of them. Raises ValueError in the user's words."""
+        for argument, value, word in (("every", every, "auto"), ("tasks", tasks, "all")):
+            is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if value != word and not is_number:
+                raise ValueError(f"eval.{argument}={value}: must be {word} or a number of at least 1")
         if every == "auto":
             rows = len(stream.phases)
-            return cls(1 if len(stream.tasks) <= MANY else -(-rows // FULL_ROWS))
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"eval.every={every}: must be auto or a number of at least 1")
-        return cls(every)
+            every = 1 if len(stream.tasks) <= MANY else -(-rows // FULL_ROWS)
+        return cls(int(every), None if tasks == "all" else int(tasks))
 
-    def is_full(self, row: int, *, stream: Stream) -> bool:
+    def has_base(self, row: int, *, stream: Stream) -> bool:
         return row % self.every == 0 or row == len(stream.phases)
 
     def columns(self, row: int, *, stream: Stream) -> list[int]:
-        if self.is_full(row, stream=stream):
+        recent = {phase.task for phase in stream.phases[max(row - 1, 0) : row + 1]}
+        if row in (0, len(stream.phases)) or (self.old is None and row % self.every == 0):
             return list(range(len(stream.tasks)))
-        return sorted({phase.task for phase in stream.phases[row - 1 : row + 1]})
+        if self.old is None or row % self.every:
+            return sorted(recent)
+        before = [j for j, first in enumerate(stream.learned_at) if first <= row and j not in recent]
+        return sorted(recent | {before[k] for k in spread(min(self.old, len(before)), over=len(before))})
 
 
 def modes(engine: Engine) -> tuple[Mode, ...]:
@@ -65,7 +72,7 @@ def modes(engine: Engine) -> tuple[Mode, ...]:
 
 @torch.no_grad()
 def evaluate(engine: Engine, evaluations: Sequence[Batch]) -> Scores:
-    """Score every batch (the eval part of one task each) in every mode.
+    """Score every batch (the eval part of one task each) in every mode; the devices share its rows.
 
     slow: state initial, writes off. fast: state initial, written while reading each sequence.
     carried: the same from the state that the stream left. Every sequence has its own copy of the state.
@@ -73,20 +80,23 @@ def evaluate(engine: Engine, evaluations: Sequence[Batch]) -> Scores:
     learner = engine.learner
     learner.eval()
     initial = learner.adapter.initial()
-    scores: Scores = {}
-    for mode in modes(engine):
-        if mode == "fast" and not initial:
-            # Without fast weights there is nothing to write: the same evaluation, done once.
-            scores["fast"] = scores["slow"]
-            continue
-        state = shared(learner.fast) if mode == "carried" else initial
-        rows = [_score(engine, batch, state, write=mode != "slow") for batch in evaluations]
-        scores[mode] = {quantity: [row[quantity] for row in rows] for quantity in QUANTITIES}
+    # Without fast weights there is nothing to write: `fast` is `slow`, done once.
+    measured = [mode for mode in modes(engine) if initial or mode != "fast"]
+    sums: list[Tensor] = []
+    for mode in measured:
+        state = engine.shared_fast() if mode == "carried" else initial
+        sums += [_score(engine, batch, state, write=mode != "slow") for batch in evaluations]
     learner.train()
-    return scores
+    # [mode and task, part of the sequence, (nats, hits, scored tokens)], over all rows.
+    found = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu()
+    found = found.unflatten(0, (len(measured), len(evaluations)))
+    scores: Scores = {mode: summarize(part) for mode, part in zip(measured, found, strict=True)}
+    return {mode: scores.get(mode, scores["slow"]) for mode in modes(engine)}
 
 
-def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool) -> dict[str, float]:
+def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool) -> Tensor:
+    """[part of the sequence, (nats, hits, scored tokens)]: sums over this device's rows."""
+    batch = rows_of(batch, engine.fabric.global_rank, of=engine.fabric.world_size)
     nats, hits = [], []
     for start in range(0, len(batch.tokens_BT), ROWS):
         part = batch.rows(start, start + ROWS).to(engine.fabric.device)
@@ -95,16 +105,34 @@ def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool) -> di
         flat = (logits_BTV.flatten(0, 1), part.targets_BT.flatten())
         nats.append(F.cross_entropy(*flat, ignore_index=IGNORE, reduction="none").view_as(part.targets_BT))
         hits.append(logits_BTV.argmax(-1) == part.targets_BT)
-    scored_BT = batch.targets_BT != IGNORE
-    return summarize(torch.cat(nats).cpu(), torch.cat(hits).cpu(), scored_BT)
+    return tally(torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE)
 
 
-def summarize(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> dict[str, float]:
-    """Bits per scored token and share of hits: over the sequence, its first half and its second half."""
+def rows_of(batch: Batch, rank: int, *, of: int) -> Batch:
+    """This device's rows. All devices read equally many, for they compute together: the last ones may be unscored."""
+    if of == 1:
+        return batch
+    rows = np.arange(rank, -(-len(batch.tokens_BT) // of) * of, of)
+    share = batch.pick(np.minimum(rows, len(batch.tokens_BT) - 1))
+    share.targets_BT[torch.from_numpy(rows >= len(batch.tokens_BT))] = IGNORE
+    return share
+
+
+def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
+    """Sums over the sequence, its first half and its second half."""
     half = nats_BT.shape[1] // 2
-    numbers = {}
-    for suffix, part in (("", slice(None)), ("_early", slice(0, half)), ("_late", slice(half, None))):
+    sums = []
+    for part in (slice(None), slice(0, half), slice(half, None)):
         scored = scored_BT[:, part]
-        numbers[f"loss{suffix}"] = float(nats_BT[:, part][scored].double().mean()) / math.log(2)
-        numbers[f"accuracy{suffix}"] = float(hits_BT[:, part][scored].double().mean())
-    return numbers
+        sums += [x.double().sum() for x in (nats_BT[:, part][scored], hits_BT[:, part][scored], scored)]
+    return torch.stack(sums).view(3, 3)
+
+
+def summarize(sums_J33: Tensor) -> dict[str, list[float]]:
+    """Bits per scored token and share of hits; NaN where a part has no scored token."""
+    numbers = {}
+    for part, suffix in enumerate(("", "_early", "_late")):
+        nats_J, hits_J, scored_J = sums_J33[:, part].unbind(-1)
+        numbers[f"loss{suffix}"] = (nats_J / scored_J / math.log(2)).tolist()
+        numbers[f"accuracy{suffix}"] = (hits_J / scored_J).tolist()
+    return {quantity: numbers[quantity] for quantity in QUANTITIES}

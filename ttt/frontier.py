@@ -38,7 +38,6 @@ class Line:
         shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
         return sorted(shared)
 
-
     def best(self, metric: str) -> Group:
         """The group whose mean of `metric` is best."""
         measured = [group for group in self.groups if group.interval(metric).mean == group.interval(metric).mean]

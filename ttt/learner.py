@@ -49,11 +49,16 @@ class Learner(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss in nats over the scored tokens. Carries the fast state on if its lifetime says so."""
         batch = self.strategy.mix(batch, step=batch_idx)
-        logits_BTV, after = self(batch, self.fast)
+        nats, after = self.score(batch, self.fast)
         self.fast = self.adapter.initial() if self.adapter.reset == "sequence" else self.adapter.carry(after)
+        return self.strategy.penalize(nats / num_scored(batch), self.model)
+
+    def score(self, batch: Batch, state: FastState) -> tuple[Tensor, FastState]:
+        """The loss in nats, summed over the scored tokens of (a part of) a batch, and the state after reading it."""
+        logits_BTV, after = self(batch, state)
         logits_BTV = competing(logits_BTV, batch)
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.targets_BT.flatten(), ignore_index=IGNORE)
-        return self.strategy.penalize(loss, self.model)
+        flat = (logits_BTV.flatten(0, 1), batch.targets_BT.flatten())
+        return F.cross_entropy(*flat, ignore_index=IGNORE, reduction="sum"), after
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_factory.build(self.model)
@@ -61,6 +66,10 @@ class Learner(LightningModule):
     def begin_task(self) -> None:
         if self.adapter.reset != "never":
             self.fast = self.adapter.initial()
+
+
+def num_scored(batch: Batch) -> Tensor:
+    return (batch.targets_BT != IGNORE).sum()
 
 
 def competing(logits_BTV: Tensor, batch: Batch) -> Tensor:

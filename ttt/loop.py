@@ -15,7 +15,9 @@ from ttt.checkpoint import Checkpoint, Tensors
 from ttt.evaluate import Plan, evaluate
 from ttt.events import Evaluated, Observer, Trained
 from ttt.journal import Journal, plain
+from ttt.ranks import deal
 from ttt.results import Results, rows_from_json
+from ttt.shards import gather, placed
 from ttt.stream import Stream
 from ttt.train import Engine, train
 
@@ -24,12 +26,14 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass
 class Clock:
-    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time, those of training alone."""
+    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time; of these in training
+    and in evaluation."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     training: float = 0.0
+    evaluation: float = 0.0
     _since: float = field(default_factory=time.perf_counter, repr=False)
 
     def tick(self) -> dict[str, Any]:
@@ -45,16 +49,17 @@ def run_stream(
     plan: Plan,
     results: Results,
     clock: Clock,
-    journal: Journal,
+    journal: Journal | None,
     observers: Sequence[Observer],
     folder: Path,
     report_every: int,
     workers: int,
 ) -> None:
-    """Go on from what `results` already holds to the end of the stream."""
+    """Go on from what `results` already holds to the end of the stream. Only the first of several processes has a
+    journal, and writes."""
     learner = engine.learner
     # The journal comes first: a number is on its way to the disk before anyone sees it.
-    observers = [journal, *observers]
+    observers = [*([journal] if journal else []), *observers]
     if not results.rows:
         measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
@@ -85,14 +90,17 @@ def run_stream(
 def measure(
     engine: Engine, stream: Stream, *, plan: Plan, results: Results, clock: Clock, observers: Sequence[Observer]
 ) -> None:
-    """Add one row to R: the tasks that the plan says, and in full rows the base, in every mode."""
-    row = len(results.rows)
+    """Add one row to R: the tasks that the plan says, and sometimes the base, in every mode."""
+    row, start = len(results.rows), time.perf_counter()
     columns = plan.columns(row, stream=stream)
     scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns])
     base = None
-    if stream.base is not None and plan.is_full(row, stream=stream):
+    if stream.base is not None and plan.has_base(row, stream=stream):
         base = evaluate(engine, [stream.base.evaluation()])
+    clock.evaluation += time.perf_counter() - start
     results.add(columns=columns, scores=scores, base=base)
+    with engine.parameters_whole():
+        diagnostics = engine.learner.adapter.diagnostics(engine.whole_fast())
     event = Evaluated(
         row=row,
         columns=columns,
@@ -100,7 +108,7 @@ def measure(
         seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
         tasks=scores,
         base=base,
-        diagnostics=engine.learner.adapter.diagnostics(engine.learner.fast),
+        diagnostics=diagnostics,
         **clock.tick(),
     )
     tell(observers, event)
@@ -111,19 +119,25 @@ def tell(observers: Sequence[Observer], event: Trained | Evaluated) -> None:
         observer(event)
 
 
-def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, folder: Path) -> None:
-    """Everything that must be the same for the run to go on as if it had never stopped."""
+def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | None, folder: Path) -> None:
+    """Everything that must be the same for the run to go on as if it had never stopped, whatever the devices.
+
+    All processes give their shares, the first one writes.
+    """
     learner = engine.learner
     tensors: dict[str, Tensors] = {
         "slow": dict(learner.model.named_parameters()),
-        "fast": learner.fast,
-        "optimizer": checkpoint.optimizer_tensors(engine.optimizer),
+        "fast": engine.whole_fast(),
+        "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
         "strategy": learner.strategy.state(),
         "rng": checkpoint.rng_tensors(),
     }
+    tensors = {group: gather(content, keep=journal is not None) for group, content in tensors.items()}
+    if journal is None:
+        return
     state = {
         "rows": plain(results.rows),
-        "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training")},
+        "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training", "evaluation")},
         "journal_position": journal.position,
     }
     checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))
@@ -132,11 +146,14 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal, fo
 
 
 def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
-    """The inverse of `save`."""
-    learner, device = engine.learner, engine.fabric.device
-    learner.model.load_state_dict(saved.tensors["slow"])
-    learner.fast = {name: x.to(device) for name, x in saved.tensors["fast"].items()}
-    checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"])
+    """The inverse of `save`; the devices may be others."""
+    learner, fabric = engine.learner, engine.fabric
+    own = dict(learner.model.named_parameters())
+    slow = {name: placed(x, like=own[name]) if name in own else x for name, x in saved.tensors["slow"].items()}
+    learner.model.load_state_dict(slow)
+    fast = {name: x.to(fabric.device) for name, x in saved.tensors["fast"].items()}
+    learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
+    checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"], engine.order)
     learner.strategy.restore(saved.tensors["strategy"])
     checkpoint.restore_rng(saved.tensors["rng"])
     results.rows = rows_from_json(saved.state["rows"])

@@ -114,7 +114,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _loader() -> Any:
     """Reads numbers as OmegaConf does (1e-4 is one), in C: ten times as fast."""
 
-    class Loader(yaml.CSafeLoader):
+    class Loader(yaml.CSafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
     return Loader

@@ -42,7 +42,7 @@ class Sheet:
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Cell]]]
 
-    def records(self) -> list[dict[str, str | float | int | bool | None]]:
+    def records(self) -> list[dict[str, object]]:
         """A flat row for each cell, as CSV and JSON have it; None is not measured."""
         made = []
         for words, cells in self.rows:

@@ -20,7 +20,8 @@ Weights = dict[str, Tensor]
 @dataclass(frozen=True)
 class Setting:
     """What a base may use: `new_learner` gives one that resets per sequence; `identity` names all that
-    determines the weights; `cache` is a folder that outlives the run."""
+    determines the weights; `cache` is a folder that outlives the run; `accumulate`: into how many parts
+    a device cuts its rows."""
 
     new_learner: Callable[[OptimizerFactory], Learner]
     fabric: Fabric
@@ -28,6 +29,7 @@ class Setting:
     identity: str
     cache: Path
     observe: Observer
+    accumulate: int
 
 
 class Base(Protocol):

@@ -15,6 +15,8 @@ from ttt.bases.base import Setting, Weights
 from ttt.checkpoint import Checkpoint, load, save
 from ttt.events import Trained
 from ttt.optimizers.adamw import AdamW
+from ttt.ranks import decided
+from ttt.shards import gather
 from ttt.train import Engine, train
 
 
@@ -40,16 +42,19 @@ class Pretrain:
 
     def weights(self, setting: Setting) -> Weights | None:
         folder = setting.cache / "base" / setting.identity
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Runs that start together wait for the first, which trains for all of them.
-        with FileLock(folder.with_suffix(".lock")):
-            if not _valid(folder):
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            if not decided(setting.fabric, lambda: _valid_when_free(folder, lock)):
                 self._train(setting, folder)
+            # Nobody reads before the first process has written.
+            setting.fabric.barrier()
+        finally:
+            lock.release(force=True)
         return load(folder).tensors["slow"]
 
     def _train(self, setting: Setting, folder: Path) -> None:
         learner = setting.new_learner(self.optimizer)
-        engine = Engine.build(setting.fabric, learner, learner.configure_optimizers())
+        engine = Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
         tokens, seconds = 0, 0.0
         curve = []
         task = setting.stream.base
@@ -72,7 +77,17 @@ class Pretrain:
                 )
             )
         state = {"tokens": tokens, "seconds": seconds, "curve": curve}
-        save(folder, Checkpoint(tensors={"slow": dict(learner.model.named_parameters())}, state=state))
+        first = setting.fabric.is_global_zero
+        slow = gather(dict(learner.model.named_parameters()), keep=first)
+        if first:
+            save(folder, Checkpoint(tensors={"slow": slow}, state=state))
+
+
+def _valid_when_free(folder: Path, lock: FileLock) -> bool:
+    """Takes the lock, in the first process only: runs that start together wait for one, which trains for all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+    return _valid(folder)
 
 
 def _valid(folder: Path) -> bool:

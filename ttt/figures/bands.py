@@ -39,8 +39,8 @@ def bands(
         x, mean = np.asarray(line.x, dtype=float), np.asarray(line.mean, dtype=float)
         # A line of few points shows where it was measured.
         dots = style.marker(i) if len(x) <= 2 * TICKS else None
-        drawn = {"color": style.color(i), "linestyle": style.dash(i), "marker": dots, "markersize": 4}
-        axes.plot(x, mean, label=line.label, **drawn)
+        (drawn,) = axes.plot(x, mean, label=line.label, color=style.color(i), linestyle=style.dash(i))
+        drawn.set(marker=dots, markersize=4)
         if len(line.half):
             half = np.asarray(line.half, dtype=float)
             axes.fill_between(x, mean - half, mean + half, color=style.color(i), alpha=0.2, linewidth=0)

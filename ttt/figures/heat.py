@@ -24,7 +24,7 @@ def heat(r: Matrix, *, title: str) -> Axes:
     columns, rows = (range(0, size, -(-size // LABELS)) for size in (r.shape[1], r.shape[0]))
     axes.set_xticks(columns, [str(j + 1) for j in columns])
     axes.set_yticks(rows, [str(i) if i else "before" for i in rows])
-    axes.figure.colorbar(picture)  # type: ignore[union-attr]
+    axes.figure.colorbar(picture)
     return axes
 
 

@@ -63,4 +63,5 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Weights of linear layers inside a stack of blocks, each once."""
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     layers = [layer for stack in stacks for layer in stack.modules() if isinstance(layer, nn.Linear)]
-    return list({id(layer.weight): layer.weight for layer in layers if layer.weight.requires_grad}.values())
+    weights = {id(layer.weight): layer.weight for layer in layers if layer.weight.requires_grad}
+    return [weight for weight in weights.values() if isinstance(weight, nn.Parameter)]

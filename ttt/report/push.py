@@ -37,10 +37,11 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
         "config": {"groups": names, "runs": [run.name for run in runs], "title": sheet.title},
         "dir": folder,
     }
-    quiet = {"console": "off", "silent": True, "x_disable_stats": True, "disable_git": True, "init_timeout": 15}
+    quiet: dict[str, Any] = {"console": "off", "silent": True, "x_disable_stats": True, "disable_git": True}
+    quiet["init_timeout"] = 15
     mode = wanted_mode("auto")
     try:
-        run = wandb.init(**settings, mode=mode, resume="allow", settings=wandb.Settings(**quiet))  # type: ignore[arg-type]
+        run = wandb.init(**settings, mode=mode, resume="allow", settings=wandb.Settings(**quiet))
     except (wandb.errors.CommError, wandb.errors.UsageError):
         wandb.teardown()
         run = wandb.init(**settings, mode="offline", settings=wandb.Settings(**quiet))
@@ -62,7 +63,7 @@ def _content(groups: Sequence[Group], sheet: Sheet) -> dict[str, Any]:
     from ttt.figures.heat import pixels
 
     records = sheet.records()
-    columns = list(records[0])
+    columns: list[str | int] = list(records[0])
     shown: dict[str, Any] = {
         "comparison/table": wandb.Table(columns=columns, data=[list(record.values()) for record in records])
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ttt.events import Evaluated, Event, Trained
@@ -22,10 +22,10 @@ class CsvSink:
     def start(self, run: RunInfo) -> None:
         self._folder = run.folder / "csv"
         self._folder.mkdir(exist_ok=True)
-        # A resumed run appends; the header stands once.
+        # A resumed run tells again what was before: it writes its files anew.
         for file, header in (("train.csv", TRAIN), ("evaluations.csv", EVALUATIONS)):
-            if not (self._folder / file).exists():
-                self._append(file, [header])
+            (self._folder / file).unlink(missing_ok=True)
+            self._append(file, [header])
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Trained):
@@ -40,7 +40,7 @@ class CsvSink:
             ]
             self._append("evaluations.csv", rows)
 
-    def finish(self, results: Results, *, exit_code: int) -> str | None:
+    def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         return f"CSV: {self._folder}"
 
     def _append(self, file: str, rows: Sequence[Sequence[object]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ttt.events import Event
 from ttt.results import Results
 from ttt.sinks.base import RunInfo
@@ -17,5 +19,5 @@ class NoSink:
     def __call__(self, event: Event) -> None:
         pass
 
-    def finish(self, results: Results, *, exit_code: int) -> str | None:
+    def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         return None

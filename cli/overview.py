@@ -1,0 +1,187 @@
+"""A sweep on the screen: a line for every run that ends; on a terminal also what runs now, and the time left."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from ttt.cli.job import FOLDER, Job, log_file, read_jobs
+
+# Seconds between two looks at the files of the jobs.
+INTERVAL = 0.5
+# The end of a journal that surely holds its last line, but for streams of thousands of tasks.
+TAIL = 1 << 16
+
+
+class Overview:
+    """Reads the jobs' files in `folder`, whoever runs them. `varied`: the keys that tell the runs apart."""
+
+    def __init__(self, folder: Path, *, total: int, varied: Collection[str]) -> None:
+        self.console = Console(highlight=False)
+        self._folder, self._total, self._varied = folder, total, varied
+        self._jobs: dict[int, Job] = {}
+        self._said: set[int] = set()
+        self._start = time.monotonic()
+
+    def note(self, line: str, *, style: str = "") -> None:
+        self.console.print(line, markup=False, soft_wrap=True, style=style)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Show the sweep while open."""
+        stop = threading.Event()
+        live = Live(console=self.console, transient=True, auto_refresh=False) if self.console.is_terminal else None
+        watcher = threading.Thread(target=self._watch, args=(stop, live), daemon=True)
+        if live:
+            live.start()
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+            if live:
+                live.stop()
+            self._look()
+
+    def _watch(self, stop: threading.Event, live: Live | None) -> None:
+        while not stop.wait(INTERVAL):
+            self._look()
+            if live:
+                live.update(self._picture(), refresh=True)
+
+    def _look(self) -> None:
+        """Read what changed; say what ended."""
+        ended = {number for number, job in self._jobs.items() if job.ended}
+        self._jobs |= {job.number: job for job in read_jobs(self._folder, but=ended)}
+        for job in sorted(self._jobs.values(), key=lambda job: job.started + (job.seconds or 0.0)):
+            if job.ended and job.number not in self._said:
+                self._said.add(job.number)
+                self.note(self._line(job), style="red" if job.status == "failed" else "")
+
+    def count(self, status: str) -> int:
+        return sum(job.status == status for job in self._jobs.values())
+
+    def label(self, job: Job) -> str:
+        return " ".join(word for word in job.overrides if word.partition("=")[0].lstrip("+") in self._varied) or "run"
+
+    def _line(self, job: Job) -> str:
+        state = {
+            "done": "done before" if job.before else "done",
+            "failed": f"FAILED with exit code {job.code}: {job.reason}",
+            "stopped": f"stopped: {job.reason}",
+            "skipped": f"not started: {job.reason}",
+        }[job.status]
+        return f"[{job.number}/{self._total}] {self.label(job)}: {state} ({job.seconds or 0:.0f} s)"
+
+    def _picture(self) -> RenderableType:
+        running = sorted((job for job in self._jobs.values() if not job.ended), key=lambda job: job.number)
+        ended = len(self._jobs) - len(running)
+        done, failed = self.count("done"), self.count("failed")
+        waiting = max(self._total - len(self._jobs), 0)
+        head = Table.grid(padding=(0, 1))
+        left = self._left(running, waiting)
+        counts = f"{done} done, {failed} failed, {len(running)} running, {waiting} waiting; {left}"
+        head.add_row(
+            ProgressBar(total=self._total, completed=ended, width=16), Text(counts, no_wrap=True, overflow="ellipsis")
+        )
+        rows = Table.grid(padding=(0, 1), expand=True)
+        rows.add_column(justify="right", no_wrap=True)
+        rows.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        rows.add_column(justify="right", no_wrap=True)
+        rows.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for job in running[: max(self.console.height - 4, 1)]:
+            elapsed = f"{max(time.time() - job.started, 0):.0f} s"
+            rows.add_row(f"[{job.number}]", Text(self.label(job)), elapsed, Text(doing(self._folder, job), style="dim"))
+        return Group(head, rows)
+
+    def _left(self, running: list[Job], waiting: int) -> str:
+        """Time left: as long as those took that ended, over as many at a time as run now."""
+        took = [job.seconds for job in self._jobs.values() if job.status == "done" and job.seconds and not job.before]
+        if not took:
+            return "time left unknown"
+        mean = sum(took) / len(took)
+        rest = sum(max(mean - (time.time() - job.started), 0.0) for job in running)
+        left = (rest + waiting * mean) / max(len(running), 1)
+        return f"about {span(left)} left" if left >= 1 else "any moment now"
+
+    def settle(self) -> None:
+        """What a search ran is all there is: a sweeper may need fewer runs than it was given."""
+        self._total = len(self._jobs)
+
+    def close(self) -> int:
+        """The last line, and the exit code: 0 if every run is done, else 1."""
+        done, failed = self.count("done"), self.count("failed")
+        before = sum(job.before for job in self._jobs.values())
+        parts = [f"{done} of {self._total} runs done" + (f" ({before} of them before)" if before else "")]
+        parts += [f"{failed} failed"] if failed else []
+        compare = f"; compare: ttt-compare {shlex.join(self._folders())}" if done else ""
+        self.note(f"{', '.join(parts)}, in {span(time.monotonic() - self._start)}{compare}")
+        if done < self._total:
+            rest = f"{self._total - done} of {self._total} runs did not finish; the same command runs those again"
+            print(rest, file=sys.stderr)
+        return int(done < self._total)
+
+    def best(self, objective: str, direction: str) -> str:
+        """What a search found."""
+        scored = [job for job in self._jobs.values() if job.objective is not None]
+        if not scored:
+            return f"no run gave a value of {objective}"
+        pick = max if direction == "maximize" else min
+        job = pick(scored, key=lambda job: job.objective or 0.0)
+        return f"best: [{job.number}] {self.label(job)}: {objective} {job.objective:.4f}"
+
+    def _folders(self) -> list[str]:
+        """Those that hold the runs and as little else as possible: a task's, or what holds several tasks."""
+        folders = {Path(job.folder).parents[1] for job in self._jobs.values() if job.folder}
+        roots = sorted({folder.parent for folder in folders})
+        return [str(r if len(inside := [f for f in folders if f.parent == r]) > 1 else inside[0]) for r in roots]
+
+
+def doing(folder: Path, job: Job) -> str:
+    """The last thing that a running job measured, else the last thing it said."""
+    log = log_file(folder, job.number)
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    found = FOLDER.search(text)
+    if not found:
+        return "starting"
+    journal = Path(found[1]) / "metrics.jsonl"
+    # The first line of the tail may be cut, the last may be half written.
+    lines = tail(journal).split(b"\n")[:-1] if journal.is_file() else []
+    if not lines:
+        return "base"
+    try:
+        event = json.loads(lines[-1])
+    except ValueError:
+        return "measuring"
+    if event["event"] == "trained":
+        loss = "-" if event["loss"] is None else f"{event['loss']:.2f}"
+        step = f"step {event['task_step']}/{event['task_steps']}"
+        return f"task {event['task']} {event['task_name']}: {step}, {loss} bits"
+    return f"measured after task {event['row']}" if event["row"] else "measured before the stream"
+
+
+def tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - TAIL, 0))
+        return file.read()
+
+
+def span(seconds: float) -> str:
+    """A time as one says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

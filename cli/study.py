@@ -1,0 +1,114 @@
+"""What a sweep may be typed as: `seeds=5`, `--study NAME`, and `--dry-run`, which shows it without running it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from ttt.cli.check import UsageError, compose_run, experiments, study_of
+from ttt.cli.launch import is_grid
+from ttt.cli.sweep import split, varied
+
+from ttt.config import suggest
+
+# Both say which seeds there are.
+SEEDS = ("seed", "seeds")
+# What status.json says, and what that means for a sweep.
+STATES = {"done": "done", "failed": "failed before", "requeue": "to go on", "running": "running", None: "new"}
+
+
+def expand(typed: argparse.Namespace) -> argparse.Namespace:
+    """The command in Hydra's own words. Raises UsageError where it cannot be."""
+    words: list[str] = list(typed.overrides)
+    multirun = typed.multirun or typed.study is not None
+    if typed.study is not None:
+        words = with_study(words, name=typed.study, config_dir=typed.config_dir)
+    if typed.dry_run and not multirun:
+        raise UsageError("--dry-run: shows what a sweep would do, so it goes with -m or --study; one run: --preview")
+    words = with_seeds(words, sweep=multirun)
+    return argparse.Namespace(**(vars(typed) | {"overrides": words, "multirun": multirun}))
+
+
+def key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def with_seeds(words: Sequence[str], *, sweep: bool) -> list[str]:
+    """`seeds=3` is `seed=0,1,2`."""
+    found = [word for word in words if key(word) == "seeds"]
+    if not found:
+        return list(words)
+    word, value = found[-1], found[-1].partition("=")[2]
+    if not (value.isdecimal() and int(value) >= 1):
+        raise UsageError(f"{word}: must be a number of at least 1; seeds=3 runs seed=0,1,2")
+    if any(key(other) == "seed" for other in words):
+        raise UsageError(f"{word}: says which seeds there are, and so does seed=; type one of them")
+    if not sweep:
+        raise UsageError(f"{word}: several runs are a sweep, which needs -m")
+    if any(other.startswith("hydra/sweeper=") and other != "hydra/sweeper=basic" for other in words):
+        raise UsageError(f"{word}: a sweeper would search for the best seed; type one, as in seed=0")
+    seeds = f"seed={','.join(str(seed) for seed in range(int(value)))}"
+    return [seeds if other == word else other for other in words if key(other) != "seeds" or other == word]
+
+
+def with_study(words: Sequence[str], *, name: str, config_dir: str | None) -> list[str]:
+    """`--study NAME`: the experiment, the overrides that it lists under `study`, and what was typed, which wins."""
+    names = experiments(config_dir)
+    if name not in names:
+        raise UsageError(f"--study {name}: unknown; {suggest(name, names)}")
+    study = study_of(name, config_dir=config_dir)
+    if not study:
+        raise UsageError(f"--study {name}: experiment/{name}.yaml lists no overrides under study; see docs/sweeps.md")
+    if any(key(word) == "experiment" for word in words):
+        raise UsageError(f"--study {name}: is an experiment by itself; type no experiment= beside it")
+    said = {key(word) for word in words}
+    said |= set(SEEDS) if said & set(SEEDS) else set()
+    folder = [] if "output_dir" in said else [f"output_dir=outputs/{name}"]
+    return [f"experiment={name}", *(word for word in study if key(word) not in said), *folder, *words]
+
+
+def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None) -> int:
+    """List the runs of a sweep with their folders. Writes nothing but prepared data."""
+    if not is_grid(config):
+        raise UsageError("--dry-run: a search chooses its runs as it goes; nothing to show before")
+    from ttt.assemble import assemble
+    from ttt.runfolder import RunFolder
+
+    console = Console(highlight=False)
+    runs = split([word for word in words if not key(word).startswith("hydra")])
+    names, wrong = varied(words), 0
+    taken: dict[Path, int] = {}
+    states: list[str] = []
+    trusted = [Path(config_dir)] if config_dir else []
+    sys.path.extend(str(path.resolve()) for path in trusted)
+    for number, run in enumerate(runs, start=1):
+        label = " ".join(word for word in run if key(word) in names) or "run"
+        try:
+            folder = assemble(compose_run(run, config_dir=config_dir), trusted=trusted).info.folder
+        except ValueError as error:
+            states.append("refused")
+            console.print(f"[{number}/{len(runs)}] {label}: {error}", markup=False, soft_wrap=True)
+            continue
+        state = STATES[RunFolder(folder).status().get("status")]
+        if folder in taken:
+            wrong += 1
+            state = f"the same folder as [{taken[folder]}]"
+        taken.setdefault(folder, number)
+        states.append(state)
+        console.print(f"[{number}/{len(runs)}] {label}: {folder} ({state})", markup=False, soft_wrap=True)
+    return _sum_up(console, states, wrong)
+
+
+def _sum_up(console: Console, states: Sequence[str], wrong: int) -> int:
+    refused, done = states.count("refused"), states.count("done")
+    console.print(f"{len(states)} runs: {done} done, {len(states) - done - wrong - refused} to do", markup=False)
+    if wrong:
+        print(f"ttt-run: {wrong} of {len(states)} combinations have the folder of another: they differ in nothing that "
+              "determines the numbers", file=sys.stderr)  # fmt: skip
+    if refused:
+        print(f"ttt-run: {refused} of {len(states)} combinations do not fit together", file=sys.stderr)
+    return 2 if wrong or refused else 0

@@ -1,0 +1,77 @@
+"""Several processes as one: what the first decides, and fast states whose lanes lie on different devices.
+
+Lanes are dealt like rows: lane i of a batch lies on device i mod devices, as in `Batch.share`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from ttt.adapters.base import Adapter, FastState
+
+T = TypeVar("T")
+
+
+def decided(fabric: Fabric, decide: Callable[[], T]) -> T:
+    """What the first process decides, on all of them; its ValueError too, so that nobody waits for an answer."""
+    answer: T | None = None
+    error: ValueError | None = None
+    if fabric.is_global_zero:
+        try:
+            answer = decide()
+        except ValueError as refused:
+            error = refused
+    answer, error = fabric.broadcast((answer, error))
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
+
+
+def merges_lanes(adapter: Adapter) -> bool:
+    """Does the next batch start from one state, or does each lane keep its own? Asked with two empty lanes."""
+    two = {name: x.expand(2, *x.shape[1:]) for name, x in adapter.initial().items()}
+    return all(len(x) == 1 for x in adapter.carry(two).values())
+
+
+def deal(state: FastState, rank: int, *, of: int) -> FastState:
+    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane is everybody's."""
+    return {name: x if len(x) == 1 else x[rank::of] for name, x in state.items()}
+
+
+def collect(states: Sequence[FastState]) -> FastState:
+    """The inverse of `deal`."""
+    return {name: torch.stack([state[name] for state in states], 1).flatten(0, 1) for name in states[0]}
+
+
+def mean(states: Sequence[FastState]) -> FastState:
+    """One lane from several states of one lane."""
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+
+
+def mean_over_devices(fabric: Fabric, state: FastState) -> FastState:
+    return {name: over_devices(fabric, x) for name, x in state.items()}
+
+
+def over_devices(fabric: Fabric, x: Tensor, *, op: str = "mean") -> Tensor:
+    """The mean (or sum) over devices; `x` itself stays as it is."""
+    if fabric.world_size == 1:
+        return x
+    reduced = fabric.all_reduce(x.detach().clone().to(fabric.device), reduce_op=op)
+    assert isinstance(reduced, Tensor)
+    return reduced
+
+
+def collect_over_devices(fabric: Fabric, state: FastState) -> FastState:
+    """All lanes in the order of their rows, on every device; a state that nobody has written stays one lane."""
+    if fabric.world_size == 1 or not state:
+        return state
+    gathered: Any = {name: fabric.all_gather(x.detach()) for name, x in state.items()}
+    if all(len(x) == 1 for x in state.values()) and not any(bool(x.any()) for x in gathered.values()):
+        return state
+    # [device, lane, ...] -> lanes in order
+    return {name: x.transpose(0, 1).flatten(0, 1) for name, x in gathered.items()}

@@ -1,0 +1,116 @@
+"""Which processes share one run, and who started them: this command (by torchrun), torchrun itself, or SLURM."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ttt.config import suggest
+
+if TYPE_CHECKING:
+    import torch
+
+STRATEGIES = ("single", "ddp", "fsdp")
+
+
+@dataclass(frozen=True)
+class World:
+    """`devices` on each of `nodes` hosts, a process each. `strategy` is what they do: with one device, `single`.
+
+    `starter`: torchrun | SLURM; None where nobody started this process as one of several.
+    """
+
+    strategy: str
+    devices: int
+    nodes: int
+    starter: str | None
+
+    @classmethod
+    def of(cls, *, strategy: str, devices: int | str, nodes: int | str, device: torch.device) -> World:
+        """What the settings mean here. Raises ValueError where they contradict each other, or the starter."""
+        if strategy not in STRATEGIES:
+            raise ValueError(f"trainer.strategy={strategy}: unknown; {suggest(strategy, STRATEGIES)}")
+        for argument, value in (("devices", devices), ("nodes", nodes)):
+            if value != "auto" and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"trainer.{argument}={value}: must be auto or a number of at least 1")
+        starter, here, hosts = _started()
+        if strategy == "single":
+            _check_single(devices, nodes, starter=starter)
+            return cls("single", 1, 1, None)
+        if starter is None:
+            if nodes not in ("auto", 1):
+                raise ValueError(
+                    f"trainer.nodes={nodes}: one command starts processes on its own host only; "
+                    "for several hosts start it by torchrun or SLURM (docs/scale.md)"
+                )
+            here, hosts = _count(devices, device=device), 1
+        for argument, typed, found in (("devices", devices, here), ("nodes", nodes, hosts)):
+            if typed not in ("auto", found):
+                raise ValueError(f"trainer.{argument}={typed}: {starter} started {found}; leave it at auto")
+        if device.type == "mps" and here > 1:
+            raise ValueError(f"trainer.devices={here}: on mps there is one device")
+        if device.type == "cuda" and here > gpus():
+            raise ValueError(f"trainer.devices={here}: {gpus()} CUDA devices here")
+        return cls(strategy if here * hosts > 1 else "single", here, hosts, starter)
+
+    @property
+    def size(self) -> int:
+        return self.devices * self.nodes
+
+    @property
+    def must_start(self) -> bool:
+        """Is it for this command to start the processes?"""
+        return self.size > 1 and self.starter is None
+
+    def plugins(self) -> list[Any]:
+        """Where Fabric learns its rank. A single process never asks: a SLURM array is no group."""
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+        from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+        if self.strategy == "single":
+            return [LightningEnvironment()]
+        return [SLURMEnvironment() if self.starter == "SLURM" else TorchElasticEnvironment()]
+
+
+def is_first_here() -> bool:
+    """Is this the process of its host that speaks to the user?"""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def _started() -> tuple[str | None, int, int]:
+    """Who started this process as one of several: (by whom, processes on this host, hosts)."""
+    env = os.environ
+    if "RANK" in env and "WORLD_SIZE" in env:
+        here = int(env.get("LOCAL_WORLD_SIZE", "1"))
+        return "torchrun", here, int(env["WORLD_SIZE"]) // here
+    if "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+        hosts = int(env.get("SLURM_NNODES", "1"))
+        return "SLURM", int(env["SLURM_NTASKS"]) // hosts, hosts
+    return None, 1, 1
+
+
+def _check_single(devices: int | str, nodes: int | str, *, starter: str | None) -> None:
+    for argument, value in (("devices", devices), ("nodes", nodes)):
+        if value not in ("auto", 1):
+            raise ValueError(
+                f"trainer.{argument}={value}: with trainer.strategy=single there is 1; type trainer=ddp too"
+            )
+    # SLURM also starts several runs that have nothing to do with each other.
+    if starter == "torchrun" and int(os.environ["WORLD_SIZE"]) > 1:
+        raise ValueError(
+            f"trainer.strategy=single: torchrun started {os.environ['WORLD_SIZE']} processes; type trainer=ddp or fsdp"
+        )
+
+
+def _count(devices: int | str, *, device: torch.device) -> int:
+    if devices != "auto":
+        return int(devices)
+    return gpus() if device.type == "cuda" else 1
+
+
+def gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
