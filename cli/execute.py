@@ -26,6 +26,7 @@ from ttt.loop import Clock, restore, run_stream
 from ttt.ranks import decided
 from ttt.results import Results
 from ttt.runfolder import RunFolder
+from ttt.samples import samples
 from ttt.sinks.base import Guarded, first_line
 from ttt.train import Engine, NonFiniteError
 
@@ -76,6 +77,9 @@ def execute(assembly: Assembly, fabric: Fabric, folder: RunFolder, screen: Scree
     if not fabric.is_global_zero:
         return code
     folder.set_status(status, reason=reason, numbers=numbers)
+    # Whoever is told to stop has no time for pictures.
+    if assembly.config["report"] and status != "requeue":
+        _report(folder, screen)
     where = sink.finish(results, numbers=numbers, exit_code=code)
     folder.close()
     if code == 0:
@@ -170,7 +174,7 @@ def _journal(fabric: Fabric, folder: RunFolder, *, position: int) -> AbstractCon
 
 
 def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, screen: Screen) -> None:
-    """config.yaml and environment.json; says so when a resumed run began with other code."""
+    """config.yaml, environment.json, samples.json; says so when a resumed run began with other code."""
     stream, source = assembly.stream, assembly.source
     data = {
         "source": source.fingerprint,
@@ -184,12 +188,24 @@ def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: b
         screen.note("this run began with other code: its rows are not all measured alike")
     write_bytes(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(assembly.config)).encode())
     write_json(file, content)
+    write_json(folder.path / "samples.json", samples(stream))
 
 
 def _bug(folder: RunFolder, error: Exception, *, rank: int) -> tuple[int, str, str]:
     name = f"error-process{rank}.log" if rank else "error.log"
     write_bytes(folder.path / name, "".join(traceback.format_exception(error)).encode())
     return BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {name})"
+
+
+def _report(folder: RunFolder, screen: Screen) -> None:
+    """The run's page; a picture that fails costs no result."""
+    # Imported here: matplotlib takes its time.
+    from ttt.report.one import write_run
+
+    try:
+        write_run(folder.path)
+    except Exception as error:
+        screen.note(f"no report: {type(error).__name__}: {first_line(error)}")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -133,6 +133,8 @@ class Screen:
         self.console.print(metric_table(results))
         self.note(_time(results, folder.status()))
         self.note(f"results  {folder.results}")
+        if folder.report.is_file():
+            self.note(f"report   {folder.report}")
         if where:
             self.note(where)
 

@@ -33,6 +33,7 @@ SMALL = (
     "trainer.precision=32-true",
     "trainer.accelerator=cpu",
     "logger=none",
+    "report=false",
 )
 TINY = (*SMALL, "base.steps=3", "base.warmup=1")
 FAST = ("adapter=mlp_fast", "adapter.chunk=4")

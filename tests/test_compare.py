@@ -339,3 +339,24 @@ def test_it_loads_neither_torch_nor_a_tracker():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_comparison_in_a_tracker(study, monkeypatch):
+    """Without a login it is kept offline: the table cell by cell, and the pictures."""
+    folder, _ = study
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = compare(folder, "--metrics", METRIC, "--wandb")
+    assert done.returncode == 0, done.stderr
+    (kept,) = (folder / "wandb").glob("offline-run-*")
+    assert f"wandb sync {kept}" in done.stderr
+    (file,) = kept.rglob("table_*.table.json")
+    table = json.loads(file.read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert rows == cells(folder, "--metrics", METRIC)
+    # One task has no forgetting, and so no frontier.
+    assert {path.name.split("_")[0] for path in kept.rglob("*.png")} == {
+        "curve-seen",
+        "curve-forgetting",
+        "curve-gain",
+        "tasks-learned",
+    }

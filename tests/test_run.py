@@ -337,3 +337,16 @@ def test_masked_outputs_take_no_part_in_training_or_evaluation(tmp_path):
     F.cross_entropy(competing(logits_BTV, batch).flatten(0, 1), batch.targets_BT.flatten()).backward()
     touched = logits_BTV.grad.abs().sum((0, 1)).nonzero().flatten()
     assert touched.tolist() == batch.outputs_BV[0].nonzero().flatten().tolist()
+
+
+def test_a_run_ends_with_a_page_and_samples(tmp_path):
+    outcome = run_here([*TINY, *FAST, "report=true"], tmp_path)
+    assert outcome.code == 0
+    folder = only_run(tmp_path)
+    page = (folder / "report.html").read_text()
+    assert "report   " in outcome.out
+    assert [sample["task"] for sample in json.loads((folder / "samples.json").read_text())]
+    assert json.loads((folder / "samples.json").read_text())[0]["task"] in page
+    assert list((folder / "plots").glob("*.svg"))
+    # A page is no number: with and without it a run is the same one.
+    assert run_here([*TINY, *FAST, "report=false"], tmp_path).out.startswith("this run is already done")

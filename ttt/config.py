@@ -19,7 +19,7 @@ from typing import Any
 from ttt import __version__
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
-NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "sweep", "experiment", "study")
+NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", "experiment", "study")
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
 # An adapter's arguments that act in the stream only; every base is trained with reset=sequence.

@@ -1,6 +1,6 @@
 """The run folder: one per config, owned by one process, honest about how the run ended.
 
-config.yaml  environment.json  status.json  metrics.jsonl  results.json  checkpoints/
+config.yaml  environment.json  status.json  metrics.jsonl  results.json  report.html  checkpoints/
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
+        self.report = path / "report.html"
         self._lock = path / "lock"
 
     def status(self) -> dict[str, Any]:

@@ -54,16 +54,9 @@ class WandbSink:
         wandb.setup(wandb.Settings(silent=True))
         self._info = run
         try:
-            self._begin(self._wanted())
+            self._begin(wanted_mode(self._mode))
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             self._go_offline(first_line(error)[:200])
-
-    def _wanted(self) -> str:
-        import wandb
-
-        if self._mode != "auto":
-            return self._mode
-        return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
 
     def _begin(self, mode: str) -> None:
         """Start a W&B run that is to hold everything, and remove those before it: synced too, they were twice the run.
@@ -173,6 +166,15 @@ class WandbSink:
             page = wandb.Artifact(f"report-{self._run.id}", type="report")
             page.add_file(str(report))
             self._run.log_artifact(page)
+
+
+def wanted_mode(typed: str) -> str:
+    """What `auto` means here: what the environment says, else online for those who are logged in."""
+    import wandb
+
+    if typed != "auto":
+        return typed
+    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
 
 
 def _environment(folder: Path) -> dict[str, Any]:
