@@ -98,7 +98,9 @@ class Starter:
 
     def _ended(self, job: Job, code: int) -> Job:
         text = log_file(self.folder, job.number).read_text(errors="replace")
-        status = {0: "done", 75: "stopped", 130: "stopped", 143: "stopped", -2: "stopped", -15: "stopped"}.get(code, "failed")
+        status = {0: "done", 75: "stopped", 130: "stopped", 143: "stopped", -2: "stopped", -15: "stopped"}.get(
+            code, "failed"
+        )
         found = FOLDER.search(text) or FINISHED.search(text)
         return replace(
             job,

@@ -245,11 +245,13 @@ def test_interrupted_killed_and_started_again_two_processes_end_where_one_does(t
         (["trainer.devices=2"], "trainer.devices=2: with trainer.strategy=single there is 1"),
         (["trainer.strategy=dp"], "trainer.strategy=dp: unknown; did you mean ddp?"),
         (["trainer=ddp", "trainer.devices=2", "model.width=17"], "model.width=17: must be a multiple"),
+        (["trainer=fsdp", "trainer.devices=2", "adapter=sgd_fast"], "adapter=sgd_fast reads parameters that are cut"),
         (["eval.tasks=some"], "eval.tasks=some: must be all or a number of at least 1"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_starts_nothing(tmp_path, words, message):
-    outcome = run_here(typed(*FAST, *words), tmp_path)
+    adapter = [] if any(word.startswith("adapter=") for word in words) else ["adapter=mlp_fast"]
+    outcome = run_here(typed(*adapter, "adapter.chunk=4", *words), tmp_path)
     assert outcome.code == 2
     assert message in outcome.err
     assert outcome.err.count("\n") == 1

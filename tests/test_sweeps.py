@@ -221,7 +221,7 @@ def test_a_terminated_sweep_leaves_no_run_behind(tmp_path):
     assert process.returncode == 143
     assert "stopped; the same command goes on from here" in out
     jobs = [json.loads(path.read_text()) for path in last_sweep(tmp_path).glob("*.json")]
-    assert sorted(job["status"] for job in jobs) == ["stopped", "stopped"]
+    assert [(job["status"], job["code"], job["reason"]) for job in jobs] == [("stopped", 143, "terminated")] * 2
     for job in jobs:
         with pytest.raises(ProcessLookupError):
             os.kill(job["pid"], 0)

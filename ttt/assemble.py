@@ -16,6 +16,7 @@ from ttt.config import base_adapter, base_identity, build, identity
 from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
+from ttt.shards import check_adapter
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
 from ttt.strategies.naive import Naive
@@ -98,6 +99,8 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
             "distribution; use base=none, or fewer tasks or classes"
         )
     _check_parts(stream, settings)
+    if settings.world.strategy == "fsdp":
+        check_adapter(config["adapter"]["name"])
     # What `auto` means here is part of what determines the numbers.
     config["task"]["scenario"] = stream.scenario
     learner, own_names = build_learner(

@@ -19,6 +19,14 @@ from torch.optim import Optimizer
 
 from ttt.ranks import over_devices
 
+# They read parameters where these are cut: outside the pass of their block, or through references of their own. Tried.
+NEVER_CUT = ("ttt_linear", "ttt_mlp", "lact_fast", "lora_fast", "sgd_fast", "prompt_fast")
+
+
+def check_adapter(name: str) -> None:
+    if name in NEVER_CUT:
+        raise ValueError(f"trainer.strategy=fsdp: adapter={name} reads parameters that are cut; use trainer=ddp")
+
 
 def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Cut the parameters of `learner` over the devices, in place."""
