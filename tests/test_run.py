@@ -122,6 +122,7 @@ def test_a_run_writes_what_the_readme_of_outputs_says_and_is_not_run_twice(tmp_p
         "status.json",
         "metrics.jsonl",
         "results.json",
+        "samples.json",
         "checkpoints",
     }
     assert json.loads((folder / "status.json").read_text())["status"] == "done"

@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 
 from ttt.ranks import over_devices
 
-# They read parameters where these are cut: outside the pass of their block, or through references of their own. Tried.
+# They read parameters where these are cut: outside the pass of their block, or through references of their own.
+# Tried, but for ttt_mlp, which is built like ttt_linear.
 NEVER_CUT = ("ttt_linear", "ttt_mlp", "lact_fast", "lora_fast", "sgd_fast", "prompt_fast")
 
 

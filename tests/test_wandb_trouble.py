@@ -1,0 +1,171 @@
+"""W&B when things go wrong: runs that are killed, and servers that refuse, hang or break."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+
+import pytest
+from harness import FAST, only_run, run_apart, run_here, start
+from wandb_client import (
+    LONG,
+    ONLINE,
+    ROWS_OF_ONE_TASK,
+    TRACKED,
+    check_complete,
+    client,
+    journal,
+    kill,
+    lines,
+    login,
+    untimed,
+    wait_for,
+)
+from wandb_server import Standin
+
+from ttt.sinks.wandb import WandbSink
+
+SECONDS_FOR_ALL_ELSE = 60
+
+
+def pause(process, folder, server, *, at):
+    """Stopped at `at` lines of the journal, and the server has nearly all of them."""
+    wait_for(lambda: lines(folder) >= at, process=process)
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: any(len(run["lines"]) >= at - 10 for run in server.runs.values()), process=process)
+
+
+def kill_online(folder, server, *, at, with_client):
+    process = start([*ONLINE, *LONG], folder)
+    pause(process, folder, server, at=at)
+    kill(process, with_client=with_client)
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Killed inside the second task and inside the third, each time online."""
+    folder = tmp_path_factory.mktemp("resumed")
+    with Standin() as server, login(server.url):
+        kill_online(folder, server, at=ROWS_OF_ONE_TASK + 20, with_client=False)
+        (name,) = server.runs
+        ahead = len(server.history(name))
+        kill_online(folder, server, at=2 * ROWS_OF_ONE_TASK + 20, with_client=True)
+        # The last seconds never arrived, say: the server has less than the checkpoint. First it reads what lies there.
+        time.sleep(2)
+        for number in [n for n in server.run(name)["lines"] if n >= 100]:
+            del server.run(name)["lines"][number]
+        server.run(name)["summary"]["_step"] = 99
+        run = only_run(folder)
+        assert json.loads((run / "status.json").read_text())["status"] == "running"
+        (run / "report.html").write_text("<title>a report</title>")
+        outcome = run_apart([*ONLINE, *LONG], folder)
+        assert outcome.code == 0, outcome.err
+        yield server, run, ahead
+
+
+def test_a_run_killed_twice_is_one_run_with_every_point_once(resumed):
+    server, run, ahead = resumed
+    (name,) = server.runs
+    # It was ahead of the checkpoint after the first task, so steps were done again.
+    assert ahead > ROWS_OF_ONE_TASK + 1
+    check_complete(server, name, run)
+    assert len(journal(run)) == 3 * ROWS_OF_ONE_TASK + 1
+    # After each kill it went on behind what was there, and sent nothing again.
+    assert server.run(name)["again"] == 0
+    assert len({given["name"] for given in server.run(name)["starts"]}) == 1
+
+
+def test_the_report_is_an_artifact(resumed):
+    server, run, _ = resumed
+    (report,) = [artifact for artifact in server.artifacts if artifact["artifactTypeName"] == "report"]
+    assert report["committed"]
+    assert report["files"]["report.html"] == (run / "report.html").read_bytes()
+
+
+def test_an_offline_run_killed_resumed_and_synced_equals_the_online_run(resumed, tmp_path):
+    online, _, _ = resumed
+    (name,) = online.runs
+    offline = [o for o in (*ONLINE, *LONG) if o != "logger.mode=online"] + ["logger.mode=offline"]
+    process = start(offline, tmp_path)
+    wait_for(lambda: lines(tmp_path) > ROWS_OF_ONE_TASK + 10, process=process)
+    kill(process)
+    run = only_run(tmp_path)
+    assert len(list(run.glob("wandb/offline-run-*"))) == 1
+    outcome = run_apart(offline, tmp_path)
+    assert outcome.code == 0, outcome.err
+    # One folder, and it is the one named.
+    (folder,) = run.glob("wandb/offline-run-*")
+    assert folder.name in outcome.out
+    with Standin() as server, login(server.url):
+        client("sync", str(folder), folder=tmp_path)
+        check_complete(server, name, run)
+        *rows, last = server.history(name)
+        *same, same_last = online.history(name)
+        assert [untimed(row) for row in rows] == [untimed(row) for row in same]
+        assert last.keys() == same_last.keys()
+        for key in ("groupName", "displayName", "tags", "jobType", "project"):
+            assert server.run(name)[key] == online.run(name)[key]
+
+
+# A refused, a hanging and a broken server; and one that hangs once the run has begun.
+TROUBLE = ("refuse", "hang", "broken", "late")
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory):
+    """All at once: they mostly wait."""
+    with contextlib.ExitStack() as stack:
+        found, processes = {}, {}
+        for kind in TROUBLE:
+            folder = tmp_path_factory.mktemp(kind)
+            server = stack.enter_context(Standin(kind if kind in ("hang", "broken") else "ok"))
+            with login("http://127.0.0.1:9" if kind == "refuse" else server.url):
+                processes[kind] = start([*ONLINE, *(LONG if kind == "late" else ())], folder)
+            found[kind] = folder
+        # The last server is that of `late`.
+        pause(processes["late"], folder, server, at=20)
+        server.mode = "hang"
+        processes["late"].send_signal(signal.SIGCONT)
+        ended = {}
+        while len(ended) < len(TROUBLE):
+            ended |= {kind: time.time() for kind in TROUBLE if kind not in ended and processes[kind].poll() is not None}
+            time.sleep(0.1)
+        yield {kind: (folder, ended[kind], *end(processes[kind])) for kind, folder in found.items()}
+
+
+def end(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The same run without a tracker."""
+    folder = tmp_path_factory.mktemp("plain")
+    assert run_here([*TRACKED, *FAST, "logger=none"], folder).code == 0
+    return only_run(folder)
+
+
+@pytest.mark.parametrize("kind", TROUBLE)
+def test_a_server_in_trouble_costs_one_warning_and_bounded_time(trouble, plain, kind):
+    folder, ended, code, out, err = trouble[kind]
+    assert code == 0
+    (line,) = err.splitlines()
+    assert line.startswith("logger=wandb goes on offline: ")
+    run = only_run(folder)
+    if kind != "late":
+        assert (run / "results.json").read_bytes() == (plain / "results.json").read_bytes()
+    began, measured = ((run / file).stat().st_mtime for file in ("environment.json", "status.json"))
+    limits = WandbSink.INIT_SECONDS, WandbSink.PROBE_SECONDS + WandbSink.FINISH_SECONDS
+    assert max(limits) <= 20
+    assert measured - began < limits[0] + SECONDS_FOR_ALL_ELSE
+    assert ended - measured < limits[1] + SECONDS_FOR_ALL_ELSE
+    # What was measured is all there, tables included.
+    (kept,) = run.glob("wandb/*run-*/run-*.wandb")
+    assert str(kept.parent.relative_to(folder)) in out
+    with Standin() as server, login(server.url):
+        client("sync", str(kept.parent), folder=folder)
+        (name,) = server.runs
+        check_complete(server, name, run)
