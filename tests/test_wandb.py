@@ -85,7 +85,9 @@ def test_a_sweep_is_six_runs_in_two_groups(tmp_path):
 
 
 class SweepServer(Standin):
-    """Also keeps a sweep, and tells an agent to start its first combination."""
+    """Also keeps a sweep, and tells an agent once to start its first combination."""
+
+    begun = False
 
     def answer(self, operation, given):
         project = {"id": "p", "name": "ttt", "entity": {"id": "e", "name": "me"}}
@@ -100,7 +102,8 @@ class SweepServer(Standin):
         if operation == "Heartbeat":
             values = {name: {"value": choice["values"][0]} for name, choice in self.sweep["parameters"].items()}
             run = {"type": "run", "run_id": "given-by-server", "program": self.sweep["program"], "args": values}
-            return {"agentHeartbeat": {"agent": {"id": "a1"}, "commands": json.dumps([] if self.runs else [run])}}
+            commands, self.begun = [] if self.begun else [run], True
+            return {"agentHeartbeat": {"agent": {"id": "a1"}, "commands": json.dumps(commands)}}
         return super().answer(operation, given)
 
 
