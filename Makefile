@@ -19,7 +19,7 @@ run: .venv/ready  ## install, then the main job: ten languages, fast weights
 	$(BIN)/ttt-run task=split-sequence adapter=mlp_fast
 
 test: .venv/ready  ## install, then the tests
-	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 2
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: .venv/ready links  ## lint and types
 	$(BIN)/ruff check .

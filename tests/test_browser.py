@@ -17,7 +17,11 @@ FOUND = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
-pytestmark = pytest.mark.skipif(FOUND is None, reason=f"no browser is installed: {', '.join(BROWSERS)}")
+pytestmark = [
+    pytest.mark.skipif(FOUND is None, reason=f"no browser is installed: {', '.join(BROWSERS)}"),
+    # One process starts the browser.
+    pytest.mark.xdist_group("browser"),
+]
 
 
 @pytest.fixture(scope="module")

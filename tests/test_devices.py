@@ -21,6 +21,9 @@ from ttt.evaluate import Plan
 from ttt.runfolder import RunFolder
 from ttt.world import World
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("devices")
+
 DDP, FSDP = ("trainer=ddp",), ("trainer=fsdp",)
 CARRY = (*FAST, "adapter.step=0.5")
 # What runs on two devices, and what one must agree with.

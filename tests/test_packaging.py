@@ -98,6 +98,8 @@ def choices(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
+    if path.parent.name == "logger" and path.stem in ("tensorboard", "trackio"):
+        pytest.importorskip(path.stem)
     from safetensors.torch import save_file
 
     monkeypatch.chdir(tmp_path)

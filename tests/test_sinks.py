@@ -23,6 +23,9 @@ from ttt.sinks.csv import CsvSink
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.sinks.tensorboard import TensorboardSink
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("sinks")
+
 TRACKED = tuple(o for o in TINY if not o.startswith("logger"))
 
 

@@ -24,6 +24,9 @@ from ttt.files import write_json
 from ttt.results import from_json
 from ttt.search import direction, known_metrics, obeys_continual_rule
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("sweeps")
+
 ROOT = Path(__file__).parents[1]
 STUDIES = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml") if "\nstudy:" in path.read_text()}
 # Long enough for the default chunk of mlp_fast, which a sweep over adapters cannot set.

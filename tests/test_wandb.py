@@ -15,6 +15,9 @@ from wandb_server import Standin
 
 from ttt.sinks.numbers import FAMILIES
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("wandb")
+
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory):

@@ -27,6 +27,9 @@ from wandb_server import Standin
 
 from ttt.sinks.wandb import WandbSink
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("wandb_trouble")
+
 SECONDS_FOR_ALL_ELSE = 60
 
 

@@ -38,7 +38,7 @@ def bands(
     for i, line in enumerate(lines):
         x, mean = np.asarray(line.x, dtype=float), np.asarray(line.mean, dtype=float)
         # A line of few points shows where it was measured.
-        dots = style.marker(i) if len(x) <= 2 * TICKS else None
+        dots = style.marker(i) if len(x) <= 2 * TICKS else ""
         (drawn,) = axes.plot(x, mean, label=line.label, color=style.color(i), linestyle=style.dash(i))
         drawn.set(marker=dots, markersize=4)
         if len(line.half):
