@@ -39,7 +39,7 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
     }
     quiet: dict[str, Any] = {"console": "off", "silent": True, "x_disable_stats": True, "disable_git": True}
     quiet["init_timeout"] = 15
-    mode = wanted_mode("auto")
+    mode: Any = wanted_mode("auto")
     try:
         run = wandb.init(**settings, mode=mode, resume="allow", settings=wandb.Settings(**quiet))
     except (wandb.errors.CommError, wandb.errors.UsageError):
