@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from fake_runs import make_run
 from harness import FAST, only_run, run_apart
 from wandb_client import ONLINE, TRACKED, check_complete, client, journal, logged, login
 from wandb_server import Standin
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("wandb")
 def online(tmp_path_factory):
     folder = tmp_path_factory.mktemp("online")
     with Standin() as server, login(server.url):
-        outcome = run_apart(ONLINE, folder)
+        outcome = run_apart([*ONLINE, "report=true"], folder)
         assert outcome.code == 0, outcome.err
         yield server, only_run(folder), outcome
 
@@ -58,6 +60,33 @@ def test_an_online_run_is_whole(online):
     status = json.loads((run / "status.json").read_text())
     for cost in ("seconds", "training_tokens_per_second", "peak_memory_bytes"):
         assert server.run(name)["summary"][f"cost/{cost}"] == status[cost]
+
+
+def test_its_page_is_sent_with_it(online):
+    server, run, _ = online
+    (page,) = (artifact for artifact in server.artifacts if artifact["artifactTypeName"] == "report")
+    assert page["committed"]
+    assert page["files"]["report.html"] == (run / "report.html").read_bytes()
+
+
+def test_a_comparison_is_a_run_of_its_own_kind(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for seed in range(2):
+        for rate in ("1e-4", "1e-3"):
+            make_run(tmp_path, seed=seed, overrides=(f"optimizer.lr={rate}",), journal=False)
+    with Standin() as server, login(server.url):
+        command = [sys.executable, "-m", "ttt.cli.compare", str(tmp_path), "--wandb", "studies"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stderr
+        (name,) = server.runs
+        sent = server.run(name)
+        assert (sent["project"], sent["jobType"]) == ("studies", "report")
+        (row,) = server.history(name)
+        assert json.loads(sent["files"][row["comparison/table"]["path"]])["columns"][-1] == "best"
+        assert sent["files"][row["comparison/frontier"]["path"]].startswith(b"\x89PNG")
+        (page,) = (artifact for artifact in server.artifacts if artifact["artifactTypeName"] == "report")
+        assert b"<!doctype html>" in page["files"]["report.html"].lower()
+        assert sent["exitcode"] == 0
 
 
 def test_every_number_has_an_axis(online):
