@@ -19,24 +19,9 @@ from ttt.assemble import Assembly
 from ttt.environment import device_name
 from ttt.events import Evaluated, Event, Trained
 from ttt.metrics.matrix import Matrix, Rows
+from ttt.report.text import METRICS, QUANTITIES, UNITS
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
-
-METRICS = {
-    "avg_before": "before the stream",
-    "avg_learning": "right after learning",
-    "avg_final": "after the whole stream",
-    "forgetting_max_seen": "forgetting (+ harm)",
-    "bwt_gem": "backward transfer (+ gain)",
-    "fwt_b_row0": "forward transfer (+ gain)",
-    "learning_slope": "slope of learning, a task",
-    "base_forgetting": "base forgotten (+ harm)",
-}
-QUANTITIES = {
-    "loss": "loss in bits per token",
-    "loss_late": "loss, second half",
-    "accuracy": "accuracy",
-}
 
 
 class Screen:
@@ -197,7 +182,7 @@ def metric_table(results: Results) -> Table:
     for mode in results.modes:
         table.add_column(mode, justify="right")
     for quantity, title in QUANTITIES.items():
-        table.add_row(f"[bold]{title}[/bold]")
+        table.add_row(f"[bold]{title} ({UNITS[quantity]})[/bold]")
         for key, label in METRICS.items():
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
             table.add_row(f"  {label}", key, *(f"{cell:.3f}".replace("nan", "-") for cell in cells))

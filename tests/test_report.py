@@ -199,7 +199,7 @@ def test_undefined_metrics_say_why(tmp_path):
     row = text[text.index("forgetting (+ is harm)") :].split("</tr>")[0]
     assert row.count(f'title="{html.escape(reason)}">{UNDEFINED}</td>') == 3
     # The variant that is defined stands in for it.
-    assert "forgetting since learning" in text
+    assert "forgetting, at learn" in text
 
 
 def test_without_fast_weights_nothing_is_shown_twice(tmp_path):

@@ -12,7 +12,7 @@ METRICS = {
     "avg_learning": "right after learning",
     "avg_final": "after the whole stream",
     "forgetting_max_seen": "forgetting (+ is harm)",
-    "forgetting_at_learn": "forgetting since learning (+ is harm)",
+    "forgetting_at_learn": "forgetting, at learn (+ is harm)",
     "bwt_gem": "backward transfer (+ is gain)",
     "fwt_b_row0": "forward transfer (+ is gain)",
     "learning_slope": "slope of learning (- is harm)",
