@@ -20,3 +20,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def cache() -> Path:
     return CACHE
+
+
+def pytest_collection_modifyitems(items):
+    """What one process must do alone comes first, so that it does not end last."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
