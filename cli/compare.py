@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ttt.cli import views
 from ttt.cli.formats import FORMATS, write
 
-from ttt.compare import MOMENTS, Group, group_runs, where
+from ttt.compare import MOMENTS, Group, group_runs, paired_with, where
 from ttt.config import suggest
 from ttt.frontier import FORGETTING, LEARNING, RATE
 from ttt.runs import Found, find, read_run
@@ -130,11 +130,10 @@ def pick_baseline(groups: Sequence[Group], typed: str) -> dict[int, Group]:
     key, _, value = typed.partition("=")
     if key not in groups[0].label:
         raise ValueError(f"--baseline {typed}: these runs differ in other keys; {suggest(key, groups[0].label)}")
-    bases = [group for group in groups if str(group.label[key]) == value]
-    if not bases:
-        raise ValueError(f"--baseline {typed}: no such runs; {suggest(value, {str(g.label[key]) for g in groups})}")
-    found = {i: [b for b in bases if group.matches(b, but=key)] for i, group in enumerate(groups)}
-    return {i: match[0] for i, match in found.items() if match and match[0] is not groups[i]}
+    values = {str(group.label[key]) for group in groups}
+    if value not in values:
+        raise ValueError(f"--baseline {typed}: no such runs; {suggest(value, values)}")
+    return paired_with(groups, key=key, value=value)
 
 
 def tell_unfinished(found: Found) -> None:

@@ -62,7 +62,8 @@ def per_task(groups: Sequence[Group], typed: str) -> Drawn:
     _check(groups, typed, option="--per-task", last=MOMENTS)
     sheet = by_task(groups, typed)
     mode, quantity, moment = typed.split("/")
-    return sheet, lambda: _draw(sheet, xlabel="", ylabel=f"{quantity} (mode {mode}, {moment})")
+    names = [words[0] for words, _ in sheet.rows]
+    return sheet, lambda: _draw(sheet, names=names, xlabel="", ylabel=f"{quantity} (mode {mode}, {moment})")
 
 
 def curve(groups: Sequence[Group], typed: str) -> Drawn:
@@ -73,10 +74,10 @@ def curve(groups: Sequence[Group], typed: str) -> Drawn:
     return sheet, lambda: _draw(sheet, xlabel="after phase", ylabel=f"{metric} of {quantity} (mode {mode})")
 
 
-def _draw(sheet: Sheet, *, xlabel: str, ylabel: str) -> Axes:
+def _draw(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
     from ttt.figures.sheet import lines
 
-    return lines(sheet, xlabel=xlabel, ylabel=ylabel)
+    return lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
 
 
 def _check(groups: Sequence[Group], typed: str, *, option: str, last: Sequence[str], extra: Sequence[str] = ()) -> None:

@@ -360,3 +360,14 @@ def test_a_comparison_in_a_tracker(study, monkeypatch):
         "curve-gain",
         "tasks-learned",
     }
+
+
+def test_streams_of_two_configs_say_what_to_type(tmp_path):
+    for tasks in (3, 4):
+        make_run(tmp_path, tasks=tasks, journal=False, stream=str(tasks))
+    done = compare(tmp_path)
+    assert done.returncode == 2
+    assert "task.num_tasks=" in done.stderr
+    words = done.stderr.strip().rpartition("to pick one: ")[2].split()
+    assert words[0] == "--where"
+    assert compare(tmp_path, *words).returncode == 0

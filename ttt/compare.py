@@ -117,6 +117,13 @@ def _order(value: Any) -> tuple[bool, float, str]:
     return not number, float(value) if number else 0.0, str(value)
 
 
+def paired_with(groups: Sequence[Group], *, key: str, value: str) -> dict[int, Group]:
+    """Index of a group -> the group that has `value` at `key` and equals it in all else; those themselves have none."""
+    bases = [group for group in groups if str(group.label[key]) == value]
+    found = {i: [base for base in bases if group.matches(base, but=key)] for i, group in enumerate(groups)}
+    return {i: match[0] for i, match in found.items() if match and match[0] is not groups[i]}
+
+
 def where(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
     """Runs that have one of the values of each KEY=VALUE[,VALUE]. Raises ValueError for what no run has."""
     kept = list(runs)
@@ -159,20 +166,19 @@ def check_streams(runs: Sequence[Run]) -> None:
     for run in runs:
         other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
         if other.results.fingerprints != run.results.fingerprints:
+            keys = _differing_keys(run, other)
+            told = ", ".join(f"{key}={show(other.config.get(key))} and {show(run.config.get(key))}" for key in keys)
+            hint = f"; to pick one: --where {keys[0]}={show(other.config.get(keys[0]))}" if keys else ""
             raise ValueError(
-                f"{run.folder} and {other.folder} have seed {run.seed} but saw different streams "
-                f"({_difference(run, other)}): their numbers do not compare; pick one with --where"
+                f"{other.folder} and {run.folder} have seed {run.seed} but saw different streams "
+                f"({told or 'the data behind them differ'}): their numbers do not compare{hint}"
             )
 
 
-def _difference(run: Run, other: Run) -> str:
-    """The config keys that made two streams different; where there are none, the data did."""
-    keys = sorted(
+def _differing_keys(run: Run, other: Run) -> list[str]:
+    """The config keys that made two streams different; none where the data did."""
+    return sorted(
         key
         for key in {*run.config, *other.config}
         if key.split(".")[0] in ("task", "source", "base") and run.config.get(key) != other.config.get(key)
     )
-    if keys:
-        told = (f"{key}={show(run.config.get(key))} and {show(other.config.get(key))}" for key in keys)
-        return ", ".join(told)
-    return "the data behind them differ"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare import Group, name_of
+from ttt.compare import Group
 from ttt.config import show, suggest
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
@@ -27,10 +27,6 @@ class Line:
 
     label: Mapping[str, Any]
     groups: Sequence[Group]
-
-    @property
-    def name(self) -> str:
-        return name_of(self.label)
 
     @property
     def seeds(self) -> list[int]:

@@ -81,11 +81,7 @@ def _matches(typed: str) -> list[Path]:
 
 def read_run(folder: Path) -> Run:
     """Raises ValueError naming the file that is missing or cut short."""
-    try:
-        results = from_json(read_json(folder / "results.json"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from error
-    config = read_config(folder)
+    results, config = read_results(folder), read_config(folder)
     if config["base"]["name"] == "none":
         # Without a base its seed is the run's own.
         del config["base"]["seed"]
@@ -96,6 +92,16 @@ def read_run(folder: Path) -> Run:
         costs=read_costs(folder),
         results=results,
     )
+
+
+def read_results(folder: Path) -> Results:
+    """Raises ValueError naming the file that is cut short, or of another version."""
+    file = folder / "results.json"
+    content = read_json(file)
+    try:
+        return from_json(content)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from ttt.compare import name_of
 from ttt.config import show
 from ttt.figures import style
 from ttt.frontier import Frontier
@@ -20,7 +21,7 @@ def frontier(content: Frontier) -> Axes:
             [v.mean for v in y],
             xerr=[v.half for v in x],
             yerr=[v.half for v in y],
-            label=line.name,
+            label=name_of(line.label),
             color=style.color(i),
             linestyle=style.dash(i),
             marker=style.marker(i),

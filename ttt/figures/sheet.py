@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ttt.figures.bands import Band, bands
 from ttt.sheet import Sheet
 
 
-def lines(sheet: Sheet, *, xlabel: str, ylabel: str) -> Axes:
-    """A line for each column of a sheet along its rows, its interval as a band."""
-    columns = zip(*(cells for _, cells in sheet.rows), strict=True)
-    x = range(len(sheet.rows))
-    made = [
-        Band(name, x, [cell.interval.mean for cell in cells], [cell.interval.half for cell in cells])
-        for name, cells in zip(sheet.columns, columns, strict=True)
-    ]
-    return bands(made, xlabel=xlabel, ylabel=ylabel, names=[words[0] for words, _ in sheet.rows])
+def lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
+    """A line for each column of a sheet along its rows, its interval as a band. Rows without names are counted."""
+    made = []
+    for label, cells in zip(labels, zip(*(cells for _, cells in sheet.rows), strict=True), strict=True):
+        intervals = [cell.interval for cell in cells]
+        made.append(Band(label, range(len(cells)), [x.mean for x in intervals], [x.half for x in intervals]))
+    axes = bands(made, xlabel=xlabel, ylabel=ylabel, names=names)
+    if not names:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes

@@ -87,12 +87,8 @@ def inline(on: Axes, *, name: str) -> str:
 
 def save(on: Axes, file: Path) -> None:
     """Write `file` by its suffix. Raises ValueError where that is none of SUFFIXES."""
-    check_suffix(file, typed=str(file))
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{file}: must end in one of {', '.join(SUFFIXES)}")
     file.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**RC, "svg.hashsalt": file.stem}):
         on.figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)  # type: ignore[union-attr]
-
-
-def check_suffix(file: Path, *, typed: str) -> None:
-    if file.suffix not in SUFFIXES:
-        raise ValueError(f"{typed}: must end in one of {', '.join(SUFFIXES)}")

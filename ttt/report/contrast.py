@@ -9,11 +9,9 @@ from functools import partial
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from ttt.compare import Group
+from ttt.compare import Group, paired_with
 from ttt.config import show
-from ttt.figures.bands import Band, bands
 from ttt.frontier import RATE, Frontier
 from ttt.report import parts
 from ttt.report.parts import Picture, Table, picture, word
@@ -114,9 +112,7 @@ def baseline(groups: Sequence[Group]) -> dict[int, Group]:
     key, _, plain = baseline_name(groups).partition("=")
     if not key:
         return {}
-    plains = [group for group in groups if str(group.label[key]) == plain]
-    found = {i: [b for b in plains if group.matches(b, but=key)] for i, group in enumerate(groups)}
-    return {i: match[0] for i, match in found.items() if match and match[0] is not groups[i]}
+    return paired_with(groups, key=key, value=plain)
 
 
 def frontier(groups: Sequence[Group]) -> Frontier | None:
@@ -198,16 +194,11 @@ def _frontier(content: Frontier) -> Axes:
 
 
 def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str]) -> Axes:
-    """A line for each group along the rows of a sheet."""
-    lines = []
-    for group, cells in zip(groups, zip(*(cells for _, cells in sheet.rows), strict=True), strict=True):
-        intervals = [cell.interval for cell in cells]
-        lines.append(Band(short(group), range(len(cells)), [x.mean for x in intervals], [x.half for x in intervals]))
+    from ttt.figures.sheet import lines
+
     xlabel = "" if names else "tasks learned"
-    axes = bands(lines, xlabel=xlabel, ylabel="bits per token", names=names)
-    if not names:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return axes
+    labels = [short(group) for group in groups]
+    return lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel="bits per token")
 
 
 def per_task(groups: Sequence[Group], why: str) -> Table | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ttt.results import Results, Row, from_json, rows_from_json
+from ttt.results import Results, Row, rows_from_json
 from ttt.runfolder import alive
-from ttt.runs import read_config, read_json
+from ttt.runs import read_config, read_json, read_results
 
 Json = Mapping[str, Any]
 
@@ -97,7 +97,7 @@ def read(folder: Path) -> Record:
         config_text=(folder / "config.yaml").read_text(),
         environment=_json(folder / "environment.json"),
         status=status | _owner(folder, status),
-        results=_results(folder) if complete else rebuilt(evaluated, trained, config=config),
+        results=read_results(folder) if complete else rebuilt(evaluated, trained, config=config),
         complete=complete,
         trained=trained,
         evaluated=evaluated,
@@ -108,14 +108,6 @@ def read(folder: Path) -> Record:
 def _json(file: Path) -> dict[str, Any]:
     content: dict[str, Any] = read_json(file) if file.is_file() else {}
     return content
-
-
-def _results(folder: Path) -> Results:
-    file = folder / "results.json"
-    try:
-        return from_json(read_json(file))
-    except (ValueError, TypeError) as error:
-        raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
 
 
 def read_events(file: Path) -> list[dict[str, Any]]:
