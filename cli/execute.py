@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from types import FrameType
 
 import torch
-from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from ttt.cli.check import UsageError
 from ttt.cli.screen import Screen
@@ -19,6 +18,7 @@ from ttt import checkpoint
 from ttt.assemble import Assembly
 from ttt.checkpoint import Checkpoint
 from ttt.config import code_hash
+from ttt.device import Devices
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
 from ttt.journal import Journal
@@ -43,7 +43,7 @@ class LostError(RuntimeError):
     """Another process of this run ended first; why is for that one to say."""
 
 
-def execute(assembly: Assembly, fabric: Fabric, folder: RunFolder, screen: Screen) -> int:
+def execute(assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Screen) -> int:
     """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit.
 
     Of several processes all compute, and the first alone writes.
@@ -96,6 +96,8 @@ def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
         "seconds": clock.seconds,
         "tokens": clock.tokens,
         "evaluation_seconds": clock.evaluation,
+        "strategy_seconds_between_tasks": clock.between,
+        "strategy_memory_bytes": sum(x.numel() * x.element_size() for x in assembly.learner.strategy.state().values()),
         "training_tokens_per_second": clock.tokens / max(clock.training, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(),
         "fast_state_numbers": sum(x.numel() for x in state.values()),
@@ -103,7 +105,7 @@ def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
 
 
 @contextmanager
-def _with_others(fabric: Fabric) -> Iterator[None]:
+def _with_others(fabric: Devices) -> Iterator[None]:
     """Where one process ends, the others see a broken connection; what they are told a moment later says more."""
     try:
         yield
@@ -117,15 +119,11 @@ def _with_others(fabric: Fabric) -> Iterator[None]:
 
 
 def _run(
-    assembly: Assembly, fabric: Fabric, folder: RunFolder, screen: Screen, sink: Guarded, results: Results
+    assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Screen, sink: Guarded, results: Results
 ) -> Clock:
     screen.announce(assembly, folder, fabric.device)
     with screen.live(assembly):
-        weights = assembly.base_weights(fabric, screen)
-        if weights is not None:
-            assembly.load(weights)
-        optimizer = assembly.learner.configure_optimizers()
-        engine = Engine.build(fabric, assembly.learner, optimizer, accumulate=assembly.settings.accumulate)
+        engine = assembly.engine(fabric, assembly.base_weights(fabric, screen))
         saved = _newest(fabric, folder, screen)
         clock = restore(engine, saved, results=results) if saved else Clock()
         if fabric.is_global_zero:
@@ -155,7 +153,7 @@ def _run(
     return clock
 
 
-def _newest(fabric: Fabric, folder: RunFolder, screen: Screen) -> Checkpoint | None:
+def _newest(fabric: Devices, folder: RunFolder, screen: Screen) -> Checkpoint | None:
     """The newest valid checkpoint: the first process looks for it, all read it."""
     own: list[Checkpoint | None] = [None]
 
@@ -169,7 +167,7 @@ def _newest(fabric: Fabric, folder: RunFolder, screen: Screen) -> Checkpoint | N
     return checkpoint.load(folder.checkpoints / name) if name and own[0] is None else own[0]
 
 
-def _journal(fabric: Fabric, folder: RunFolder, *, position: int) -> AbstractContextManager[Journal | None]:
+def _journal(fabric: Devices, folder: RunFolder, *, position: int) -> AbstractContextManager[Journal | None]:
     return closing(Journal(folder.metrics, position=position)) if fabric.is_global_zero else nullcontext()
 
 

@@ -46,6 +46,7 @@ class Automata:
     fingerprint: str = field(init=False)
     symbols: range = field(init=False)
     example_len: int | None = field(init=False, default=None)
+    vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
     rows: dict[str, int] = field(init=False, default_factory=dict)
 
@@ -94,6 +95,9 @@ class Automata:
             for c, same in groupby(classes_B)
         ]
         return self._run(classes_B, np.concatenate(uniform))
+
+    def eval_examples(self, classes: Ints) -> int | None:
+        return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
         return None

@@ -28,6 +28,7 @@ class Corpora:
     vocab_size: int = field(init=False)
     fingerprint: str = field(init=False)
     example_len: int | None = field(init=False, default=None)
+    vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
     symbols: range = field(init=False)
     rows: dict[str, int] = field(init=False)
@@ -68,6 +69,9 @@ class Corpora:
         counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
         pairs = zip(some, counts.tolist(), strict=True)
         return Batch.stack([self._of(c).evaluation(self._own(c), rows=n, length=length) for c, n in pairs])
+
+    def eval_examples(self, classes: Ints) -> int | None:
+        return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
         found = []

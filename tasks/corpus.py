@@ -50,6 +50,7 @@ class Corpus(ABC):
     vocab_size: int = field(init=False)
     fingerprint: str = field(init=False)
     example_len: int | None = field(init=False, default=None)
+    vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
     symbols: range = field(init=False)
     rows: dict[str, int] = field(init=False)
@@ -102,6 +103,9 @@ class Corpus(ABC):
         counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
         starts = [self._eval_starts(int(c), int(count), length) for c, count in zip(some, counts, strict=True)]
         return self._windows(np.concatenate(starts), length)
+
+    def eval_examples(self, classes: Ints) -> int | None:
+        return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
         """Where windows of `length` tokens begin, one behind the other; what is left at a train part's end is not."""

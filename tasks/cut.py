@@ -21,6 +21,8 @@ from ttt.stream import IGNORE, Batch, Ints, Source, Task, spread
 # Part of every generator's key, so that no two purposes ever share random numbers.
 HOLD_OUT, CHOOSE, BASE, LEARN, BEND, MIX, PLANT = range(7)
 FINGERPRINT_STEPS = 2
+# Numbers in the sequences of one pass up to which these are kept in memory (40 MB of float32).
+WHOLE_PASS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +46,15 @@ class View:
 
     def bend(self, batch: Batch) -> Batch:
         tokens_BT, targets_BT, segment_BT, _ = batch
-        if self.order_L is not None:
+        if self.order_L is not None and tokens_BT.dim() == 3:
+            # Vectors: their numbers change places.
+            tokens_BT = tokens_BT[..., torch.from_numpy(self.order_L)]
+        elif self.order_L is not None:
             tokens_BT = tokens_BT[:, torch.from_numpy(self._order_of_row(tokens_BT.shape[1]))]
         if self.names_V is not None:
             names_V = torch.from_numpy(self.names_V)
-            tokens_BT = names_V[tokens_BT]
+            if tokens_BT.dim() == 2:
+                tokens_BT = names_V[tokens_BT]
             targets_BT = torch.where(targets_BT == IGNORE, targets_BT, names_V[targets_BT.clamp(min=0)])
         outputs_BV = None
         if self.outputs_V is not None:
@@ -84,6 +90,7 @@ class DrawnTask:
         self._key = list(key)
         self._sizes = sizes
         self._shuffled: tuple[int, Ints] = (-1, np.empty(0, np.int64))
+        self._whole: tuple[int, Batch] = (-1, Batch(*3 * [torch.empty(0)]))
         if sizes.one_pass and self.steps_in_one_pass < 1:
             raise ValueError(
                 f"task.steps_per_task=one-pass: {name!r} has too little for one batch of "
@@ -127,15 +134,31 @@ class DrawnTask:
     def _piece(self, step: int) -> Batch:
         """Every unit once, in an order that changes with every pass."""
         epoch, place = divmod(step, self.steps_in_one_pass)
-        rows, per_row = self._sizes.batch_size, self._per_row
-        units = self._order(epoch)[place * rows * per_row : (place + 1) * rows * per_row].reshape(rows, per_row)
-        return self._views[0].take(units, length=self._sizes.length)
+        rows = self._sizes.batch_size
+        if self._is_small:
+            return self._pass(epoch).rows(place * rows, (place + 1) * rows)
+        return self._take(self._order(epoch)[place * rows * self._per_row : (place + 1) * rows * self._per_row])
+
+    def _take(self, units: Ints) -> Batch:
+        return self._views[0].take(units.reshape(-1, self._per_row), length=self._sizes.length)
+
+    def _pass(self, epoch: int) -> Batch:
+        """All batches of a pass, one behind the other: rows are then cut off, which costs next to nothing."""
+        if self._whole[0] != epoch:
+            whole = self.steps_in_one_pass * self._sizes.batch_size * self._per_row
+            self._whole = epoch, self._take(self._order(epoch)[:whole])
+        return self._whole[1]
 
     def _order(self, epoch: int) -> Ints:
         # The last one is kept: to shuffle a large source for every batch would cost more than the batch.
         if self._shuffled[0] != epoch:
             self._shuffled = epoch, np.random.default_rng([*self._key, epoch]).permutation(self._units)
         return self._shuffled[1]
+
+    @cached_property
+    def _is_small(self) -> bool:
+        numbers = self._sizes.length * (self._views[0].source.vector_size or 1)
+        return len(self._units) // self._per_row * numbers <= WHOLE_PASS
 
 
 def gather(which: Ints, draw: Callable[[int, int], Batch]) -> Batch:

@@ -27,9 +27,12 @@ EVAL_ORDER = 20240229
 
 
 class Labelled(NamedTuple):
-    """All examples: `tokens_NL` below `num_symbols`, a class each; which are eval (None: the last of each class)."""
+    """All examples: `tokens_NL` below `num_symbols`, a class each; which are eval (None: the last of each class).
 
-    tokens_NL: NDArray[np.integer]
+    Of float32 they are vectors, an example each, and there are no symbols.
+    """
+
+    tokens_NL: NDArray[np.generic]
     classes_N: Ints
     class_names: Sequence[str]
     num_symbols: int
@@ -47,6 +50,7 @@ class Examples(ABC):
     eval_share: float
     vocab_size: int = field(init=False)
     example_len: int | None = field(init=False)
+    vector_size: int | None = field(init=False)
     symbols: range = field(init=False)
     labels: range = field(init=False)
     rows: dict[str, int] = field(init=False)
@@ -64,11 +68,13 @@ class Examples(ABC):
             raise ValueError(f"source.eval_share={self.eval_share}: must lie between 0 and 1")
         given = self.read()
         self._names, size = list(given.class_names), given.num_symbols
-        self._length = given.tokens_NL.shape[1]
-        self.example_len = self._length
+        is_vector = given.tokens_NL.dtype == np.float32
+        # A vector is one position, and its label stands there too.
+        self._length = 0 if is_vector else given.tokens_NL.shape[1]
+        self.example_len, self.vector_size = self._length, given.tokens_NL.shape[1] if is_vector else None
         self.symbols, self.labels = range(size), range(size, size + len(self._names))
         self.vocab_size = self.labels.stop
-        self._examples = np.column_stack([given.tokens_NL, given.classes_N + size]).astype(np.int32)
+        self._contents, self._targets_N = given.tokens_NL, given.classes_N + size
         is_eval_N = last_share(given.classes_N, self.eval_share) if given.is_eval_N is None else given.is_eval_N
         twins_N = seen_in_train(given.tokens_NL, is_eval_N)
         self._train = self._part("train example", given.classes_N, ~is_eval_N)
@@ -93,7 +99,7 @@ class Examples(ABC):
         return counts | ({"left out of eval, equal to a train example": twins} if twins else {})
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(self._examples.tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self._contents).tobytes() + self._targets_N.tobytes())
         for part in (*self._train, *self._eval):
             digest.update(part.tobytes() + b"|")
         return digest.hexdigest()
@@ -115,11 +121,17 @@ class Examples(ABC):
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
         """Fixed eval examples, classes evenly and each class's examples evenly; they repeat where there are too few."""
         per_row = self.per_row(length=length)
+        every = self.eval_examples(classes)
+        if every <= rows * per_row < every + per_row:
+            # All of them once, and the first ones again to fill the last row.
+            whole = np.resize(np.concatenate([self._eval[c] for c in classes]), rows * per_row)
+            return self._pack(_shuffled(whole).reshape(rows, per_row))
         picked, counts = np.unique(classes[spread(rows * per_row, over=len(classes))], return_counts=True)
         parts = [self._eval[c][spread(count, over=len(self._eval[c]))] for c, count in zip(picked, counts, strict=True)]
-        # Shuffled, so that a label cannot be read off the place of its example.
-        order = np.random.default_rng(EVAL_ORDER).permutation(rows * per_row)
-        return self._pack(np.concatenate(parts)[order].reshape(rows, per_row))
+        return self._pack(_shuffled(np.concatenate(parts)).reshape(rows, per_row))
+
+    def eval_examples(self, classes: Ints) -> int:
+        return sum(len(self._eval[c]) for c in classes)
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
         return np.concatenate([self._train[c] for c in classes])
@@ -130,6 +142,8 @@ class Examples(ABC):
 
     def per_row(self, *, length: int) -> int:
         """Examples in a sequence: the last label is only a target, so it takes no token."""
+        if self.vector_size is not None:
+            return length
         fit = (length + 1) // (self._length + 1)
         if fit < 1:
             raise ValueError(
@@ -139,10 +153,18 @@ class Examples(ABC):
         return fit
 
     def _pack(self, examples_BK: Ints) -> Batch:
-        window = self._examples[examples_BK].reshape(len(examples_BK), -1).astype(np.int64)
+        if self.vector_size is not None:
+            return whole_rows(self._contents[examples_BK], self._targets_N[examples_BK])
+        pairs = np.concatenate([self._contents[examples_BK], self._targets_N[examples_BK][..., None]], axis=-1)
+        window = pairs.reshape(len(examples_BK), -1).astype(np.int64)
         targets_BT = np.full((window.shape[0], window.shape[1] - 1), IGNORE)
         targets_BT[:, self._length - 1 :: self._length + 1] = window[:, self._length :: self._length + 1]
         return whole_rows(window[:, :-1], targets_BT)
+
+
+def _shuffled(examples: Ints) -> Ints:
+    """So that a label cannot be read off the place of its example."""
+    return np.random.default_rng(EVAL_ORDER).permutation(examples)
 
 
 def last_share(classes_N: Ints, share: float) -> NDArray[np.bool_]:
@@ -154,7 +176,7 @@ def last_share(classes_N: Ints, share: float) -> NDArray[np.bool_]:
     return is_last_N
 
 
-def seen_in_train(tokens_NL: NDArray[np.integer], is_eval_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def seen_in_train(tokens_NL: NDArray[np.generic], is_eval_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Eval examples whose tokens are those of a train example, whatever their labels."""
     rows = [row.tobytes() for row in np.ascontiguousarray(tokens_NL)]
     train = {row for row, is_eval in zip(rows, is_eval_N, strict=True) if not is_eval}

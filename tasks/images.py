@@ -1,4 +1,4 @@
-"""Images as tokens: cut into patches, every patch a token.
+"""Images as tokens: cut into patches, every patch a token. Or as vectors: all pixels, from 0 (black) to 1.
 
     levels 4, patch 2      0 1 | 3 3      the first token is the number 0123 in base 4 = 27
                            2 3 | 3 0      the next is 3330 in base 4 = 252
@@ -26,6 +26,7 @@ from ttt.stream import Ints
 # A larger vocabulary would make the embeddings, not the model, the largest part of a small run.
 MAX_SYMBOLS = 4096
 SCREEN, GAP = 80, "  "
+READ_AS = ("tokens", "vectors")
 SHADES = " ░▒▓█"
 NO_PIXEL = "??"
 Bytes = NDArray[np.uint8]
@@ -46,21 +47,28 @@ class Images(Examples):
 
     patch: int
     levels: int
+    read_as: str
 
     @abstractmethod
     def pictures(self) -> Pictures:
         """Raises ValueError in the user's words."""
 
     def read(self) -> Labelled:
+        if self.read_as not in READ_AS:
+            raise ValueError(f"source.read_as={self.read_as}: must be one of {', '.join(READ_AS)}")
         pictures = self.pictures()
         self._side = pictures.pixels_NYX.shape[1]
+        names = [f"digit {digit}" for digit in range(10)]
+        if self.read_as == "vectors":
+            vectors_NX = pictures.pixels_NYX.reshape(len(pictures.classes_N), -1).astype(np.float32) / pictures.white
+            return Labelled(vectors_NX, pictures.classes_N, names, 0, pictures.is_eval_N)
         check_patches(self._side, patch=self.patch, levels=self.levels)
         # Bins of equal width; a table, because there are far more pixels than values.
         level_of = (np.arange(pictures.white + 1) * self.levels // (pictures.white + 1)).astype(np.uint16)
         return Labelled(
             tokens_NL=patches(level_of[pictures.pixels_NYX], patch=self.patch, levels=self.levels),
             classes_N=pictures.classes_N,
-            class_names=[f"digit {digit}" for digit in range(10)],
+            class_names=names,
             num_symbols=self.levels ** (self.patch * self.patch),
             is_eval_N=pictures.is_eval_N,
         )
@@ -68,10 +76,17 @@ class Images(Examples):
     def show(self, tokens: Ints) -> str:
         """The images side by side as far as the screen is wide, each with its label below."""
         period = self._length + 1
-        blocks = [self._block(tokens[i : i + period]) for i in range(0, len(tokens), period)]
+        if tokens.ndim == 2:
+            blocks = [self._lines(x_X * (len(SHADES) - 1)) for x_X in tokens]
+        else:
+            blocks = [self._block(tokens[i : i + period]) for i in range(0, len(tokens), period)]
         across = max(1, (SCREEN + len(GAP)) // (2 * self._side + len(GAP)))
         bands = [blocks[i : i + across] for i in range(0, len(blocks), across)]
         return "\n\n".join("\n".join(GAP.join(line).rstrip() for line in zip(*band, strict=True)) for band in bands)
+
+    def _lines(self, shades_X: NDArray[np.floating]) -> list[str]:
+        grid = np.array([2 * SHADES[round(float(s))] for s in shades_X]).reshape(self._side, self._side)
+        return ["".join(line) for line in grid]
 
     def _block(self, tokens: Ints) -> list[str]:
         """The lines of one example; a patch that is not there is blank, one that is a label shows NO_PIXEL."""

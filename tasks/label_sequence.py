@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ttt.tasks.cut import BASE, BEND, LEARN, Sizes, fingerprint, gather, shown
-from ttt.tasks.settings import ONE_PASS, StreamSettings
+from ttt.tasks.settings import StreamSettings
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
 
@@ -38,11 +38,13 @@ class LabelSequence(StreamSettings):
                 raise ValueError(f"task.{argument}={getattr(self, argument)}: must be at least {least}")
         if self.inputs not in ("same", "new"):
             raise ValueError(f"task.inputs={self.inputs}: must be one of same, new")
-        if self.steps_per_task == ONE_PASS:
-            raise ValueError(f"task.steps_per_task={ONE_PASS}: to memorise takes many passes; give a number")
+        if self.passes is not None:
+            raise ValueError(f"task.steps_per_task={self.steps_per_task}: to memorise takes many passes; give a number")
 
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
         scenario = self.pick_scenario(allowed=("domain",), why="all tasks have the same labels")
+        if source.vector_size is not None:
+            raise ValueError(f"task={self.name}: takes tokens; use source.read_as=tokens with a model that reads them")
         same = self.inputs == "same"
         sets = [self.examples_of(source, key=[seed, BEND, 0 if same else i]) for i in range(self.needed("num_tasks"))]
         tasks = [

@@ -41,6 +41,8 @@ class PermutedSequence(StreamSettings):
                 f"task.permute=positions: source={source.name} is running text, without positions that examples "
                 "share; use task.permute=symbols, or a source of examples (digits, mnist)"
             )
+        if self.permute == "symbols" and source.vector_size is not None:
+            raise ValueError("task.permute=symbols: vectors have no symbols; use task.permute=positions")
         scenario = self.pick_scenario(allowed=("domain",), why="all tasks have the same outputs")
         classes, rest = self._classes(source, seed=seed, base_seed=base_seed)
         tasks = [
@@ -69,8 +71,9 @@ class PermutedSequence(StreamSettings):
     def _bent(self, source: Source, classes: Ints, key: list[int]) -> View:
         rng = np.random.default_rng(key)
         if self.permute == "positions":
-            assert source.example_len is not None
-            return View(source=source, classes=classes, order_L=rng.permutation(source.example_len))
+            size = source.vector_size or source.example_len
+            assert size is not None
+            return View(source=source, classes=classes, order_L=rng.permutation(size))
         names_V = np.arange(source.vocab_size)
         names_V[list(source.symbols)] = rng.permutation(list(source.symbols))
         return View(source=source, classes=classes, names_V=names_V)

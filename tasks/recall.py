@@ -23,6 +23,7 @@ class Recall:
     """One class per world. Tokens 0..K-1 are keys, K..K+V-1 are values; a cipher renames keys."""
 
     example_len: int | None = None
+    vector_size: int | None = None
     labels = range(0)
 
     def __init__(self, *, name: str, num_keys: int, num_values: int, num_worlds: int, world_seed: int) -> None:
@@ -54,6 +55,9 @@ class Recall:
         return Batch.stack(
             [self._pairs(w, length=length, rng=np.random.default_rng(k)) for w, k in zip(same, keys, strict=True)]
         )
+
+    def eval_examples(self, classes: Ints) -> int | None:
+        return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
         return None

@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 from ttt.tasks.cut import BASE, LEARN, PLANT, Sizes, fingerprint, shown
-from ttt.tasks.settings import ONE_PASS, StreamSettings
+from ttt.tasks.settings import StreamSettings
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
 
@@ -47,8 +47,10 @@ class RecallSequence(StreamSettings):
                 f"task.seq_len={self.seq_len}: {max(self.facts)} facts at a distance of {max(self.distances)} "
                 f"take {needed} tokens"
             )
-        if self.steps_per_task == ONE_PASS:
-            raise ValueError(f"task.steps_per_task={ONE_PASS}: facts are made up as they are asked for; give a number")
+        if self.passes is not None:
+            raise ValueError(
+                f"task.steps_per_task={self.steps_per_task}: facts are made up as they are asked for; give a number"
+            )
 
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
         if source.example_len is not None:
@@ -94,7 +96,7 @@ class PlantedTask:
         self.name = name
         self._source, self._pairs, self._key, self._settings = source, pairs, key, settings
         self._classes = np.arange(sum(len(family) for family in source.families()))
-        self._sizes: Sizes = settings.sizes(source)
+        self._sizes: Sizes = settings.sizes(source, self._classes)
         self.fingerprint = fingerprint(self)
 
     def batch(self, step: int) -> Batch:

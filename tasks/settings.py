@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from functools import partial
 import numpy as np
 from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View, mixture
 
-from ttt.stream import Batch, Phase, Source, Stream, Task
+from ttt.stream import Batch, Ints, Phase, Source, Stream, Task
 
 ONE_PASS = "one-pass"
+PASSES = re.compile(r"(one|[1-9][0-9]*)-pass(es)?")
+ALL = "all"
 SCENARIOS = ("auto", "task", "domain", "class")
 # Classes kept out of the base where held_out is auto, if the source has twice as many.
 HELD_OUT = 80
@@ -31,10 +34,10 @@ class StreamSettings(ABC):
     batch_size: int
     seq_len: int
     examples: int | None
-    eval_sequences: int
+    eval_sequences: int | str
 
     def __post_init__(self) -> None:
-        at_least = {"num_tasks": 1, "revisits": 0, "batch_size": 1, "seq_len": 2, "examples": 1, "eval_sequences": 1}
+        at_least = {"num_tasks": 1, "revisits": 0, "batch_size": 1, "seq_len": 2, "examples": 1}
         for argument, least in at_least.items():
             value = getattr(self, argument)
             if value is not None and value < least:
@@ -43,9 +46,17 @@ class StreamSettings(ABC):
             raise ValueError(f"task.scenario={self.scenario}: must be one of {', '.join(SCENARIOS)}")
         if not 0 <= self.blur < 1:
             raise ValueError(f"task.blur={self.blur}: must be at least 0 and below 1")
-        steps = self.steps_per_task
-        if steps != ONE_PASS and not (isinstance(steps, int) and steps >= 1):
-            raise ValueError(f"task.steps_per_task={steps}: must be at least 1, or {ONE_PASS}")
+        for argument, words in (("steps_per_task", f"{ONE_PASS}, 4-pass, ..."), ("eval_sequences", ALL)):
+            value = getattr(self, argument)
+            is_word = PASSES.fullmatch(str(value)) if argument == "steps_per_task" else value == ALL
+            if not is_word and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"task.{argument}={value}: must be a number of at least 1, or {words}")
+
+    @property
+    def passes(self) -> int | None:
+        """How often each training piece of a task is read; None where steps are counted."""
+        found = PASSES.fullmatch(str(self.steps_per_task))
+        return None if found is None else 1 if found[1] == "one" else int(found[1])
 
     @abstractmethod
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
@@ -61,6 +72,7 @@ class StreamSettings(ABC):
             seq_len=self.seq_len,
             scenario=scenario,
             show=source.show,
+            vector_size=source.vector_size,
         )
 
     def pick_scenario(self, *, allowed: Sequence[str], why: str) -> str:
@@ -79,7 +91,9 @@ class StreamSettings(ABC):
         return value
 
     def length(self, source: Source) -> int:
-        """Tokens of a row: as many as fit, or as `examples` take."""
+        """Tokens of a row: as many as fit, or as `examples` take. Of vectors one, or as many as `examples`."""
+        if source.vector_size is not None:
+            return self.examples or 1
         if self.examples is None:
             return self.seq_len
         if source.example_len is None:
@@ -92,17 +106,23 @@ class StreamSettings(ABC):
             )
         return length
 
-    def sizes(self, source: Source) -> Sizes:
-        return Sizes(batch_size=self.batch_size, length=self.length(source), eval_sequences=self.eval_sequences)
+    def sizes(self, source: Source, classes: Ints) -> Sizes:
+        length, rows = self.length(source), self.eval_sequences
+        if isinstance(rows, str):
+            examples = source.eval_examples(classes)
+            if examples is None:
+                raise ValueError(f"task.eval_sequences={ALL}: source={source.name} is running text; give a number")
+            rows = -(-examples // source.per_row(length=length))
+        return Sizes(batch_size=self.batch_size, length=length, eval_sequences=rows)
 
     def task(self, views: Sequence[View], *, name: str, key: Sequence[int]) -> DrawnTask:
         """A task of the stream, read once where `steps_per_task` says so."""
-        source, one_pass = views[0].source, self.steps_per_task == ONE_PASS
-        sizes = self.sizes(source)
+        source, one_pass = views[0].source, self.passes is not None
+        sizes = self.sizes(source, views[0].classes)
         if one_pass and source.units(views[0].classes, length=sizes.length) is None:
             raise ValueError(
-                f"task.steps_per_task={ONE_PASS}: source={source.name} makes sequences as they are asked for, "
-                "there is no end to them; give a number"
+                f"task.steps_per_task={self.steps_per_task}: source={source.name} makes sequences as they are asked "
+                "for, there is no end to them; give a number"
             )
         return DrawnTask(views, name=name, key=key, sizes=replace(sizes, one_pass=one_pass))
 
@@ -110,13 +130,13 @@ class StreamSettings(ABC):
         """The distribution before the stream: rows at random, of one view each. None where no class is left."""
         if not views or not len(views[0].classes):
             return None
-        return DrawnTask(views, name="base", key=[base_seed, key], sizes=self.sizes(views[0].source))
+        return DrawnTask(views, name="base", key=[base_seed, key], sizes=self.sizes(views[0].source, views[0].classes))
 
     def steps(self, task: Task) -> int:
-        if self.steps_per_task != ONE_PASS:
+        if self.passes is None:
             return int(self.steps_per_task)
         assert isinstance(task, DrawnTask), "streams that draw at random refuse one-pass"
-        return task.steps_in_one_pass
+        return self.passes * task.steps_in_one_pass
 
     def phases(self, tasks: Sequence[Task], *, seed: int) -> list[Phase]:
         """Each task in turn, all of them again for every revisit; with `blur`, rows of the others mixed in."""

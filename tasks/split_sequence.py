@@ -75,6 +75,9 @@ class SplitSequence(StreamSettings):
             # The first class of every task is called by one label, the second by another, ...
             names_V = np.arange(source.vocab_size)
             names_V[labels] = [source.labels[k] for k in range(len(labels))]
+            if source.vector_size is not None:
+                # Without tokens, what competes is the labels that tasks share.
+                outputs_V = np.isin(np.arange(source.vocab_size), list(source.labels[: len(labels)]))
         if scenario == "task":
             outputs_V = np.zeros(source.vocab_size, dtype=np.bool_)
             outputs_V[labels] = True

@@ -21,6 +21,7 @@ from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.evaluate import evaluate
 from ttt.learner import Learner, competing, slow_hash
+from ttt.lightning import LightningLearner
 from ttt.strategies.naive import Naive
 from ttt.train import Engine, train
 
@@ -239,7 +240,7 @@ def test_a_stock_lightning_trainer_takes_the_same_steps():
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, gradient_clip_val=theirs.learner.optimizer_factory.clip,
     )  # fmt: skip
-    trainer.fit(theirs.learner, DataLoader(batches, batch_size=None))
+    trainer.fit(LightningLearner(theirs.learner), DataLoader(batches, batch_size=None))
     assert slow_hash(theirs.learner.model) == slow_hash(ours.learner.model)
 
 

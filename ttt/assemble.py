@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 
 from ttt.bases.base import Base, Setting, Weights
 from ttt.config import base_adapter, base_identity, build, identity
+from ttt.device import Devices
 from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
+from ttt.pace import Pace
 from ttt.shards import check_adapter
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
+from ttt.strategies.both import Both
 from ttt.strategies.naive import Naive
 from ttt.stream import Source, Stream
+from ttt.train import Engine
 from ttt.trainer import TrainerSettings
 
 
@@ -35,12 +38,13 @@ class Assembly:
     learner: Learner
     own_names: frozenset[str]
     plan: Plan
+    pace: Pace
     base: Base
     settings: TrainerSettings
     sink: Sink
     info: RunInfo
 
-    def base_weights(self, fabric: Fabric, observe: Observer) -> Weights | None:
+    def base_weights(self, fabric: Devices, observe: Observer) -> Weights | None:
         """Slow weights before the stream; trains them if that was not done before."""
         cache = Path(self.config["cache_dir"]).expanduser()
         setting = Setting(
@@ -55,6 +59,18 @@ class Assembly:
             accumulate=self.settings.accumulate,
         )
         return self.base.weights(setting)
+
+    def engine(self, fabric: Devices, weights: Weights | None) -> Engine:
+        """The learner with the base's `weights`, ready for the first task. Raises ValueError where these do not fit,
+        or the strategy cannot serve them."""
+        if weights is not None:
+            self.load(weights)
+        strategy = self.learner.strategy
+        strategy.attach(self.learner.model)
+        optimizer = self.learner.configure_optimizers()
+        engine = Engine.build(fabric, self.learner, optimizer, accumulate=self.settings.accumulate, pace=self.pace)
+        strategy.begin(engine, self.stream)
+        return engine
 
     def _base_learner(self, optimizer: OptimizerFactory) -> Learner:
         config = self.config | {"adapter": base_adapter(self.config["adapter"])}
@@ -103,9 +119,11 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         check_adapter(config["adapter"]["name"])
     # What `auto` means here is part of what determines the numbers.
     config["task"]["scenario"] = stream.scenario
-    learner, own_names = build_learner(
-        config, trusted=trusted, stream=stream, optimizer=part("optimizer"), strategy=part("strategy")
-    )
+    strategy = _strategy(config, trusted)
+    _check_devices(strategy, settings)
+    optimizer, pace = _optimizer(config["optimizer"], trusted)
+    learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
+    stream = replace(stream, phases=strategy.phases(stream))
     return Assembly(
         config=config,
         trusted=trusted,
@@ -114,11 +132,39 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         learner=learner,
         own_names=own_names,
         plan=Plan.of(config["eval"]["every"], stream=stream, tasks=config["eval"]["tasks"]),
+        pace=pace,
         base=base,
         settings=settings,
         sink=sink,
         info=describe(config, data=source.fingerprint),
     )
+
+
+def _strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
+    """One, or two at once (strategy@also=...)."""
+    first: Strategy = build(config["strategy"], group="strategy", given={}, trusted=trusted)
+    if config.get("also") is None:
+        return first
+    return Both(first, build(config["also"], group="also", given={}, trusted=trusted))
+
+
+def _optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:
+    """What moves the slow weights, and how fast."""
+    names = [field.name for field in fields(Pace)]
+    timing = {"_target_": "ttt.pace.Pace"} | {name: config[name] for name in names if name in config}
+    rest = {name: value for name, value in config.items() if name not in names}
+    built: OptimizerFactory = build(rest, group="optimizer", given={}, trusted=trusted)
+    return built, build(timing, group="optimizer", given={}, trusted=trusted)
+
+
+def _check_devices(strategy: Strategy, settings: TrainerSettings) -> None:
+    """Several devices do not hold all that every strategy asks for."""
+    kind = settings.world.strategy
+    if strategy.runs_on == "one" and settings.parts > 1:
+        what = f"trainer.strategy={kind}" if settings.world.size > 1 else f"trainer.accumulate={settings.accumulate}"
+        raise ValueError(f"{what}: strategy={strategy.name} needs whole batches on one device")
+    if strategy.runs_on == "ddp" and kind == "fsdp":
+        raise ValueError(f"trainer.strategy=fsdp: strategy={strategy.name} needs whole parameters; use trainer=ddp")
 
 
 def _check_parts(stream: Stream, settings: TrainerSettings) -> None:
@@ -152,16 +198,34 @@ def build_learner(
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
-    given = {"vocab_size": stream.vocab_size}
+    given = {"vocab_size": stream.vocab_size} | _vectors(config, stream)
     model = build(config["model"], group="model", given=given, trusted=trusted)
+    adapter_name = config["adapter"]["name"]
+    if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
+        raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")
     own_names = frozenset(name for name, _ in model.named_parameters())
     adapter = build(config["adapter"], group="adapter", given={}, trusted=trusted)
     return Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy), own_names
 
 
+def _vectors(config: dict[str, Any], stream: Stream) -> dict[str, int]:
+    """The size of the vectors, for a model that reads them. Raises ValueError where model and source do not agree."""
+    model, source = config["model"]["name"], config["source"]["name"]
+    wanted = config["model"].get("reads", "tokens") == "vectors"
+    if wanted and stream.vector_size is None:
+        raise ValueError(f"model={model}: reads vectors, source={source} gives tokens; use source=digits or mnist")
+    if stream.vector_size is None:
+        return {}
+    if not wanted:
+        raise ValueError(f"source.read_as=vectors: model={model} reads tokens; use model=mlp")
+    return {"vector_size": stream.vector_size}
+
+
 def describe(config: dict[str, Any], *, data: str) -> RunInfo:
     """Names of a run, from its config and its data: the same config on the same data is the same folder."""
     name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
+    if config.get("also") is not None:
+        name["strategy"] += f"+{config['also']['name']}"
     method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
     run_id = identity(config, data=data)[:8]
     folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"

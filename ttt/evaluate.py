@@ -100,7 +100,8 @@ def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool) -> Te
     nats, hits = [], []
     for start in range(0, len(batch.tokens_BT), ROWS):
         part = batch.rows(start, start + ROWS).to(engine.fabric.device)
-        logits_BTV, _ = engine.wrapped(part, state, write=write)
+        with engine.fabric.autocast():
+            logits_BTV, _ = engine.wrapped(part, state, write=write)
         logits_BTV = competing(logits_BTV.float(), part)
         flat = (logits_BTV.flatten(0, 1), part.targets_BT.flatten())
         nats.append(F.cross_entropy(*flat, ignore_index=IGNORE, reduction="none").view_as(part.targets_BT))

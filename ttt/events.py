@@ -13,7 +13,10 @@ from ttt.scores import Scores
 
 @dataclass(frozen=True)
 class Trained:
-    """Some optimizer steps: `loss` in bits per token, the mean since the last event; task 0 is the base."""
+    """Some batches: `loss` in bits per token, the mean since the last event; task 0 is the base.
+
+    `lr`: the slow learning rate now. `terms`: what the strategy watches, such as its penalty.
+    """
 
     task: int
     task_name: str
@@ -24,6 +27,8 @@ class Trained:
     seconds: float
     tokens_per_second: float
     loss: float
+    lr: float = float("nan")
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
 from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState
@@ -28,7 +27,7 @@ class OptimizerFactory(Protocol):
     def build(self, model: nn.Module) -> torch.optim.Optimizer: ...
 
 
-class Learner(LightningModule):
+class Learner(nn.Module):
     """Slow weights are its parameters; `fast` is the state its next training batch starts from."""
 
     def __init__(self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory, strategy: Strategy) -> None:
@@ -46,19 +45,37 @@ class Learner(LightningModule):
         """Logits [B, T, V] and the state after reading; with `cache`, as the next piece of what was read."""
         return self.adapter.read(self.model, batch, state, write=write, cache=cache)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss in nats over the scored tokens. Carries the fast state on if its lifetime says so."""
-        batch = self.strategy.mix(batch, step=batch_idx)
-        nats, after = self.score(batch, self.fast)
-        self.fast = self.adapter.initial() if self.adapter.reset == "sequence" else self.adapter.carry(after)
-        return self.strategy.penalize(nats / num_scored(batch), self.model)
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """Mean loss in nats over the scored tokens, with what the strategy adds.
 
-    def score(self, batch: Batch, state: FastState) -> tuple[Tensor, FastState]:
-        """The loss in nats, summed over the scored tokens of (a part of) a batch, and the state after reading it."""
-        logits_BTV, after = self(batch, state)
-        logits_BTV = competing(logits_BTV, batch)
-        flat = (logits_BTV.flatten(0, 1), batch.targets_BT.flatten())
-        return F.cross_entropy(*flat, ignore_index=IGNORE, reduction="sum"), after
+        Carries the fast state on if its lifetime says so.
+        """
+        own, memory = len(batch.tokens_BT), self.strategy.memory(batch, step=step)
+        if memory is not None:
+            batch = Batch.stack([batch, memory])
+        logits_BTV, after = self(batch, self.lanes(self.fast, own, of=len(batch.tokens_BT)))
+        self.fast = (
+            self.adapter.initial() if self.adapter.reset == "sequence" else self.adapter.carry(first(after, own))
+        )
+        extra = self.strategy.extra(self, batch, logits_BTV, own=own)
+        loss = cross_entropy(logits_BTV, batch, reduction="mean")
+        return loss if extra is None else loss + extra
+
+    def score(self, batch: Batch, state: FastState, *, own: int) -> tuple[Tensor, FastState]:
+        """For a part of a batch: the loss in nats, summed over its scored tokens, and the state that its first `own`
+        rows leave."""
+        logits_BTV, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)))
+        return cross_entropy(logits_BTV, batch, reduction="sum"), first(after, own)
+
+    def lanes(self, state: FastState, own: int, *, of: int) -> FastState:
+        """The state for the rows of a batch of which only the first `own` belong to lanes; the others start anew."""
+        if own == of or self.adapter.reset == "sequence":
+            return state
+        blank = self.adapter.initial()
+        return {
+            name: torch.cat([x.expand(own, *x.shape[1:]), blank[name].expand(of - own, *x.shape[1:])])
+            for name, x in state.items()
+        }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_factory.build(self.model)
@@ -66,6 +83,17 @@ class Learner(LightningModule):
     def begin_task(self) -> None:
         if self.adapter.reset != "never":
             self.fast = self.adapter.initial()
+
+
+def first(state: FastState, lanes: int) -> FastState:
+    """The first lanes of a state; one lane is everybody's."""
+    return {name: x if len(x) <= lanes else x[:lanes] for name, x in state.items()}
+
+
+def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: str) -> Tensor:
+    """In nats over the scored tokens."""
+    flat = (competing(logits_BTV, batch).flatten(0, 1), batch.targets_BT.flatten())
+    return F.cross_entropy(*flat, ignore_index=IGNORE, reduction=reduction)
 
 
 def num_scored(batch: Batch) -> Tensor:

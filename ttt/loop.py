@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ttt.checkpoint import Checkpoint, Tensors
 from ttt.evaluate import Plan, evaluate
 from ttt.events import Evaluated, Observer, Trained
 from ttt.journal import Journal, plain
+from ttt.pace import Pace
 from ttt.ranks import deal
 from ttt.results import Results, rows_from_json
 from ttt.shards import gather, placed
@@ -22,18 +23,20 @@ from ttt.stream import Stream
 from ttt.train import Engine, train
 
 KEPT_CHECKPOINTS = 2
+CLOCK = ("step", "tokens", "seconds", "training", "evaluation", "between")
 
 
 @dataclass
 class Clock:
-    """Where the stream is: optimizer steps, tokens read in training, seconds of wall time; of these in training
-    and in evaluation."""
+    """Where the stream is: batches, tokens read in training, seconds of wall time; of these in training, in
+    evaluation, and in what the strategy does between tasks."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     training: float = 0.0
     evaluation: float = 0.0
+    between: float = 0.0
     _since: float = field(default_factory=time.perf_counter, repr=False)
 
     def tick(self) -> dict[str, Any]:
@@ -57,7 +60,6 @@ def run_stream(
 ) -> None:
     """Go on from what `results` already holds to the end of the stream. Only the first of several processes has a
     journal, and writes."""
-    learner = engine.learner
     # The journal comes first: a number is on its way to the disk before anyone sees it.
     observers = [*([journal] if journal else []), *observers]
     if not results.rows:
@@ -66,8 +68,9 @@ def run_stream(
     for index in range(len(results.rows) - 1, len(stream.phases)):
         phase, before = stream.phases[index], clock.step
         if phase.announced:
-            learner.begin_task()
-        for progress in train(engine, phase, steps=phase.steps, report_every=report_every, workers=workers):
+            begin_task(engine, index)
+        rate = rate_of(engine.pace, before=before, steps=phase.steps, of=stream.steps)
+        for progress in train(engine, phase, steps=phase.steps, report_every=report_every, workers=workers, rate=rate):
             clock.step = before + progress.step
             clock.tokens += progress.tokens
             clock.training += progress.seconds
@@ -78,13 +81,31 @@ def run_stream(
                 task_steps=phase.steps,
                 tokens_per_second=progress.tokens / progress.seconds,
                 loss=progress.loss / math.log(2),
+                lr=progress.lr,
+                terms=progress.terms,
                 **clock.tick(),
             )
             tell(observers, event)
         if phase.announced:
-            learner.strategy.end_task(stream.tasks[phase.task], learner.model)
+            start = time.perf_counter()
+            engine.learner.strategy.end_task(engine, index)
+            clock.between += time.perf_counter() - start
         measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
+
+
+def begin_task(engine: Engine, index: int) -> None:
+    engine.learner.begin_task()
+    if engine.pace.reset == "task":
+        engine.forget_moments()
+    engine.learner.strategy.begin_task(engine, index)
+
+
+def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float]:
+    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps."""
+    if pace.over == "task":
+        return lambda step: pace.factor(step, of=steps)
+    return lambda step: pace.factor(before + step, of=of)
 
 
 def measure(
@@ -137,7 +158,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | N
         return
     state = {
         "rows": plain(results.rows),
-        "clock": {name: getattr(clock, name) for name in ("step", "tokens", "seconds", "training", "evaluation")},
+        "clock": {name: getattr(clock, name) for name in CLOCK},
         "journal_position": journal.position,
     }
     checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from ttt.adapters.base import Adapter, FastState
+from ttt.device import Devices
 
 T = TypeVar("T")
 
 
-def decided(fabric: Fabric, decide: Callable[[], T]) -> T:
+def decided(fabric: Devices, decide: Callable[[], T]) -> T:
     """What the first process decides, on all of them; its ValueError too, so that nobody waits for an answer."""
     answer: T | None = None
     error: ValueError | None = None
@@ -53,24 +53,26 @@ def mean(states: Sequence[FastState]) -> FastState:
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
-def mean_over_devices(fabric: Fabric, state: FastState) -> FastState:
+def mean_over_devices(fabric: Devices, state: FastState) -> FastState:
     return {name: over_devices(fabric, x) for name, x in state.items()}
 
 
-def over_devices(fabric: Fabric, x: Tensor, *, op: str = "mean") -> Tensor:
+def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
     """The mean (or sum) over devices; `x` itself stays as it is."""
     if fabric.world_size == 1:
         return x
-    reduced = fabric.all_reduce(x.detach().clone().to(fabric.device), reduce_op=op)
+    several: Any = fabric
+    reduced = several.all_reduce(x.detach().clone().to(fabric.device), reduce_op=op)
     assert isinstance(reduced, Tensor)
     return reduced
 
 
-def collect_over_devices(fabric: Fabric, state: FastState) -> FastState:
+def collect_over_devices(fabric: Devices, state: FastState) -> FastState:
     """All lanes in the order of their rows, on every device; a state that nobody has written stays one lane."""
     if fabric.world_size == 1 or not state:
         return state
-    gathered: Any = {name: fabric.all_gather(x.detach()) for name, x in state.items()}
+    several: Any = fabric
+    gathered: Any = {name: several.all_gather(x.detach()) for name, x in state.items()}
     if all(len(x) == 1 for x in state.values()) and not any(bool(x.any()) for x in gathered.values()):
         return state
     # [device, lane, ...] -> lanes in order

@@ -22,6 +22,10 @@ def sample(stream: Stream, task: Task) -> str:
     """
     batch = task.evaluation()
     tokens, targets = batch.tokens_BT[0].numpy(), batch.targets_BT[0].numpy()
+    if tokens.ndim == 2:
+        # Vectors: as many of them as fit a line.
+        first = batch.tokens_BT[:4].flatten(0, 1).numpy()
+        return stream.show(first)
     last = targets[-1:] if targets[-1] != IGNORE else targets[:0]
     lines = stream.show(np.concatenate([tokens, last])[:TOKENS]).splitlines()
     return "\n".join(lines[:LINES])

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from ttt.device import Devices
 from ttt.ranks import over_devices
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 # They read parameters where these are cut: outside the pass of their block, or through references of their own.
 # Tried, but for ttt_mlp, which is built like ttt_linear.
@@ -29,8 +31,15 @@ def check_adapter(name: str) -> None:
         raise ValueError(f"trainer.strategy=fsdp: adapter={name} reads parameters that are cut; use trainer=ddp")
 
 
+def is_cut(tensor: Any) -> TypeGuard[DTensor]:
+    """Is it a DTensor? Asked so that one device need not import what knows."""
+    return hasattr(tensor, "full_tensor")
+
+
 def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Cut the parameters of `learner` over the devices, in place."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     whole = {parameter for parameter in learner.parameters() if parameter.dim() == 0}
     over = mesh["data_parallel"]
     # Inner stacks first: each block takes what is not taken yet.
@@ -55,8 +64,8 @@ def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -
         if "fused" in group and not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
             group["fused"] = False
         parameters = [now[names[id(parameter)]] for parameter in group["params"]]
-        cut = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
-        whole = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+        cut = [parameter for parameter in parameters if is_cut(parameter)]
+        whole = [parameter for parameter in parameters if not is_cut(parameter)]
         group["params"] = cut or whole
         if cut and whole:
             optimizer.add_param_group({**group, "params": whole})
@@ -66,7 +75,7 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
     """Whole tensors from cut ones, one after another; every device must ask, those that `keep` them get them."""
     found = {}
     for name, tensor in tensors.items():
-        whole = tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+        whole = tensor.full_tensor().cpu() if is_cut(tensor) else tensor
         if keep:
             found[name] = whole.detach()
     return found
@@ -74,26 +83,28 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 
 def placed(whole: Tensor, *, like: Tensor) -> Tensor:
     """This device's share of a whole tensor, if `like` is cut and has its shape."""
-    if not isinstance(like, DTensor) or whole.shape != like.shape:
+    if not is_cut(like) or whole.shape != like.shape:
         return whole
+    from torch.distributed.tensor import distribute_tensor
+
     # Every device has the whole tensor: nothing needs to be sent.
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def average_whole(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
+def average_whole(fabric: Devices, parameters: Iterable[Tensor]) -> None:
     """Gradients of what is not cut: their mean over the devices."""
     for parameter in parameters:
-        if parameter.grad is not None and not isinstance(parameter, DTensor):
+        if parameter.grad is not None and not is_cut(parameter):
             parameter.grad = over_devices(fabric, parameter.grad)
 
 
 def clip(parameters: Iterable[Tensor], *, max_norm: float) -> None:
     """torch's clipping by the norm of all gradients, of which some are cut."""
     graded = [parameter for parameter in parameters if parameter.grad is not None]
-    cut = [parameter for parameter in graded if isinstance(parameter.grad, DTensor)]
-    whole = [parameter for parameter in graded if not isinstance(parameter.grad, DTensor)]
+    cut = [parameter for parameter in graded if is_cut(parameter.grad)]
+    whole = [parameter for parameter in graded if not is_cut(parameter.grad)]
     norms = [torch.nn.utils.get_total_norm([p.grad for p in part if p.grad is not None]) for part in (cut, whole)]
-    total = torch.stack([x.full_tensor() if isinstance(x, DTensor) else x for x in norms]).norm()
+    total = torch.stack([x.full_tensor() if is_cut(x) else x for x in norms]).norm()
     for group in (cut, whole):
         torch.nn.utils.clip_grads_with_norm_(group, max_norm, total)
 
@@ -101,6 +112,8 @@ def clip(parameters: Iterable[Tensor], *, max_norm: float) -> None:
 @contextmanager
 def unsharded(learner: nn.Module) -> Iterator[None]:
     """Parameters are whole while open: for looking at them outside a pass."""
+    from torch.distributed.fsdp import FSDPModule
+
     blocks = [module for module in learner.modules() if isinstance(module, FSDPModule)]
     for block in blocks:
         block.unshard()

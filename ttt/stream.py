@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 class Batch(NamedTuple):
     """`tokens_BT` int64; `targets_BT` int64, IGNORE = not scored; `segment_BT` document index.
 
+    A source may give vectors in place of tokens: `tokens_BT` then is [B, T, X] of float32.
     A negative document is padding; it lies between documents, not inside one.
     `outputs_BV`: which outputs compete for the scored tokens of a row; None = all of them.
     """
@@ -52,6 +53,8 @@ class Batch(NamedTuple):
     @staticmethod
     def stack(parts: Sequence[Batch]) -> Batch:
         """The rows of several batches as one."""
+        if len(parts) == 1:
+            return parts[0]
         outputs = [part.outputs_BV for part in parts if part.outputs_BV is not None]
         assert len(outputs) in (0, len(parts)), "rows that limit their outputs do not stack with rows that do not"
         tokens_BT = torch.cat([part.tokens_BT for part in parts])
@@ -61,14 +64,14 @@ class Batch(NamedTuple):
 
     @property
     def num_tokens(self) -> int:
-        return self.tokens_BT.numel()
+        return self.segment_BT.numel()
 
 
 def whole_rows(tokens: np.ndarray, targets: np.ndarray) -> Batch:
     """A batch whose rows hold one document each."""
-    tokens_BT = torch.from_numpy(tokens.astype(np.int64))
+    tokens_BT = torch.from_numpy(tokens if tokens.dtype == np.float32 else tokens.astype(np.int64))
     targets_BT = torch.from_numpy(targets.astype(np.int64))
-    return Batch(tokens_BT, targets_BT, torch.zeros_like(tokens_BT))
+    return Batch(tokens_BT, targets_BT, torch.zeros_like(targets_BT))
 
 
 class Source(Protocol):
@@ -76,6 +79,7 @@ class Source(Protocol):
 
     What it says of itself decides which streams can cut it:
     `example_len`   tokens of one example before its label; None for running text, which has no labels
+    `vector_size`   numbers in a vector where examples are vectors (one position each); None where they are tokens
     `labels`        tokens that are labels, one for each class
     `symbols`       tokens that a cipher may permute
     `rows`          what it holds, in its own units ("train bytes": 4321, ...); empty where it is made up as asked
@@ -85,6 +89,7 @@ class Source(Protocol):
     vocab_size: int
     fingerprint: str
     example_len: int | None
+    vector_size: int | None
     labels: range
     symbols: range
     rows: dict[str, int]
@@ -101,6 +106,10 @@ class Source(Protocol):
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
         """`rows` fixed sequences from the eval parts of `classes`, evenly."""
+        ...
+
+    def eval_examples(self, classes: Ints) -> int | None:
+        """How many examples the eval parts of `classes` hold; None for running text."""
         ...
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
@@ -170,6 +179,8 @@ class Stream:
     scenario: str
     # Tokens as a person would want to see them.
     show: Callable[[Ints], str]
+    # Numbers in a vector, where vectors stand in place of tokens.
+    vector_size: int | None = None
 
     @property
     def learned_at(self) -> Ints:

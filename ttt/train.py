@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from ttt.adapters.base import FastState, shared
+from ttt.device import Devices
 from ttt.learner import Learner, num_scored
+from ttt.pace import Pace
 from ttt.ranks import collect, collect_over_devices, deal, mean, mean_over_devices, merges_lanes, over_devices
 from ttt.shards import average_whole, clip, follow, unsharded
 from ttt.stream import Batch
@@ -37,12 +38,17 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done in this task, scored so far; `loss` is the mean in nats since the last report."""
+    """Steps done in this task, scored so far; `loss` is the mean in nats since the last report.
+
+    `lr`: the slow learning rate of the last step. `terms`: what the strategy watches.
+    """
 
     step: int
     loss: float
     tokens: int
     seconds: float
+    lr: float
+    terms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,32 +57,37 @@ class Engine:
 
     `order`: its parameters as the optimizer numbers them, whatever the devices. `accumulate`: the parts of this
     device's rows that are read one after another. `merges`: is one fast state carried on, not one for each lane?
+    `is_sharded`: are parameters cut over the devices?
     """
 
-    fabric: Fabric
+    fabric: Devices
     learner: Learner
     wrapped: Learner
     optimizer: Optimizer
     order: Sequence[nn.Parameter]
     accumulate: int
     merges: bool
+    is_sharded: bool = False
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
-    def build(cls, fabric: Fabric, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1) -> Engine:
-        if isinstance(fabric.strategy, ModelParallelStrategy):
+    def build(
+        cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1, pace: Pace | None = None
+    ) -> Engine:
+        is_sharded = _is_sharded(fabric)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        if is_sharded:
             wrapped, optimizer, order = _build_sharded(fabric, learner, optimizer)
         else:
             order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            wrapped, optimizer = fabric.setup(learner, optimizer)
+            set_up: Any = fabric.setup(learner, optimizer)
+            wrapped, optimizer = set_up
             if fabric.world_size > 1:
                 wrapped.mark_forward_method("score")
         learner.fast = learner.adapter.initial()
         merges = merges_lanes(learner.adapter)
-        return cls(fabric, learner, wrapped, optimizer, order=order, accumulate=accumulate, merges=merges)
-
-    @property
-    def is_sharded(self) -> bool:
-        return isinstance(self.fabric.strategy, ModelParallelStrategy)
+        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges, is_sharded, pace or Pace())
 
     @property
     def parts(self) -> int:
@@ -95,9 +106,23 @@ class Engine:
         """For a look at parameters outside a pass."""
         return unsharded(self.learner) if self.is_sharded else nullcontext()
 
+    def forget_moments(self) -> None:
+        """The optimizer as it was before its first step."""
+        for parameter in self.order:
+            self.optimizer.state.pop(parameter, None)
+
+
+def _is_sharded(fabric: Devices) -> bool:
+    if fabric.world_size == 1:
+        return False
+    # Imported here: one device needs no Lightning.
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+
+    return isinstance(fabric.strategy, ModelParallelStrategy)
+
 
 def _build_sharded(
-    fabric: Fabric, learner: Learner, optimizer: Optimizer
+    fabric: Any, learner: Learner, optimizer: Optimizer
 ) -> tuple[Learner, Optimizer, Sequence[nn.Parameter]]:
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
@@ -135,64 +160,89 @@ def train(
     steps: int,
     report_every: int,
     workers: int = 0,
-    schedule: Callable[[int], float] | None = None,
+    rate: Callable[[int], float] | None = None,
 ) -> Iterator[Progress]:
-    """Take `steps` optimizer steps on `task`; yields every `report_every` steps and after the last.
+    """Read `steps` batches of `task`; yields every `report_every` of them and after the last.
 
-    `schedule` gives the learning rate of a step. Raises NonFiniteError naming the step.
+    `rate` gives the share of the learning rate at a step. Raises NonFiniteError naming the task and the step.
     """
-    optimizer = engine.optimizer
+    learns, pace, strategy = engine.learner.strategy.learns, engine.pace, engine.learner.strategy
     losses: list[Tensor] = []
     tokens, start = 0, time.perf_counter()
     for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
-        if schedule is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(step)
-        losses.append(_backward(engine, batch.to(engine.fabric.device), step=step))
-        _clip(engine)
-        optimizer.step()
-        optimizer.zero_grad()
+        losses.append(_backward(engine, batch.to(engine.fabric.device), step=step, share=pace.group(step, of=steps)))
+        if learns and pace.is_due(step, of=steps):
+            _move(engine, rate(step) if rate else 1.0)
         tokens += batch.num_tokens
         # Reading a loss waits for the device, so it is read as seldom as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
             mean = float(over_devices(engine.fabric, torch.stack(losses).mean()))
-            if mean != mean or mean in (float("inf"), float("-inf")):
-                raise NonFiniteError(f"the loss on {task.name!r} is {mean} by step {step + 1}")
-            yield Progress(step=step + 1, loss=mean, tokens=tokens, seconds=time.perf_counter() - start)
+            terms = strategy.terms()
+            _check_finite(
+                {"loss": mean, **{f"{strategy.name}'s {name}": x for name, x in terms.items()}}, task, step + 1
+            )
+            seconds = time.perf_counter() - start
+            lr = engine.optimizer.param_groups[0]["lr"]
+            yield Progress(step=step + 1, loss=mean, tokens=tokens, seconds=seconds, lr=lr, terms=terms)
             losses, tokens, start = [], 0, time.perf_counter()
 
 
-def _backward(engine: Engine, batch: Batch, *, step: int) -> Tensor:
-    """Gradients of the mean loss over all scored tokens of `batch`; its mean over devices is returned loss."""
+def _check_finite(values: dict[str, float], task: Batches, step: int) -> None:
+    for name, value in values.items():
+        if not isfinite(value):
+            raise NonFiniteError(f"the {name} on {task.name!r} is {value} by step {step}")
+
+
+def _move(engine: Engine, factor: float) -> None:
+    """One step of the slow weights."""
+    strategy, optimizer = engine.learner.strategy, engine.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    if engine.is_sharded:
+        average_whole(engine.fabric, engine.order)
+    strategy.gradients(engine)
+    _clip(engine)
+    optimizer.step()
+    optimizer.zero_grad()
+    strategy.stepped(engine)
+
+
+def _backward(engine: Engine, batch: Batch, *, step: int, share: int) -> Tensor:
+    """Gradients of the mean loss over all scored tokens of `batch`, over `share`; returns that loss."""
     if engine.parts > 1:
-        return _backward_in_parts(engine, engine.learner.strategy.mix(batch, step=step))
-    # On one device Fabric hands out the bare method, which knows nothing of `precision`.
+        return _backward_in_parts(engine, batch, step=step, share=share)
+    learner = engine.learner
+    if not learner.strategy.learns:
+        with torch.no_grad(), engine.fabric.autocast():
+            return learner.training_step(batch, step)
     with engine.fabric.autocast():
-        loss = engine.wrapped.training_step(batch, step)
-    engine.fabric.backward(loss)
+        loss = learner.training_step(batch, step)
+    engine.fabric.backward(loss if share == 1 else loss / share)
     return loss.detach()
 
 
-def _backward_in_parts(engine: Engine, batch: Batch) -> Tensor:
+def _backward_in_parts(engine: Engine, batch: Batch, *, step: int, share: int) -> Tensor:
     """This device's share, part after part. Parts hold different numbers of scored tokens: sums are weighted once."""
-    fabric, learner = engine.fabric, engine.learner
+    fabric, learner, learns = engine.fabric, engine.learner, engine.learner.strategy.learns
     wrapped: Any = engine.wrapped
-    assert len(batch.tokens_BT) % engine.parts == 0, "rows of a batch divide by devices and accumulation"
+    memory = learner.strategy.memory(batch, step=step)
+    rows = [batch] if memory is None else [batch, memory]
+    assert all(len(x.tokens_BT) % engine.parts == 0 for x in rows), "rows divide by devices and accumulation"
     # Gradients become their mean over devices.
-    weight = fabric.world_size / num_scored(batch)
-    share = batch.share(fabric.global_rank, of=fabric.world_size)
+    weight = fabric.world_size / sum(num_scored(x) for x in rows)
+    rows = [x.share(fabric.global_rank, of=fabric.world_size) for x in rows]
     losses: list[Tensor] = []
     after: list[FastState] = []
     for part in range(engine.accumulate):
-        last = part + 1 == engine.accumulate
         state = deal(learner.fast, part, of=engine.accumulate)
-        with fabric.no_backward_sync(wrapped, enabled=not last):
+        shares = [x.share(part, of=engine.accumulate) for x in rows]
+        last = part + 1 == engine.accumulate
+        with _unsynced(fabric, wrapped, enabled=not last), torch.set_grad_enabled(learns):
             with fabric.autocast():
-                nats, state = wrapped.score(share.share(part, of=engine.accumulate), state)
+                nats, state = wrapped.score(Batch.stack(shares), state, own=len(shares[0].tokens_BT))
                 loss = nats * weight
-                if last:
-                    loss = learner.strategy.penalize(loss, learner.model)
-            fabric.backward(loss)
+            if learns:
+                fabric.backward(loss / share)
         losses.append(loss.detach())
         if learner.adapter.reset != "sequence":
             after.append(learner.adapter.carry(state))
@@ -201,10 +251,16 @@ def _backward_in_parts(engine: Engine, batch: Batch) -> Tensor:
     return torch.stack(losses).sum()
 
 
+def _unsynced(fabric: Any, wrapped: Any, *, enabled: bool) -> AbstractContextManager[Any]:
+    """While open, the devices do not yet average their gradients."""
+    several: AbstractContextManager[Any] = (
+        fabric.no_backward_sync(wrapped, enabled=enabled) if fabric.world_size > 1 else nullcontext()
+    )
+    return several
+
+
 def _clip(engine: Engine) -> None:
     limit = engine.learner.optimizer_factory.clip
-    if engine.is_sharded:
-        average_whole(engine.fabric, engine.order)
     if limit is None:
         return
     if engine.is_sharded:

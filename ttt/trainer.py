@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 
+from ttt.device import PLAIN, Devices, OneDevice
 from ttt.environment import best_precision
 from ttt.world import World
 
@@ -86,9 +86,14 @@ class TrainerSettings:
         """Into how many parts of equally many rows a batch is cut, over devices and one after another."""
         return self.world.size * self.accumulate
 
-    def fabric(self) -> Fabric:
+    def fabric(self) -> Devices:
         """Joins the other processes, where there are any."""
         torch.set_num_threads(self.threads)
+        if self.world.size == 1 and self.precision in PLAIN:
+            return OneDevice(self.device(), precision=self.precision)
+        # Imported here: it takes longer than torch itself.
+        from lightning.fabric import Fabric
+
         # What it has to say ("Using bfloat16 ...") stands in our own first lines.
         for name in ("lightning.fabric", "lightning.pytorch"):
             logging.getLogger(name).setLevel(logging.WARNING)

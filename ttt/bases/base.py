@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lightning.fabric import Fabric
 from torch import Tensor
 
+from ttt.device import Devices
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
 from ttt.stream import Stream
@@ -24,7 +24,7 @@ class Setting:
     a device cuts its rows."""
 
     new_learner: Callable[[OptimizerFactory], Learner]
-    fabric: Fabric
+    fabric: Devices
     stream: Stream
     identity: str
     cache: Path

@@ -34,11 +34,10 @@ class Pretrain:
         self.name, self.seed = name, seed
         self._steps, self._warmup = steps, warmup
         self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
-        self._lr = lr
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: up to `lr` over the warm-up, then down to zero at the end."""
-        return self._lr * min((step + 1) / self._warmup, 1 - step / self._steps)
+        """Share of `lr` at a step: up to 1 over the warm-up, then down to zero at the end."""
+        return min((step + 1) / self._warmup, 1 - step / self._steps)
 
     def weights(self, setting: Setting) -> Weights | None:
         folder = setting.cache / "base" / setting.identity
@@ -59,7 +58,7 @@ class Pretrain:
         curve = []
         task = setting.stream.base
         assert task is not None
-        for progress in train(engine, task, steps=self._steps, report_every=10, schedule=self.rate):
+        for progress in train(engine, task, steps=self._steps, report_every=10, rate=self.rate):
             tokens, seconds = tokens + progress.tokens, seconds + progress.seconds
             bits = progress.loss / math.log(2)
             curve.append([progress.step, bits])
@@ -74,6 +73,7 @@ class Pretrain:
                     seconds=seconds,
                     tokens_per_second=progress.tokens / progress.seconds,
                     loss=bits,
+                    lr=progress.lr,
                 )
             )
         state = {"tokens": tokens, "seconds": seconds, "curve": curve}

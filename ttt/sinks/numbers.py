@@ -12,7 +12,13 @@ from ttt.events import Evaluated, Event, Trained
 
 HEADLINE = ("loss", "loss_late", "accuracy", "accuracy_late")
 # A family of metrics, and the axis along which it is meant to be read.
-FAMILIES = {"train": "axis/step", "eval": "axis/task", "fast_weights": "axis/task", "R": "axis/task"}
+FAMILIES = {
+    "train": "axis/step",
+    "strategy": "axis/step",
+    "eval": "axis/task",
+    "fast_weights": "axis/task",
+    "R": "axis/task",
+}
 AXES = ("axis/step", "axis/tokens", "axis/task", "axis/seconds")
 
 
@@ -25,7 +31,8 @@ def axes(event: Event) -> dict[str, float]:
 def numbers(event: Event) -> dict[str, float]:
     """`family/name` -> value; what was not measured is not there."""
     if isinstance(event, Trained):
-        found = {"train/loss": event.loss, "train/tokens_per_second": event.tokens_per_second}
+        found = {"train/loss": event.loss, "train/tokens_per_second": event.tokens_per_second, "train/lr": event.lr}
+        found |= {f"strategy/{name}": value for name, value in event.terms.items()}
     else:
         found = _evaluation(event)
     return finite(found)

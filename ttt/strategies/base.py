@@ -1,33 +1,86 @@
-"""What a strategy is: a few named points where the learner and the loop call it, in plain sight."""
+"""What a strategy is: named points where the stream, the learner and the inner loop call it, in plain sight.
+
+    phases        once        what is trained on: all tasks at once, say
+    attach        once        new parameters in the model, before the optimizer is made
+    begin         once        the base's weights are in, nothing was learned yet
+    begin_task    each task   before its first step
+    memory        each batch  rows to train on beside it
+    extra         each batch  a term of the loss that needs outputs
+    gradients     each step   after the backward pass, before clipping: penalties add their gradient here
+    stepped       each step   after the optimizer moved the weights
+    end_task      each task   after its last step, before its evaluation
+
+A penalty of the parameters alone adds its gradient instead of its value: the same update for every optimizer,
+whatever devices and parts a batch is cut into, and `loss` stays that of the data.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from ttt.stream import Batch, Task
+from ttt.stream import Batch, Phase, Stream
+
+if TYPE_CHECKING:
+    from ttt.learner import Learner
+    from ttt.train import Engine
 
 
-class Strategy(Protocol):
-    """Protects slow weights across tasks, or keeps them plastic."""
+class Strategy:
+    """Protects slow weights across tasks, or keeps them plastic. Every point does nothing unless overridden.
 
-    name: str
+    Tasks are announced ones: a stream without boundaries calls neither begin_task nor end_task.
+    """
 
-    def mix(self, batch: Batch, *, step: int) -> Batch:
-        """The batch to train on: for example with rows from a memory of old tasks."""
-        ...
+    # `one`: needs the whole batch on one device; `ddp`: whole parameters on each; `any`: also cut ones.
+    runs_on: Literal["one", "ddp", "any"] = "one"
+    # Are slow weights learned at all?
+    learns = True
 
-    def penalize(self, loss: Tensor, model: nn.Module) -> Tensor:
-        """The loss to minimise: for example with a pull towards old weights."""
-        ...
+    def __init__(self, *, name: str) -> None:
+        self.name = name
 
-    def end_task(self, task: Task, model: nn.Module) -> None:
-        """After the last step of a task, before its evaluation."""
-        ...
+    def phases(self, stream: Stream) -> Sequence[Phase]:
+        return stream.phases
+
+    def attach(self, model: nn.Module) -> None:
+        """Raises ValueError for a model that the strategy cannot serve."""
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        """Raises ValueError for an adapter or a stream that the strategy cannot serve."""
+
+    def begin_task(self, engine: Engine, index: int) -> None:
+        """`index`: of the phase, from 0."""
+
+    def memory(self, batch: Batch, *, step: int) -> Batch | None:
+        """Rows of earlier tasks; they are read from the initial fast state, and leave none behind."""
+        return None
+
+    def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
+        """In the unit of the loss (nats per scored token). The first `own` rows of `batch` are the task's, the others
+        from `memory`; logits of outputs that do not compete are not masked."""
+        return None
+
+    def gradients(self, engine: Engine) -> None: ...
+
+    def stepped(self, engine: Engine) -> None: ...
+
+    def end_task(self, engine: Engine, index: int) -> None: ...
+
+    def evaluating(self, task: int | None) -> AbstractContextManager[None]:
+        """Around the evaluation of a task (from 0; None: the base): for strategies that are told which one it is."""
+        return nullcontext()
+
+    def terms(self) -> dict[str, float]:
+        """Values to watch, by name: the penalty as it stood at the last step. One that is not finite stops the run."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
-        """What must be in a checkpoint for training to go on as if never stopped."""
-        ...
+        """What must be in a checkpoint for training to go on as if never stopped; its size is the strategy's memory."""
+        return {}
 
-    def restore(self, state: dict[str, Tensor]) -> None: ...
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`, after `begin`."""

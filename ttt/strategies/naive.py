@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
-from ttt.stream import Batch, Task
+from ttt.strategies.base import Strategy
 
 
-class Naive:
-    def __init__(self, *, name: str) -> None:
-        self.name = name
-
-    def mix(self, batch: Batch, *, step: int) -> Batch:
-        return batch
-
-    def penalize(self, loss: Tensor, model: nn.Module) -> Tensor:
-        return loss
-
-    def end_task(self, task: Task, model: nn.Module) -> None:
-        pass
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        pass
+class Naive(Strategy):
+    runs_on = "any"

@@ -1,0 +1,86 @@
+"""Two strategies at once, as in `strategy=replay strategy@also=l2_init`: each point asks both, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ttt.strategies.base import Strategy
+from ttt.stream import Batch, Phase, Stream
+
+if TYPE_CHECKING:
+    from ttt.learner import Learner
+    from ttt.train import Engine
+
+# Of these a run has one.
+SINGLE = ("phases", "memory", "evaluating")
+
+
+class Both(Strategy):
+    def __init__(self, first: Strategy, second: Strategy) -> None:
+        super().__init__(name=f"{first.name}+{second.name}")
+        if type(first) is type(second):
+            raise ValueError(f"strategy@also={second.name}: is strategy={first.name} again")
+        for point in SINGLE:
+            if all(getattr(type(part), point) is not getattr(Strategy, point) for part in (first, second)):
+                raise ValueError(f"strategy@also={second.name}: does not go with strategy={first.name} ({point})")
+        self._parts = (first, second)
+        self.learns = first.learns and second.learns
+        order = ("one", "ddp", "any")
+        self.runs_on = min((first.runs_on, second.runs_on), key=order.index)
+
+    def phases(self, stream: Stream) -> Sequence[Phase]:
+        changed = [part.phases(stream) for part in self._parts]
+        return next((phases for phases in changed if phases is not stream.phases), stream.phases)
+
+    def attach(self, model: nn.Module) -> None:
+        for part in self._parts:
+            part.attach(model)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        for part in self._parts:
+            part.begin(engine, stream)
+
+    def begin_task(self, engine: Engine, index: int) -> None:
+        for part in self._parts:
+            part.begin_task(engine, index)
+
+    def memory(self, batch: Batch, *, step: int) -> Batch | None:
+        given = [part.memory(batch, step=step) for part in self._parts]
+        return next((rows for rows in given if rows is not None), None)
+
+    def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
+        given = [part.extra(learner, batch, logits_BTV, own=own) for part in self._parts]
+        terms = [term for term in given if term is not None]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def gradients(self, engine: Engine) -> None:
+        for part in self._parts:
+            part.gradients(engine)
+
+    def stepped(self, engine: Engine) -> None:
+        for part in self._parts:
+            part.stepped(engine)
+
+    def end_task(self, engine: Engine, index: int) -> None:
+        for part in self._parts:
+            part.end_task(engine, index)
+
+    def evaluating(self, task: int | None) -> AbstractContextManager[None]:
+        stack = ExitStack()
+        for part in self._parts:
+            stack.enter_context(part.evaluating(task))
+        return stack  # type: ignore[return-value]
+
+    def terms(self) -> dict[str, float]:
+        return {f"{part.name}.{name}": value for part in self._parts for name, value in part.terms().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{i}.{name}": x for i, part in enumerate(self._parts) for name, x in part.state().items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for i, part in enumerate(self._parts):
+            part.restore({name[2:]: x for name, x in state.items() if name.startswith(f"{i}.")})
