@@ -4,6 +4,7 @@
     ttt-bench kernels     a gated MLP with mlp_fast, in each of its forms (* the one that is picked), over the
                           same MLP without; --grid: all sizes; --type float32,bfloat16
     ttt-bench adapters    each adapter's training step over the plain model's; time per token by length
+    ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and over naive
     ttt-bench data        batches of streams and sources beside the plain model's training step
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
@@ -23,21 +24,23 @@ from rich.table import Table
 Row = dict[str, float | str]
 TYPES = ("float32", "bfloat16")
 # Columns that hold words.
-WIDE = {"B x T": 9, "D, F": 9, "form": 40, "adapter": 12, "task": 18, "source": 10}
+WIDE = {"B x T": 9, "D, F": 9, "form": 40, "adapter": 12, "strategy": 19, "task": 18, "source": 10}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["harness", "kernels", "adapters", "data"])
+    parser.add_argument("what", choices=["harness", "kernels", "adapters", "strategies", "data"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--type", default=",".join(TYPES), help="kernels: float32, bfloat16 or both, with a comma")
     parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
     parser.add_argument("--adapter", default=None, help="adapters: only these, with commas")
+    parser.add_argument("--strategy", default=None, help="strategies: only these, with commas")
     typed = parser.parse_args()
-    adapters = _listed(parser, "--adapter", typed.adapter, allowed=shipped())
+    adapters = _listed(parser, "--adapter", typed.adapter, allowed=shipped("adapter"))
+    strategies = _listed(parser, "--strategy", typed.strategy, allowed=shipped("strategy"))
     types = _listed(parser, "--type", typed.type, allowed=TYPES)
     for argument in ("rounds", "threads"):
         if getattr(typed, argument) < 1:
@@ -46,7 +49,7 @@ def main() -> None:
 
     torch.set_num_threads(typed.threads)
     # Imported here: a wrong argument should not wait for torch.
-    from ttt.cli import bench_adapters, bench_data, bench_harness, bench_kernels
+    from ttt.cli import bench_adapters, bench_data, bench_harness, bench_kernels, bench_strategies
 
     console = Console(highlight=False)
     if typed.what == "harness":
@@ -55,6 +58,9 @@ def main() -> None:
         sizes = bench_kernels.GRID if typed.grid else bench_kernels.SIZES
         rows = bench_kernels.measure(sizes, dtypes=[getattr(torch, name) for name in types], rounds=typed.rounds)
         show(console, "a gated MLP with mlp_fast over the same MLP without", rows)
+    elif typed.what == "strategies":
+        rows = bench_strategies.measure(strategies, rounds=typed.rounds)
+        show(console, "a task of permuted digits: MLP 64-256-256-10, batch 32, 10 passes", rows)
     elif typed.what == "data":
         show(
             console,
@@ -65,9 +71,9 @@ def main() -> None:
         show(console, "adapters in the main job's model", bench_adapters.measure(adapters, rounds=typed.rounds))
 
 
-def shipped() -> list[str]:
-    """The adapters that come with ttt."""
-    folder = files("ttt.conf") / "adapter"
+def shipped(group: str) -> list[str]:
+    """The options of a group that come with ttt."""
+    folder = files("ttt.conf") / group
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
 
 
@@ -114,9 +120,12 @@ def show(console: Console, title: str, rows: Iterable[Row]) -> None:
     console.print(title)
     widths: dict[str, int] = {}
     for row in rows:
-        if not widths:
+        if not widths and "why not" not in row:
             widths = {name: WIDE.get(name, max(len(name), 8)) for name in row}
             console.print("  ".join(name.rjust(width) for name, width in widths.items()), soft_wrap=True)
+        if "why not" in row:
+            console.print(" ".join(str(value) for value in row.values()), soft_wrap=True)
+            continue
         cells = {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()}
         console.print("  ".join(cells.get(name, "").rjust(width) for name, width in widths.items()), soft_wrap=True)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from ttt.cli.bench import Row, paired
-from ttt.cli.bench_harness import main_job
+from ttt.cli.bench_harness import assembly_of
 
 from ttt.stream import Phase
 from ttt.train import Engine, train
@@ -45,9 +45,9 @@ def measure(*, rounds: int) -> Iterator[Row]:
     for task, source in STREAMS:
         threads = f"trainer.threads={torch.get_num_threads()}"
         overrides = (f"task={task}", f"source={source}", "adapter=none", "base=none", threads)
-        main_job(*overrides)
+        assembly_of(*overrides)
         start = time.perf_counter()
-        assembly = main_job(*overrides)
+        assembly = assembly_of(*overrides)
         opened = time.perf_counter() - start
         engine = Engine.build(assembly.settings.fabric(), assembly.learner, assembly.learner.configure_optimizers())
         phase = assembly.stream.phases[0]

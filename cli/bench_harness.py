@@ -18,7 +18,7 @@ from ttt.train import Engine, train
 STEPS = 10
 
 
-def main_job(*overrides: str) -> Assembly:
+def assembly_of(*overrides: str) -> Assembly:
     with initialize_config_module("ttt.conf", version_base="1.3"):
         config = compose("config", overrides=["logger=none", *overrides])
     resolved: Any = OmegaConf.to_container(config, resolve=True)
@@ -27,7 +27,7 @@ def main_job(*overrides: str) -> Assembly:
 
 def measure(*, rounds: int) -> dict[str, list[float]]:
     """CPU seconds for STEPS steps of the main job: ours and bare."""
-    assembly = main_job(f"trainer.threads={torch.get_num_threads()}")
+    assembly = assembly_of(f"trainer.threads={torch.get_num_threads()}")
     fabric = assembly.settings.fabric()
     bare = BareLoop(copy.deepcopy(assembly.learner), assembly, fabric.device)
     engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())

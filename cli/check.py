@@ -100,8 +100,8 @@ def experiments(config_dir: str | None) -> list[str]:
         return _options(loader, "experiment", ObjectType.CONFIG, extra)
 
 
-def study_of(experiment: str, *, config_dir: str | None) -> list[str]:
-    """The sweep that an experiment lists under `study`; empty if it lists none."""
+def study_of(experiment: str, *, config_dir: str | None) -> list[Any]:
+    """The sweep that an experiment lists under `study`, or its sweeps; empty if it lists none."""
     with _composer(config_dir) as (_, extra):
         return list(_compose([f"experiment={experiment}"], extra).study or [])
 
@@ -149,7 +149,9 @@ def _check_group(override: Override, groups: list[str], loader: ConfigLoader, ex
         if str(value) in extras and str(value) not in options:
             raise UsageError(f'{group}={value}: not installed; pip install "ttt[{extras[str(value)]}]"')
         if str(value) not in [*options, "null"]:
-            raise UsageError(f"{group}={value}: unknown; {suggest(str(value), {*options, *extras})}")
+            # With its package, as in strategy@also.
+            typed = override.get_key_element().lstrip("+")
+            raise UsageError(f"{typed}={value}: unknown; {suggest(str(value), {*options, *extras})}")
 
 
 def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None:

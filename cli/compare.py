@@ -15,7 +15,7 @@ from ttt.cli.formats import FORMATS, write
 from ttt.compare import MOMENTS, Group, group_runs, paired_with, where
 from ttt.config import suggest
 from ttt.frontier import FORGETTING, LEARNING, RATE
-from ttt.runs import Found, find, read_run
+from ttt.runs import Found, Run, find, read_run
 from ttt.sheet import Sheet, by_metric
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def main() -> None:
     typed = arguments()
     try:
         found = find(typed.runs)
-        groups = read(typed, found)
-        view = look(typed, groups)
+        groups = [] if typed.published else read(typed, found)
+        view = View(published(typed, found), None) if typed.published else look(typed, groups)
         if typed.plot and view.draw is None:
             raise ValueError(f"--plot {typed.plot}: goes with --frontier, --per-task or --curve")
         if typed.plot:
@@ -97,6 +97,7 @@ def arguments() -> argparse.Namespace:
         metavar="MODE/QUANTITY/METRIC",
         help="a row after each phase instead, over the tasks learned by then: fast/loss/avg_final",
     )
+    kind.add_argument("--published", action="store_true", help="our values beside those published, where known")
     add("--axes", nargs=2, default=(LEARNING, FORGETTING), metavar="METRIC", help="with --frontier: its two metrics")
     add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
     add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
@@ -106,9 +107,20 @@ def arguments() -> argparse.Namespace:
 
 def read(typed: argparse.Namespace, found: Found) -> list[Group]:
     """The groups of all finished runs that were asked for. Raises ValueError in the user's words."""
+    return group_runs(_runs(typed, found))
+
+
+def published(typed: argparse.Namespace, found: Found) -> Sheet:
+    """Whatever streams the runs saw: each is compared with what is published about its own."""
+    from ttt.published import by_published
+
+    return by_published(_runs(typed, found))
+
+
+def _runs(typed: argparse.Namespace, found: Found) -> list[Run]:
     if not found.done:
         raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(found)}")
-    return group_runs(where([read_run(folder) for folder in found.done], typed.where))
+    return where([read_run(folder) for folder in found.done], typed.where)
 
 
 def look(typed: argparse.Namespace, groups: Sequence[Group]) -> View:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -19,12 +21,14 @@ from ttt.assemble import Assembly
 from ttt.checkpoint import Checkpoint
 from ttt.config import code_hash
 from ttt.device import Devices
+from ttt.diagnose import Diagnosis
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
-from ttt.journal import Journal
+from ttt.journal import Journal, plain
 from ttt.loop import Clock, restore, run_stream
 from ttt.ranks import decided
-from ttt.results import Results
+from ttt.reference_runs import Values, untrained, values
+from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 from ttt.samples import samples
 from ttt.sinks.base import Guarded, first_line
@@ -43,7 +47,9 @@ class LostError(RuntimeError):
     """Another process of this run ended first; why is for that one to say."""
 
 
-def execute(assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Screen) -> int:
+def execute(
+    assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Screen, references: Mapping[str, Path]
+) -> int:
     """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit.
 
     Of several processes all compute, and the first alone writes.
@@ -51,6 +57,8 @@ def execute(assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Scre
     signal.signal(signal.SIGTERM, _terminate)
     sink = Guarded(assembly.sink)
     results = Results.of(assembly.stream)
+    if references:
+        results.references = _values(assembly, fabric, references)
     code, status, reason = 0, "done", ""
     numbers: dict[str, float] = {}
     try:
@@ -89,6 +97,19 @@ def execute(assembly: Assembly, fabric: Devices, folder: RunFolder, screen: Scre
     return code
 
 
+def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
+    """Fill in what a run that is already done can be compared with."""
+    results = from_json(json.loads(folder.results.read_text()))
+    found = _values(assembly, fabric, references)
+    if fabric.is_global_zero and plain(found) != plain(results.references):
+        results.references = found
+        write_json(folder.results, results.as_json())
+
+
+def _values(assembly: Assembly, fabric: Devices, references: Mapping[str, Path]) -> Values:
+    return values(references) | {"untrained": untrained(assembly, fabric)}
+
+
 def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
     """What the run took; the fast state is counted for one lane, in numbers."""
     state = assembly.learner.adapter.initial()
@@ -124,6 +145,8 @@ def _run(
     screen.announce(assembly, folder, fabric.device)
     with screen.live(assembly):
         engine = assembly.engine(fabric, assembly.base_weights(fabric, screen))
+        # The base itself is what drift is measured from, not what a checkpoint holds.
+        diagnosis = Diagnosis.at_base(engine, assembly.stream) if assembly.plan.diagnostics else None
         saved = _newest(fabric, folder, screen)
         clock = restore(engine, saved, results=results) if saved else Clock()
         if fabric.is_global_zero:
@@ -146,6 +169,7 @@ def _run(
                 folder=folder.checkpoints,
                 report_every=assembly.settings.report_every,
                 workers=assembly.settings.workers,
+                diagnosis=diagnosis,
             )
     # Results are on the disk before anything is shown.
     if fabric.is_global_zero:

@@ -72,6 +72,9 @@ def frequency(tokens: Ints) -> float:
 
 def compressed(batches: list[Batch]) -> float:
     """Bits for a token as lzma writes them: an upper bound on the entropy, loose for few tokens."""
+    if batches[0].tokens_BT.is_floating_point():
+        # Vectors: there is nothing to spell.
+        return float("nan")
     tokens = np.concatenate([b.tokens_BT.numpy().reshape(-1) for b in batches])
     small = tokens.astype(np.uint8 if tokens.max() < 256 else np.uint16)
     return (

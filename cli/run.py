@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,14 +21,18 @@ from ttt.cli.sweep import Sweep
 from ttt.runfolder import RunFolder
 from ttt.world import is_first_here
 
+if TYPE_CHECKING:
+    from ttt.assemble import Assembly
+
 USAGE = 2
 
 
-def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
-    """One run, from a resolved config to an exit code."""
+def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
+    """One run, from a resolved config to an exit code. `references`: folders of its reference runs, if these are
+    done."""
     # Imported here: `--help` and a typo need no torch.
     from ttt.cli import torchrun
-    from ttt.cli.execute import execute
+    from ttt.cli.execute import add_references, execute
     from ttt.cli.screen import Screen
 
     from ttt.assemble import assemble
@@ -38,9 +42,11 @@ def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     try:
         assembly = assemble(config, trusted=trusted)
         folder, world = RunFolder(assembly.info.folder), assembly.settings.world
+        if config["references"] and references is None:
+            references = _references(assembly)
         if world.must_start and not is_done(folder):
             del assembly
-            return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder)
+            return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder, references=references)
         if world.must_start:
             Screen().finished_before(folder)
             return 0
@@ -48,12 +54,25 @@ def run_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
         screen = Screen(quiet=not fabric.is_global_zero)
         # One process looks, and takes the folder: the others do what it found.
         if decided(fabric, lambda: is_done(folder)):
+            if references:
+                add_references(assembly, fabric, folder, references)
             screen.finished_before(folder)
             return 0
         decided(fabric, folder.open)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return execute(assembly, fabric, folder, screen)
+    return execute(assembly, fabric, folder, screen, references or {})
+
+
+def _references(assembly: Assembly) -> dict[str, Path]:
+    """Run or find them, unless this is one process of several."""
+    from ttt.cli.references import run_references
+    from ttt.cli.screen import Screen
+
+    if assembly.settings.world.starter is not None:
+        who = assembly.settings.world.starter
+        raise ValueError(f"references=true: {who} started several processes; first run the references without it")
+    return run_references(assembly, Screen())
 
 
 def is_done(folder: RunFolder) -> bool:
@@ -117,14 +136,24 @@ def answer(typed: argparse.Namespace) -> int:
     options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview")]
     sys.argv[1:] = [*options, *typed.overrides]
     if not (typed.hydra_help or typed.shell_completion):
-        typed = expand(typed)
-        if typed.multirun and (typed.cfg or typed.info or typed.preview):
+        sweeps = expand(typed)
+        if sweeps[0].multirun and (typed.cfg or typed.info or typed.preview):
             raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")
-        config = check_command(typed)
-        if typed.multirun:
-            return sweep(typed, config)
+        checked = [(each, check_command(each)) for each in sweeps]
+        if sweeps[0].multirun:
+            return one_after_another(checked)
     composed(preview_one if typed.preview else run_one)()
     return 0
+
+
+def one_after_another(sweeps: Sequence[tuple[argparse.Namespace, DictConfig]]) -> int:
+    """The worst of their exit codes; failed runs (1) do not keep the next sweep from starting, a stop does."""
+    code = 0
+    for typed, config in sweeps:
+        code = max(code, sweep(typed, config))
+        if code > 1:
+            break
+    return code
 
 
 def sweep(typed: argparse.Namespace, config: DictConfig) -> int:

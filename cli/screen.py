@@ -19,9 +19,11 @@ from ttt.assemble import Assembly
 from ttt.environment import device_name
 from ttt.events import Evaluated, Event, Trained
 from ttt.metrics.matrix import Matrix, Rows
+from ttt.published import about
 from ttt.report.text import METRICS, QUANTITIES, UNITS
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
+from ttt.runs import read_config
 
 
 class Screen:
@@ -81,6 +83,8 @@ class Screen:
         if isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
             return
+        if not isinstance(event, Trained):
+            return
         new_task = self._last is None or self._last.task != event.task
         self._last = event
         if self._progress is not None:
@@ -116,6 +120,9 @@ class Screen:
             "with the carried fast state"
         )
         self.console.print(metric_table(results))
+        for value in about(read_config(folder.path)):
+            ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
+            self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
         self.note(_time(results, folder.status()))
         self.note(f"results  {folder.results}")
         if folder.report.is_file():

@@ -21,12 +21,20 @@ SEEDS = ("seed", "seeds")
 STATES = {"done": "done", "failed": "failed before", "requeue": "to go on", "running": "running", None: "new"}
 
 
-def expand(typed: argparse.Namespace) -> argparse.Namespace:
-    """The command in Hydra's own words. Raises UsageError where it cannot be."""
+def expand(typed: argparse.Namespace) -> list[argparse.Namespace]:
+    """The command in Hydra's own words; of a study whose sweeps are lists, one for each of them."""
+    if typed.study is None:
+        return [_expand(typed)]
+    sweeps = study(typed.study, config_dir=typed.config_dir)
+    return [_expand(typed, sweep=sweep) for sweep in sweeps]
+
+
+def _expand(typed: argparse.Namespace, sweep: Sequence[str] = ()) -> argparse.Namespace:
+    """The command in Hydra's own words, with one `sweep` of its study. Raises UsageError where it cannot be."""
     words: list[str] = list(typed.overrides)
     multirun = typed.multirun or typed.study is not None
     if typed.study is not None:
-        words = with_study(words, name=typed.study, config_dir=typed.config_dir)
+        words = with_study(words, name=typed.study, sweep=sweep)
     if typed.dry_run and not multirun:
         raise UsageError("--dry-run: shows what a sweep would do, so it goes with -m or --study; one run: --preview")
     words = with_seeds(words, sweep=multirun)
@@ -55,20 +63,25 @@ def with_seeds(words: Sequence[str], *, sweep: bool) -> list[str]:
     return [seeds if other == word else other for other in words if key(other) != "seeds" or other == word]
 
 
-def with_study(words: Sequence[str], *, name: str, config_dir: str | None) -> list[str]:
-    """`--study NAME`: the experiment, the overrides that it lists under `study`, and what was typed, which wins."""
+def study(name: str, *, config_dir: str | None) -> list[list[str]]:
+    """The sweeps that an experiment lists under `study`: one, or a list of them, run one after another."""
     names = experiments(config_dir)
     if name not in names:
         raise UsageError(f"--study {name}: unknown; {suggest(name, names)}")
-    study = study_of(name, config_dir=config_dir)
-    if not study:
+    found = study_of(name, config_dir=config_dir)
+    if not found:
         raise UsageError(f"--study {name}: experiment/{name}.yaml lists no overrides under study; see docs/sweeps.md")
+    return [list(sweep) for sweep in found] if not isinstance(found[0], str) else [list(found)]
+
+
+def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list[str]:
+    """`--study NAME`: the experiment, a sweep that it lists under `study`, and what was typed, which wins."""
     if any(key(word) == "experiment" for word in words):
         raise UsageError(f"--study {name}: is an experiment by itself; type no experiment= beside it")
     said = {key(word) for word in words}
     said |= set(SEEDS) if said & set(SEEDS) else set()
     folder = [] if "output_dir" in said else [f"output_dir=outputs/{name}"]
-    return [f"experiment={name}", *(word for word in study if key(word) not in said), *folder, *words]
+    return [f"experiment={name}", *(word for word in sweep if key(word) not in said), *folder, *words]
 
 
 def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None) -> int:

@@ -2,7 +2,8 @@
 
 The command was checked and composed once, here; the processes read what came of it from a file:
 
-    {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", "trainer.devices=2"]}
+    {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", "trainer.devices=2"],
+     "references": {"joint": "outputs/...", ...}}
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,11 +29,19 @@ GRACE = 30
 LOOK_EVERY = 1.0
 
 
-def start(config: dict[str, Any], *, trusted: Sequence[Path], processes: int, folder: RunFolder) -> int:
+def start(
+    config: dict[str, Any],
+    *,
+    trusted: Sequence[Path],
+    processes: int,
+    folder: RunFolder,
+    references: Mapping[str, Path] | None = None,
+) -> int:
     """Run `config` on `processes` devices; the exit code of the run."""
     with TemporaryDirectory(prefix="ttt-") as work:
         order = Path(work) / "run.json"
         content = {"config": config, "trusted": [str(path) for path in trusted], "typed": sys.argv}
+        content["references"] = {name: str(path) for name, path in (references or {}).items()}
         order.write_text(json.dumps(content))
         return _elastic(["-m", "ttt.cli.torchrun", str(order)], processes=processes, work=work, folder=folder)
 
@@ -111,7 +120,8 @@ def main(arguments: Collection[str]) -> None:
     sys.path.extend(str(path) for path in trusted)
     sys.argv = content["typed"]
     try:
-        sys.exit(run_one(content["config"], trusted=trusted))
+        references = {name: Path(path) for name, path in content["references"].items()}
+        sys.exit(run_one(content["config"], trusted=trusted, references=references))
     except UsageError as error:
         sys.exit(complain(error))
 

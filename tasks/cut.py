@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ttt.mixture import gather as gather
+from ttt.mixture import mixture as mixture
 from ttt.stream import IGNORE, Batch, Ints, Source, Task, spread
 
 # Part of every generator's key, so that no two purposes ever share random numbers.
@@ -90,7 +92,7 @@ class DrawnTask:
         self._key = list(key)
         self._sizes = sizes
         self._shuffled: tuple[int, Ints] = (-1, np.empty(0, np.int64))
-        self._whole: tuple[int, Batch] = (-1, Batch(*3 * [torch.empty(0)]))
+        self._whole: tuple[int, list[Batch]] = (-1, [])
         if sizes.one_pass and self.steps_in_one_pass < 1:
             raise ValueError(
                 f"task.steps_per_task=one-pass: {name!r} has too little for one batch of "
@@ -136,42 +138,37 @@ class DrawnTask:
         epoch, place = divmod(step, self.steps_in_one_pass)
         rows = self._sizes.batch_size
         if self._is_small:
-            return self._pass(epoch).rows(place * rows, (place + 1) * rows)
+            return self._pass(epoch)[place]
         return self._take(self._order(epoch)[place * rows * self._per_row : (place + 1) * rows * self._per_row])
 
     def _take(self, units: Ints) -> Batch:
         return self._views[0].take(units.reshape(-1, self._per_row), length=self._sizes.length)
 
-    def _pass(self, epoch: int) -> Batch:
-        """All batches of a pass, one behind the other: rows are then cut off, which costs next to nothing."""
+    def _pass(self, epoch: int) -> list[Batch]:
+        """All batches of a pass, made at once: for small rows that costs next to nothing a batch."""
         if self._whole[0] != epoch:
-            whole = self.steps_in_one_pass * self._sizes.batch_size * self._per_row
-            self._whole = epoch, self._take(self._order(epoch)[:whole])
+            order = self._shuffle(epoch)[: self.steps_in_one_pass * self._sizes.batch_size]
+            self._whole = epoch, self._table.pick(order).cut(self._sizes.batch_size)
         return self._whole[1]
+
+    @cached_property
+    def _table(self) -> Batch:
+        return self._take(self._units)
 
     def _order(self, epoch: int) -> Ints:
         # The last one is kept: to shuffle a large source for every batch would cost more than the batch.
         if self._shuffled[0] != epoch:
-            self._shuffled = epoch, np.random.default_rng([*self._key, epoch]).permutation(self._units)
+            self._shuffled = epoch, self._units[self._shuffle(epoch)]
         return self._shuffled[1]
+
+    def _shuffle(self, epoch: int) -> Ints:
+        return np.random.default_rng([*self._key, epoch]).permutation(len(self._units))
 
     @cached_property
     def _is_small(self) -> bool:
+        """A unit a row, and all rows fit into memory."""
         numbers = self._sizes.length * (self._views[0].source.vector_size or 1)
-        return len(self._units) // self._per_row * numbers <= WHOLE_PASS
-
-
-def gather(which: Ints, draw: Callable[[int, int], Batch]) -> Batch:
-    """Rows from several origins: row b is one of those that `draw(which[b], how many)` gives."""
-    origins, counts = np.unique(which, return_counts=True)
-    drawn = Batch.stack([draw(int(o), int(count)) for o, count in zip(origins, counts, strict=True)])
-    return drawn.pick(np.argsort(np.argsort(which, kind="stable"), kind="stable"))
-
-
-def mixture(tasks: Sequence[Task], weights: NDArray[np.float64], *, key: Sequence[int], step: int, rows: int) -> Batch:
-    """A batch whose rows come from `tasks` by `weights`."""
-    which = np.random.default_rng([*key, step]).choice(len(tasks), size=rows, p=weights)
-    return gather(which, lambda j, count: tasks[j].batch(step).rows(0, count))
+        return self._per_row == 1 and len(self._units) * numbers <= WHOLE_PASS
 
 
 def fingerprint(task: Task | DrawnTask) -> str:

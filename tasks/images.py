@@ -26,6 +26,7 @@ from ttt.stream import Ints
 # A larger vocabulary would make the embeddings, not the model, the largest part of a small run.
 MAX_SYMBOLS = 4096
 SCREEN, GAP = 80, "  "
+MAX_PAD = 32
 READ_AS = ("tokens", "vectors")
 SHADES = " ░▒▓█"
 NO_PIXEL = "??"
@@ -48,6 +49,8 @@ class Images(Examples):
     patch: int
     levels: int
     read_as: str
+    pad: int
+    standardise: bool
 
     @abstractmethod
     def pictures(self) -> Pictures:
@@ -60,8 +63,7 @@ class Images(Examples):
         self._side = pictures.pixels_NYX.shape[1]
         names = [f"digit {digit}" for digit in range(10)]
         if self.read_as == "vectors":
-            vectors_NX = pictures.pixels_NYX.reshape(len(pictures.classes_N), -1).astype(np.float32) / pictures.white
-            return Labelled(vectors_NX, pictures.classes_N, names, 0, pictures.is_eval_N)
+            return Labelled(self._vectors(pictures), pictures.classes_N, names, 0, pictures.is_eval_N)
         check_patches(self._side, patch=self.patch, levels=self.levels)
         # Bins of equal width; a table, because there are far more pixels than values.
         level_of = (np.arange(pictures.white + 1) * self.levels // (pictures.white + 1)).astype(np.uint16)
@@ -73,11 +75,22 @@ class Images(Examples):
             is_eval_N=pictures.is_eval_N,
         )
 
+    def _vectors(self, pictures: Pictures) -> NDArray[np.float32]:
+        if not 0 <= self.pad <= MAX_PAD:
+            raise ValueError(f"source.pad={self.pad}: must lie between 0 and {MAX_PAD}")
+        x_NYX = np.pad(pictures.pixels_NYX, ((0, 0), (self.pad, self.pad), (self.pad, self.pad)))
+        x_NX = x_NYX.reshape(len(x_NYX), -1).astype(np.float32) / pictures.white
+        self._side += 2 * self.pad
+        if self.standardise:
+            x_NX = (x_NX - x_NX.mean(dtype=np.float64)) / x_NX.std(dtype=np.float64)
+        return x_NX.astype(np.float32)
+
     def show(self, tokens: Ints) -> str:
         """The images side by side as far as the screen is wide, each with its label below."""
         period = self._length + 1
         if tokens.ndim == 2:
-            blocks = [self._lines(x_X * (len(SHADES) - 1)) for x_X in tokens]
+            low, high = float(tokens.min()), float(tokens.max())
+            blocks = [self._lines((x_X - low) / (high - low) * (len(SHADES) - 1)) for x_X in tokens]
         else:
             blocks = [self._block(tokens[i : i + period]) for i in range(0, len(tokens), period)]
         across = max(1, (SCREEN + len(GAP)) // (2 * self._side + len(GAP)))

@@ -20,6 +20,7 @@ from ttt.stream import Ints, Source, Stream
 
 # Groups of base classes that stand for as many small tasks, where outputs are those of a task.
 BASE_GROUPS = 200
+ORDERS = ("random", "source")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +29,12 @@ class SplitSequence(StreamSettings):
 
     classes_per_task: int
     held_out: int | None
+    order: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.order not in ORDERS:
+            raise ValueError(f"task.order={self.order}: must be one of {', '.join(ORDERS)}")
         for argument, value in {"classes_per_task": self.classes_per_task, "held_out": self.held_out}.items():
             if value is not None and value < 1:
                 raise ValueError(f"task.{argument}={value}: must be at least 1")
@@ -62,8 +66,12 @@ class SplitSequence(StreamSettings):
                 f"classes, but {limit} only {available}"
             )
         held, rest = hold_out(source, wanted=self.held_out, needed=needed, base_seed=base_seed)
-        rng = np.random.default_rng([seed, CHOOSE])
         # One class of a family only: its relatives are in no task and not in the base.
+        if self.order == "source":
+            listed = [families[f][0] for f in sorted(held)]
+            size = self.classes_per_task
+            return [listed[i * size : (i + 1) * size] for i in range(num_tasks)], rest
+        rng = np.random.default_rng([seed, CHOOSE])
         chosen = [families[f][0] for f in rng.permutation(held)[:needed]]
         return [chosen[i::num_tasks] for i in range(num_tasks)], rest
 

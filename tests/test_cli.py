@@ -227,7 +227,8 @@ def test_readme_commands_are_real():
     assert len(lines) >= 3
     for line in lines:
         if "--config-dir" not in line and "wandb" not in line:
-            check_command(expand(arguments(line[1:])))
+            for typed in expand(arguments(line[1:])):
+                check_command(typed)
     makefile = (root / "Makefile").read_text()
     for command in ("make run", "make test"):
         assert command in text

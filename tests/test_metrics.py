@@ -252,6 +252,7 @@ REFERENCES = References(
     untrained=np.array([0.1, 0.1, 0.1]),
     fresh=np.array([0.9, 0.9, 0.8]),
     joint=np.array([[math.nan] * 3, [0.9, math.nan, math.nan], [0.8, 0.9, math.nan], [0.85, 0.9, 0.95]]),
+    frozen=np.array([0.3, 0.2, 0.4]),
 )
 
 
@@ -265,6 +266,7 @@ def test_metrics_that_need_references_by_hand():
         "plasticity_gap_slope": ((0.8 - 1.0) - (0.9 - 0.9)) / 2,
         "score_final": (0.5 / 0.75 + 0.5 / 0.7 + 0.7 / 0.65) / 3,
         "score_learning": (0.8 / 0.75 + 0.6 / 0.7 + 0.7 / 0.65) / 3,
+        "final_over_frozen": sum(FALLS[-1]) / 3 - (0.3 + 0.2 + 0.4) / 3,
     }
     assert set(expected) == set(REFERENCE_METRICS)
     for name, value in expected.items():
@@ -286,7 +288,8 @@ def test_without_its_reference_a_metric_is_nan():
 
 
 def test_references_of_one_task_alone():
-    one = References(untrained=np.array([0.1]), fresh=np.array([0.6]), joint=np.array([[math.nan], [0.7]]))
+    frozen = np.array([0.2])
+    one = References(np.array([0.1]), fresh=np.array([0.6]), joint=np.array([[math.nan], [0.7]]), frozen=frozen)
     values = {
         name: compare(np.array([[0.0], [0.5]]), plain_rows(1), one) for name, compare in REFERENCE_METRICS.items()
     }
@@ -310,7 +313,7 @@ def test_a_normalised_score_has_no_unit_and_no_origin(loss, constant, scale):
 def test_a_task_without_room_to_learn_has_no_score():
     a = np.array([[0.1, 0.895], [0.9, 0.9], [0.8, 0.95]])
     joint = np.array([[math.nan] * 2, [math.nan] * 2, [0.9, 0.9]])
-    score = normalised(a, References(a[0], a[-1], joint))
+    score = normalised(a, References(a[0], a[-1], joint, a[0]))
     assert score[-1] == pytest.approx([0.7 / 0.8, math.nan], nan_ok=True)
 
 

@@ -37,7 +37,7 @@ SGD = [*SMALLEST, "task.steps_per_task=6", "optimizer=sgd", "optimizer.clip=null
 
 
 def runs(*words: str) -> list[list[str]]:
-    typed = expand(arguments(["-m", *words]))
+    (typed,) = expand(arguments(["-m", *words]))
     check_command(typed)
     return split(typed.overrides)
 
@@ -55,7 +55,7 @@ def test_seeds_are_one_word_for_the_first_so_many():
     assert runs("seeds=1", "adapter=none") == [["seed=0", "adapter=none"]]
     assert len(runs("experiment=recall", "adapter=none,mlp_fast", "seeds=5")) == 10
     # With a launcher too: it is Hydra's own word by then.
-    assert "seed=0,1" in expand(arguments(["-m", "hydra/launcher=joblib", "seeds=2"])).overrides
+    assert "seed=0,1" in expand(arguments(["-m", "hydra/launcher=joblib", "seeds=2"]))[0].overrides
 
 
 def test_ranges_and_lists_are_hydras_own():
@@ -301,19 +301,33 @@ def test_as_many_runs_as_cores_and_fewer_where_each_takes_several():
 def test_every_study_is_a_sweep_that_fits():
     assert {"frontier", "recall", "plasticity", "no-shift", "permuted-digits", "recall-distance"} <= STUDIES
     for name in STUDIES:
-        combinations = split(expand(arguments(["--study", name])).overrides)
+        combinations = [run for typed in expand(arguments(["--study", name])) for run in split(typed.overrides)]
         assert len(combinations) >= 2
         for run in (combinations[0], combinations[-1]):
             assert compose_run(run, config_dir=None)["output_dir"] == f"outputs/{name}"
 
 
 def test_what_is_typed_beside_a_study_wins():
-    typed = expand(arguments(["--study", "frontier", "seed=7", "optimizer.lr=1e-3", "output_dir=elsewhere"]))
+    (typed,) = expand(arguments(["--study", "frontier", "seed=7", "optimizer.lr=1e-3", "output_dir=elsewhere"]))
     assert split(typed.overrides) == [
         ["experiment=frontier", f"adapter={adapter}", "seed=7", "optimizer.lr=0.001", "output_dir=elsewhere"]
         for adapter in ("none", "mlp_fast")
     ]
-    assert len(split(expand(arguments(["--study", "frontier", "seeds=2"])).overrides)) == 12
+    assert len(split(expand(arguments(["--study", "frontier", "seeds=2"]))[0].overrides)) == 12
+
+
+def test_a_study_of_several_sweeps_runs_one_after_another(tmp_path):
+    """One sweep may name what another has no setting for."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "two.yaml").write_text(
+        "# @package _global_\nstudy:\n  - [optimizer=sgd, optimizer.momentum=0.5]\n  - [optimizer=adam, 'seed=0,1']\n"
+    )
+    typed = ["--config-dir=mine", "--study", "two", *SMALLEST]
+    outcome = run_here([*typed, "--dry-run"], tmp_path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.count("outputs/two/") == 3
+    assert "-sgd/seed0-" in outcome.out
+    assert "-adam/seed1-" in outcome.out
 
 
 def test_a_study_of_ones_own_is_run_by_name(tmp_path):

@@ -72,6 +72,12 @@ class Assembly:
         strategy.begin(engine, self.stream)
         return engine
 
+    def fresh_learner(self, seed: int) -> Learner:
+        """A learner of its own, with random weights of another seed."""
+        config = self.config | {"base": self.config["base"] | {"seed": seed}}
+        naive, optimizer = Naive(name="naive"), self.learner.optimizer_factory
+        return build_learner(config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, strategy=naive)[0]
+
     def _base_learner(self, optimizer: OptimizerFactory) -> Learner:
         config = self.config | {"adapter": base_adapter(self.config["adapter"])}
         naive = Naive(name="naive")
@@ -131,7 +137,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         stream=stream,
         learner=learner,
         own_names=own_names,
-        plan=Plan.of(config["eval"]["every"], stream=stream, tasks=config["eval"]["tasks"]),
+        plan=Plan.read(config["eval"], stream=stream, is_cut=settings.world.strategy == "fsdp"),
         pace=pace,
         base=base,
         settings=settings,

@@ -19,11 +19,12 @@ from typing import Any
 from ttt import __version__
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
-NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", "experiment", "study")
+_SHOWN = ("experiment", "study", "references", "published")
+NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
-# An adapter's arguments that act in the stream only; every base is trained with reset=sequence.
-STREAM_ONLY = {"reset": "sequence", "carry": "mean"}
+# An adapter's arguments that act in the stream only; every base is trained with these.
+STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 
 
 def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], trusted: Iterable[Path]) -> Any:

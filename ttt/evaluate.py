@@ -6,8 +6,10 @@ Shapes: B sequences, T time, V vocabulary, J tasks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.adapters.base import FastState, Mode
+from ttt.config import show
 from ttt.learner import competing
 from ttt.ranks import over_devices
 from ttt.scores import QUANTITIES, Scores
 from ttt.stream import IGNORE, Batch, Stream, spread
 from ttt.train import Engine
 
-# Rows that are read at once: a bound on memory, without effect on the scores.
-ROWS = 32
+# Tokens that are read at once: a bound on memory, without effect on the scores.
+TOKENS = 8192
+
+# Pieces of a context in the profile of its loss.
+PIECES = 16
 
 # Up to this many tasks all are measured after each; with more, that many rows of R are full.
 MANY, FULL_ROWS = 30, 10
@@ -39,6 +45,26 @@ class Plan:
 
     every: int
     old: int | None
+    # Steps between evaluations inside a phase; None: none there.
+    anytime: int | None = None
+    savings: bool = False
+    diagnostics: bool = False
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], *, stream: Stream, is_cut: bool) -> Plan:
+        """From the section `eval` of a config; `is_cut`: are parameters cut over devices? Raises ValueError."""
+        for argument in ("savings", "diagnostics"):
+            if not isinstance(config[argument], bool):
+                raise ValueError(f"eval.{argument}={show(config[argument])}: must be true or false")
+        anytime, savings = config["anytime"], config["savings"]
+        if anytime is not None and (not isinstance(anytime, int) or isinstance(anytime, bool) or anytime < 1):
+            raise ValueError(f"eval.anytime={show(anytime)}: must be null or a number of steps, at least 1")
+        if savings and anytime is None:
+            raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
+        if savings and is_cut:
+            raise ValueError("eval.savings=true: needs a copy of whole weights; use trainer=ddp or one device")
+        plan = cls.of(config["every"], stream=stream, tasks=config["tasks"])
+        return replace(plan, anytime=anytime, savings=savings, diagnostics=config["diagnostics"] and not is_cut)
 
     @classmethod
     def of(cls, every: int | str, *, stream: Stream, tasks: int | str = "all") -> Plan:
@@ -70,12 +96,22 @@ def modes(engine: Engine) -> tuple[Mode, ...]:
     return ("slow", "fast") if engine.learner.adapter.reset == "sequence" else ("slow", "fast", "carried")
 
 
+def evaluate(engine: Engine, evaluations: Sequence[Batch], *, tasks: Sequence[int | None] = ()) -> Scores:
+    """What `evaluate_along` gives first."""
+    return evaluate_along(engine, evaluations, tasks=tasks)[0]
+
+
 @torch.no_grad()
-def evaluate(engine: Engine, evaluations: Sequence[Batch]) -> Scores:
+def evaluate_along(
+    engine: Engine, evaluations: Sequence[Batch], *, tasks: Sequence[int | None] = ()
+) -> tuple[Scores, list[list[float]] | None]:
     """Score every batch (the eval part of one task each) in every mode; the devices share its rows.
+
+    With fast weights also each batch's loss in mode fast along its context, in PIECES: bits per scored token.
 
     slow: state initial, writes off. fast: state initial, written while reading each sequence.
     carried: the same from the state that the stream left. Every sequence has its own copy of the state.
+    `tasks`: the task of each batch (None: the base), for strategies that are told; none are told where it is empty.
     """
     learner = engine.learner
     learner.eval()
@@ -85,28 +121,35 @@ def evaluate(engine: Engine, evaluations: Sequence[Batch]) -> Scores:
     sums: list[Tensor] = []
     for mode in measured:
         state = engine.shared_fast() if mode == "carried" else initial
-        sums += [_score(engine, batch, state, write=mode != "slow") for batch in evaluations]
+        for number, batch in enumerate(evaluations):
+            with learner.strategy.evaluating(tasks[number]) if tasks else nullcontext():
+                sums.append(_score(engine, batch, state, write=mode != "slow", along=bool(initial)))
     learner.train()
     # [mode and task, part of the sequence, (nats, hits, scored tokens)], over all rows.
     found = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu()
     found = found.unflatten(0, (len(measured), len(evaluations)))
     scores: Scores = {mode: summarize(part) for mode, part in zip(measured, found, strict=True)}
-    return {mode: scores.get(mode, scores["slow"]) for mode in modes(engine)}
+    along = found[measured.index("fast"), :, -PIECES:] if initial else None
+    profile = None if along is None else (along[..., 0] / along[..., 2] / math.log(2)).tolist()
+    return {mode: scores.get(mode, scores["slow"]) for mode in modes(engine)}, profile
 
 
-def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool) -> Tensor:
-    """[part of the sequence, (nats, hits, scored tokens)]: sums over this device's rows."""
+def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool) -> Tensor:
+    """[part of the sequence, (nats, hits, scored tokens)]: sums over this device's rows; with `along` over its PIECES
+    too."""
     batch = rows_of(batch, engine.fabric.global_rank, of=engine.fabric.world_size)
     nats, hits = [], []
-    for start in range(0, len(batch.tokens_BT), ROWS):
-        part = batch.rows(start, start + ROWS).to(engine.fabric.device)
+    rows = max(TOKENS // batch.targets_BT.shape[1], 1)
+    for start in range(0, len(batch.tokens_BT), rows):
+        part = batch.rows(start, start + rows).to(engine.fabric.device)
         with engine.fabric.autocast():
             logits_BTV, _ = engine.wrapped(part, state, write=write)
         logits_BTV = competing(logits_BTV.float(), part)
         flat = (logits_BTV.flatten(0, 1), part.targets_BT.flatten())
         nats.append(F.cross_entropy(*flat, ignore_index=IGNORE, reduction="none").view_as(part.targets_BT))
         hits.append(logits_BTV.argmax(-1) == part.targets_BT)
-    return tally(torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE)
+    measured = torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE
+    return torch.cat([tally(*measured), tally_along(*measured)]) if along else tally(*measured)
 
 
 def rows_of(batch: Batch, rank: int, *, of: int) -> Batch:
@@ -127,6 +170,14 @@ def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
         scored = scored_BT[:, part]
         sums += [x.double().sum() for x in (nats_BT[:, part][scored], hits_BT[:, part][scored], scored)]
     return torch.stack(sums).view(3, 3)
+
+
+def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
+    """The same sums over PIECES of the sequence, one after another, as equal as they can be."""
+    length = nats_BT.shape[1]
+    sums_T3 = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in (nats_BT, hits_BT, scored_BT)], -1)
+    piece_T = torch.arange(length) * PIECES // length
+    return sums_T3.new_zeros(PIECES, 3).index_add_(0, piece_T, sums_T3)
 
 
 def summarize(sums_J33: Tensor) -> dict[str, list[float]]:

@@ -92,7 +92,8 @@ def first(state: FastState, lanes: int) -> FastState:
 
 def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: str) -> Tensor:
     """In nats over the scored tokens."""
-    flat = (competing(logits_BTV, batch).flatten(0, 1), batch.targets_BT.flatten())
+    logits_BTV = competing(logits_BTV, batch)
+    flat = (logits_BTV.reshape(-1, logits_BTV.shape[-1]), batch.targets_BT.reshape(-1))
     return F.cross_entropy(*flat, ignore_index=IGNORE, reduction=reduction)
 
 

@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ttt import checkpoint
+from ttt import anytime, checkpoint
 from ttt.checkpoint import Checkpoint, Tensors
-from ttt.evaluate import Plan, evaluate
-from ttt.events import Evaluated, Observer, Trained
+from ttt.diagnose import Diagnosis
+from ttt.evaluate import Plan, evaluate, evaluate_along
+from ttt.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.journal import Journal, plain
 from ttt.pace import Pace
 from ttt.ranks import deal
-from ttt.results import Results, rows_from_json
+from ttt.results import Results
+from ttt.rows import compact, points_from_json, rows_from_json
+from ttt.savings import relearn
 from ttt.shards import gather, placed
 from ttt.stream import Stream
-from ttt.train import Engine, train
+from ttt.train import Engine, Progress, train
 
 KEPT_CHECKPOINTS = 2
 CLOCK = ("step", "tokens", "seconds", "training", "evaluation", "between")
@@ -57,41 +60,75 @@ def run_stream(
     folder: Path,
     report_every: int,
     workers: int,
+    diagnosis: Diagnosis | None = None,
 ) -> None:
     """Go on from what `results` already holds to the end of the stream. Only the first of several processes has a
-    journal, and writes."""
+    journal, and writes. `diagnosis` was made at the base."""
     # The journal comes first: a number is on its way to the disk before anyone sees it.
     observers = [*([journal] if journal else []), *observers]
+    results.every = plan.anytime or 0
+    given: Any = {"plan": plan, "results": results, "clock": clock, "observers": observers}
     if not results.rows:
-        measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
+        measure(engine, stream, diagnosis=diagnosis, **given)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
     for index in range(len(results.rows) - 1, len(stream.phases)):
-        phase, before = stream.phases[index], clock.step
+        phase = stream.phases[index]
         if phase.announced:
             begin_task(engine, index)
-        rate = rate_of(engine.pace, before=before, steps=phase.steps, of=stream.steps)
-        for progress in train(engine, phase, steps=phase.steps, report_every=report_every, workers=workers, rate=rate):
-            clock.step = before + progress.step
-            clock.tokens += progress.tokens
-            clock.training += progress.seconds
-            event = Trained(
-                task=index + 1,
-                task_name=phase.name,
-                task_step=progress.step,
-                task_steps=phase.steps,
-                tokens_per_second=progress.tokens / progress.seconds,
-                loss=progress.loss / math.log(2),
-                lr=progress.lr,
-                terms=progress.terms,
-                **clock.tick(),
-            )
-            tell(observers, event)
+        learn(engine, stream, index, report_every=report_every, workers=workers, **given)
         if phase.announced:
             start = time.perf_counter()
             engine.learner.strategy.end_task(engine, index)
             clock.between += time.perf_counter() - start
-        measure(engine, stream, plan=plan, results=results, clock=clock, observers=observers)
+        measure(engine, stream, diagnosis=diagnosis, **given)
         save(engine, results=results, clock=clock, journal=journal, folder=folder)
+    if plan.savings:
+        start = time.perf_counter()
+        for found in relearn(engine, stream, results=results, every=results.every):
+            tell(observers, Relearned(**found, **clock.tick()))
+        clock.evaluation += time.perf_counter() - start
+
+
+def learn(
+    engine: Engine,
+    stream: Stream,
+    index: int,
+    *,
+    plan: Plan,
+    results: Results,
+    clock: Clock,
+    observers: Sequence[Observer],
+    report_every: int,
+    workers: int,
+) -> None:
+    """The steps of one phase, with reports, and evaluations where the plan says so."""
+    phase, before, reported = stream.phases[index], clock.step, 0
+    rate = rate_of(engine.pace, before=before, steps=phase.steps, of=stream.steps)
+    every = anytime.pieces(plan, report_every=report_every)
+    parts: list[Progress] = []
+    for progress in train(engine, phase, steps=phase.steps, report_every=every, workers=workers, rate=rate):
+        clock.step = before + progress.step
+        clock.tokens += progress.tokens
+        clock.training += progress.seconds
+        parts.append(progress)
+        if progress.step % report_every == 0 or progress.step == phase.steps:
+            done = anytime.joined(parts, since=reported)
+            parts, reported = [], progress.step
+            event = Trained(
+                task=index + 1,
+                task_name=phase.name,
+                task_step=done.step,
+                task_steps=phase.steps,
+                tokens_per_second=done.tokens / done.seconds,
+                loss=done.loss / math.log(2),
+                lr=done.lr,
+                terms=done.terms,
+                **clock.tick(),
+            )
+            tell(observers, event)
+        if anytime.is_due(plan, progress.step, of=phase.steps):
+            found = anytime.look(engine, stream, index=index, task_step=progress.step, results=results, clock=clock)
+            tell(observers, found)
 
 
 def begin_task(engine: Engine, index: int) -> None:
@@ -101,41 +138,65 @@ def begin_task(engine: Engine, index: int) -> None:
     engine.learner.strategy.begin_task(engine, index)
 
 
-def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float]:
-    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps."""
+def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
+    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps.
+
+    None: all of it, always.
+    """
+    if pace.is_constant:
+        return None
     if pace.over == "task":
         return lambda step: pace.factor(step, of=steps)
     return lambda step: pace.factor(before + step, of=of)
 
 
 def measure(
-    engine: Engine, stream: Stream, *, plan: Plan, results: Results, clock: Clock, observers: Sequence[Observer]
+    engine: Engine,
+    stream: Stream,
+    *,
+    plan: Plan,
+    results: Results,
+    clock: Clock,
+    observers: Sequence[Observer],
+    diagnosis: Diagnosis | None,
 ) -> None:
     """Add one row to R: the tasks that the plan says, and sometimes the base, in every mode."""
     row, start = len(results.rows), time.perf_counter()
     columns = plan.columns(row, stream=stream)
-    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns])
+    current = stream.phases[row - 1].task if row else None
+    scores, profile = evaluate_along(engine, [stream.tasks[j].evaluation() for j in columns], tasks=columns)
     base = None
     if stream.base is not None and plan.has_base(row, stream=stream):
-        base = evaluate(engine, [stream.base.evaluation()])
-    clock.evaluation += time.perf_counter() - start
-    results.add(columns=columns, scores=scores, base=base)
+        base = evaluate(engine, [stream.base.evaluation()], tasks=[None])
     with engine.parameters_whole():
         diagnostics = engine.learner.adapter.diagnostics(engine.whole_fast())
+    if diagnosis is not None:
+        diagnostics |= diagnosis.measure(engine)
+    clock.evaluation += time.perf_counter() - start
+    results.add(
+        columns=columns,
+        scores=scores,
+        base=base,
+        step=clock.step,
+        current=current,
+        diagnostics=diagnostics,
+        profile=profile,
+    )
     event = Evaluated(
         row=row,
         columns=columns,
-        current=stream.phases[row - 1].task if row else None,
+        current=current,
         seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
         tasks=scores,
         base=base,
         diagnostics=diagnostics,
+        profile=profile,
         **clock.tick(),
     )
     tell(observers, event)
 
 
-def tell(observers: Sequence[Observer], event: Trained | Evaluated) -> None:
+def tell(observers: Sequence[Observer], event: Event) -> None:
     for observer in observers:
         observer(event)
 
@@ -158,6 +219,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | N
         return
     state = {
         "rows": plain(results.rows),
+        "points": plain(compact(results.points)),
         "clock": {name: getattr(clock, name) for name in CLOCK},
         "journal_position": journal.position,
     }
@@ -177,5 +239,5 @@ def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
     checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"], engine.order)
     learner.strategy.restore(saved.tensors["strategy"])
     checkpoint.restore_rng(saved.tensors["rng"])
-    results.rows = rows_from_json(saved.state["rows"])
+    results.rows, results.points = rows_from_json(saved.state["rows"]), points_from_json(saved.state["points"])
     return Clock(**saved.state["clock"])

@@ -32,6 +32,10 @@ class Pace:
             if number < least:
                 raise ValueError(f"optimizer.{argument}={number}: must be at least {least}")
 
+    @property
+    def is_constant(self) -> bool:
+        return self.schedule == "constant" and not self.warmup
+
     def factor(self, step: int, *, of: int) -> float:
         """Share of the learning rate at a step (from 0) of the task or the stream, which has `of` steps."""
         if step < self.warmup:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ttt import derived
+from ttt.derived import better as better
 from ttt.journal import plain
+from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
-from ttt.metrics.references import NOISE
+from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values
 from ttt.metrics.split import SPLIT
+from ttt.rows import (
+    Point,
+    Relearning,
+    Row,
+    compact,
+    points_from_json,
+    relearned_from_json,
+    rows_from_json,
+    scores_from_json,
+)
 from ttt.scores import QUANTITIES, Scores
+from ttt.scores import sign as sign
 
 if TYPE_CHECKING:
     from ttt.stream import Stream
@@ -22,36 +36,12 @@ BASE = ("base_final", "base_forgetting")
 GAINS = ("avg_final", "avg_learning", "learning_slope", *SPLIT)
 
 
-def sign(quantity: str) -> int:
-    """+1 where higher is better, -1 for a loss."""
-    return -1 if quantity.startswith("loss") else 1
-
-
-def better(metric: str) -> int:
-    """+1 where a higher value of `mode/quantity/metric` is better, -1 where a lower one is."""
-    mode, quantity, name = metric.split("/")
-    if mode == "cost":
-        return 1 if name.endswith("per_second") else -1
-    if mode == "fast_gain":
-        return 1
-    if name in (*AVERAGES, "base_final"):
-        return -1 if quantity == "regret" else sign(quantity)
-    return -1 if "forgetting" in name else 1
-
-
-class Row(TypedDict):
-    """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise."""
-
-    columns: list[int]
-    scores: Scores
-    base: Scores | None
-
-
 class Results:
     """Rows are added as they are measured; everything else is derived from them.
 
     `learned_at[j]`: the row after the first phase that teaches task j. `entropy[j]`: bits that the best predictor
-    needs for a scored token of task j, NaN where nobody knows.
+    needs for a scored token of task j, NaN where nobody knows. `points`: evaluations inside phases, `every` so many
+    steps; `relearned`: tasks learned once more on a copy.
     """
 
     def __init__(
@@ -70,6 +60,13 @@ class Results:
         self.entropy = np.asarray(entropy, dtype=np.float64)
         self.phases = phases
         self.rows: list[Row] = []
+        self.every = 0
+        self.points: list[Point] = []
+        self.relearned: list[Relearning] = []
+        # Kept by ttt.derived.
+        self.curves: dict[tuple[str, str, int, int], Curves] = {}
+        # reference -> mode -> quantity -> a value for each task
+        self.references: dict[str, dict[str, dict[str, list[float]]]] = {}
         self._matrices: dict[tuple[str, str, int], Matrix] = {}
         self._reasons: dict[tuple[str, bytes], str] = {}
 
@@ -85,8 +82,21 @@ class Results:
             phases=len(stream.phases),
         )
 
-    def add(self, *, columns: list[int], scores: Scores, base: Scores | None) -> None:
-        self.rows.append({"columns": columns, "scores": scores, "base": base})
+    def add(
+        self,
+        *,
+        columns: list[int],
+        scores: Scores,
+        base: Scores | None,
+        step: int | None = None,
+        current: int | None = None,
+        diagnostics: dict[str, float] | None = None,
+        profile: list[list[float]] | None = None,
+    ) -> None:
+        """Another row of R, see `Row`."""
+        row: Row = {"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
+                    "diagnostics": diagnostics or {}, "profile": profile}  # fmt: skip
+        self.rows.append(row)
 
     @property
     def modes(self) -> list[str]:
@@ -113,7 +123,10 @@ class Results:
         for mode in self.modes:
             names += [f"{mode}/{quantity}/{name}" for quantity in QUANTITIES for name in (*METRICS, *BASE)]
             names += [f"{mode}/regret/{name}" for name in AVERAGES]
-        return names + [f"fast_gain/{quantity}/{name}" for quantity in QUANTITIES for name in GAINS]
+            if self.references:
+                names += [f"{mode}/{quantity}/{name}" for quantity in QUANTITIES for name in REFERENCE_METRICS]
+        names += [f"fast_gain/{quantity}/{name}" for quantity in QUANTITIES for name in GAINS]
+        return names + derived.names(self)
 
     def metrics(self) -> dict[str, float]:
         return {name: self.metric(name) for name in self.names()}
@@ -121,17 +134,27 @@ class Results:
     def metric(self, name: str) -> float:
         """The value of `mode/quantity/metric`. Averages keep their unit; gains and harms are oriented."""
         mode, quantity, metric = name.split("/")
+        if derived.is_known(name) and mode != "fast_gain":
+            return derived.value(self, name)
         if mode == "fast_gain":
             return self._gain(quantity, metric)
         if quantity == "regret":
             # What the loss has over that of one who knows the task.
             return METRICS[metric](self.matrix(mode, "loss") - self.entropy, self.learned_at)
         s = sign(quantity)
+        if metric in REFERENCE_METRICS:
+            return REFERENCE_METRICS[metric](
+                s * self.matrix(mode, quantity), self.learned_at, self._peers(mode, quantity)
+            )
         if metric in BASE:
             base = self.base_values(mode, quantity) or [float("nan")]
             return base[-1] if metric == "base_final" else s * (base[0] - base[-1])
         value = METRICS[metric](s * self.matrix(mode, quantity), self.learned_at)
         return s * value if metric in AVERAGES else value
+
+    def _peers(self, mode: str, quantity: str) -> References:
+        found = {name: modes[mode][quantity] for name, modes in self.references.items() if mode in modes}
+        return from_values(found, sign=sign(quantity), phases=self.phases, tasks=len(self.tasks))
 
     def _gain(self, quantity: str, metric: str) -> float:
         """What mode `fast` has over mode `slow`, positive where fast weights help."""
@@ -142,8 +165,13 @@ class Results:
     def why(self, name: str) -> str:
         """The reason why `metric(name)` is NaN."""
         mode, quantity, metric = name.split("/")
+        if derived.is_known(name) and mode != "fast_gain":
+            return derived.why(self, name)
         if metric in BASE:
             return "the base distribution was not measured"
+        if metric in REFERENCE_METRICS:
+            missing = sorted({"untrained", "independent", "joint", "frozen"} - set(self.references))
+            return f"reference {missing[0]} was not measured" if missing else "undefined here"
         of = "loss" if quantity == "regret" else quantity
         a = self.matrix("fast", of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
         if quantity == "regret" and not np.isnan(METRICS[metric](a, self.learned_at)):
@@ -165,6 +193,8 @@ class Results:
 
     def curve(self, mode: str, quantity: str, metric: str) -> list[float]:
         """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what fast has over slow."""
+        if quantity in ("plasticity", "drift"):
+            return derived.series(self, f"{mode}/{quantity}/{metric}")
         s = sign(quantity)
         if mode == "fast_gain":
             gain = s * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
@@ -191,6 +221,9 @@ class Results:
                 "metrics": metrics,
                 "undefined": undefined,
                 "fast_gain_per_task": {"loss": (gains[1] - gains[0])[-1].tolist()},
+                "references": self.references,
+                "anytime": {"every": self.every, **compact(self.points)},
+                "relearned": self.relearned,
                 "rows": self.rows,
             }
         )
@@ -209,25 +242,9 @@ def from_json(content: dict[str, Any]) -> Results:
             phases=content["phases"],
         )
         results.rows = rows_from_json(content["rows"])
+        results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
+        results.relearned = relearned_from_json(content["relearned"])
+        results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
     except KeyError as error:
         raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
     return results
-
-
-def rows_from_json(rows: Sequence[dict[str, Any]]) -> list[Row]:
-    """Rows of R as they were measured, where null stands for what was not (no scored token in a half, say)."""
-    return [
-        {
-            "columns": row["columns"],
-            "scores": _numbers(row["scores"]),
-            "base": row["base"] and _numbers(row["base"]),
-        }
-        for row in rows
-    ]
-
-
-def _numbers(scores: dict[str, dict[str, list[float | None]]]) -> Scores:
-    return {
-        mode: {quantity: [float("nan") if x is None else x for x in values] for quantity, values in quantities.items()}
-        for mode, quantities in scores.items()
-    }

@@ -50,7 +50,7 @@ class RunFolder:
             handle = os.open(self._lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             other = json.loads(self._lock.read_text() or "{}")
-            if other.get("host") != owner["host"] or alive(int(other.get("pid", 0))):
+            if self.is_taken():
                 raise BusyError(
                     f"{self.path} belongs to a run on {other.get('host')}, pid {other.get('pid')}; "
                     f"if that is dead, delete {self._lock}"
@@ -61,6 +61,14 @@ class RunFolder:
             return
         with os.fdopen(handle, "w") as file:
             json.dump(owner, file)
+
+    def is_taken(self) -> bool:
+        """Does a run own the folder now, as far as one can see from here?"""
+        try:
+            owner = json.loads(self._lock.read_text() or "{}")
+        except FileNotFoundError:
+            return False
+        return owner.get("host") != socket.gethostname() or alive(int(owner.get("pid", 0)))
 
     def set_status(self, status: str, *, reason: str = "", numbers: dict[str, float] | None = None) -> None:
         content = {"status": status, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | (numbers or {})

@@ -32,10 +32,17 @@ class Batch(NamedTuple):
     outputs_BV: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
+        if self.tokens_BT.device == device:
+            return self
         return self._each(lambda x: x.to(device, non_blocking=True))
 
     def rows(self, start: int, stop: int) -> Batch:
         return self._each(lambda x: x[start:stop])
+
+    def cut(self, rows: int) -> list[Batch]:
+        """All its rows as batches of `rows` each, which share its memory."""
+        parts = [x.split(rows) for x in self if x is not None]
+        return [Batch(*found) for found in zip(*parts, strict=True)]
 
     def pick(self, index: Ints) -> Batch:
         """The rows that `index` names, in its order."""

@@ -172,7 +172,7 @@ def train(
     for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
         losses.append(_backward(engine, batch.to(engine.fabric.device), step=step, share=pace.group(step, of=steps)))
         if learns and pace.is_due(step, of=steps):
-            _move(engine, rate(step) if rate else 1.0)
+            _move(engine, None if rate is None else rate(step))
         tokens += batch.num_tokens
         # Reading a loss waits for the device, so it is read as seldom as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
@@ -193,11 +193,12 @@ def _check_finite(values: dict[str, float], task: Batches, step: int) -> None:
             raise NonFiniteError(f"the {name} on {task.name!r} is {value} by step {step}")
 
 
-def _move(engine: Engine, factor: float) -> None:
-    """One step of the slow weights."""
+def _move(engine: Engine, factor: float | None) -> None:
+    """One step of the slow weights, at a share of their learning rate (None: as it is)."""
     strategy, optimizer = engine.learner.strategy, engine.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+    if factor is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
     if engine.is_sharded:
         average_whole(engine.fabric, engine.order)
     strategy.gradients(engine)

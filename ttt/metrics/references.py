@@ -6,7 +6,7 @@ oriented as A is. A metric whose reference was not measured is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,17 +24,34 @@ class References(NamedTuple):
     `fresh[j]`: I_j, a fresh network trained on task j alone.
     `joint[i, j]`: M[i, j], a network trained on all tasks together that are taught by row i; of the shape of A. One
     joint run over the whole stream fills the last row, and leaves the others NaN.
+    `frozen[j]`: a network whose slow weights stay those of the base, after reading the whole stream.
     """
 
     untrained: Matrix
     fresh: Matrix
     joint: Matrix
+    frozen: Matrix
 
 
 def unmeasured(*, phases: int, tasks: int) -> References:
     """References of which nothing is known."""
     vector = np.full(tasks, np.nan)
-    return References(vector, vector, np.full((phases + 1, tasks), np.nan))
+    return References(vector, vector, np.full((phases + 1, tasks), np.nan), vector)
+
+
+def from_values(values: Mapping[str, Sequence[float]], *, sign: int, phases: int, tasks: int) -> References:
+    """References from a value for each task, by name (`untrained`, `independent`, `joint`, `frozen`), in the unit of
+    the quantity; `sign` orients them. What is not there was not measured."""
+    none = unmeasured(phases=phases, tasks=tasks)
+    found = {name: sign * np.asarray(row, dtype=np.float64) for name, row in values.items()}
+    joint = none.joint.copy()
+    joint[-1] = found.get("joint", none.joint[-1])
+    return References(
+        untrained=found.get("untrained", none.untrained),
+        fresh=found.get("independent", none.fresh),
+        joint=joint,
+        frozen=found.get("frozen", none.frozen),
+    )
 
 
 def fwt_b_untrained(a: Matrix, at: Rows, references: References) -> float:
@@ -93,6 +110,12 @@ def score_learning(a: Matrix, at: Rows, references: References) -> float:
     return mean_of(learned(normalised(a, references), at))
 
 
+def final_over_frozen(a: Matrix, at: Rows, references: References) -> float:
+    """mean over j of (A[P, j] - frozen[j]): what the slow weights' learning is worth at the end, beside fast weights
+    alone; below zero they had better not learned."""
+    return mean_of(a[-1] - references.frozen)
+
+
 ReferenceMetric = Callable[[Matrix, Rows, References], float]
 REFERENCE_METRICS: dict[str, ReferenceMetric] = {
     "fwt_b_untrained": fwt_b_untrained,
@@ -103,6 +126,7 @@ REFERENCE_METRICS: dict[str, ReferenceMetric] = {
     "plasticity_gap_slope": plasticity_gap_slope,
     "score_final": score_final,
     "score_learning": score_learning,
+    "final_over_frozen": final_over_frozen,
 }
 # Of these a lower value is better.
 LOWER = ("intransigence_joint", "intransigence_joint_last", "plasticity_gap_fresh", "plasticity_gap_slope")

@@ -17,12 +17,14 @@ from ttt.models.units import Units
 
 ACTIVATIONS = {"relu": torch.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu, "tanh": torch.tanh}
 
+INITS = ("torch", "kaiming")
+
 
 class Mlp(nn.Module):
     """Arguments are explained in conf/model/mlp.yaml."""
 
     def __init__(
-        self, *, name: str, reads: str, vocab_size: int, vector_size: int, widths: list[int], activation: str
+        self, *, name: str, reads: str, vocab_size: int, vector_size: int, widths: list[int], activation: str, init: str
     ) -> None:
         super().__init__()
         if any(width < 1 for width in widths):
@@ -34,18 +36,21 @@ class Mlp(nn.Module):
         sizes = [vector_size, *widths]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False))
         self.head = nn.Linear(sizes[-1], vocab_size)
-        for layer in (*self.layers, self.head):
+        if init not in INITS:
+            raise ValueError(f"model.init={init}: must be one of {', '.join(INITS)}")
+        for layer in [*self.layers, self.head] if init == "kaiming" else []:
             assert isinstance(layer, nn.Linear)
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu" if layer is not self.head else "linear")
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear" if layer is self.head else "relu")
             nn.init.zeros_(layer.bias)
 
     def forward(self, x_BTX: Tensor, *, segment_BT: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Class scores [B, T, V]."""
-        h = x_BTX.flatten(0, 1)
+        # Views: flatten and unflatten of Python cost as much as a small layer.
+        h = x_BTX.reshape(-1, x_BTX.shape[-1])
         for layer in self.layers:
             h = self._activate(layer(h))
         scores: Tensor = self.head(h)
-        return scores.unflatten(0, x_BTX.shape[:2])
+        return scores.view(*x_BTX.shape[:-1], -1)
 
     def units(self) -> Sequence[Units]:
         after = [*self.layers, self.head][1:]

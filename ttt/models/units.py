@@ -8,12 +8,14 @@ Shapes: N tokens, F units of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,31 @@ def hidden_units(model: nn.Module) -> list[Units]:
 @contextmanager
 def listening(layers: Sequence[Units]) -> Iterator[dict[str, Tensor]]:
     """While open, what the units of each layer last gave, [N, F], by the layer's name; no part of the graph."""
-    heard: dict[str, Tensor] = {}
-
-    def hear(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            heard[name] = args[0].detach().flatten(0, -2)
-
-        return hook
-
-    handles = [layer.outgoing.register_forward_pre_hook(hear(layer.name)) for layer in layers]
+    heard, handles = hear(layers, when=lambda module: True)
     try:
         yield heard
     finally:
         for handle in handles:
             handle.remove()
+
+
+def hear_training(layers: Sequence[Units]) -> dict[str, Tensor]:
+    """The same for good, in passes that are learned from: no evaluation, no copy of the model, no pass of a teacher."""
+    own = {id(layer.outgoing) for layer in layers}
+    return hear(layers, when=lambda module: module.training and torch.is_grad_enabled() and id(module) in own)[0]
+
+
+def hear(
+    layers: Sequence[Units], *, when: Callable[[nn.Module], bool]
+) -> tuple[dict[str, Tensor], list[RemovableHandle]]:
+    """Where `listening` finds what it hears, and how to stop."""
+    heard: dict[str, Tensor] = {}
+
+    def listener(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if when(module):
+                heard[name] = args[0].detach().flatten(0, -2)
+
+        return hook
+
+    return heard, [layer.outgoing.register_forward_pre_hook(listener(layer.name)) for layer in layers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ttt.optimizers.groups import check, decay_groups
+from ttt.optimizers.groups import check, check_betas, decay_groups
 
 
 class AdamW:
@@ -13,9 +13,7 @@ class AdamW:
         self, *, name: str, lr: float, beta1: float, beta2: float, weight_decay: float, clip: float | None
     ) -> None:
         check(lr=lr, weight_decay=weight_decay, clip=clip)
-        for argument, beta in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"optimizer.{argument}={beta:g}: must lie in [0, 1)")
+        check_betas(beta1=beta1, beta2=beta2)
         self.name, self.clip = name, clip
         self._lr, self._betas, self._weight_decay = lr, (beta1, beta2), weight_decay
 

@@ -10,10 +10,19 @@ from torch import nn
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only: norms, step sizes and biases have their own scale to keep."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not weight_decay:
+        # A step of one group costs less than of two.
+        return [{"params": parameters, "weight_decay": 0.0}]
     return [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
+
+
+def check_betas(*, beta1: float, beta2: float) -> None:
+    for argument, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"optimizer.{argument}={beta:g}: must lie in [0, 1)")
 
 
 def check(*, lr: float, weight_decay: float, clip: float | None, prefix: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ttt.optimizers.groups import check
+from ttt.optimizers.groups import check, check_betas
 from ttt.optimizers.joined import Joined
 
 
@@ -33,9 +33,9 @@ class Muon:
     ) -> None:
         check(lr=lr, weight_decay=weight_decay, clip=clip)
         check(lr=adamw_lr, weight_decay=weight_decay, clip=clip, prefix="adamw_")
-        for argument, value in (("momentum", momentum), ("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= value < 1:
-                raise ValueError(f"optimizer.{argument}={value:g}: must lie in [0, 1)")
+        check_betas(beta1=beta1, beta2=beta2)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"optimizer.momentum={momentum:g}: must lie in [0, 1)")
         self.name, self.clip = name, clip
         self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
         self._adamw: dict[str, Any] = {"lr": adamw_lr, "betas": (beta1, beta2), "fused": True}

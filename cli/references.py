@@ -1,0 +1,83 @@
+"""`references=true`: runs the references of a run, or finds them, each as a process of its own.
+
+The process reads its config from a file: {"config": {...}, "trusted": ["/home/me/mine"]}
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ttt.cli.job import reason
+from ttt.cli.screen import Screen
+
+from ttt.assemble import Assembly, describe
+from ttt.reference_runs import STRATEGIES, config_of
+from ttt.runfolder import RunFolder
+
+LOOK_EVERY = 1.0
+
+
+def run_references(assembly: Assembly, screen: Screen) -> dict[str, Path]:
+    """The folders of those that are done. One that fails costs the metrics that need it, not the run."""
+    found = {}
+    for name in STRATEGIES:
+        config = config_of(name, assembly.config)
+        folder = RunFolder(describe(config, data=assembly.source.fingerprint).folder)
+        why = _run(name, config, assembly.trusted, folder, screen)
+        if why:
+            screen.note(f"reference {name} failed: {why}; metrics that need it are not measured")
+        else:
+            found[name] = folder.path
+    return found
+
+
+def _run(name: str, config: dict[str, Any], trusted: Sequence[Path], folder: RunFolder, screen: Screen) -> str:
+    """Why it failed; empty if it is done."""
+    start = time.monotonic()
+    if folder.status().get("status") == "done":
+        screen.note(f"reference {name}: found in {folder.path}")
+        return ""
+    screen.note(f"reference {name}: runs in {folder.path}")
+    while folder.is_taken():
+        # Another run of a sweep has the same reference, and is at it.
+        time.sleep(LOOK_EVERY)
+    with TemporaryDirectory(prefix="ttt-") as work:
+        order, log = Path(work) / "run.json", Path(work) / "log"
+        order.write_text(json.dumps({"config": config, "trusted": [str(path) for path in trusted]}))
+        with log.open("w") as output:
+            command = [sys.executable, "-m", "ttt.cli.references", str(order)]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
+        said = reason(log.read_text(errors="replace"))
+    if folder.is_taken():
+        # It was faster.
+        return _run(name, config, trusted, folder, screen)
+    if folder.status().get("status") != "done":
+        return said
+    screen.note(f"reference {name}: done in {time.monotonic() - start:.0f} s")
+    return ""
+
+
+def main(arguments: Collection[str]) -> None:
+    """The process of one reference."""
+    from ttt.cli.check import UsageError
+    from ttt.cli.run import complain, run_one
+
+    (file,) = arguments
+    content = json.loads(Path(file).read_text())
+    trusted = [Path(path) for path in content["trusted"]]
+    sys.path.extend(str(path) for path in trusted)
+    try:
+        sys.exit(run_one(content["config"], trusted=trusted))
+    except UsageError as error:
+        sys.exit(complain(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""Every metric of curves.py as one number of a run, by name. Values are oriented: higher is better.
+
+What is a value (and not a gain, a harm or a length) is in VALUES: of a loss it is reported in its unit, so that
+min_acc of a loss is the worst loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ttt.metrics.curves import (
+    Curves,
+    Length,
+    gap_depth,
+    gap_lasting,
+    gap_length,
+    lca,
+    mean_gap,
+    mean_seen,
+    min_acc,
+    old_pairs,
+    to_criterion,
+    wc_acc,
+    windowed_forgetting,
+    windowed_plasticity,
+)
+
+# Evaluations in a window; evaluations of the learning-curve area; share of what is learned that a criterion asks for.
+WINDOW, SHOTS, SHARE = 10, 10, 0.9
+
+VALUES = ("min_acc", "wc_acc", "lca")
+LOWER = (
+    "gap_depth",
+    "gap_lasting",
+    "gap_length",
+    "gap_length_censored",
+    "windowed_forgetting",
+    "steps_to_criterion",
+    "steps_to_criterion_censored",
+)
+
+
+def criterion(curves: Curves, *, task: int) -> float:
+    """c_j: SHARE of the way from the value before the phase that first teaches task j to that right after it."""
+    phase = curves.learned_in()[task]
+    before, after = (curves.at(float(n), task=task) for n in curves.ends[phase - 1 : phase + 1])
+    return before + SHARE * (after - before)
+
+
+def first_steps(curves: Curves, *, task: int) -> Length:
+    """From the start of the phase that first teaches a task until its criterion is met."""
+    phase = curves.learned_in()[task]
+    start, stop = curves.ends[phase - 1 : phase + 1]
+    inside = (curves.times >= start) & (curves.times <= stop)
+    return to_criterion(curves.times[inside], curves.values[inside, task], criterion=criterion(curves, task=task))
+
+
+def shots(curves: Curves, *, every: int) -> int:
+    """beta of the learning-curve area: SHOTS evaluations, or as many as the shortest first phase holds."""
+    lengths = [curves.ends[phase] - curves.ends[phase - 1] for phase in curves.learned_in().values()]
+    return min(SHOTS, int(min(lengths) // every)) if lengths else 0
+
+
+def _gap_lengths(curves: Curves) -> list[Length]:
+    return [gap_length(curves, phase=phase, task=task) for phase, task in old_pairs(curves)]
+
+
+def _firsts(curves: Curves) -> list[Length]:
+    return [first_steps(curves, task=task) for task in curves.learned_in()]
+
+
+ANYTIME: dict[str, Callable[[Curves], float]] = {
+    "min_acc": lambda curves: min_acc(curves, n=curves.ends[-1]),
+    "wc_acc": lambda curves: wc_acc(curves, n=curves.ends[-1]),
+    "gap_depth": lambda curves: mean_gap(curves, gap_depth),
+    "gap_lasting": lambda curves: mean_gap(curves, gap_lasting),
+    "gap_length": lambda curves: mean_seen(_gap_lengths(curves))[0],
+    "gap_length_censored": lambda curves: mean_seen(_gap_lengths(curves))[1],
+    "windowed_forgetting": lambda curves: windowed_forgetting(curves, window=WINDOW),
+    "windowed_plasticity": lambda curves: windowed_plasticity(curves, window=WINDOW),
+    "steps_to_criterion": lambda curves: mean_seen(_firsts(curves))[0],
+    "steps_to_criterion_censored": lambda curves: mean_seen(_firsts(curves))[1],
+}
+
+
+def anytime(name: str, curves: Curves, *, every: int) -> float:
+    """The metric called `name`, which for the learning-curve area holds its beta: lca_10."""
+    if name.startswith("lca_"):
+        return lca(curves, beta=int(name.removeprefix("lca_")), every=every)
+    return ANYTIME[name](curves)
+
+
+def why_undefined(name: str, curves: Curves) -> str:
+    """The reason why a metric of these curves is NaN: the first value that was not measured, or that there is none."""
+    for task, phase in curves.learned_in().items():
+        since = curves.times >= curves.ends[phase - 1]
+        holes = curves.times[since][np.isnan(curves.values[since, task])]
+        if len(holes):
+            row = np.flatnonzero(curves.ends == holes[0])
+            where = f"in row {row[0]} (see eval.every)" if len(row) else f"at step {holes[0]:.0f}"
+            return f"task {task + 1} was not measured {where}"
+    if name == "gap_length" and any(True for _ in old_pairs(curves)):
+        return "no old task came back within a phase"
+    return "no task was old in any phase" if len(curves.learned_in()) < 2 else "undefined for these curves"

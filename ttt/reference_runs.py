@@ -1,0 +1,88 @@
+"""The runs that a run is compared with (`references=true`): the same budget and seed, another strategy.
+
+    joint          all tasks at once                          what could be learned at all
+    independent    each task alone, fresh from the base       what a network learns that lost no plasticity
+    frozen         no slow learning                           what fast weights do by themselves
+    untrained      random weights, mean of three draws        what chance gives
+
+A reference is an ordinary run in a folder of its own, found again by its hash.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ttt.results import Results, from_json
+
+if TYPE_CHECKING:
+    from ttt.assemble import Assembly
+    from ttt.device import Devices
+
+STRATEGIES = ("joint", "independent", "frozen")
+# Initial weights that `untrained` is a mean over, by their seeds.
+SEEDS = (1001, 1002, 1003)
+# What a reference needs not do.
+QUIET: dict[str, Any] = {"references": False, "report": False, "also": None}
+
+# reference -> mode -> quantity -> a value for each task
+Values = dict[str, dict[str, dict[str, list[float]]]]
+
+
+def config_of(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a reference of the run with this (assembled) config."""
+    changed = copy.deepcopy(dict(config)) | QUIET
+    changed["strategy"] = _option("strategy", strategy)
+    changed["logger"] = _option("logger", "none")
+    changed["eval"] |= {"anytime": None, "savings": False}
+    return changed
+
+
+def _option(group: str, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((files("ttt.conf") / group / f"{name}.yaml").read_text())
+    return content
+
+
+def values(folders: Mapping[str, Path]) -> Values:
+    """What the finished references measured; one that is missing is missing."""
+    found: Values = {}
+    for name, folder in folders.items():
+        results = from_json(json.loads((folder / "results.json").read_text()))
+        found[name] = {
+            mode: {quantity: _row(results, name, mode, quantity) for quantity in results.rows[0]["scores"][mode]}
+            for mode in results.modes
+        }
+    return found
+
+
+def _row(results: Results, name: str, mode: str, quantity: str) -> list[float]:
+    """Of an independent run what it knew of each task right after learning it; of others what they know at the end."""
+    r = results.matrix(mode, quantity)
+    if name == "independent":
+        return [float(r[row, task]) for task, row in enumerate(results.learned_at)]
+    return [float(x) for x in r[-1]]
+
+
+def untrained(assembly: Assembly, fabric: Devices) -> dict[str, dict[str, list[float]]]:
+    """mode -> quantity -> task: the mean over networks with random weights."""
+    import numpy as np
+
+    from ttt.evaluate import evaluate
+    from ttt.train import Engine
+
+    batches = [task.evaluation() for task in assembly.stream.tasks]
+    scores = []
+    for seed in SEEDS:
+        learner = assembly.fresh_learner(seed)
+        engine = Engine.build(fabric, learner, learner.configure_optimizers())
+        scores.append(evaluate(engine, batches))
+    return {
+        mode: {q: np.mean([one[mode][q] for one in scores], axis=0).tolist() for q in scores[0][mode]}
+        for mode in scores[0]
+    }
