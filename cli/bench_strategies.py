@@ -83,7 +83,7 @@ def measure(strategies: list[str], *, rounds: int) -> Iterator[Row]:
         early = paired(sides, rounds=rounds)
         ours.go_to(TASKS - 1)
         late = paired(sides, rounds=rounds)
-        looks = paired({"bare": bare.evaluate, "ours": ours.evaluate}, rounds=rounds)
+        looks = paired({"bare": lambda: bare.evaluate(), "ours": ours.evaluate}, rounds=rounds)
         over_naive = [ratio(seconds["ours"], seconds["naive"])[1] for seconds in (early, late)]
         yield {
             "strategy": name,

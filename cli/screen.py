@@ -123,6 +123,8 @@ class Screen:
         for value in about(read_config(folder.path)):
             ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
             self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
+        for line in _beyond(results):
+            self.note(line)
         self.note(_time(results, folder.status()))
         self.note(f"results  {folder.results}")
         if folder.report.is_file():
@@ -138,6 +140,34 @@ class Screen:
 
 def _pace(event: Trained) -> str:
     return f"{event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
+
+
+# What stands beside R, where it was measured.
+BEYOND = {
+    "inside": {
+        "worst loss of old tasks": "fast/loss/min_acc",
+        "stability gap": "fast/loss/gap_depth",
+        "of it lasting": "fast/loss/gap_lasting",
+        "steps to 90 %": "fast/loss/steps_to_criterion",
+        "saved in relearning": "fast/loss/savings_slow",
+    },
+    "units": {
+        "dormant": "slow/plasticity/dormant_tau0.1",
+        "effective rank": "slow/plasticity/erank",
+        "weight norm": "slow/plasticity/weight_l2",
+        "drift in bits, slow": "slow/drift/kl_base",
+        "fast": "fast/drift/kl_base",
+    },
+}
+
+
+def _beyond(results: Results) -> Iterator[str]:
+    """A line for each kind that was measured."""
+    names = set(results.names())
+    for word, asked in BEYOND.items():
+        found = {label: results.metric(name) for label, name in asked.items() if name in names}
+        if found:
+            yield f"{word:<9}" + ", ".join(f"{label} {value:.3f}".replace("nan", "-") for label, value in found.items())
 
 
 def _time(results: Results, status: Mapping[str, Any]) -> str:

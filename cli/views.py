@@ -68,7 +68,7 @@ def per_task(groups: Sequence[Group], typed: str) -> Drawn:
 
 def curve(groups: Sequence[Group], typed: str) -> Drawn:
     """MODE/QUANTITY/METRIC as it stands after each phase."""
-    _check(groups, typed, option="--curve", last=tuple(METRICS), extra=("fast_gain",))
+    _check(groups, typed, option="--curve", last=tuple(METRICS), extra=("fast_gain",), more=_diagnosed(groups))
     sheet = by_row(groups, typed)
     mode, quantity, metric = typed.split("/")
     return sheet, lambda: _draw(sheet, xlabel="after phase", ylabel=f"{metric} of {quantity} (mode {mode})")
@@ -80,14 +80,30 @@ def _draw(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) 
     return lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
 
 
-def _check(groups: Sequence[Group], typed: str, *, option: str, last: Sequence[str], extra: Sequence[str] = ()) -> None:
-    """Raises ValueError where MODE/QUANTITY/... names what no run has, or runs differ in their tasks."""
+def _diagnosed(groups: Sequence[Group]) -> list[str]:
+    """Metrics that stand in every row, but not in R: of hidden units, and of drift."""
+    return [name for name in _names(groups) if name.split("/")[1] in ("plasticity", "drift")]
+
+
+def _check(
+    groups: Sequence[Group],
+    typed: str,
+    *,
+    option: str,
+    last: Sequence[str],
+    extra: Sequence[str] = (),
+    more: Sequence[str] = (),
+) -> None:
+    """Raises ValueError where MODE/QUANTITY/... names what no run has, or runs differ in their tasks.
+
+    `more`: names that are known as a whole.
+    """
     words = typed.split("/")
     modes = [*sorted({mode for group in groups for run in group.runs for mode in run.results.modes}), *extra]
     if len(words) != 3:
         raise ValueError(f"{option} {typed}: must be three words, like fast/accuracy/{last[-1]}")
     for word, allowed in zip(words, (modes, QUANTITIES, last), strict=True):
-        if word not in allowed:
+        if word not in allowed and typed not in more:
             raise ValueError(f"{option} {typed}: {word!r} is unknown; {suggest(word, allowed)}")
     lengths = sorted({len(run.results.tasks) for group in groups for run in group.runs})
     if len(lengths) > 1:

@@ -15,16 +15,17 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ttt.tasks.passes import Passes
 
-from ttt.mixture import gather as gather
-from ttt.mixture import mixture as mixture
+from ttt.mixture import gather
 from ttt.stream import IGNORE, Batch, Ints, Source, Task, spread
 
 # Part of every generator's key, so that no two purposes ever share random numbers.
 HOLD_OUT, CHOOSE, BASE, LEARN, BEND, MIX, PLANT = range(7)
 FINGERPRINT_STEPS = 2
-# Numbers in the sequences of one pass up to which these are kept in memory (40 MB of float32).
-WHOLE_PASS = 10_000_000
+# Numbers in the sequences of one pass up to which it is made whole (40 MB of float32), and in all that are kept.
+WHOLE_PASS, MOST = 10_000_000, 64_000_000
+KEPT = Passes(most=MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,6 @@ class DrawnTask:
         self._key = list(key)
         self._sizes = sizes
         self._shuffled: tuple[int, Ints] = (-1, np.empty(0, np.int64))
-        self._whole: tuple[int, list[Batch]] = (-1, [])
         if sizes.one_pass and self.steps_in_one_pass < 1:
             raise ValueError(
                 f"task.steps_per_task=one-pass: {name!r} has too little for one batch of "
@@ -145,15 +145,13 @@ class DrawnTask:
         return self._views[0].take(units.reshape(-1, self._per_row), length=self._sizes.length)
 
     def _pass(self, epoch: int) -> list[Batch]:
-        """All batches of a pass, made at once: for small rows that costs next to nothing a batch."""
-        if self._whole[0] != epoch:
-            order = self._shuffle(epoch)[: self.steps_in_one_pass * self._sizes.batch_size]
-            self._whole = epoch, self._table.pick(order).cut(self._sizes.batch_size)
-        return self._whole[1]
+        """All batches of a pass, made at once."""
+        rows = self._sizes.batch_size
 
-    @cached_property
-    def _table(self) -> Batch:
-        return self._take(self._units)
+        def shuffle(table: Batch) -> list[Batch]:
+            return table.pick(self._shuffle(epoch)[: self.steps_in_one_pass * rows]).cut(rows)
+
+        return KEPT.batches(self, epoch, make=lambda: self._take(self._units), shuffle=shuffle)
 
     def _order(self, epoch: int) -> Ints:
         # The last one is kept: to shuffle a large source for every batch would cost more than the batch.

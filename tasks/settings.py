@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View, mixture
+from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
 
+from ttt.mixture import mixture
 from ttt.stream import Batch, Ints, Phase, Source, Stream, Task
 
 ONE_PASS = "one-pass"

@@ -50,13 +50,16 @@ def sources(cache):
     return {"digits": make_digits(), "mnist": make_mnist(cache)}
 
 
+AS_TOKENS = {"read_as": "tokens", "pad": 0, "standardise": False}
+
+
 def make_digits(**options):
-    return Digits(name="digits", **({"eval_share": 0.2, "patch": 2, "levels": 4} | options))
+    return Digits(name="digits", **(AS_TOKENS | {"eval_share": 0.2, "patch": 2, "levels": 4} | options))
 
 
 def make_mnist(cache, **options):
     arguments = {"eval_share": 0.2, "patch": 2, "levels": 4, "path": None, "side": 14, "cache_dir": str(cache)}
-    return Mnist(name="mnist", **(arguments | options))
+    return Mnist(name="mnist", **(AS_TOKENS | arguments | options))
 
 
 def split_examples(batch, length):
@@ -66,8 +69,13 @@ def split_examples(batch, length):
     return examples[:, :-1], examples[:, -1]
 
 
+def every(source):
+    """All examples: content, then the label."""
+    return np.column_stack([source._contents, source._targets_N]).astype(np.int32)
+
+
 def contents(source, parts):
-    return {source._examples[i, :-1].tobytes() for part in parts for i in part}
+    return {every(source)[i, :-1].tobytes() for part in parts for i in part}
 
 
 def test_packing_by_hand():
@@ -200,11 +208,11 @@ def test_one_pass_reads_every_train_example_once(name, sources):
     per_row = source.per_row(length=256)
     whole = units[: len(units) // per_row * per_row].reshape(-1, per_row)
     read, labels = split_examples(source.take(whole, length=256), source.example_len)
-    expected = source._examples[np.sort(whole.ravel())]
+    expected = every(source)[np.sort(whole.ravel())]
     got = np.column_stack([read, labels])
     assert sorted(map(tuple, got.tolist())) == sorted(map(tuple, expected.tolist()))
     assert len(np.unique(units)) == len(units) == sum(len(source._train[c]) for c in classes)
-    assert set(source._examples[units, -1] - source.labels.start) == {7, 2}
+    assert set(every(source)[units, -1] - source.labels.start) == {7, 2}
 
 
 def test_data_is_what_its_readme_says():
@@ -230,12 +238,12 @@ def test_labels_fit_their_images(module, count):
 def test_tokens_still_tell_the_classes_apart(sources):
     """Nearest neighbour on tokens as numbers' digits: quantised images keep what matters."""
     source = sources["digits"]
-    grey = source._examples[:, :-1, None] // 4 ** np.arange(4) % 4
+    grey = every(source)[:, :-1, None] // 4 ** np.arange(4) % 4
     grey = grey.reshape(len(grey), -1).astype(np.float32)
     train, held_out = source._flat, np.concatenate(source._eval)
     distance = (grey[train] ** 2).sum(1) - 2 * grey[held_out] @ grey[train].T
-    nearest = source._examples[train[distance.argmin(1)], -1]
-    assert (nearest == source._examples[held_out, -1]).mean() > 0.9
+    nearest = every(source)[train[distance.argmin(1)], -1]
+    assert (nearest == every(source)[held_out, -1]).mean() > 0.9
 
 
 @settings(deadline=None)
@@ -259,7 +267,7 @@ def test_patches_of_the_docstring():
 def test_pictures(sources):
     """As in the module's docstring; packed ones side by side; a trailing one as far as it goes."""
     source = sources["digits"]
-    lines = source.show(source._examples[0]).split("\n")
+    lines = source.show(every(source)[0]).split("\n")
     assert lines[-1] == "digit 0"
     assert all(line in digits.__doc__ for line in lines)
     packed = source.take(source.units(ALL, length=118)[:7][None], length=118).tokens_BT[0].numpy()
@@ -269,7 +277,7 @@ def test_pictures(sources):
     assert max(map(len, source.show(packed).split("\n"))) <= 80
     # The last label is only a target.
     assert bands[1].split("\n")[-1].count("digit") == 2
-    half = source.show(source._examples[0][:8]).split("\n")
+    half = source.show(every(source)[0][:8]).split("\n")
     assert half[:4] == lines[:4]
     assert not "".join(half[4:]).strip()
 
@@ -280,10 +288,10 @@ def test_pictures_show_what_the_tokens_say(sources):
     bright = source.show(np.full(17, 255)).split("\n")
     assert bright == ["█" * 16] * 8 + ["??"]
     assert source.show(np.full(16, source.labels[0])).split("\n")[0] == "?" * 16
-    example = source._examples[0].copy()
+    example = every(source)[0].copy()
     example[:16] = example[:16][::-1]
     assert sorted(source.show(example).replace("\n", "").replace(" ", "")) == sorted(
-        source.show(source._examples[0]).replace("\n", "").replace(" ", "")
+        source.show(every(source)[0]).replace("\n", "").replace(" ", "")
     )
 
 
@@ -438,7 +446,7 @@ def test_images_of_the_hub_are_read_as_they_are(cache, tmp_path, monkeypatch):
     options = {"path": "hub", "side": 28, "patch": 1, "levels": 256, "cache_dir": str(tmp_path)}
     first = make_mnist(cache, **options)
     assert first.rows == {"classes": 10, "train examples": 20, "eval examples": 20}
-    assert (first._examples[3, :-1].reshape(28, 28) == pixels[3]).all()
+    assert (every(first)[3, :-1].reshape(28, 28) == pixels[3]).all()
     monkeypatch.undo()
     assert make_mnist(cache, **options).fingerprint == first.fingerprint
 

@@ -23,7 +23,7 @@ FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "ta
 MAY_IMPORT = {
     "ttt.kernels": {"ttt.kernels"},
     "ttt": {"ttt.kernels", "ttt"},
-    "ttt.tasks": {"ttt.tasks", "ttt.stream"},
+    "ttt.tasks": {"ttt.tasks", "ttt.stream", "ttt.mixture"},
     "ttt.cli": {"ttt.kernels", "ttt", "ttt.cli"},
 }
 YAMLS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "experiment")
@@ -118,10 +118,7 @@ def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
         config = compose("config", overrides=choices(path))
     assembly = assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
     fabric = assembly.settings.fabric()
-    weights = assembly.base_weights(fabric, lambda event: None)
-    if weights is not None:
-        assembly.load(weights)
-    engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())
+    engine = assembly.engine(fabric, assembly.base_weights(fabric, lambda event: None))
     (progress,) = train(engine, assembly.stream.tasks[0], steps=1, report_every=1)
     assert progress.loss > 0
     scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()])

@@ -9,11 +9,12 @@ from hydra import compose, initialize_config_module
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from ttt.tasks.cut import MIX, mixture
+from ttt.tasks.cut import MIX
 from ttt.tasks.drift_sequence import weights
 
 from ttt.config import build
 from ttt.evaluate import Plan
+from ttt.mixture import mixture
 from ttt.stream import IGNORE, Batch, Stream
 from ttt.train import batches
 

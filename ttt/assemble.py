@@ -151,7 +151,12 @@ def _strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
     first: Strategy = build(config["strategy"], group="strategy", given={}, trusted=trusted)
     if config.get("also") is None:
         return first
-    return Both(first, build(config["also"], group="also", given={}, trusted=trusted))
+    try:
+        second: Strategy = build(config["also"], group="also", given={}, trusted=trusted)
+    except ValueError as error:
+        # A strategy calls its arguments by the place where they most often stand.
+        raise ValueError(str(error).replace("strategy.", "also.", 1)) from error
+    return Both(first, second)
 
 
 def _optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:
@@ -205,7 +210,9 @@ def build_learner(
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
     given = {"vocab_size": stream.vocab_size} | _vectors(config, stream)
-    model = build(config["model"], group="model", given=given, trusted=trusted)
+    # What a model reads is for its source to know.
+    own = {name: value for name, value in config["model"].items() if name != "reads"}
+    model = build(own, group="model", given=given, trusted=trusted)
     adapter_name = config["adapter"]["name"]
     if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
         raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")

@@ -48,9 +48,40 @@ class Evaluated:
     tasks: Scores
     base: Scores | None
     diagnostics: dict[str, float] = field(default_factory=dict)
+    # For each of `columns` the loss along the context in mode fast; None without fast weights.
+    profile: list[list[float]] | None = None
 
 
-Event = Trained | Evaluated
+@dataclass(frozen=True)
+class Probed:
+    """Inside phase `task` (from 1), after `task_step` steps of it: the tasks in `columns`, those of `seen` (learned
+    before) and `current`."""
+
+    task: int
+    task_step: int
+    columns: list[int]
+    current: int
+    seen: list[int]
+    step: int
+    tokens: int
+    seconds: float
+    tasks: Scores
+
+
+@dataclass(frozen=True)
+class Relearned:
+    """Task `task` (from 0) learned once more on a copy: `scores` after each number of `steps`. The axes are those of
+    the stream, which stood still."""
+
+    task: int
+    steps: list[int]
+    scores: Scores
+    step: int
+    tokens: int
+    seconds: float
+
+
+Event = Trained | Evaluated | Probed | Relearned
 
 
 class Observer(Protocol):

@@ -36,7 +36,8 @@ class Run:
         """From R, by today's definitions, not by those of the day of the run; NaN where it was not measured."""
         if name.startswith("cost/"):
             return self.costs.get(name, float("nan"))
-        return self.results.metric(name) if name.split("/")[0] in (*self.results.modes, "fast_gain") else float("nan")
+        known = (*self.results.modes, "fast_gain", "split")
+        return self.results.metric(name) if name.split("/")[0] in known else float("nan")
 
 
 @dataclass(frozen=True)

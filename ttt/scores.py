@@ -6,3 +6,8 @@ QUANTITIES = ("loss", "accuracy", "loss_early", "loss_late", "accuracy_early", "
 
 # mode -> quantity -> one value a measured task
 Scores = dict[str, dict[str, list[float]]]
+
+
+def sign(quantity: str) -> int:
+    """+1 where higher is better, -1 for a loss."""
+    return -1 if quantity.startswith("loss") else 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ CARRIES = ("mean", "lane")
 class Adapter(Protocol):
     """Fast weights with a declared lifetime. `none` has no state at all.
 
-    Arguments named `reset` and `carry` act in the stream only; a base is trained with `reset=sequence`.
+    Arguments named `reset`, `carry` and `through_writes` act in the stream only; a base is trained with
+    `reset=sequence`, through its writes.
     """
 
     name: str
@@ -66,6 +67,20 @@ class Adapter(Protocol):
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
         """How sequences of `length` tokens are computed in this precision, in words."""
         ...
+
+
+@runtime_checkable
+class Additive(Protocol):
+    """An adapter whose state adds to slow matrices: the model computes with W0 + S."""
+
+    def additive(self) -> Sequence[tuple[Tensor, str]]:
+        """(W0, a parameter; the name of S in the state), layer by layer."""
+        ...
+
+
+def additive(adapter: Adapter) -> Sequence[tuple[Tensor, str]]:
+    """What of the state adds to a slow matrix; empty for an adapter where nothing does."""
+    return adapter.additive() if isinstance(adapter, Additive) else []
 
 
 @dataclass(frozen=True)

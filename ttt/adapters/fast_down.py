@@ -39,6 +39,7 @@ class WriteRule:
     centre: bool
     taps: int
     projection: float
+    through_writes: bool
 
     @property
     def associative(self) -> bool:
@@ -88,11 +89,13 @@ class FastDown(nn.Module):
         self.weight = down.weight
         self._name, self._desk, self._sources, self._rule = name, desk, sources, rule
         # Learned on a log scale: a linear one collapses to zero in the first steps of the base, for good.
-        self.log_step = nn.Parameter(torch.tensor(math.log(rule.step)), requires_grad=rule.learn_step)
+        learn_step = rule.learn_step and rule.through_writes
+        self.log_step = nn.Parameter(torch.tensor(math.log(rule.step)), requires_grad=learn_step)
         conv_OD = torch.zeros(rule.taps, down.out_features)
         conv_OD[rule.taps // 2 + 1] = 1.0
-        self.conv_OD = nn.Parameter(conv_OD)
-        self.target_DD = nn.Parameter(rule.projection * torch.eye(down.out_features))
+        self.conv_OD = nn.Parameter(conv_OD, requires_grad=rule.through_writes)
+        projection_DD = rule.projection * torch.eye(down.out_features)
+        self.target_DD = nn.Parameter(projection_DD, requires_grad=rule.through_writes)
 
     def initial(self) -> FastState:
         width, mlp_width = self.weight.shape
@@ -121,6 +124,8 @@ class FastDown(nn.Module):
             plain_BTD = F.linear(z_BTF, self.weight)
             return plain_BTD if now.blank else plain_BTD + z_BTF @ state["memory"].to(z_BTF.dtype).mT
         z_BNCF, x_BNCD = now.grid.split(z_BTF), now.grid.split(self._sources.take(self._name))
+        if not self._rule.through_writes:
+            x_BNCD = x_BNCD.detach()
         if now.streaming:
             z_BNCF, x_BNCD, open_ = _with_open_chunk(z_BNCF, x_BNCD, now, state)
             now.leave(self._name, open_)
@@ -154,10 +159,10 @@ class FastDown(nn.Module):
     def _writes(self, z_BNCF: Tensor, x_BNCD: Tensor, now: Pass, state: FastState) -> tuple[Writes, FastState]:
         """Keys, targets and step sizes of every token; and the sums that centring keeps."""
         steps, rule = self._steps(now), self._rule
-        k_BNCF = z_BNCF
+        k_BNCF = z_BNCF if rule.through_writes else z_BNCF.detach()
         sums: FastState = {}
         if rule.centre:
-            mean_BN1F, sums = _mean_of_earlier(z_BNCF, now, steps.gate_BN, state)
+            mean_BN1F, sums = _mean_of_earlier(k_BNCF, now, steps.gate_BN, state)
             k_BNCF = k_BNCF - mean_BN1F
         scale_BNC1 = self.log_step.exp() * steps.full_BN[..., None, None]
         size_BNC1: Tensor | float = 1.0

@@ -12,6 +12,8 @@ Shapes: B batch (lanes), T time, V vocabulary, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +50,7 @@ class MlpFast:
         source: str,
         taps: int,
         projection: float,
+        through_writes: bool,
     ) -> None:
         check_chunk(chunk, seq_len=seq_len)
         for argument, value in {"keys": keys, "source": source, "rule": rule}.items():
@@ -59,7 +62,7 @@ class MlpFast:
         self._only, self._test_writes = layers, test_writes
         self._rule = WriteRule(
             rule=rule, decay=decay, momentum=momentum, step=step, learn_step=learn_step, clip=clip, keys=keys,
-            centre=centre, taps=taps, projection=projection,
+            centre=centre, taps=taps, projection=projection, through_writes=through_writes,
         )  # fmt: skip
         self._sources = Sources(hidden=source == "hidden")
         self._layers: dict[str, FastDown] = {}
@@ -99,6 +102,9 @@ class MlpFast:
             numbers[f"{name}.state_over_w0"] = float(norm)
             numbers[f"{name}.step"] = float(layer.log_step.detach().exp())
         return numbers
+
+    def additive(self) -> Sequence[tuple[Tensor, str]]:
+        return [(layer.weight, f"{name}.memory") for name, layer in self._layers.items()]
 
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
         """How rows of `length` tokens will be computed."""

@@ -24,7 +24,7 @@ class Mlp(nn.Module):
     """Arguments are explained in conf/model/mlp.yaml."""
 
     def __init__(
-        self, *, name: str, reads: str, vocab_size: int, vector_size: int, widths: list[int], activation: str, init: str
+        self, *, name: str, vocab_size: int, vector_size: int, widths: list[int], activation: str, init: str
     ) -> None:
         super().__init__()
         if any(width < 1 for width in widths):

@@ -26,7 +26,6 @@ class Nano(nn.Module):
         self,
         *,
         name: str,
-        reads: str,
         vocab_size: int,
         seq_len: int,
         layers: int,

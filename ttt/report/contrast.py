@@ -21,6 +21,14 @@ from ttt.sheet import Cell, Sheet, by_metric, by_row, by_task
 # Lines in a picture, tasks along which curves are drawn, and tasks of the table.
 LINES, LONG, TASKS = 6, 60, 100
 MODES = ("fast", "slow", "carried")
+# Diagnostics that are drawn along the stream, where they were measured.
+DIAGNOSED = {
+    "curve-dormant": ("Dormant units (tau 0.1)", "slow/plasticity/dormant_tau0.1"),
+    "curve-rank": ("Effective rank of hidden units", "slow/plasticity/erank"),
+    "curve-weights": ("Norm of the slow weights", "slow/plasticity/weight_l2"),
+    "curve-gradient": ("Gradient on the probe batch", "slow/plasticity/grad_l2"),
+    "curve-drift": ("Drift from the base, bits per token", "fast/drift/kl_base"),
+}
 # What methods are usually compared with.
 PLAIN = {"adapter.name": "none", "strategy.name": "naive"}
 
@@ -181,6 +189,11 @@ def drawings(groups: Sequence[Group], lines: Sequence[Group], why: str, content:
     for name, (title, asked) in curves.items() if len(lines[0].runs[0].results.tasks) <= LONG else ():
         caption = f"{asked} after each phase, mean and 95 % t-interval over seeds.{why}"
         yield Drawing(name, title, caption, partial(_along, by_row(lines, asked), lines, names=()))
+    for name, (title, asked) in DIAGNOSED.items():
+        if any(known(group, asked) for group in lines):
+            caption = f"{asked} after each phase, mean and 95 % t-interval over seeds.{why}"
+            draw = partial(_along, by_row(lines, asked), lines, names=(), ylabel=asked.rpartition("/")[2])
+            yield Drawing(name, title, caption, draw)
     sheet = by_task(lines, "fast/loss/learned")
     names = [tick(words[0]) for words, _ in sheet.rows]
     caption = f"fast/loss on each task right after it was learned, mean and 95 % t-interval over seeds.{why}"
@@ -193,12 +206,12 @@ def _frontier(content: Frontier) -> Axes:
     return frontier(content)
 
 
-def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str]) -> Axes:
+def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str = "bits per token") -> Axes:
     from ttt.figures.sheet import lines
 
     xlabel = "" if names else "tasks learned"
     labels = [short(group) for group in groups]
-    return lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel="bits per token")
+    return lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel=ylabel)
 
 
 def per_task(groups: Sequence[Group], why: str) -> Table | None:

@@ -199,7 +199,8 @@ def diagnostics(record: Record) -> Iterator[Picture]:
     """What the adapter says of its state at each evaluation: a picture for each kind, a line for each layer."""
     events = [e for e in record.evaluated if e.get("diagnostics")]
     kinds: dict[str, list[str]] = {}
-    for key in events[-1]["diagnostics"] if events else ():
+    # Names with a slash are not the adapter's: see report/inside.py.
+    for key in (key for key in events[-1]["diagnostics"] if "/" not in key) if events else ():
         layer, _, kind = key.rpartition(".")
         kinds.setdefault(kind, []).append(layer)
     picked = [events[k] for k in thin(len(events), to=POINTS)] if events else []

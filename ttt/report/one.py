@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttt.files import write_bytes
-from ttt.report import page, tables
+from ttt.report import inside, page, tables
 from ttt.report.curves import pictures
 from ttt.report.heatmap import heats
 from ttt.report.record import Record, read
@@ -32,7 +32,7 @@ def write_run(folder: Path, *, to: Path | None = None) -> Path:
     record = read(folder)
     file = to or folder / "report.html"
     found = content(record)
-    svgs = {picture.name: str(picture.svg) for picture in found["pictures"]}
+    svgs = {picture.name: str(picture.svg) for picture in (*found["pictures"], *found["plasticity"])}
     svgs |= {heat.name: page.heat_svg(heat) for maps in found["heats"].values() for heat in maps}
     page.write_plots(file.parent / "plots", svgs)
     write_bytes(file, page.render("run.html", found).encode())
@@ -61,7 +61,8 @@ def content(record: Record) -> dict[str, Any]:
         "search": search(config),
         "heats": heats(record) if results.rows else {},
         "tasks": tables.per_task(record),
-        "pictures": list(pictures(record)),
+        "pictures": [*inside.anytime(record), *pictures(record)],
+        "plasticity": list(inside.plasticity(record)),
         "samples": samples(record),
         "costs": tables.costs(record),
         "environment": tables.environment(record),

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ttt.results import Results, Row, rows_from_json
+from ttt.results import Results
+from ttt.rows import Point, rows_from_json, scores_from_json
 from ttt.runfolder import alive
 from ttt.runs import read_config, read_json, read_results
+from ttt.scores import Scores
 
 Json = Mapping[str, Any]
 
@@ -89,6 +91,7 @@ def read(folder: Path) -> Record:
     events = read_events(folder / "metrics.jsonl")
     evaluated = [event for event in events if event["event"] == "evaluated"]
     trained = [event for event in events if event["event"] == "trained" and event["task"] > 0]
+    inside = [event for event in events if event["event"] == "probed"]
     complete = (folder / "results.json").is_file()
     samples = _json(folder / "samples.json") if (folder / "samples.json").is_file() else None
     return Record(
@@ -97,7 +100,7 @@ def read(folder: Path) -> Record:
         config_text=(folder / "config.yaml").read_text(),
         environment=_json(folder / "environment.json"),
         status=status | _owner(folder, status),
-        results=read_results(folder) if complete else rebuilt(evaluated, trained, config=config),
+        results=read_results(folder) if complete else rebuilt(evaluated, trained, inside, config=config),
         complete=complete,
         trained=trained,
         evaluated=evaluated,
@@ -134,11 +137,10 @@ def _owner(folder: Path, status: Json) -> dict[str, str]:
     return {"reason": "its process is gone; the same command resumes it"} if gone else {}
 
 
-def rebuilt(evaluated: Sequence[Json], trained: Sequence[Json], *, config: Json) -> Results:
+def rebuilt(evaluated: Sequence[Json], trained: Sequence[Json], inside: Sequence[Json], *, config: Json) -> Results:
     """What results.json would hold by now. A task that was not learned yet is learned at a row that is not there."""
-    rows: list[Row] = rows_from_json(
-        [{"columns": e["columns"], "scores": e["tasks"], "base": e["base"]} for e in evaluated]
-    )
+    kept = ("columns", "base", "step", "current", "diagnostics", "profile")
+    rows = rows_from_json([{"scores": e["tasks"], **{key: e[key] for key in kept}} for e in evaluated])
     tasks = len(rows[0]["columns"]) if rows else 0
     names = [f"task {j + 1}" for j in range(tasks)]
     called = {event["task"]: event["task_name"] for event in trained}
@@ -157,6 +159,10 @@ def rebuilt(evaluated: Sequence[Json], trained: Sequence[Json], *, config: Json)
         phases=max(0, len(rows) - 1),
     )
     results.rows = rows
+    results.every = (config.get("eval") or {}).get("anytime") or 0
+    results.points = [
+        {"step": e["step"], "columns": e["columns"], "scores": scores_from_json(e["tasks"])} for e in inside
+    ]
     return results
 
 
@@ -175,10 +181,26 @@ def so_far(results: Results) -> Results:
         phases=results.phases,
     )
     for row in results.rows:
-        here = [k for k, j in enumerate(row["columns"]) if j in place]
-        scores = {
-            mode: {quantity: [values[k] for k in here] for quantity, values in quantities.items()}
-            for mode, quantities in row["scores"].items()
-        }
-        made.add(columns=[place[row["columns"][k]] for k in here], scores=scores, base=row["base"])
+        here, scores = _kept(row["columns"], row["scores"], place)
+        profile = row["profile"] and [row["profile"][k] for k in here]
+        current = None if row["current"] is None else place[row["current"]]
+        columns = [place[row["columns"][k]] for k in here]
+        made.rows.append({**row, "columns": columns, "scores": scores, "current": current, "profile": profile})
+    made.every, made.relearned = results.every, []
+    # The phase that goes on teaches a task that is not learned yet.
+    made.points = [_place(point, place) for point in results.points if set(point["columns"]) <= set(place)]
     return made
+
+
+def _kept(columns: Sequence[int], scores: Scores, place: Mapping[int, int]) -> tuple[list[int], Scores]:
+    """Which of the columns stay, and their scores."""
+    here = [k for k, j in enumerate(columns) if j in place]
+    kept = {
+        mode: {quantity: [values[k] for k in here] for quantity, values in quantities.items()}
+        for mode, quantities in scores.items()
+    }
+    return here, kept
+
+
+def _place(point: Point, place: Mapping[int, int]) -> Point:
+    return {"step": point["step"], "columns": [place[j] for j in point["columns"]], "scores": point["scores"]}

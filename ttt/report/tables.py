@@ -70,6 +70,10 @@ def metric_rows(record: Record, quantity: str) -> list[list[Cell]]:
     for key, label in SPLIT.items() if record.has_fast else ():
         cell = metric_cell(record, f"fast_gain/{quantity}/{key}")
         rows.append([word(label, title=f"fast_gain/{key}"), *(cell if mode == "fast" else Cell("") for mode in modes)])
+    for key, label in INSIDE.items() if record.seen.points and len(record.seen.rows) > 1 else ():
+        rows.append([word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
+    for key, label in AGAIN.items() if record.seen.relearned else ():
+        rows.append([word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
     if quantity == "loss" and np.isfinite(record.seen.entropy).all():
         label = "regret: loss above the entropy, at the end"
         rows.append([word(label), *(metric_cell(record, f"{mode}/regret/avg_final") for mode in modes)])
@@ -79,6 +83,18 @@ def metric_rows(record: Record, quantity: str) -> list[list[Cell]]:
 SPLIT = {
     "avg_final": "gain of fast over slow, at the end (+ is gain)",
     "forgetting_recovered": "forgetting that fast weights make up for",
+}
+INSIDE = {
+    "min_acc": "worst value of each old task, mean",
+    "wc_acc": "worst case, with the last task",
+    "gap_depth": "depth of the stability gap (+ is harm)",
+    "gap_lasting": "of it left when a task ends (+ is harm)",
+    "windowed_plasticity": "steepest rise (+ is gain)",
+    "steps_to_criterion": "steps to 90 % of what is learned",
+}
+AGAIN = {
+    "savings_slow": "steps saved in relearning (share)",
+    "savings_slow_censored": "tasks that did not come back (share)",
 }
 MODES = {
     "slow": "fast weights off",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttt.events import Evaluated, Event, Trained
+from ttt.events import Evaluated, Event, Probed, Relearned, Trained
 
 HEADLINE = ("loss", "loss_late", "accuracy", "accuracy_late")
 # A family of metrics, and the axis along which it is meant to be read.
@@ -17,14 +17,19 @@ FAMILIES = {
     "strategy": "axis/step",
     "eval": "axis/task",
     "fast_weights": "axis/task",
+    "probe": "axis/task",
+    "drift": "axis/task",
+    "anytime": "axis/step",
+    "relearned": "axis/task",
     "R": "axis/task",
 }
 AXES = ("axis/step", "axis/tokens", "axis/task", "axis/seconds")
+KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Trained, Evaluated, Probed, Relearned)}
 
 
 def axes(event: Event) -> dict[str, float]:
     """Optimizer steps, tokens, tasks begun (of an evaluation: learned) and seconds since the stream began."""
-    task = event.task if isinstance(event, Trained) else event.row
+    task = event.row if isinstance(event, Evaluated) else event.task + isinstance(event, Relearned)
     return dict(zip(AXES, (event.step, event.tokens, task, event.seconds), strict=True))
 
 
@@ -33,6 +38,10 @@ def numbers(event: Event) -> dict[str, float]:
     if isinstance(event, Trained):
         found = {"train/loss": event.loss, "train/tokens_per_second": event.tokens_per_second, "train/lr": event.lr}
         found |= {f"strategy/{name}": value for name, value in event.terms.items()}
+    elif isinstance(event, Probed):
+        found = _inside(event)
+    elif isinstance(event, Relearned):
+        found = _relearned(event)
     else:
         found = _evaluation(event)
     return finite(found)
@@ -44,7 +53,8 @@ def finite(values: dict[str, float]) -> dict[str, float]:
 
 def _evaluation(event: Evaluated) -> dict[str, float]:
     """Means over tasks learned so far and over all, the task just learned, and the base."""
-    found = {f"fast_weights/{name}": value for name, value in event.diagnostics.items()}
+    # What an adapter says of itself has no family.
+    found = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
     for mode, quantities in event.tasks.items():
         for quantity in HEADLINE:
             values = quantities[quantity]
@@ -60,13 +70,36 @@ def _evaluation(event: Evaluated) -> dict[str, float]:
     return found
 
 
+def _inside(event: Probed) -> dict[str, float]:
+    """Means over the tasks learned before and over these with the current one, and the current one."""
+    found = {}
+    for mode, quantities in event.tasks.items():
+        for quantity in HEADLINE:
+            values = dict(zip(event.columns, quantities[quantity], strict=True))
+            old = [values[j] for j in event.seen if j != event.current]
+            found[f"anytime/{mode}/{quantity}/current"] = values[event.current]
+            found[f"anytime/{mode}/{quantity}/seen"] = sum(values.values()) / len(values)
+            if old:
+                found[f"anytime/{mode}/{quantity}/old"] = sum(old) / len(old)
+    return found
+
+
+def _relearned(event: Relearned) -> dict[str, float]:
+    """How long it took, and where that led."""
+    found: dict[str, float] = {"relearned/steps": event.steps[-1]}
+    for mode, quantities in event.scores.items():
+        found |= {f"relearned/{mode}/{quantity}": quantities[quantity][-1] for quantity in HEADLINE}
+    return found
+
+
 def past(journal: Path) -> Iterator[Event]:
     """The events in metrics.jsonl, in order: what a resumed run has behind it."""
     for line in journal.read_text(encoding="utf-8").splitlines():
         content = json.loads(line)
-        kind = {"trained": Trained, "evaluated": Evaluated}[content.pop("event")]
+        kind = KINDS[content.pop("event")]
         # Of an evaluation, these may really be none.
-        optional = {key: None for key in ("current", "base") if kind is Evaluated and content[key] is None}
+        may_miss = ("current", "base", "profile") if kind is Evaluated else ()
+        optional = {key: None for key in may_miss if content[key] is None}
         yield kind(**(_measured(content) | optional))
 
 

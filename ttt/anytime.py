@@ -1,0 +1,61 @@
+"""Anytime evaluation (De Lange et al. 2023, arXiv 2205.13452): tasks learned so far and the current one, every n steps
+inside a phase, in every mode. What it shows and the rows of R do not: how far old tasks fall in between.
+
+It only reads. The rows of R are points of the same curves: nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from math import gcd
+from typing import TYPE_CHECKING
+
+from ttt.evaluate import Plan, evaluate
+from ttt.events import Probed
+from ttt.results import Results
+from ttt.stream import Stream
+from ttt.train import Engine, Progress
+
+if TYPE_CHECKING:
+    from ttt.loop import Clock
+
+
+def pieces(plan: Plan, *, report_every: int) -> int:
+    """Steps at a time such that every report and every evaluation comes at the end of some."""
+    return gcd(report_every, plan.anytime) if plan.anytime else report_every
+
+
+def is_due(plan: Plan, step: int, *, of: int) -> bool:
+    """Is there an evaluation after this step (from 1) of a phase? At its end the row of R is one."""
+    return plan.anytime is not None and step % plan.anytime == 0 and step < of
+
+
+def joined(parts: Sequence[Progress], *, since: int) -> Progress:
+    """What happened in several pieces that follow each other, the first of which began after step `since`."""
+    starts = [since, *(part.step for part in parts)]
+    steps = parts[-1].step - since
+    loss = sum(part.loss * (part.step - start) for part, start in zip(parts, starts, strict=False)) / steps
+    tokens, seconds = sum(part.tokens for part in parts), sum(part.seconds for part in parts)
+    return replace(parts[-1], loss=loss, tokens=tokens, seconds=seconds) if len(parts) > 1 else parts[0]
+
+
+def look(engine: Engine, stream: Stream, *, index: int, task_step: int, results: Results, clock: Clock) -> Probed:
+    """Evaluate after `task_step` steps of phase `index` (from 0), and keep it as a point of `results`."""
+    start = time.perf_counter()
+    current = stream.phases[index].task
+    seen = [j for j, first in enumerate(stream.learned_at) if first <= index]
+    columns = sorted({*seen, current})
+    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns], tasks=columns)
+    clock.evaluation += time.perf_counter() - start
+    results.points.append({"step": clock.step, "columns": columns, "scores": scores})
+    return Probed(
+        task=index + 1,
+        task_step=task_step,
+        columns=columns,
+        current=current,
+        seen=seen,
+        tasks=scores,
+        **clock.tick(),
+    )

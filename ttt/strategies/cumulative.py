@@ -1,0 +1,32 @@
+"""`cumulative`: all tasks so far, the reference that may keep everything it has read.
+
+    phase i: every batch holds equal shares of phases 1 .. i
+
+Steps are those of the stream, so a task's own rows become fewer the later it comes; rows of earlier phases go on where
+they were left, and begin again at their end. Memory: all data so far. Cost of a step: as naive, and the dealing of
+rows, in more and smaller pieces the more tasks there are (no more passes of the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ttt.mixture import Dealt, rows_of, share
+from ttt.strategies.base import Strategy
+from ttt.stream import Phase, Stream
+
+
+class Cumulative(Strategy):
+    runs_on = "any"
+
+    def phases(self, stream: Stream) -> Sequence[Phase]:
+        rows = rows_of(stream.phases)
+        taken = [0] * len(stream.phases)
+        changed = []
+        for i, phase in enumerate(stream.phases):
+            dealt = Dealt(stream.phases[: i + 1], taken=list(taken), key=i)
+            changed.append(replace(phase, batch=dealt.batch))
+            for p in range(i + 1):
+                taken[p] += share(phase.steps * rows, p, of=i + 1)
+        return changed

@@ -1,0 +1,59 @@
+"""`distill`: the slow weights alone learn to answer as they do together with the fast ones.
+
+    loss = data + c * T^2 KL(softmax(z_fast / T) || softmax(z_slow / T))
+
+z_fast: logits of the model that writes its fast weights as it reads, cut off from the graph; z_slow: of the same rows
+read from the initial fast state without a write. So what fast weights take up in a sequence moves into slow ones, as
+in complementary learning systems (McClelland et al. 1995); the term is that of Hinton et al. 2015 (arXiv 1503.02531).
+Memory: none. Cost of a step: one more forward and backward pass; it does not grow with the number of tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_not_negative
+from ttt.strategies.teacher import divergence
+from ttt.stream import IGNORE, Batch, Stream
+
+if TYPE_CHECKING:
+    from ttt.learner import Learner
+    from ttt.train import Engine
+
+
+class Distill(Strategy):
+    """Arguments are explained in conf/strategy/distill.yaml."""
+
+    def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
+        super().__init__(name=name)
+        check_not_negative(coefficient, argument="coefficient")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"strategy.temperature={temperature:g}: must be a finite number above 0")
+        self._coefficient, self._temperature = coefficient, temperature
+        self._penalty: Tensor | None = None
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        adapter = engine.learner.adapter
+        if not adapter.initial():
+            raise ValueError(
+                f"adapter={adapter.name}: has no fast weights that strategy={self.name} could learn from; use another, "
+                "mlp_fast say"
+            )
+
+    def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
+        batch = batch.rows(0, own)
+        slow_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
+        scored_BT = batch.targets_BT != IGNORE
+        heads = None
+        if batch.outputs_BV is not None:
+            heads = batch.outputs_BV[:, None].expand_as(slow_BTV)[scored_BT][:, None]
+        self._penalty = self._coefficient * divergence(
+            logits_BTV[:own][scored_BT], slow_BTV[scored_BT], temperature=self._temperature, heads_HV=heads
+        )
+        return self._penalty
+
+    def terms(self) -> dict[str, float]:
+        return {} if self._penalty is None else {"penalty": float(self._penalty.detach())}

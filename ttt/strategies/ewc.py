@@ -1,0 +1,48 @@
+"""`ewc`: stay near the weights that each task left, the nearer the more its likelihood depends on a weight.
+
+    loss = data + c * sum_t sum_i F_ti (theta_i - theta_ti)^2          F_t: diagonal of the Fisher information
+
+Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), an anchor for each task. They are summed into
+one (quadratic.py), so memory is two numbers a weight and cost two passes over the weights a step, whatever the number
+of tasks; and one backward pass for each of `samples` rows at the end of a task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ttt.strategies.importance import LABELS, PER, fisher, importances, pieces
+from ttt.strategies.quadratic import Quadratic
+from ttt.strategies.shared import check_choice, check_least, check_tasks, generator
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class Ewc(Quadratic):
+    """Arguments are explained in conf/strategy/ewc.yaml."""
+
+    def __init__(self, *, name: str, coefficient: float, samples: int, fisher: str, labels: str) -> None:
+        super().__init__(name=name, coefficient=coefficient)
+        check_least(samples, argument="samples", least=1)
+        check_choice(fisher, argument="fisher", allowed=PER)
+        check_choice(labels, argument="labels", allowed=LABELS)
+        self._samples, self._fisher, self._labels = samples, fisher, labels
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        super().begin(engine, stream)
+
+    def end_task(self, engine: Engine, index: int) -> None:
+        self.pull_too(self.information(engine, index))
+
+    def information(self, engine: Engine, index: int) -> list[Tensor]:
+        """F of the task just learned, for each trained parameter."""
+        score = fisher(
+            per=self._fisher, labels=self._labels, generator=lambda number: generator(self._stream, index, number)
+        )
+        read = pieces(self._stream.phases[index], samples=self._samples, per=self._fisher)
+        return importances(engine, read, of=self.trained, score=score, power=2)

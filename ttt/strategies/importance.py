@@ -1,0 +1,102 @@
+"""How much each weight matters for a task that was learned: passes over its training rows for ewc, online_ewc and mas.
+
+Rows are read as in training, from the initial fast state; neither the carried state nor any gradient is touched.
+Devices share the rows.
+
+Shapes: B batch, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from ttt.learner import competing, cross_entropy
+from ttt.ranks import over_devices
+from ttt.stream import IGNORE, Batch, Phase
+from ttt.train import Engine
+
+PER = ("sample", "batch")
+LABELS = ("model", "predicted", "data")
+# From logits, what was read, and its number in the pass: what the importance is a gradient of.
+Score = Callable[[Tensor, Batch, int], Tensor]
+
+
+def pieces(phase: Phase, *, samples: int, per: str) -> Iterator[Batch]:
+    """The first `samples` training rows of a task (all, if it has fewer), one by one or as its batches hold them."""
+    for step in range(phase.steps):
+        batch = phase.batch(step).rows(0, samples)
+        samples -= len(batch.tokens_BT)
+        yield from batch.cut(1) if per == "sample" else [batch]
+        if samples == 0:
+            return
+
+
+def importances(
+    engine: Engine, read: Iterator[Batch], *, of: Sequence[Tensor], score: Score, power: int
+) -> list[Tensor]:
+    """For each parameter the mean over what is read of |d score / d theta| to a power."""
+    fabric, learner = engine.fabric, engine.learner
+    sums = [torch.zeros_like(parameter) for parameter in of]
+    count = torch.zeros((), device=fabric.device)
+    for number, batch in islice(enumerate(read), fabric.global_rank, None, fabric.world_size):
+        batch = batch.to(fabric.device)
+        with fabric.autocast():
+            logits_BTV, _ = learner(batch, learner.adapter.initial())
+            value = score(logits_BTV, batch, number)
+        # Not `backward`: that would leave gradients behind, and make the devices wait for each other.
+        found = torch.autograd.grad(value, of, allow_unused=True)
+        for total, gradient in zip(sums, found, strict=True):
+            if gradient is not None and power == 1:
+                total += gradient.abs_()
+            elif gradient is not None:
+                total.addcmul_(gradient, gradient)
+        count += 1
+    whole = over_devices(fabric, count, op="sum")
+    return [over_devices(fabric, total, op="sum") / whole for total in sums]
+
+
+def fisher(*, per: str, labels: str, generator: Callable[[int], torch.Generator]) -> Score:
+    """Squared, its gradient is the diagonal of a Fisher information, by one of two names.
+
+    sample: a row's log-likelihood, summed over its scored positions. batch: the mean over a batch's scored positions,
+    times the root of its rows, so that the square is `rows * (gradient of the mean)^2` as in the public code of
+    Hsu et al. 2018: positive and negative gradients of different rows cancel in it.
+    """
+
+    def score(logits_BTV: Tensor, batch: Batch, number: int) -> Tensor:
+        batch = batch._replace(targets_BT=labels_of(logits_BTV, batch, kind=labels, generator=generator(number)))
+        nats = cross_entropy(logits_BTV, batch, reduction="sum")
+        if per == "sample":
+            return nats
+        scored = (batch.targets_BT != IGNORE).sum().clamp_min(1)
+        return nats / scored * len(batch.targets_BT) ** 0.5
+
+    return score
+
+
+def labels_of(logits_BTV: Tensor, batch: Batch, *, kind: str, generator: torch.Generator) -> Tensor:
+    """Labels [B, T] at the scored positions, of outputs that compete."""
+    if kind == "data":
+        return batch.targets_BT
+    logits_BTV = competing(logits_BTV.detach().float(), batch)
+    if kind == "predicted":
+        found_BT = logits_BTV.argmax(-1)
+    else:
+        # On the CPU: the same draw wherever the model is.
+        share_NV = logits_BTV.softmax(-1).flatten(0, 1).cpu()
+        drawn_N = torch.multinomial(share_NV, 1, generator=generator)
+        found_BT = drawn_N.view_as(batch.targets_BT).to(logits_BTV.device)
+    return torch.where(batch.targets_BT == IGNORE, IGNORE, found_BT)
+
+
+def squared_norm(logits_BTV: Tensor, batch: Batch, number: int) -> Tensor:
+    """|output|^2 over the scored positions and the outputs that compete there, mean over rows."""
+    logits_BTV = logits_BTV.float()
+    if batch.outputs_BV is not None:
+        logits_BTV = logits_BTV * batch.outputs_BV[:, None]
+    scored_BT1 = (batch.targets_BT != IGNORE)[..., None]
+    return (logits_BTV * scored_BT1).square().sum() / len(batch.targets_BT)

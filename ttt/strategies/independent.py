@@ -1,0 +1,47 @@
+"""`independent`: every task begins anew from the base, the reference for how well a task is learned without a past.
+
+    at the start of a task: theta <- theta_0, optimizer and fast state as before their first step
+
+What naive learns worse than this is lost plasticity; what it learns better is transfer. Memory: one number a weight.
+Cost of a step: as naive; it does not grow with the number of tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_tasks
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class Independent(Strategy):
+    runs_on = "ddp"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name)
+        self._start: dict[str, Tensor] = {}
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        self._start = {name: x.detach().clone() for name, x in engine.learner.model.named_parameters()}
+
+    @torch.no_grad()
+    def begin_task(self, engine: Engine, index: int) -> None:
+        learner = engine.learner
+        for name, parameter in learner.model.named_parameters():
+            parameter.copy_(self._start[name])
+        engine.forget_moments()
+        learner.fast = learner.adapter.initial()
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._start)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._start = {name: x.to(self._start[name].device) for name, x in state.items()}

@@ -1,0 +1,139 @@
+"""Low-rank updates beside frozen weights: what lora_task and olora share.
+
+    o = W0 x + (alpha / r) B (A x)        A: random at first, B: zero
+
+LoRA (Hu et al. 2021, arXiv 2106.09685). All slow weights are frozen, embeddings, norms and biases too; beside every
+linear layer that is chosen sits an update, added by a hook: the layer may have fast weights of its own (FastDown).
+Shapes: R rank, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttt.config import show, suggest
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_least, generator
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class LowRank(nn.Module):
+    """One update."""
+
+    def __init__(self, weight: Tensor, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.a_RI = nn.Parameter(weight.new_zeros(rank, inputs))
+        self.b_OR = nn.Parameter(weight.new_zeros(outputs, rank))
+        self.scale = alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(F.linear(x, self.a_RI), self.b_OR)
+
+    def start(self, random: torch.Generator) -> None:
+        """A as nn.Linear starts, B zero: nothing is added yet."""
+        bound = self.a_RI.shape[1] ** -0.5
+        self.a_RI.copy_((2 * torch.rand(self.a_RI.shape, generator=random) - 1) * bound)
+        self.b_OR.zero_()
+
+    def delta(self) -> Tensor:
+        """What it adds to W0."""
+        return self.scale * self.b_OR @ self.a_RI
+
+
+class LowRankUpdates(Strategy):
+    """One trained update beside each chosen layer, everything else frozen."""
+
+    runs_on = "ddp"
+
+    def __init__(self, *, name: str, rank: int, alpha: float, layers: list[str] | None) -> None:
+        super().__init__(name=name)
+        check_least(rank, argument="rank", least=1)
+        if not (alpha > 0 and isfinite(alpha)):
+            raise ValueError(f"strategy.alpha={alpha:g}: must be a finite number above 0")
+        if layers == []:
+            raise ValueError("strategy.layers=[]: must name at least one layer (null: all linear ones)")
+        self._rank, self._alpha, self._only = rank, alpha, layers
+
+    def attach(self, model: nn.Module) -> None:
+        chosen = pick(linear_layers(model), self._only)
+        if any(isinstance(module, LowRank) for module in model.modules()):
+            raise ValueError(f"strategy={self.name}: the model has low-rank updates already")
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        self.weights = [weight_of(layer) for layer in chosen]
+        self.updates = [LowRank(weight, rank=self._rank, alpha=self._alpha) for weight in self.weights]
+        for layer, update in zip(chosen, self.updates, strict=True):
+            layer.add_module("lora", update)
+            layer.register_forward_hook(_add)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        self._stream = stream
+        self.start(engine, 0)
+
+    @torch.no_grad()
+    def start(self, engine: Engine, *place: int) -> None:
+        """New updates, of a place in the stream."""
+        random = generator(self._stream, *place)
+        for update in self.updates:
+            update.start(random)
+        self.forget(engine)
+
+    def forget(self, engine: Engine) -> None:
+        """What the optimizer remembers belongs to other updates."""
+        for update in self.updates:
+            for parameter in update.parameters():
+                engine.optimizer.state.pop(parameter, None)
+
+    @torch.no_grad()
+    def size(self) -> float:
+        """|updates| / |W0|, over all layers together: an adapter may start some of its own at zero."""
+        deltas = torch.stack([update.delta().norm() for update in self.updates])
+        return float(deltas.norm() / torch.stack([weight.norm() for weight in self.weights]).norm())
+
+    def terms(self) -> dict[str, float]:
+        return {"update": self.size()}
+
+
+def _add(layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    # Found by its name: a copy of the model has a copy of the update.
+    update: Any = layer.lora
+    changed: Tensor = out + update(args[0])
+    return changed
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    # Imported here: it brings all that fast weights need.
+    from ttt.adapters.fast_down import FastDown
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | FastDown)}
+
+
+def pick(layers: dict[str, nn.Module], only: list[str] | None) -> list[nn.Module]:
+    """Those with one of the words in their dotted name; None: all. Raises ValueError for a word that none has."""
+    if not layers:
+        raise ValueError("strategy.layers=null: the model has no linear layers")
+    if only is None:
+        return list(layers.values())
+    for word in only:
+        if not any(named(name, word) for name in layers):
+            parts = {part for name in layers for part in name.split(".") if not part.isdigit()}
+            raise ValueError(f"strategy.layers={show(only)}: no linear layer is in {word}; {suggest(word, parts)}")
+    return [layer for name, layer in layers.items() if any(named(name, word) for word in only)]
+
+
+def named(name: str, word: str) -> bool:
+    return f".{word}." in f".{name}."
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    assert isinstance(layer.weight, nn.Parameter)
+    return layer.weight

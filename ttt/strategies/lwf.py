@@ -1,0 +1,95 @@
+"""`lwf`: on the rows of the present task, old outputs stay what they were at the end of the task before.
+
+    loss = data + c * sum_h T^2 KL(softmax(z_old / T) || softmax(z / T))          h: heads of earlier tasks
+
+Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282). What is old depends on the scenario: the outputs of
+each earlier task are a head (task); all labels of earlier tasks are one (class); all outputs that compete are one
+(domain). The old model reads rows from the initial fast state, as a new sequence.
+Memory: one number a weight (weights of the previous task), and a flag an output and head. Cost of a step: one more
+forward pass; it does not grow with the number of tasks but for the softmaxes, one a head, of the task scenario.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_not_negative, check_tasks
+from ttt.strategies.teacher import Weights, divergence, wearing, weights_of
+from ttt.stream import IGNORE, Batch, Stream
+
+if TYPE_CHECKING:
+    from ttt.learner import Learner
+    from ttt.train import Engine
+
+
+class Lwf(Strategy):
+    """Arguments are explained in conf/strategy/lwf.yaml."""
+
+    def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
+        super().__init__(name=name)
+        check_not_negative(coefficient, argument="coefficient")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"strategy.temperature={temperature:g}: must be a finite number above 0")
+        self._coefficient, self._temperature = coefficient, temperature
+        self._stream: Stream | None = None
+        self._old: Weights = {}
+        # Outputs of earlier tasks, a head each or all in one. None: all outputs.
+        self._heads_HV: Tensor | None = None
+        # Labels of the present task, as far as they were seen.
+        self._present_V = torch.zeros(0)
+        self._penalty: Tensor | None = None
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        self._stream, self._device = stream, engine.fabric.device
+        self._present_V = torch.zeros(stream.vocab_size, dtype=torch.bool, device=self._device)
+
+    def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
+        batch = batch.rows(0, own)
+        scored_BT = batch.targets_BT != IGNORE
+        if self._has_classes:
+            self._present_V[batch.targets_BT[scored_BT]] = True
+        if not self._old:
+            return None
+        with wearing(learner.model, self._old):
+            old_BTV, _ = learner(batch, learner.adapter.initial())
+        self._penalty = self._coefficient * divergence(
+            old_BTV[scored_BT], logits_BTV[:own][scored_BT], temperature=self._temperature, heads_HV=self._heads_HV
+        )
+        return self._penalty
+
+    def end_task(self, engine: Engine, index: int) -> None:
+        self._old = weights_of(engine.learner.model)
+        if self._has_classes:
+            old_HV, self._present_V = self._present_V[None], torch.zeros_like(self._present_V)
+        else:
+            assert self._stream is not None
+            outputs_BV = self._stream.tasks[self._stream.phases[index].task].evaluation().outputs_BV
+            if outputs_BV is None:
+                return
+            # The same for all rows of a task.
+            old_HV = outputs_BV[:1].to(self._device)
+        if self._heads_HV is not None:
+            old_HV = torch.cat([self._heads_HV, old_HV])
+        self._heads_HV = old_HV.any(0, keepdim=True) if self._has_classes else old_HV.unique(dim=0)
+
+    @property
+    def _has_classes(self) -> bool:
+        """Do the labels of all tasks compete?"""
+        return self._stream is not None and self._stream.scenario == "class"
+
+    def terms(self) -> dict[str, float]:
+        return {} if self._penalty is None else {"penalty": float(self._penalty.detach())}
+
+    def state(self) -> dict[str, Tensor]:
+        heads = {} if self._heads_HV is None else {"heads": self._heads_HV}
+        return heads | {f"old.{name}": x for name, x in self._old.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        placed = {name: x.to(self._device) for name, x in state.items()}
+        self._heads_HV = placed.pop("heads", None)
+        self._old = {name.removeprefix("old."): x for name, x in placed.items()}

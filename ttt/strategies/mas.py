@@ -1,0 +1,44 @@
+"""`mas`: weights are important by how much the outputs change with them; no labels needed.
+
+    O_i <- O_i + mean over rows of |d |output|^2 / d theta_i|                at the end of each task
+    loss = data + c * sum_i O_i (theta_i - theta_(t-1),i)^2
+
+Memory aware synapses (Aljundi et al. 2018, arXiv 1711.09601). |output|^2 sums over a row's scored positions and the
+outputs that compete there. Memory: two numbers a weight; cost: two passes over the weights a step, and one backward
+pass for each of `samples` rows at the end of a task. Neither grows with the tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttt.strategies.importance import PER, importances, pieces, squared_norm
+from ttt.strategies.quadratic import Quadratic
+from ttt.strategies.shared import check_choice, check_least, check_tasks
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class Mas(Quadratic):
+    """Arguments are explained in conf/strategy/mas.yaml."""
+
+    def __init__(self, *, name: str, coefficient: float, samples: int, per: str) -> None:
+        super().__init__(name=name, coefficient=coefficient)
+        check_least(samples, argument="samples", least=1)
+        check_choice(per, argument="per", allowed=PER)
+        self._samples, self._per = samples, per
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        super().begin(engine, stream)
+
+    def end_task(self, engine: Engine, index: int) -> None:
+        read = pieces(self._stream.phases[index], samples=self._samples, per=self._per)
+        new = importances(engine, read, of=self.trained, score=squared_norm, power=1)
+        if self.importance:
+            torch._foreach_add_(new, self.importance)
+        self.pull(new)

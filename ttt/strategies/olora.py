@@ -1,0 +1,74 @@
+"""`olora`: one low-rank update after another, each learned where the earlier ones do not reach.
+
+    o = (W0 + s sum_(i<t) B_i A_i) x + s B_t A_t x        loss = data + c * sum_(i<t) |A_i A_t^T|_1        s = alpha / r
+
+O-LoRA (Wang et al. 2023, arXiv 2310.14152): earlier updates are frozen and the rows of A_t pushed apart from theirs, by
+the sum of absolute products as in the released code (the paper squares them). No task identity is needed: updates add
+up, and a finished one is added to the frozen W0. Memory: r I numbers a layer for each task; cost: that of one update a
+step, and the products with all earlier A, 4 t r^2 I operations a layer: both grow with the number of tasks, the latter
+unseen beside the model while t r is below the rows of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.lora import LowRankUpdates
+from ttt.strategies.quadratic import numbered, placed
+from ttt.strategies.shared import check_not_negative, check_tasks
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class OLora(LowRankUpdates):
+    """Arguments are explained in conf/strategy/olora.yaml."""
+
+    def __init__(self, *, name: str, coefficient: float, rank: int, alpha: float, layers: list[str] | None) -> None:
+        super().__init__(name=name, rank=rank, alpha=alpha, layers=layers)
+        check_not_negative(coefficient, argument="coefficient")
+        self._coefficient = coefficient
+        # Of each layer the rows of all earlier A, [t r, I]; empty before the first task ended.
+        self._earlier: list[Tensor] = []
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        super().begin(engine, stream)
+
+    @torch.no_grad()
+    def gradients(self, engine: Engine) -> None:
+        for update, earlier_XI in zip(self.updates, self._earlier, strict=False):
+            assert update.a_RI.grad is not None
+            sign_RX = (update.a_RI @ earlier_XI.T).sign()
+            update.a_RI.grad.addmm_(sign_RX, earlier_XI, alpha=self._coefficient)
+
+    @torch.no_grad()
+    def end_task(self, engine: Engine, index: int) -> None:
+        rows = [update.a_RI.detach().clone() for update in self.updates]
+        for weight, update in zip(self.weights, self.updates, strict=True):
+            weight.add_(update.delta())
+        pairs = zip(self._earlier, rows, strict=True)
+        self._earlier = [torch.cat(pair) for pair in pairs] if self._earlier else rows
+        self.start(engine, index + 1)
+
+    @torch.no_grad()
+    def penalty(self) -> float:
+        """In nats, at the present weights."""
+        found = [
+            (update.a_RI @ earlier_XI.T).abs().sum()
+            for update, earlier_XI in zip(self.updates, self._earlier, strict=False)
+        ]
+        return self._coefficient * float(torch.stack(found).sum()) if found else 0.0
+
+    def terms(self) -> dict[str, float]:
+        return {"penalty": self.penalty()} | super().terms()
+
+    def state(self) -> dict[str, Tensor]:
+        return numbered("earlier", self._earlier)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._earlier = placed("earlier", state, like=self.weights)

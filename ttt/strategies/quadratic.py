@@ -1,0 +1,117 @@
+"""A pull of the weights towards earlier ones: what l2, l2_init, ewc, online_ewc, si and mas share.
+
+    loss = data + c * sum_i F_i (theta_i - m_i)^2          its gradient: 2 c F (theta - m)
+
+Several pulls are one: sum_t F_t (theta - theta_t)^2 = F (theta - m)^2 + rest, with F = sum_t F_t and m the mean of the
+theta_t weighted by F_t. So memory (F and m: at most two numbers a weight) and cost (two passes over the weights a step)
+do not grow with the number of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_not_negative
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class Quadratic(Strategy):
+    """Nothing pulls before the first `pull` or `pull_too`. No 1/2 in the penalty."""
+
+    runs_on = "ddp"
+
+    def __init__(self, *, name: str, coefficient: float) -> None:
+        super().__init__(name=name)
+        check_not_negative(coefficient, argument="coefficient")
+        self._coefficient = coefficient
+        self.trained: list[Tensor] = []
+        # No importance beside an anchor: all weights count 1.
+        self.importance: list[Tensor] = []
+        self.anchor: list[Tensor] = []
+        self._rest = torch.zeros((), dtype=torch.float64)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        self._stream = stream
+        self.trained = [parameter for parameter in engine.order if parameter.requires_grad]
+
+    def pull(self, importance: Sequence[Tensor] = ()) -> None:
+        """From now on towards the present weights, and nowhere else."""
+        self.importance = list(importance)
+        # Clones: an anchor that shares the weights' memory never pulls.
+        self.anchor = [parameter.detach().clone() for parameter in self.trained]
+
+    @torch.no_grad()
+    def pull_too(self, importance: Sequence[Tensor]) -> None:
+        """Towards the present weights as well."""
+        if not self.anchor:
+            self.pull(importance)
+            return
+        for i, (parameter, new) in enumerate(zip(self.trained, importance, strict=True)):
+            total = self.importance[i] + new
+            share = new / total.clamp_min(torch.finfo(total.dtype).tiny)
+            away = parameter - self.anchor[i]
+            self._rest += (self.importance[i] * share * away.square()).sum(dtype=torch.float64).cpu()
+            self.anchor[i] += share * away
+            self.importance[i] = total
+
+    @torch.no_grad()
+    def gradients(self, engine: Engine) -> None:
+        if not self.anchor:
+            return
+        found, away = gradients_of(self.trained), torch._foreach_sub(self.trained, self.anchor)
+        if self.importance:
+            torch._foreach_addcmul_(found, away, self.importance, value=2 * self._coefficient)
+        else:
+            torch._foreach_add_(found, away, alpha=2 * self._coefficient)
+
+    @torch.no_grad()
+    def penalty(self) -> float:
+        """In nats, at the present weights; with what several anchors keep even at their mean."""
+        if not self.anchor:
+            return 0.0
+        parts = [away.square() for away in torch._foreach_sub(self.trained, self.anchor)]
+        if self.importance:
+            torch._foreach_mul_(parts, self.importance)
+        return self._coefficient * float(torch.stack([part.sum() for part in parts]).sum().cpu() + self._rest)
+
+    def terms(self) -> dict[str, float]:
+        return {"penalty": self.penalty()}
+
+    def state(self) -> dict[str, Tensor]:
+        if not self.anchor:
+            return {}
+        return {"rest": self._rest} | numbered("anchor", self.anchor) | numbered("importance", self.importance)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        if state:
+            self._rest = state["rest"]
+            self.anchor = placed("anchor", state, like=self.trained)
+            self.importance = placed("importance", state, like=self.trained)
+
+
+def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Their gradients, to be changed in place; zero where the loss of the data had no part."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def numbered(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """For a checkpoint: `name.0`, `name.1`, ... in the order of the trained parameters."""
+    return {f"{name}.{i}": tensor for i, tensor in enumerate(tensors)}
+
+
+def placed(name: str, state: dict[str, Tensor], *, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `numbered`, on the devices of `like`; empty where nothing was saved."""
+    if f"{name}.0" not in state:
+        return []
+    return [state[f"{name}.{i}"].to(tensor.device) for i, tensor in enumerate(like)]

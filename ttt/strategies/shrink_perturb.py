@@ -1,0 +1,72 @@
+"""`shrink_perturb`: matrices are pulled towards zero and shaken, so that learning stays as easy as at the start.
+
+    theta <- shrink * theta + noise,   noise ~ N(0, (perturb * s)^2),   s: standard deviation of the matrix at the start
+
+As each task begins (Ash & Adams 2020, arXiv 1910.08475) or after every step (Dohare et al. 2024, Nature; arXiv
+2306.13812). Memory: a counter, and room for the noise of one step; cost: three passes over the matrices, most of it for
+random numbers. Neither grows with the number of tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_choice, check_not_negative, check_tasks, generator
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+EVERY = ("step", "task")
+
+
+class ShrinkPerturb(Strategy):
+    """Arguments are explained in conf/strategy/shrink_perturb.yaml."""
+
+    runs_on = "ddp"
+
+    def __init__(self, *, name: str, every: str, shrink: float, perturb: float) -> None:
+        super().__init__(name=name)
+        check_choice(every, argument="every", allowed=EVERY)
+        if not 0 <= shrink <= 1:
+            raise ValueError(f"strategy.shrink={shrink:g}: must lie between 0 (nothing is left) and 1 (all is)")
+        check_not_negative(perturb, argument="perturb")
+        self._every, self._shrink, self._perturb = every, shrink, perturb
+        # How often it was done.
+        self._count = 0
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        if self._every == "task":
+            check_tasks(stream, name=self.name)
+        self._stream = stream
+        self._matrices: list[Tensor] = [parameter for parameter in engine.order if parameter.dim() > 1]
+        self._spreads = [float(matrix.detach().std(correction=0)) for matrix in self._matrices]
+        self._noise = [torch.empty_like(matrix) for matrix in self._matrices] if self._perturb else []
+
+    def begin_task(self, engine: Engine, index: int) -> None:
+        if self._every == "task" and index:
+            self._shake()
+
+    def stepped(self, engine: Engine) -> None:
+        if self._every == "step":
+            self._shake()
+
+    @torch.no_grad()
+    def _shake(self) -> None:
+        torch._foreach_mul_(self._matrices, self._shrink)
+        if self._noise:
+            random = generator(self._stream, self._count, device=self._noise[0].device)
+            for noise, spread in zip(self._noise, self._spreads, strict=True):
+                noise.normal_(0.0, self._perturb * spread, generator=random)
+            torch._foreach_add_(self._matrices, self._noise)
+        self._count += 1
+
+    def state(self) -> dict[str, Tensor]:
+        return {"count": torch.tensor(self._count)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._count = int(state["count"])

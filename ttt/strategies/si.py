@@ -1,0 +1,65 @@
+"""`si`: weights are important by how much they lowered the loss on their way through the tasks.
+
+    w_i <- w_i - g_i * (change of theta_i)       at each step of a task; g: gradient of the data's loss, before clipping
+    O_i <- O_i + max(w_i, 0) / ((theta_t,i - theta_(t-1),i)^2 + xi)          at its end; then w = 0
+    loss = data + c * sum_i O_i (theta_i - theta_(t-1),i)^2
+
+Synaptic intelligence (Zenke, Poole, Ganguli 2017, arXiv 1703.04200). Memory: three numbers a weight, and two more while
+a step is taken; cost: six passes over the weights a step, none at the end of a task. Neither grows with the tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ttt.strategies.quadratic import Quadratic, gradients_of, numbered, placed
+from ttt.strategies.shared import check_tasks
+from ttt.stream import Stream
+
+if TYPE_CHECKING:
+    from ttt.train import Engine
+
+
+class Si(Quadratic):
+    """Arguments are explained in conf/strategy/si.yaml. Beside a strategy that adds gradients, name `si` first."""
+
+    def __init__(self, *, name: str, coefficient: float, xi: float) -> None:
+        super().__init__(name=name, coefficient=coefficient)
+        if xi <= 0:
+            raise ValueError(f"strategy.xi={xi:g}: must be above 0, or a weight that stayed divides by nothing")
+        self._xi = xi
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        check_tasks(stream, name=self.name)
+        super().begin(engine, stream)
+        self.pull([torch.zeros_like(parameter) for parameter in self.trained])
+        self.path, self._gradient, self._before = ([torch.zeros_like(p) for p in self.trained] for _ in range(3))
+
+    @torch.no_grad()
+    def gradients(self, engine: Engine) -> None:
+        # Copies: the penalty and the clipping change gradients in place, the step the weights.
+        torch._foreach_copy_(self._gradient, gradients_of(self.trained))
+        torch._foreach_copy_(self._before, self.trained)
+        super().gradients(engine)
+
+    @torch.no_grad()
+    def stepped(self, engine: Engine) -> None:
+        torch._foreach_sub_(self._before, self.trained)
+        torch._foreach_addcmul_(self.path, self._gradient, self._before)
+
+    @torch.no_grad()
+    def end_task(self, engine: Engine, index: int) -> None:
+        away = torch._foreach_sub(self.trained, self.anchor)
+        parts = zip(self.importance, self.path, away, strict=True)
+        self.pull([total + path.clamp_min(0) / (moved.square() + self._xi) for total, path, moved in parts])
+        torch._foreach_zero_(self.path)
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | numbered("path", self.path)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
+        self.path = placed("path", state, like=self.trained)
