@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from ttt.cli.bench import paired
 
 from ttt.assemble import Assembly, assemble
+from ttt.engine import Engine
 from ttt.stream import IGNORE
-from ttt.train import Engine, train
+from ttt.train import train
 
 STEPS = 10
 

@@ -19,10 +19,11 @@ from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.bench_harness import assembly_of
 
 from ttt.assemble import Assembly
+from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.loop import begin_task
 from ttt.stream import Batch
-from ttt.train import Engine, train
+from ttt.train import train
 
 TASKS = 10
 JOB = (
@@ -59,13 +60,11 @@ class Bare:
                 self._optimizer.zero_grad()
 
     @torch.no_grad()
-    def evaluate(self) -> list[tuple[float, float]]:
-        scores = []
+    def evaluate(self) -> None:
         for x_NX, y_N in self._eval:
             scores_NV = self._model(x_NX)
             hits = (scores_NV.argmax(-1) == y_N).float().mean()
-            scores.append((float(F.cross_entropy(scores_NV, y_N)), float(hits)))
-        return scores
+            self.scores = float(F.cross_entropy(scores_NV, y_N)), float(hits)
 
 
 def measure(strategies: list[str], *, rounds: int) -> Iterator[Row]:
@@ -83,7 +82,7 @@ def measure(strategies: list[str], *, rounds: int) -> Iterator[Row]:
         early = paired(sides, rounds=rounds)
         ours.go_to(TASKS - 1)
         late = paired(sides, rounds=rounds)
-        looks = paired({"bare": lambda: bare.evaluate(), "ours": ours.evaluate}, rounds=rounds)
+        looks = paired({"bare": bare.evaluate, "ours": ours.evaluate}, rounds=rounds)
         over_naive = [ratio(seconds["ours"], seconds["naive"])[1] for seconds in (early, late)]
         yield {
             "strategy": name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 import traceback
@@ -10,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import torch
 from omegaconf import OmegaConf
 from ttt.cli.check import UsageError
+from ttt.cli.references import measured
 from ttt.cli.screen import Screen
 
 from ttt import checkpoint
@@ -22,17 +23,17 @@ from ttt.checkpoint import Checkpoint
 from ttt.config import code_hash
 from ttt.device import Devices
 from ttt.diagnose import Diagnosis
+from ttt.engine import Engine
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
-from ttt.journal import Journal, plain
+from ttt.journal import Journal
 from ttt.loop import Clock, restore, run_stream
 from ttt.ranks import decided
-from ttt.reference_runs import Values, untrained, values
-from ttt.results import Results, from_json
+from ttt.results import Results
 from ttt.runfolder import RunFolder
 from ttt.samples import samples
 from ttt.sinks.base import Guarded, first_line
-from ttt.train import Engine, NonFiniteError
+from ttt.train import NonFiniteError
 
 BUG, LOST, NON_FINITE, INTERRUPTED, TERMINATED = 70, 75, 76, 130, 143
 # Seconds until a process whose others are gone is told why.
@@ -41,6 +42,15 @@ SIGNAL_WITHIN = 10
 
 class TerminatedError(BaseException):
     """SIGTERM: stop now; what the last checkpoint holds is safe."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended: exit code, what status.json says and why, and what it took."""
+
+    code: int
+    status: str
+    reason: str
+    numbers: dict[str, float]
 
 
 class LostError(RuntimeError):
@@ -58,7 +68,7 @@ def execute(
     sink = Guarded(assembly.sink)
     results = Results.of(assembly.stream)
     if references:
-        results.references = _values(assembly, fabric, references)
+        results.references = measured(assembly, fabric, references)
     code, status, reason = 0, "done", ""
     numbers: dict[str, float] = {}
     try:
@@ -82,8 +92,16 @@ def execute(
         code, status, reason = LOST, "requeue", str(error)
     except Exception as error:
         code, status, reason = _bug(folder, error, rank=fabric.global_rank)
-    if not fabric.is_global_zero:
-        return code
+    if fabric.is_global_zero:
+        _conclude(assembly, folder, screen, sink, results, Outcome(code, status, reason, numbers))
+    return code
+
+
+def _conclude(
+    assembly: Assembly, folder: RunFolder, screen: Screen, sink: Guarded, results: Results, outcome: Outcome
+) -> None:
+    """Status, page, sinks and screen, in this order: first what must not be lost."""
+    code, status, reason, numbers = outcome
     folder.set_status(status, reason=reason, numbers=numbers)
     # Whoever is told to stop has no time for pictures.
     if assembly.config["report"] and status != "requeue":
@@ -94,20 +112,6 @@ def execute(
         screen.results(results, folder, where)
     else:
         screen.stopped(reason, folder, resumable=status == "requeue")
-    return code
-
-
-def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
-    """Fill in what a run that is already done can be compared with."""
-    results = from_json(json.loads(folder.results.read_text()))
-    found = _values(assembly, fabric, references)
-    if fabric.is_global_zero and plain(found) != plain(results.references):
-        results.references = found
-        write_json(folder.results, results.as_json())
-
-
-def _values(assembly: Assembly, fabric: Devices, references: Mapping[str, Path]) -> Values:
-    return values(references) | {"untrained": untrained(assembly, fabric)}
 
 
 def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:

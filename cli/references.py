@@ -9,17 +9,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttt.cli.job import reason
-from ttt.cli.screen import Screen
 
 from ttt.assemble import Assembly, describe
-from ttt.reference_runs import STRATEGIES, config_of
+from ttt.device import Devices
+from ttt.files import write_json
+from ttt.journal import plain
+from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values
+from ttt.results import from_json
 from ttt.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from ttt.cli.screen import Screen
 
 LOOK_EVERY = 1.0
 
@@ -62,6 +68,20 @@ def _run(name: str, config: dict[str, Any], trusted: Sequence[Path], folder: Run
         return said
     screen.note(f"reference {name}: done in {time.monotonic() - start:.0f} s")
     return ""
+
+
+def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
+    """Fill in what a run that is already done can be compared with."""
+    results = from_json(json.loads(folder.results.read_text()))
+    found = measured(assembly, fabric, references)
+    if fabric.is_global_zero and plain(found) != plain(results.references):
+        results.references = found
+        write_json(folder.results, results.as_json())
+
+
+def measured(assembly: Assembly, fabric: Devices, references: Mapping[str, Path]) -> Values:
+    """What the references in these folders, and random weights, score."""
+    return values(references) | {"untrained": untrained(assembly, fabric)}
 
 
 def main(arguments: Collection[str]) -> None:

@@ -32,7 +32,8 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     done."""
     # Imported here: `--help` and a typo need no torch.
     from ttt.cli import torchrun
-    from ttt.cli.execute import add_references, execute
+    from ttt.cli.execute import execute
+    from ttt.cli.references import add_references
     from ttt.cli.screen import Screen
 
     from ttt.assemble import assemble

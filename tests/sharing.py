@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from ttt import checkpoint
 from ttt.assemble import assemble
+from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
 from ttt.journal import Journal
 from ttt.loop import Clock, restore, save
@@ -24,7 +25,7 @@ from ttt.ranks import decided
 from ttt.results import Results
 from ttt.shards import gather
 from ttt.stream import IGNORE, Batch
-from ttt.train import Engine, train
+from ttt.train import train
 
 STEPS = 50
 # Three sequences to evaluate: two devices cannot share them evenly.

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
+from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.learner import Learner, competing, slow_hash
 from ttt.lightning import LightningLearner
 from ttt.strategies.naive import Naive
-from ttt.train import Engine, train
+from ttt.train import train
 
 
 def make(*overrides: str, small: tuple[str, ...] = TINY) -> Assembly:

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
+from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.journal import Journal, plain
 from ttt.learner import cross_entropy, slow_hash
@@ -33,7 +34,7 @@ from ttt.strategies.der import packed, padded, squared_distance
 from ttt.strategies.reservoir import Memory
 from ttt.strategies.teacher import divergence, wearing, weights_of
 from ttt.stream import IGNORE, Batch
-from ttt.train import Engine, NonFiniteError, train
+from ttt.train import NonFiniteError, train
 
 STEPS = 6
 DIGITS = (

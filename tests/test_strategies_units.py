@@ -19,6 +19,7 @@ from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.config import base_adapter
+from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.journal import Journal, plain
 from ttt.learner import cross_entropy, slow_hash
@@ -29,7 +30,7 @@ from ttt.results import Results
 from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank
 from ttt.stream import Batch
-from ttt.train import Engine, NonFiniteError, train
+from ttt.train import NonFiniteError, train
 
 ENVIRONMENT = tuple(o for o in SMALL if o.startswith(("trainer", "logger", "report")))
 MLP = (

@@ -19,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
 from ttt.device import OneDevice
+from ttt.engine import Engine
 from ttt.journal import Journal
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import Clock, begin_task, restore, run_stream
 from ttt.results import Results
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator
-from ttt.train import Engine, NonFiniteError, train
+from ttt.train import NonFiniteError, train
 
 ENVIRONMENT = (
     "trainer.threads=1", "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none", "report=false",

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from ttt.cli.preview import sample, table
 
 from ttt.assemble import assemble
-from ttt.train import Engine, train
+from ttt.engine import Engine
+from ttt.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
 STREAMS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))

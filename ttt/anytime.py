@@ -12,11 +12,12 @@ from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
+from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
 from ttt.events import Probed
 from ttt.results import Results
 from ttt.stream import Stream
-from ttt.train import Engine, Progress
+from ttt.train import Progress
 
 if TYPE_CHECKING:
     from ttt.loop import Clock

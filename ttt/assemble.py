@@ -13,6 +13,7 @@ import torch
 from ttt.bases.base import Base, Setting, Weights
 from ttt.config import base_adapter, base_identity, build, identity
 from ttt.device import Devices
+from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
@@ -23,7 +24,6 @@ from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both
 from ttt.strategies.naive import Naive
 from ttt.stream import Source, Stream
-from ttt.train import Engine
 from ttt.trainer import TrainerSettings
 
 

@@ -161,7 +161,7 @@ def code_hash() -> str:
 
     core = Path(__file__).parent
     folders = [core / name for name in ("adapters", "bases", "models", "optimizers")] + [Path(ttt.kernels.__path__[0])]
-    files = [core / f"{name}.py" for name in ("learner", "train", "ranks", "shards", "stream")]
+    files = [core / f"{name}.py" for name in ("device", "engine", "learner", "ranks", "shards", "stream", "train")]
     files += [path for folder in folders for path in sorted(folder.glob("*.py"))]
     content = hashlib.sha256()
     for path in files:

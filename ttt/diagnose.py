@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Mode
+from ttt.engine import Engine
 from ttt.learner import competing, cross_entropy
 from ttt.metrics import plasticity
 from ttt.models.units import Units, hidden_units, listening
 from ttt.stream import IGNORE, Batch, Stream, spread
-from ttt.train import Engine
 
 # Tokens of the probe batch, rows that it has at least where they are that long, and tokens of a decomposition.
 PROBE_TOKENS, ROWS, RANK_TOKENS = 512, 4, 256

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ttt.adapters.base import FastState, Mode
 from ttt.config import show
+from ttt.engine import Engine
 from ttt.learner import competing
 from ttt.ranks import over_devices
 from ttt.scores import QUANTITIES, Scores
 from ttt.stream import IGNORE, Batch, Stream, spread
-from ttt.train import Engine
 
 # Tokens that are read at once: a bound on memory, without effect on the scores.
 TOKENS = 8192

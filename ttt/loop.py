@@ -13,6 +13,7 @@ from typing import Any
 from ttt import anytime, checkpoint
 from ttt.checkpoint import Checkpoint, Tensors
 from ttt.diagnose import Diagnosis
+from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate, evaluate_along
 from ttt.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.journal import Journal, plain
@@ -23,7 +24,7 @@ from ttt.rows import compact, points_from_json, rows_from_json
 from ttt.savings import relearn
 from ttt.shards import gather, placed
 from ttt.stream import Stream
-from ttt.train import Engine, Progress, train
+from ttt.train import Progress, train
 
 KEPT_CHECKPOINTS = 2
 CLOCK = ("step", "tokens", "seconds", "training", "evaluation", "between")

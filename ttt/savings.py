@@ -26,9 +26,9 @@ from ttt.scores import Scores, sign
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from ttt.engine import Engine
     from ttt.results import Results
     from ttt.stream import Stream
-    from ttt.train import Engine
 
 NAN = float("nan")
 SAVED = ("savings_slow", "savings_slow_censored")

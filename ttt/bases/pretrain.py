@@ -13,11 +13,12 @@ from filelock import FileLock
 
 from ttt.bases.base import Setting, Weights
 from ttt.checkpoint import Checkpoint, load, save
+from ttt.engine import Engine
 from ttt.events import Trained
 from ttt.optimizers.adamw import AdamW
 from ttt.ranks import decided
 from ttt.shards import gather
-from ttt.train import Engine, train
+from ttt.train import train
 
 
 class Pretrain:

@@ -20,7 +20,7 @@ from ttt.strategies.rehearsal import Rehearsal
 from ttt.stream import Batch
 
 if TYPE_CHECKING:
-    from ttt.train import Engine
+    from ttt.engine import Engine
 
 
 class Agem(Rehearsal):

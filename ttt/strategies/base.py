@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from ttt.stream import Batch, Phase, Stream
 
 if TYPE_CHECKING:
+    from ttt.engine import Engine
     from ttt.learner import Learner
-    from ttt.train import Engine
 
 
 class Strategy:

@@ -20,8 +20,8 @@ from ttt.strategies.teacher import divergence
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
+    from ttt.engine import Engine
     from ttt.learner import Learner
-    from ttt.train import Engine
 
 
 class Distill(Strategy):

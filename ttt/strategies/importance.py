@@ -14,10 +14,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ttt.engine import Engine
 from ttt.learner import competing, cross_entropy
 from ttt.ranks import over_devices
 from ttt.stream import IGNORE, Batch, Phase
-from ttt.train import Engine
 
 PER = ("sample", "batch")
 LABELS = ("model", "predicted", "data")

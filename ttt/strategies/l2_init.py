@@ -14,7 +14,7 @@ from ttt.strategies.quadratic import Quadratic
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.train import Engine
+    from ttt.engine import Engine
 
 
 class L2Init(Quadratic):

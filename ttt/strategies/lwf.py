@@ -22,8 +22,8 @@ from ttt.strategies.teacher import Weights, divergence, wearing, weights_of
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
+    from ttt.engine import Engine
     from ttt.learner import Learner
-    from ttt.train import Engine
 
 
 class Lwf(Strategy):

@@ -26,7 +26,7 @@ from ttt.strategies.shared import generator
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.train import Engine
+    from ttt.engine import Engine
 
 
 class Recycling(Strategy):

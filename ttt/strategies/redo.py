@@ -19,7 +19,7 @@ from ttt.strategies.shared import check_least
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.train import Engine
+    from ttt.engine import Engine
 
 
 class Redo(Recycling):

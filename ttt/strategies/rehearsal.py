@@ -18,7 +18,7 @@ from ttt.strategies.shared import check_choice, check_least, check_tasks
 from ttt.stream import IGNORE, Batch, Ints, Stream
 
 if TYPE_CHECKING:
-    from ttt.train import Engine
+    from ttt.engine import Engine
 
 BALANCES = ("reservoir", "task", "class")
 COLUMNS = ("tokens", "targets", "segments", "outputs")

@@ -1,0 +1,100 @@
+"""A learner set up on its devices: what training, evaluation and strategies work with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from ttt.adapters.base import FastState, shared
+from ttt.device import Devices
+from ttt.learner import Learner
+from ttt.pace import Pace
+from ttt.ranks import collect_over_devices, mean_over_devices, merges_lanes
+from ttt.shards import follow, unsharded
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A learner set up on its devices: `wrapped` is what Fabric made of it (precision, DDP, FSDP2).
+
+    `order`: its parameters as the optimizer numbers them, whatever the devices. `accumulate`: the parts of this
+    device's rows that are read one after another. `merges`: is one fast state carried on, not one for each lane?
+    `is_sharded`: are parameters cut over the devices?
+    """
+
+    fabric: Devices
+    learner: Learner
+    wrapped: Learner
+    optimizer: Optimizer
+    order: Sequence[nn.Parameter]
+    accumulate: int
+    merges: bool
+    is_sharded: bool = False
+    pace: Pace = field(default_factory=Pace)
+
+    @classmethod
+    def build(
+        cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1, pace: Pace | None = None
+    ) -> Engine:
+        is_sharded = _is_sharded(fabric)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        if is_sharded:
+            wrapped, optimizer, order = _build_sharded(fabric, learner, optimizer)
+        else:
+            order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            set_up: Any = fabric.setup(learner, optimizer)
+            wrapped, optimizer = set_up
+            if fabric.world_size > 1:
+                wrapped.mark_forward_method("score")
+        learner.fast = learner.adapter.initial()
+        merges = merges_lanes(learner.adapter)
+        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges, is_sharded, pace or Pace())
+
+    @property
+    def parts(self) -> int:
+        return self.fabric.world_size * self.accumulate
+
+    def shared_fast(self) -> FastState:
+        """The carried state as one lane, the same on every device."""
+        state = shared(self.learner.fast)
+        return state if self.merges else mean_over_devices(self.fabric, state)
+
+    def whole_fast(self) -> FastState:
+        """The carried state of all lanes, as one device would have it."""
+        return self.learner.fast if self.merges else collect_over_devices(self.fabric, self.learner.fast)
+
+    def parameters_whole(self) -> AbstractContextManager[None]:
+        """For a look at parameters outside a pass."""
+        return unsharded(self.learner) if self.is_sharded else nullcontext()
+
+    def forget_moments(self) -> None:
+        """The optimizer as it was before its first step."""
+        for parameter in self.order:
+            self.optimizer.state.pop(parameter, None)
+
+
+def _is_sharded(fabric: Devices) -> bool:
+    if fabric.world_size == 1:
+        return False
+    # Imported here: one device needs no Lightning.
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+
+    return isinstance(fabric.strategy, ModelParallelStrategy)
+
+
+def _build_sharded(
+    fabric: Any, learner: Learner, optimizer: Optimizer
+) -> tuple[Learner, Optimizer, Sequence[nn.Parameter]]:
+    names = {id(parameter): name for name, parameter in learner.named_parameters()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    wrapped: Any = fabric.setup_module(learner)
+    follow(optimizer, names, learner)
+    now = dict(learner.named_parameters())
+    set_up: Any = fabric.setup_optimizers(optimizer)
+    return wrapped, set_up, [now[name] for name in order]
