@@ -20,7 +20,7 @@ from ttt.environment import device_name
 from ttt.events import Evaluated, Event, Trained
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.published import about
-from ttt.report.text import METRICS, QUANTITIES, UNITS
+from ttt.report.text import METRICS, PEERS, QUANTITIES, UNITS
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 from ttt.runs import read_config
@@ -220,7 +220,7 @@ def metric_table(results: Results) -> Table:
         table.add_column(mode, justify="right")
     for quantity, title in QUANTITIES.items():
         table.add_row(f"[bold]{title} ({UNITS[quantity]})[/bold]")
-        for key, label in METRICS.items():
+        for key, label in (METRICS | (PEERS if results.references else {})).items():
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
             table.add_row(f"  {label}", key, *(f"{cell:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]

@@ -171,7 +171,10 @@ class Results:
             return "the base distribution was not measured"
         if metric in REFERENCE_METRICS:
             missing = sorted({"untrained", "independent", "joint", "frozen"} - set(self.references))
-            return f"reference {missing[0]} was not measured" if missing else "undefined here"
+            if missing:
+                return f"reference {missing[0]} was not measured"
+            last_only = metric == "intransigence_joint"
+            return "a joint run over the whole stream tells of its end alone" if last_only else "undefined"
         of = "loss" if quantity == "regret" else quantity
         a = self.matrix("fast", of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
         if quantity == "regret" and not np.isnan(METRICS[metric](a, self.learned_at)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ttt.report.parts import Cell, Table, value, word
 from ttt.report.record import Record
-from ttt.report.text import METRICS, QUANTITIES, UNITS, clean, duration, number, thin
+from ttt.report.text import METRICS, PEERS, QUANTITIES, UNITS, clean, duration, number, thin
 
 # Tasks of a table, and characters of a fingerprint.
 TASKS, PRINT = 100, 16
@@ -61,9 +61,10 @@ def headline(record: Record) -> list[Table]:
 
 def metric_rows(record: Record, quantity: str) -> list[list[Cell]]:
     modes = record.modes
+    compared = any(math.isfinite(record.metric(f"{mode}/{quantity}/{key}")) for mode in modes for key in PEERS)
     rows = [
         [word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)]
-        for key, label in METRICS.items()
+        for key, label in (METRICS | (PEERS if compared else {})).items()
         # Of two variants of forgetting one is shown.
         if key != "forgetting_at_learn" or key == record.forgetting
     ]

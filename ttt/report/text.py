@@ -18,6 +18,12 @@ METRICS = {
     "learning_slope": "slope of learning (- is harm)",
     "base_forgetting": "base forgotten (+ is harm)",
 }
+# Those that need reference runs.
+PEERS = {
+    "plasticity_gap_fresh": "a fresh network learns more (+ is harm)",
+    "intransigence_joint_last": "joint training, last task (+ is harm)",
+    "score_final": "share of joint training's gain kept",
+}
 QUANTITIES = {"loss": "loss", "loss_late": "loss, second half", "accuracy": "accuracy"}
 UNITS = {"loss": "bits per token", "loss_late": "bits per token", "accuracy": "share"}
 UNDEFINED = "\u2013"
