@@ -93,12 +93,14 @@ class DrawnTask:
         self._key = list(key)
         self._sizes = sizes
         self._shuffled: tuple[int, Ints] = (-1, np.empty(0, np.int64))
+        self._is_used = False
         if sizes.one_pass and self.steps_in_one_pass < 1:
             raise ValueError(
                 f"task.steps_per_task=one-pass: {name!r} has too little for one batch of "
                 f"task.batch_size={sizes.batch_size} rows"
             )
         self.fingerprint = fingerprint(self)
+        self._is_used = True
 
     @property
     def entropy(self) -> float:
@@ -137,7 +139,8 @@ class DrawnTask:
         """Every unit once, in an order that changes with every pass."""
         epoch, place = divmod(step, self.steps_in_one_pass)
         rows = self._sizes.batch_size
-        if self._is_small:
+        # For a fingerprint, which all tasks of a stream need before the first one is read, a few rows are enough.
+        if self._is_used and self._is_small:
             return self._pass(epoch)[place]
         return self._take(self._order(epoch)[place * rows * self._per_row : (place + 1) * rows * self._per_row])
 

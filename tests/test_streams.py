@@ -132,7 +132,7 @@ REFUSED = [
     (("task=split-sequence", "source=digits", "task.examples=20"), "task.examples=20: takes 339 tokens"),
     (("task=split-sequence", "source=languages", "task.seq_len=100000"), r"task.seq_len=100000: longer than the train"),
     (("task=split-sequence", "source=digits", "task.seq_len=8"), r"task.seq_len=8: shorter than one example"),
-    (("task=split-sequence", "task.steps_per_task=0"), "task.steps_per_task=0: must be at least 1, or one-pass"),
+    (("task=split-sequence", "task.steps_per_task=0"), "task.steps_per_task=0: must be a number of at least 1, or"),
     (("task=split-sequence", "task.num_tasks=0"), "task.num_tasks=0: must be at least 1"),
     (("task=split-sequence", "task.blur=1.0"), "task.blur=1.0: must be at least 0 and below 1"),
     (("task=split-sequence", "task.held_out=3"), "task.held_out=3 keeps only 3"),

@@ -308,12 +308,12 @@ def test_every_study_is_a_sweep_that_fits():
 
 
 def test_what_is_typed_beside_a_study_wins():
-    (typed,) = expand(arguments(["--study", "frontier", "seed=7", "optimizer.lr=1e-3", "output_dir=elsewhere"]))
+    (typed,) = expand(arguments(["--study", "resets", "seed=7", "optimizer.lr=1e-3", "output_dir=elsewhere"]))
     assert split(typed.overrides) == [
-        ["experiment=frontier", f"adapter={adapter}", "seed=7", "optimizer.lr=0.001", "output_dir=elsewhere"]
-        for adapter in ("none", "mlp_fast")
+        ["experiment=resets", f"adapter.reset={reset}", "seed=7", "optimizer.lr=0.001", "output_dir=elsewhere"]
+        for reset in ("sequence", "never")
     ]
-    assert len(split(expand(arguments(["--study", "frontier", "seeds=2"]))[0].overrides)) == 12
+    assert len(split(expand(arguments(["--study", "resets", "seeds=2"]))[0].overrides)) == 12
 
 
 def test_a_study_of_several_sweeps_runs_one_after_another(tmp_path):

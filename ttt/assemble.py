@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Weights
+from ttt.checks import check_cache, check_devices, check_parts, vector_size
 from ttt.config import base_adapter, base_identity, build, identity
 from ttt.device import Devices
 from ttt.engine import Engine
@@ -104,7 +104,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     if config["seed"] < 0:
         raise ValueError(f"seed={config['seed']}: must be at least 0")
 
-    _check_cache(config["cache_dir"])
+    check_cache(config["cache_dir"])
 
     def part(group: str) -> Any:
         return build(config[group], group=group, given={}, trusted=trusted)
@@ -120,13 +120,13 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
             f"base={base.name}: task={config['task']['name']} leaves no class of source={source.name} for a base "
             "distribution; use base=none, or fewer tasks or classes"
         )
-    _check_parts(stream, settings)
+    check_parts(stream, settings)
     if settings.world.strategy == "fsdp":
         check_adapter(config["adapter"]["name"])
     # What `auto` means here is part of what determines the numbers.
     config["task"]["scenario"] = stream.scenario
     strategy = _strategy(config, trusted)
-    _check_devices(strategy, settings)
+    check_devices(strategy, settings)
     optimizer, pace = _optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
     stream = replace(stream, phases=strategy.phases(stream))
@@ -168,37 +168,6 @@ def _optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[Optimiz
     return built, build(timing, group="optimizer", given={}, trusted=trusted)
 
 
-def _check_devices(strategy: Strategy, settings: TrainerSettings) -> None:
-    """Several devices do not hold all that every strategy asks for."""
-    kind = settings.world.strategy
-    if strategy.runs_on == "one" and settings.parts > 1:
-        what = f"trainer.strategy={kind}" if settings.world.size > 1 else f"trainer.accumulate={settings.accumulate}"
-        raise ValueError(f"{what}: strategy={strategy.name} needs whole batches on one device")
-    if strategy.runs_on == "ddp" and kind == "fsdp":
-        raise ValueError(f"trainer.strategy=fsdp: strategy={strategy.name} needs whole parameters; use trainer=ddp")
-
-
-def _check_parts(stream: Stream, settings: TrainerSettings) -> None:
-    """Equally many rows for every device and every part that it reads."""
-    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
-    if rows % settings.parts:
-        each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
-        raise ValueError(
-            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {settings.world.size} "
-            f"device{'s' if settings.world.size > 1 else ''}{each}"
-        )
-
-
-def _check_cache(folder: str) -> None:
-    path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cache_dir={folder}: cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK):
-        raise ValueError(f"cache_dir={folder}: cannot be written")
-
-
 def build_learner(
     config: dict[str, Any],
     *,
@@ -209,7 +178,7 @@ def build_learner(
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
-    given = {"vocab_size": stream.vocab_size} | _vectors(config, stream)
+    given = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
     # What a model reads is for its source to know.
     own = {name: value for name, value in config["model"].items() if name != "reads"}
     model = build(own, group="model", given=given, trusted=trusted)
@@ -219,19 +188,6 @@ def build_learner(
     own_names = frozenset(name for name, _ in model.named_parameters())
     adapter = build(config["adapter"], group="adapter", given={}, trusted=trusted)
     return Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy), own_names
-
-
-def _vectors(config: dict[str, Any], stream: Stream) -> dict[str, int]:
-    """The size of the vectors, for a model that reads them. Raises ValueError where model and source do not agree."""
-    model, source = config["model"]["name"], config["source"]["name"]
-    wanted = config["model"].get("reads", "tokens") == "vectors"
-    if wanted and stream.vector_size is None:
-        raise ValueError(f"model={model}: reads vectors, source={source} gives tokens; use source=digits or mnist")
-    if stream.vector_size is None:
-        return {}
-    if not wanted:
-        raise ValueError(f"source.read_as=vectors: model={model} reads tokens; use model=mlp")
-    return {"vector_size": stream.vector_size}
 
 
 def describe(config: dict[str, Any], *, data: str) -> RunInfo:

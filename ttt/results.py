@@ -13,7 +13,7 @@ from ttt.derived import better as better
 from ttt.journal import plain
 from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
-from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values
+from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values, why_not_compared
 from ttt.metrics.split import SPLIT
 from ttt.rows import (
     Point,
@@ -170,11 +170,7 @@ class Results:
         if metric in BASE:
             return "the base distribution was not measured"
         if metric in REFERENCE_METRICS:
-            missing = sorted({"untrained", "independent", "joint", "frozen"} - set(self.references))
-            if missing:
-                return f"reference {missing[0]} was not measured"
-            last_only = metric == "intransigence_joint"
-            return "a joint run over the whole stream tells of its end alone" if last_only else "undefined"
+            return why_not_compared(metric, self.references)
         of = "loss" if quantity == "regret" else quantity
         a = self.matrix("fast", of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
         if quantity == "regret" and not np.isnan(METRICS[metric](a, self.learned_at)):

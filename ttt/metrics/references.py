@@ -6,7 +6,7 @@ oriented as A is. A metric whose reference was not measured is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,3 +130,12 @@ REFERENCE_METRICS: dict[str, ReferenceMetric] = {
 }
 # Of these a lower value is better.
 LOWER = ("intransigence_joint", "intransigence_joint_last", "plasticity_gap_fresh", "plasticity_gap_slope")
+
+
+def why_not_compared(metric: str, measured: Collection[str]) -> str:
+    """The reason why a metric is NaN, with these references measured."""
+    for name in ("untrained", "independent", "joint", "frozen"):
+        if name not in measured:
+            return f"reference {name} was not measured"
+    last_only = metric == "intransigence_joint"
+    return "a joint run over the whole stream tells of its end alone" if last_only else "undefined"

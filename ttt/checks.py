@@ -1,0 +1,55 @@
+"""What does not go together, whatever each part says of itself. Each raises ValueError in the user's words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ttt.strategies.base import Strategy
+from ttt.stream import Stream
+from ttt.trainer import TrainerSettings
+
+
+def check_devices(strategy: Strategy, settings: TrainerSettings) -> None:
+    """Several devices do not hold all that every strategy asks for."""
+    kind = settings.world.strategy
+    if strategy.runs_on == "one" and settings.parts > 1:
+        what = f"trainer.strategy={kind}" if settings.world.size > 1 else f"trainer.accumulate={settings.accumulate}"
+        raise ValueError(f"{what}: strategy={strategy.name} needs whole batches on one device")
+    if strategy.runs_on == "ddp" and kind == "fsdp":
+        raise ValueError(f"trainer.strategy=fsdp: strategy={strategy.name} needs whole parameters; use trainer=ddp")
+
+
+def check_parts(stream: Stream, settings: TrainerSettings) -> None:
+    """Equally many rows for every device and every part that it reads."""
+    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
+    if rows % settings.parts:
+        each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
+        raise ValueError(
+            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {settings.world.size} "
+            f"device{'s' if settings.world.size > 1 else ''}{each}"
+        )
+
+
+def check_cache(folder: str) -> None:
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache_dir={folder}: cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"cache_dir={folder}: cannot be written")
+
+
+def vector_size(config: dict[str, Any], stream: Stream) -> dict[str, int]:
+    """The size of the vectors, for a model that reads them. Raises ValueError where model and source do not agree."""
+    model, source = config["model"]["name"], config["source"]["name"]
+    wanted = config["model"].get("reads", "tokens") == "vectors"
+    if wanted and stream.vector_size is None:
+        raise ValueError(f"model={model}: reads vectors, source={source} gives tokens; use source=digits or mnist")
+    if stream.vector_size is None:
+        return {}
+    if not wanted:
+        raise ValueError(f"source.read_as=vectors: model={model} reads tokens; use model=mlp")
+    return {"vector_size": stream.vector_size}
