@@ -149,12 +149,15 @@ class DrawnTask:
 
     def _pass(self, epoch: int) -> list[Batch]:
         """All batches of a pass, made at once."""
+        kept = KEPT.find(self, epoch)
+        if kept is not None:
+            return kept
         rows = self._sizes.batch_size
 
         def shuffle(table: Batch) -> list[Batch]:
             return table.pick(self._shuffle(epoch)[: self.steps_in_one_pass * rows]).cut(rows)
 
-        return KEPT.batches(self, epoch, make=lambda: self._take(self._units), shuffle=shuffle)
+        return KEPT.make(self, epoch, make=lambda: self._take(self._units), shuffle=shuffle)
 
     def _order(self, epoch: int) -> Ints:
         # The last one is kept: to shuffle a large source for every batch would cost more than the batch.

@@ -20,13 +20,15 @@ class Passes:
         self._tables: OrderedDict[object, Batch] = OrderedDict()
         self._passes: dict[object, tuple[int, list[Batch]]] = {}
 
-    def batches(
+    def find(self, task: object, epoch: int) -> list[Batch] | None:
+        """The batches of this pass, if they are at hand."""
+        kept = self._passes.get(task)
+        return kept[1] if kept is not None and kept[0] == epoch else None
+
+    def make(
         self, task: object, epoch: int, *, make: Callable[[], Batch], shuffle: Callable[[Batch], list[Batch]]
     ) -> list[Batch]:
         """The batches of a pass of `task`: `make` gives its rows, `shuffle` what the pass makes of them."""
-        kept = self._passes.get(task)
-        if kept is not None and kept[0] == epoch:
-            return kept[1]
         table = self._tables.get(task)
         if table is None:
             table = self._tables[task] = make()
