@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import run_here
+from harness import TINY, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from ttt.tasks.passes import Passes
 
 from ttt.assemble import assemble
 from ttt.loop import begin_task, rate_of
@@ -229,3 +230,38 @@ def test_vectors_in_a_whole_run(tmp_path):
     assert outcome.code == 0, outcome.err
     (samples,) = tmp_path.glob("outputs/*/*/*/samples.json")
     assert "█" in samples.read_text()
+
+
+def test_what_a_strategy_cannot_serve_is_refused_before_a_base_is_trained(tmp_path):
+    small = [*TINY, "adapter=none", "strategy=distill", "base.steps=100000", f"cache_dir={tmp_path / 'cache'}"]
+    outcome = run_here(small, tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith("ttt-run: adapter=none: has no fast weights that strategy=distill could learn from")
+    assert not (tmp_path / "cache" / "base").exists()
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("switch", ["report", "references"])
+def test_a_switch_is_true_or_false(switch, tmp_path):
+    outcome = run_here([*VECTORS, f"{switch}=maybe"], tmp_path)
+    assert (outcome.code, outcome.err) == (2, f"ttt-run: {switch}=maybe: must be true or false\n")
+
+
+def test_passes_are_kept_up_to_a_bound_and_made_anew_alike():
+    kept = Passes(most=2 * 3 * 64)
+    tasks = [make(f"seed={seed}", "task.steps_per_task=one-pass").stream.tasks[0] for seed in range(3)]
+    made = []
+
+    def batches(task):
+        table = task.evaluation().rows(0, 2)
+        return kept.find(task, 0) or kept.make(
+            task, 0, make=lambda: made.append(task) or table, shuffle=lambda rows: rows.cut(1)
+        )
+
+    first = [batches(task)[1].tokens_BT for task in tasks]
+    # The bound holds one and a half: the last is at hand, the first was dropped and is made again, the same.
+    assert kept.find(tasks[2], 0) is not None
+    assert kept.find(tasks[0], 0) is None
+    assert torch.equal(batches(tasks[0])[1].tokens_BT, first[0])
+    assert made == [*tasks, tasks[0]]
+    assert kept.find(tasks[0], 1) is None

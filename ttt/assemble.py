@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Weights
-from ttt.checks import check_cache, check_devices, check_parts, vector_size
+from ttt.checks import check_cache, check_devices, check_parts, check_switches, vector_size
 from ttt.config import base_adapter, base_identity, build, identity
-from ttt.device import Devices
+from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.events import Observer
@@ -101,6 +101,7 @@ class Assembly:
 
 def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     """Build every part. Raises ValueError in the user's words."""
+    check_switches(config)
     if config["seed"] < 0:
         raise ValueError(f"seed={config['seed']}: must be at least 0")
 
@@ -129,6 +130,8 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     check_devices(strategy, settings)
     optimizer, pace = _optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
+    if base.needs_data:
+        _rehearse(config, trusted=trusted, stream=stream, settings=settings)
     stream = replace(stream, phases=strategy.phases(stream))
     return Assembly(
         config=config,
@@ -157,6 +160,16 @@ def _strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
         # A strategy calls its arguments by the place where they most often stand.
         raise ValueError(str(error).replace("strategy.", "also.", 1)) from error
     return Both(first, second)
+
+
+def _rehearse(config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, settings: TrainerSettings) -> None:
+    """What a strategy refuses as it begins is known now, and not after minutes in which a base was trained."""
+    strategy, optimizer = _strategy(config, trusted), _optimizer(config["optimizer"], trusted)[0]
+    learner, _ = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
+    strategy.attach(learner.model)
+    device = OneDevice(torch.device("cpu"), precision="32-true")
+    engine = Engine.build(device, learner, learner.configure_optimizers(), accumulate=settings.parts)
+    strategy.begin(engine, stream)
 
 
 def _optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ttt.config import show
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
 from ttt.trainer import TrainerSettings
+
+
+def check_switches(config: Mapping[str, Any]) -> None:
+    for name in ("report", "references"):
+        if not isinstance(config[name], bool):
+            raise ValueError(f"{name}={show(config[name])}: must be true or false")
 
 
 def check_devices(strategy: Strategy, settings: TrainerSettings) -> None:

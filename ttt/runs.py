@@ -16,7 +16,15 @@ from omegaconf._utils import get_yaml_loader
 from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results import Results, from_json
 
-COSTS = ("training_tokens_per_second", "seconds", "evaluation_seconds", "peak_memory_bytes", "fast_state_numbers")
+COSTS = (
+    "training_tokens_per_second",
+    "seconds",
+    "evaluation_seconds",
+    "strategy_seconds_between_tasks",
+    "peak_memory_bytes",
+    "strategy_memory_bytes",
+    "fast_state_numbers",
+)
 
 
 @dataclass(frozen=True)

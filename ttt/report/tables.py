@@ -169,6 +169,9 @@ def cost_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training speed", f"{speed:,.0f} tokens per second"
     if "peak_memory_bytes" in status:
         yield "peak memory", f"{status['peak_memory_bytes'] / 1e6:,.0f} MB"
+    if status.get("strategy_memory_bytes"):
+        between = duration(status["strategy_seconds_between_tasks"])
+        yield "the strategy keeps", f"{status['strategy_memory_bytes'] / 1e6:,.1f} MB; {between} between tasks"
     if "fast_state_numbers" in status:
         yield "fast state of one sequence", f"{status['fast_state_numbers']:,} numbers"
 
