@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Weights
-from ttt.checks import check_cache, check_devices, check_parts, check_switches, vector_size
+from ttt.checks import check_base, check_cache, check_devices, check_parts, check_values, vector_size
 from ttt.config import base_adapter, base_identity, build, identity
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
@@ -101,10 +101,7 @@ class Assembly:
 
 def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     """Build every part. Raises ValueError in the user's words."""
-    check_switches(config)
-    if config["seed"] < 0:
-        raise ValueError(f"seed={config['seed']}: must be at least 0")
-
+    check_values(config)
     check_cache(config["cache_dir"])
 
     def part(group: str) -> Any:
@@ -116,11 +113,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     sink: Sink = part("logger")
     source: Source = part("source")
     stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
-    if stream.base is None and base.needs_data:
-        raise ValueError(
-            f"base={base.name}: task={config['task']['name']} leaves no class of source={source.name} for a base "
-            "distribution; use base=none, or fewer tasks or classes"
-        )
+    check_base(base, stream, task=config["task"]["name"], source=source.name)
     check_parts(stream, settings)
     if settings.world.strategy == "fsdp":
         check_adapter(config["adapter"]["name"])

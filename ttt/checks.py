@@ -7,16 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ttt.bases.base import Base
 from ttt.config import show
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
 from ttt.trainer import TrainerSettings
 
 
-def check_switches(config: Mapping[str, Any]) -> None:
+def check_values(config: Mapping[str, Any]) -> None:
+    """Settings that belong to no part."""
+    if config["seed"] < 0:
+        raise ValueError(f"seed={config['seed']}: must be at least 0")
     for name in ("report", "references"):
         if not isinstance(config[name], bool):
             raise ValueError(f"{name}={show(config[name])}: must be true or false")
+
+
+def check_base(base: Base, stream: Stream, *, task: str, source: str) -> None:
+    """A base that trains on the base distribution needs one."""
+    if stream.base is None and base.needs_data:
+        raise ValueError(
+            f"base={base.name}: task={task} leaves no class of source={source} for a base distribution; "
+            "use base=none, or fewer tasks or classes"
+        )
 
 
 def check_devices(strategy: Strategy, settings: TrainerSettings) -> None:
