@@ -11,13 +11,13 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from ttt.cli.child import start
 
 from ttt.files import write_json
 from ttt.runfolder import alive
@@ -67,33 +67,26 @@ class Starter:
         from hydra.core.hydra_config import HydraConfig
 
         hydra = HydraConfig.get()
-        return self.run(int(hydra.job.num) + 1, list(hydra.overrides.task)).objective
+        return self.run(int(hydra.job.num) + 1, list(hydra.overrides.task), warm=False).objective
 
-    def run(self, number: int, overrides: Sequence[str]) -> Job:
-        """Start the run and wait for it."""
+    def run(self, number: int, overrides: Sequence[str], *, warm: bool = True) -> Job:
+        """Start the run and wait for it; `warm` as in ttt.cli.child."""
         job = Job(number, list(overrides))
         if self.max_failures is not None:
             failed = sum(other.status == "failed" for other in read_jobs(self.folder))
             if failed >= self.max_failures:
                 return self._write(replace(job, status="skipped", reason=f"{failed} runs had failed", seconds=0.0))
-        command = [sys.executable, "-m", "ttt.cli.run", *self.extra, *overrides]
         log = log_file(self.folder, number)
-        with (
-            log.open("w") as output,
-            subprocess.Popen(
-                command, cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            ) as process,
-        ):
-            job = self._write(replace(job, pid=process.pid))
-            try:
-                process.wait()
-            except SystemExit:
-                # A launcher that is told to stop (submitit before a time limit) must not leave the run behind.
-                process.send_signal(signal.SIGTERM)
-                raise
-            finally:
-                process.wait()
-                job = self._write(self._ended(job, process.returncode))
+        child = start([*self.extra, *overrides], cwd=self.cwd, log=log, warm=warm)
+        job = self._write(replace(job, pid=child.pid))
+        try:
+            child.wait()
+        except SystemExit:
+            # A launcher that is told to stop (submitit before a time limit) must not leave the run behind.
+            os.kill(child.pid, signal.SIGTERM)
+            raise
+        finally:
+            job = self._write(self._ended(job, child.wait()))
         return job
 
     def _ended(self, job: Job, code: int) -> Job:
