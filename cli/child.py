@@ -1,7 +1,7 @@
 """One run as a child process: forked from a server that has torch loaded already, or started cold.
 
-Loading torch costs more CPU time (about 6 s) than many small runs do. The server (multiprocessing's forkserver) loads it
-once a sweep; it never computes, so no thread, random state or device of one run reaches another.
+Loading torch costs more CPU time (about 6 s) than many small runs do. The server (multiprocessing's forkserver)
+loads it once a sweep; it never computes, so no thread, random state or device of one run reaches another.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-# Loaded by the server before it forks. torch._dynamo comes with the first optimizer, pandas with the first parquet file.
+# Loaded before the server forks: torch._dynamo comes with the first optimizer, pandas with the first parquet file.
 PRELOADED = [
-    "ttt.cli.run",
+    "hydra",
     "ttt.cli.execute",
     "ttt.cli.screen",
     "ttt.assemble",
