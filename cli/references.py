@@ -21,7 +21,7 @@ from ttt.device import Devices
 from ttt.files import write_json
 from ttt.journal import plain
 from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values
-from ttt.results import from_json
+from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -70,18 +70,32 @@ def _run(name: str, config: dict[str, Any], trusted: Sequence[Path], folder: Run
     return ""
 
 
+def is_compared(folder: RunFolder, references: Mapping[str, Path]) -> bool:
+    """Does a run that is done hold what these references, and random weights, score?"""
+    stored = _stored(folder).references
+    return "untrained" in stored and plain(stored) == plain(values(references) | {"untrained": stored["untrained"]})
+
+
 def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
     """Fill in what a run that is already done can be compared with."""
-    results = from_json(json.loads(folder.results.read_text()))
-    found = measured(assembly, fabric, references)
-    if fabric.is_global_zero and plain(found) != plain(results.references):
-        results.references = found
+    results = _stored(folder)
+    before = plain(results.references)
+    results.references = measured(assembly, fabric, references, before=results.references)
+    if fabric.is_global_zero and plain(results.references) != before:
         write_json(folder.results, results.as_json())
 
 
-def measured(assembly: Assembly, fabric: Devices, references: Mapping[str, Path]) -> Values:
-    """What the references in these folders, and random weights, score."""
-    return values(references) | {"untrained": untrained(assembly, fabric)}
+def measured(
+    assembly: Assembly, fabric: Devices, references: Mapping[str, Path], *, before: Values | None = None
+) -> Values:
+    """What the references in these folders, and random weights, score. `before`: what was already measured; random
+    weights score the same again."""
+    known = (before or {}).get("untrained")
+    return values(references) | {"untrained": known or untrained(assembly, fabric)}
+
+
+def _stored(folder: RunFolder) -> Results:
+    return from_json(json.loads(folder.results.read_text()))
 
 
 def main(arguments: Collection[str]) -> None:

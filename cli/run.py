@@ -33,7 +33,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     # Imported here: `--help` and a typo need no torch.
     from ttt.cli import torchrun
     from ttt.cli.execute import execute
-    from ttt.cli.references import add_references
+    from ttt.cli.references import add_references, is_compared
     from ttt.cli.screen import Screen
 
     from ttt.assemble import assemble
@@ -45,7 +45,8 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
         folder, world = RunFolder(assembly.info.folder), assembly.settings.world
         if config["references"] and references is None:
             references = _references(assembly)
-        if world.must_start and not is_done(folder):
+        # What random weights score takes all processes to find.
+        if world.must_start and not (is_done(folder) and (not references or is_compared(folder, references))):
             del assembly
             return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder, references=references)
         if world.must_start:

@@ -219,6 +219,8 @@ def metric_table(results: Results) -> Table:
     for mode in results.modes:
         table.add_column(mode, justify="right")
     for quantity, title in QUANTITIES.items():
+        if quantity not in results.quantities:
+            continue
         table.add_row(f"[bold]{title} ({UNITS[quantity]})[/bold]")
         for key, label in (METRICS | (PEERS if results.references else {})).items():
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)

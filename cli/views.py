@@ -10,7 +10,6 @@ from ttt.compare import MOMENTS, Group
 from ttt.config import suggest
 from ttt.frontier import Frontier
 from ttt.metrics.matrix import METRICS
-from ttt.scores import QUANTITIES
 from ttt.sheet import Sheet, by_row, by_task
 
 if TYPE_CHECKING:
@@ -102,7 +101,8 @@ def _check(
     modes = [*sorted({mode for group in groups for run in group.runs for mode in run.results.modes}), *extra]
     if len(words) != 3:
         raise ValueError(f"{option} {typed}: must be three words, like fast/accuracy/{last[-1]}")
-    for word, allowed in zip(words, (modes, QUANTITIES, last), strict=True):
+    quantities = sorted({quantity for group in groups for run in group.runs for quantity in run.results.quantities})
+    for word, allowed in zip(words, (modes, quantities, last), strict=True):
         if word not in allowed and typed not in more:
             raise ValueError(f"{option} {typed}: {word!r} is unknown; {suggest(word, allowed)}")
     lengths = sorted({len(run.results.tasks) for group in groups for run in group.runs})

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from harness import run_here
+from harness import only_run, run_here
 from test_vectors import VECTORS
+from ttt.cli import references, torchrun
 
 from ttt.metrics.seeds import t_interval
-from ttt.published import Value, agrees, values_of
+from ttt.published import Value, agrees, by_published, values_of
 from ttt.reference_runs import STRATEGIES
 from ttt.results import from_json
+from ttt.runs import read_run
 
 JOB = (*VECTORS, "optimizer.lr=0.1")
 
@@ -76,6 +80,13 @@ def test_frozen_learned_nothing_and_independent_begins_anew(done):
     assert alone[2].tolist() != naive[2].tolist()
 
 
+def test_what_the_readme_of_outputs_explains_is_there(done):
+    root, _, _ = done
+    section = (Path(__file__).parents[1] / "outputs/README.md").read_text().partition("What `results.json` holds")[2]
+    keys = set(re.findall(r"^\| `(\w+)", section, re.MULTILINE))
+    assert {"references", "rows", "anytime"} <= keys <= set(read(folders(root)["none-naive-sgd"]))
+
+
 def test_references_are_found_again(done):
     root, _, first = done
     assert "reference joint: runs in" in first.out
@@ -85,6 +96,30 @@ def test_references_are_found_again(done):
     assert "reference joint: found in" in again.out
     assert "this run is already done" in again.out
     assert before == {name: (path / "results.json").stat().st_mtime for name, path in folders(root).items()}
+
+
+def test_random_weights_are_measured_once(done, monkeypatch):
+    """Not even the processes of a run on several devices are started for what is known."""
+    root, _, _ = done
+    file = folders(root)["none-naive-sgd"] / "results.json"
+    before, started = json.loads(file.read_text()), []
+    monkeypatch.setattr(references, "untrained", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(torchrun, "start", lambda config, **more: started.append(more["references"]) or 0)
+    two = [*JOB, "references=true", "trainer=ddp", "trainer.devices=2"]
+    assert run_here([*JOB, "references=true"], root).code == run_here(two, root).code == 0
+    assert not started
+    # A reference that was not there yet is added without them being read again.
+    one_less = before | {"references": {name: x for name, x in before["references"].items() if name != "joint"}}
+    file.write_text(json.dumps(one_less))
+    assert run_here([*JOB, "references=true"], root).code == 0
+    assert json.loads(file.read_text()) == before
+    # What is not known takes all processes.
+    file.write_text(json.dumps(before | {"references": {}}))
+    assert run_here([*JOB, "trainer=ddp", "trainer.devices=2"], root).code == 0
+    assert not started
+    assert run_here(two, root).code == 0
+    assert [set(given) for given in started] == [set(STRATEGIES)]
+    file.write_text(json.dumps(before))
 
 
 def test_a_reference_that_fails_costs_its_metrics_not_the_run(tmp_path):
@@ -112,11 +147,22 @@ def test_a_published_value_is_shown_beside_a_run_that_it_is_about(tmp_path):
     assert "published slow/accuracy/avg_final 0.2500 ± 0.0200 (sd), here" in outcome.out
     assert "Somebody 2020" in outcome.out
     assert "0.9900" not in outcome.out
+    ((words, _),) = by_published([read_run(only_run(tmp_path))]).rows
+    # One seed has no interval.
+    assert words == [published["values"][0]["when"], "1", "-"]
 
 
 def test_agreement_is_two_published_sd_and_half_of_our_interval():
     value = Value("", "slow/accuracy/avg_final", "x", mean=0.5, sd=0.05)
     ours = t_interval([0.6, 0.62, 0.61])
-    assert agrees(ours, value) == (abs(0.61 - 0.5) <= 0.1 + ours.half)
-    assert not agrees(t_interval([0.7, 0.7, 0.7]), value)
+    assert 0.1 < abs(ours.mean - value.mean) <= 0.1 + ours.half
+    assert agrees(ours, value) == "yes"
+    assert agrees(t_interval([0.7, 0.7, 0.7]), value) == "no"
     assert values_of({"published": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "sd"), [([0.5], 0.05), ([0.5, 0.5], math.nan), ([0.5, math.nan], 0.05)], ids=["n=1", "no sd", "unmeasured"]
+)
+def test_agreement_is_not_known_where_a_spread_is_not(ours, sd):
+    assert agrees(t_interval(ours), Value("", "slow/accuracy/avg_final", "x", mean=0.5, sd=sd)) == "-"

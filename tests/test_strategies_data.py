@@ -19,6 +19,7 @@ from harness import FAST, SMALL, run_here
 from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning import learn_task
 from omegaconf import OmegaConf
 
 from ttt import checkpoint
@@ -66,17 +67,6 @@ def ready(job: tuple[str, ...], *overrides: str) -> tuple[Assembly, Engine]:
     return assembly, assembly.engine(assembly.settings.fabric(), None)
 
 
-def learn(assembly: Assembly, engine: Engine, index: int) -> list[float]:
-    """One phase as the stream loop takes it; its losses."""
-    phase = assembly.stream.phases[index]
-    if phase.announced:
-        begin_task(engine, index)
-    losses = [p.loss for p in train(engine, phase, steps=phase.steps, report_every=1)]
-    if phase.announced:
-        engine.learner.strategy.end_task(engine, index)
-    return losses
-
-
 def job_of(name: str) -> tuple[str, ...]:
     return (*TOKENS, *FAST) if name == "distill" else PERMUTED
 
@@ -90,9 +80,9 @@ def test_the_weights_are_not_those_of_naive(name):
     for strategy in ("naive", name):
         own = LEARNING[strategy] if strategy == name else ()
         assembly, engine = ready(job_of(name), f"strategy={strategy}", *own)
-        learn(assembly, engine, 0)
+        learn_task(engine, assembly, 0)
         first = slow_hash(engine.learner.model)
-        learn(assembly, engine, 1)
+        learn_task(engine, assembly, 1)
         hashes[strategy] = first, slow_hash(engine.learner.model)
     assert hashes[name][1] != hashes["naive"][1]
     # While there is nothing old, they are.
@@ -106,7 +96,7 @@ def test_every_strategy_learns_on_vectors_and_on_tokens(name, job):
         pytest.skip("has no fast weights")
     assembly, engine = ready(job, f"strategy={name}", *LEARNING[name])
     for index in range(3):
-        assert all(0 < loss < 100 for loss in learn(assembly, engine, index))
+        assert all(0 < progress.loss < 100 for progress in learn_task(engine, assembly, index))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +107,8 @@ def test_a_term_is_positive_unless_its_weight_is_zero(name, own):
         found = []
         for weight in ([], [f"strategy.{argument}=0" for argument in own]):
             assembly, engine = ready(job, f"strategy={name}", *weight)
-            learn(assembly, engine, 0)
-            learn(assembly, engine, 1)
+            learn_task(engine, assembly, 0)
+            learn_task(engine, assembly, 1)
             found.append((engine.learner.strategy.terms()["penalty"], slow_hash(engine.learner.model)))
         assert found[0][0] > 0 == found[1][0]
         assert found[0][1] != found[1][1]
@@ -139,7 +129,7 @@ def test_a_penalty_that_diverges_stops_the_run_with_task_and_step(name, argument
 
 def stopped(assembly: Assembly, engine: Engine, index: int) -> NonFiniteError | None:
     try:
-        learn(assembly, engine, index)
+        learn_task(engine, assembly, index)
     except NonFiniteError as error:
         return error
     return None
@@ -207,17 +197,18 @@ def test_independent_learns_each_task_as_if_it_were_the_first():
     for job in (PERMUTED, (*TOKENS, *FAST, "adapter.reset=never", "optimizer=adamw")):
         assembly, engine = ready(job, "strategy=independent")
         for index in range(3):
-            losses = learn(assembly, engine, index)
+            learned = learn_task(engine, assembly, index)
         alone, fresh = ready(job, "strategy=naive")
         phase = alone.stream.phases[2]
-        assert losses == [p.loss for p in train(fresh, phase, steps=phase.steps, report_every=1)]
+        losses = [p.loss for p in train(fresh, phase, steps=phase.steps, report_every=1)]
+        assert losses == [p.loss for p in learned]
         assert slow_hash(fresh.learner.model) == slow_hash(engine.learner.model)
 
 
 def test_frozen_learns_fast_and_not_slow():
     assembly, engine = ready((*TOKENS, *FAST, "adapter.reset=never"), "strategy=frozen")
     before = slow_hash(engine.learner.model)
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     assert slow_hash(engine.learner.model) == before
     assert any(bool(x.any()) for x in engine.learner.fast.values())
 
@@ -308,7 +299,7 @@ def test_rows_in_memory_are_rows_of_the_stream_and_those_drawn_are_of_earlier_ta
 def test_replay_is_the_loss_of_both_together_and_leaves_the_fast_state_to_its_own_rows():
     job = (*TOKENS, *FAST, "adapter.reset=never", "adapter.carry=lane")
     (_, naive), (assembly, engine) = (ready(job, f"strategy={name}") for name in ("naive", "replay"))
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     naive.learner.load_state_dict(engine.learner.state_dict())
     naive.learner.fast = {name: x.clone() for name, x in engine.learner.fast.items()}
     begin_task(engine, 1)
@@ -330,7 +321,7 @@ def test_replay_in_parts_is_replay():
     losses = []
     for parts in (1, 2):
         assembly, engine = ready((*TOKENS, "adapter=none"), "strategy=replay", f"trainer.accumulate={parts}")
-        losses.append([learn(assembly, engine, index) for index in range(3)])
+        losses.append([p.loss for index in range(3) for p in learn_task(engine, assembly, index)])
     assert np.array(losses[0]) == pytest.approx(np.array(losses[1]), rel=1e-4)
 
 
@@ -387,7 +378,7 @@ def test_squared_distance_counts_scored_tokens_and_outputs_that_compete():
 
 def test_der_is_three_means():
     assembly, engine = ready(PERMUTED, "strategy=der", "strategy.alpha=0.3", "strategy.beta=0.7", "strategy.rows=5")
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     begin_task(engine, 1)
     batch, strategy = assembly.stream.phases[1].batch(0), engine.learner.strategy
     loss = engine.learner.training_step(batch, 0)
@@ -422,7 +413,7 @@ def test_a_projection_ends_at_a_right_angle_and_leaves_others_alone():
 
 def test_agem_steps_do_not_point_against_memory_and_touch_no_fast_state():
     assembly, engine = ready((*TOKENS, *FAST, "adapter.reset=never"), "strategy=agem", "strategy.size=12")
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     begin_task(engine, 1)
     learner, strategy = engine.learner, engine.learner.strategy
     rows_used: list[Batch] = []
@@ -480,7 +471,7 @@ def test_a_teacher_answers_by_its_own_weights_and_the_graph_of_the_student_stays
     old = weights_of(learner.model)
     with engine.fabric.autocast(), torch.no_grad():
         before, _ = learner(batch, learner.adapter.initial())
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     now, gradients = weights_of(learner.model), []
     for has_teacher in (False, True):
         learner.zero_grad()
@@ -504,8 +495,8 @@ def test_lwf_compares_outputs_that_are_old_in_the_scenario(scenario):
     """Against a teacher that is a model of its own, and outputs picked by hand."""
     assembly, engine = ready(SPLIT, "strategy=lwf", "strategy.temperature=3", f"task.scenario={scenario}")
     learner, twin = engine.learner, ready(SPLIT, f"task.scenario={scenario}")[1].learner
-    learn(assembly, engine, 0)
-    learn(assembly, engine, 1)
+    learn_task(engine, assembly, 0)
+    learn_task(engine, assembly, 1)
     twin.load_state_dict(learner.state_dict())
     begin_task(engine, 2)
     learned = list(train(engine, assembly.stream.phases[2], steps=2, report_every=2))
@@ -531,7 +522,7 @@ def test_lwf_compares_outputs_that_are_old_in_the_scenario(scenario):
 def test_distill_moves_the_slow_answer_towards_the_fast_one():
     job = (*TOKENS, *FAST, "adapter.reset=never", "adapter.step=1.0")
     assembly, engine = ready(job, "strategy=distill", "strategy.temperature=2")
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     learner, batch = engine.learner, assembly.stream.phases[1].batch(0)
     fast = {name: x.clone() for name, x in learner.fast.items()}
     fast_BTV, _ = learner(batch, learner.fast)
@@ -585,8 +576,8 @@ def test_state_comes_back_as_it_was(name):
         assembly, engine = ready(PERMUTED, f"strategy={name}", *LEARNING[name])
         strategy = engine.learner.strategy
         if saved is None:
-            learn(assembly, engine, 0)
-            learn(assembly, engine, 1)
+            learn_task(engine, assembly, 0)
+            learn_task(engine, assembly, 1)
         else:
             strategy.restore({key: x.clone() for key, x in states[0].items()})
         states.append(strategy.state())

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from harness import FAST, SMALL, run_apart, run_here
+from harness import FAST, SMALL, TINY, only_run, run_apart, run_here
 from hydra import compose, initialize_config_module
+from learning import learn_task
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import ttt.assemble
 from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
@@ -29,6 +34,7 @@ from ttt.models.units import hear_training, hidden_units, listening
 from ttt.results import Results
 from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank
+from ttt.strategies.naive import Naive
 from ttt.stream import Batch
 from ttt.train import NonFiniteError, train
 
@@ -57,21 +63,15 @@ SERVED = [(name, MLP) for name in ALL if "consolidate" not in name] + [(name, NA
 IDS = [f"{name}-{'mlp' if setting is MLP else 'nano'}" for name, setting in SERVED]
 
 
-def make(*overrides: str) -> tuple[Assembly, Engine]:
+def _composed(*overrides: str) -> dict[str, Any]:
     with initialize_config_module("ttt.conf", version_base="1.3"):
         config = compose("config", overrides=list(overrides))
-    assembly = assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def make(*overrides: str) -> tuple[Assembly, Engine]:
+    assembly = assemble(_composed(*overrides), trusted=[])
     return assembly, assembly.engine(assembly.settings.fabric(), None)
-
-
-def learn(assembly: Assembly, engine: Engine, index: int, *, ends: bool = True) -> list[dict[str, float]]:
-    """A task as the stream loop learns it; what the strategy showed after each step."""
-    begin_task(engine, index)
-    phase = assembly.stream.phases[index]
-    terms = [progress.terms for progress in train(engine, phase, steps=phase.steps, report_every=1)]
-    if ends:
-        engine.learner.strategy.end_task(engine, index)
-    return terms
 
 
 def weights(engine: Engine) -> dict[str, Tensor]:
@@ -94,9 +94,9 @@ def test_weights_differ_from_naives_and_what_is_shown_is_positive(name, setting)
     assembly, engine = make(*setting, *ALL[name])
     plain_assembly, plain = make(*setting)
     before = weights(engine)
-    shown = [terms for index in range(2) for terms in learn(assembly, engine, index)]
+    shown = [progress.terms for index in range(2) for progress in learn_task(engine, assembly, index)]
     for index in range(2):
-        learn(plain_assembly, plain, index)
+        learn_task(plain, plain_assembly, index)
     theirs = weights(plain)
     assert any(not torch.equal(x, theirs[key]) for key, x in weights(engine).items() if key in theirs)
     assert any(not torch.equal(x, before[key]) for key, x in weights(engine).items())
@@ -136,14 +136,14 @@ def _stream(job: list[str], folder: Path, *, after: Path | None) -> Results:
 def test_divergence_stops_with_task_and_step(name):
     assembly, engine = make(*MLP, *ALL[name], "optimizer.lr=1e30")
     with pytest.raises(NonFiniteError, match=rf"on '{assembly.stream.phases[0].name}' is (nan|inf) by step \d"):
-        learn(assembly, engine, 0)
+        learn_task(engine, assembly, 0)
 
 
 def test_a_huge_penalty_of_olora_stops_with_task_and_step():
     assembly, engine = make(*MLP, *ALL["olora"], "strategy.coefficient=1e38")
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     with pytest.raises(NonFiniteError, match=rf"on '{assembly.stream.phases[1].name}' is (nan|inf) by step 1"):
-        learn(assembly, engine, 1)
+        learn_task(engine, assembly, 1)
 
 
 def test_fast_weights_that_left_the_numbers_stop_a_merging_run():
@@ -197,6 +197,48 @@ def test_a_user_reads_one_line_and_finds_no_folder(tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["strategy=l2_init", "strategy@also=layer_reset", "also.last=4"], "also.last=4: must lie between 1"),
+        (["strategy=l2_init", "strategy@also=lora_task", "also.layers=[hed]"], 'also.layers=["hed"]: no linear layer'),
+        (["strategy=layer_reset", "strategy.last=4", "strategy@also=l2_init"], "strategy.last=4: must lie between 1"),
+    ],
+)
+def test_a_strategy_refuses_in_the_words_that_were_typed_for_it(typed, said):
+    """Also what it takes the model, or the engine, to know."""
+    with pytest.raises(ValueError, match="^" + re.escape(said)):
+        make(*MLP, *typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "networks"),
+    [
+        (["strategy=naive"], 1), (["strategy=joint"], 1), (["strategy=joint", "strategy@also=frozen"], 1),
+        (["strategy=replay"], 2), (["strategy=olora"], 2), (["strategy=joint", "strategy@also=l2_init"], 2),
+    ],
+)  # fmt: skip
+def test_a_strategy_is_tried_before_a_base_is_trained_if_it_prepares_anything(typed, networks, monkeypatch):
+    built, build = [], ttt.assemble.build_learner
+    monkeypatch.setattr(ttt.assemble, "build_learner", lambda *a, **k: built.append(1) or build(*a, **k))
+    assemble(_composed(*TINY, *FAST, *typed), trusted=[])
+    assert len(built) == networks
+
+
+def test_an_optimizer_that_cannot_serve_the_model_is_refused_before_a_base_is_trained():
+    job = ["source=digits", "model=mlp", "model.widths=[]", "adapter=none", "task.num_tasks=2", "optimizer=muon"]
+    with pytest.raises(ValueError, match="optimizer=muon: the model has no hidden matrices"):
+        assemble(_composed(*ENVIRONMENT, *job, "base=pretrain", "task.classes_per_task=2"), trusted=[])
+
+
+def test_what_a_strategy_takes_before_and_after_tasks_is_a_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr(Naive, "begin_task", lambda self, engine, index: time.sleep(0.1))
+    monkeypatch.setattr(Naive, "end_task", lambda self, engine, index: time.sleep(0.05))
+    assert run_here(MLP, tmp_path).code == 0
+    status = json.loads((only_run(tmp_path) / "status.json").read_text())
+    assert status["strategy_seconds_between_tasks"] >= 3 * 0.15
+
+
 # Hidden units
 
 
@@ -214,7 +256,7 @@ def test_a_new_unit_is_fresh_going_in_and_silent_going_out_and_nothing_else_move
     assembly, engine = make(
         *(o for o in setting if not o.startswith("optimizer")), *optimizer, *CBP, "strategy.maturity=99"
     )
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     before, moments = weights(engine), _moments(engine)
     fast = {name: x.clone() for name, x in engine.learner.fast.items()}
     layers, chosen = hidden_units(engine.learner.model), {0: torch.tensor([1, 5]), 1: torch.tensor([2])}
@@ -265,7 +307,7 @@ def test_new_units_have_the_spread_of_the_start():
     assembly, engine = make(*MLP, "model.widths=[400]", *CBP)
     (layer,) = hidden_units(engine.learner.model)
     start = float(layer.incoming[0].weight.detach().std())
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     with torch.no_grad():
         layer.incoming[0].weight.mul_(50)
     engine.learner.strategy.renew(engine, {0: torch.arange(400)})
@@ -345,7 +387,7 @@ def test_redo_renews_the_dormant_units_of_the_last_batch_and_no_others():
         layers[0].incoming[0].weight[[3, 7]] = 0
         layers[0].incoming[0].bias[[3, 7]] = -1.0
     with listening(layers) as heard:
-        terms = learn(assembly, engine, 0)
+        terms = [progress.terms for progress in learn_task(engine, assembly, 0)]
     assert terms[-1]["dormant"] == pytest.approx(dormant_tau([heard[layer.name] for layer in layers], tau=0.2))
     assert [t["recycled"] for t in terms[:-1]] == [0] * 5
     expected = sum(int((heard[x.name].abs().mean(0) <= 0.2 * heard[x.name].abs().mean()).sum()) for x in layers)
@@ -354,7 +396,7 @@ def test_redo_renews_the_dormant_units_of_the_last_batch_and_no_others():
     assert {3, 7} <= set(silent)
     assert len(silent) < 16
     # They learn again: both ways are open after some more steps.
-    learn(assembly, engine, 1)
+    learn_task(engine, assembly, 1)
     with torch.no_grad():
         assert layers[0].incoming[0].weight[[3, 7]].abs().sum(1).gt(0).all()
 
@@ -381,7 +423,7 @@ def test_units_are_heard_in_training_only_and_never_through_a_copy(setting):
 @pytest.mark.parametrize("carry", ["mean", "lane"])
 def test_merging_all_of_the_state_leaves_what_the_model_computes(carry):
     assembly, engine = make(*NANO, "strategy=consolidate", "strategy.share=1", f"adapter.carry={carry}")
-    learn(assembly, engine, 0, ends=False)
+    learn_task(engine, assembly, 0, ends=False)
     batch, carried = assembly.stream.tasks[1].evaluation(), engine.shared_fast()
     before, plain = read(engine, batch, carried), read(engine, batch)
     assert (before - plain).abs().max() > 1e-3
@@ -396,7 +438,7 @@ def test_merging_all_of_the_state_leaves_what_the_model_computes(carry):
 
 def test_a_share_of_some_rank_moves_and_the_rest_stays():
     assembly, engine = make(*NANO, "strategy=consolidate", "strategy.share=0.25", "strategy.rank=2")
-    learn(assembly, engine, 0, ends=False)
+    learn_task(engine, assembly, 0, ends=False)
     before, fast = weights(engine), dict(engine.learner.fast)
     engine.learner.strategy.end_task(engine, 0)
     moved, whole = 0.0, 0.0
@@ -481,7 +523,7 @@ def test_an_update_is_a_matrix_added_to_w0_and_all_else_is_frozen(strategy, sett
     _, plain = make(*setting)
     batch = assembly.stream.tasks[0].evaluation()
     assert torch.equal(read(engine, batch), read(plain, batch))
-    learn(assembly, engine, 0, ends=False)
+    learn_task(engine, assembly, 0, ends=False)
     assert not torch.allclose(read(engine, batch), read(plain, batch), atol=1e-4)
     modules, own = dict(engine.learner.model.named_modules()), dict(plain.learner.model.named_parameters())
     updates = {name.removesuffix(".lora"): m for name, m in modules.items() if isinstance(m, LowRank)}
@@ -512,7 +554,7 @@ def test_one_update_a_task_forgets_nothing_where_the_test_tells_the_task(setting
     base = evaluate(engine, batches, tasks=[0, 1, 2])
     after = []
     for index in range(3):
-        learn(assembly, engine, index)
+        learn_task(engine, assembly, index)
         after.append(evaluate(engine, batches, tasks=[0, 1, 2]))
     for mode in modes:
         loss = [row[mode]["loss"] for row in after]
@@ -529,7 +571,7 @@ def test_one_update_a_task_forgets_nothing_where_the_test_tells_the_task(setting
 
 def test_a_shared_update_is_read_whatever_the_task():
     assembly, engine = make(*MLP, *ALL["lora_task"])
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     batches = [task.evaluation() for task in assembly.stream.tasks]
     found = [evaluate(engine, batches, tasks=tasks)["slow"]["loss"] for tasks in ([], [None] * 3, [0, 1, 2])]
     assert found[0] == found[1] == found[2]
@@ -538,7 +580,7 @@ def test_a_shared_update_is_read_whatever_the_task():
 def test_a_task_that_comes_back_goes_on_from_its_update():
     assembly, engine = make(*MLP, *EACH)
     for index in range(2):
-        learn(assembly, engine, index)
+        learn_task(engine, assembly, index)
     first = [a.clone() for a, _ in engine.learner.strategy._kept[0]]
     begin_task(engine, 0)
     assert all(torch.equal(update.a_RI, a) for update, a in zip(engine.learner.strategy.updates, first, strict=True))
@@ -548,9 +590,9 @@ def test_a_task_that_comes_back_goes_on_from_its_update():
 def test_olora_adds_the_gradient_of_its_penalty_and_pushes_updates_apart():
     assembly, engine = make(*MLP, *ALL["olora"], "strategy.coefficient=0.01")
     strategy = engine.learner.strategy
-    learn(assembly, engine, 0)
+    learn_task(engine, assembly, 0)
     earlier = [[x.clone()] for x in strategy._earlier]
-    learn(assembly, engine, 1)
+    learn_task(engine, assembly, 1)
     for found, update in zip(earlier, strategy._earlier, strict=True):
         found.append(update[2:])
         assert torch.equal(update[:2], found[0])
@@ -576,14 +618,14 @@ def test_olora_adds_the_gradient_of_its_penalty_and_pushes_updates_apart():
 def _overlap(coefficient: str) -> float:
     assembly, engine = make(*MLP, *ALL["olora"], f"strategy.coefficient={coefficient}", "task.steps_per_task=60")
     for index in range(2):
-        learn(assembly, engine, index)
+        learn_task(engine, assembly, index)
     return sum(float((x[:2] @ x[2:].T).abs().sum()) for x in engine.learner.strategy._earlier)
 
 
 @SETTINGS
 def test_a_finished_update_of_olora_stays_in_w0(setting):
     assembly, engine = make(*setting, *ALL["olora"])
-    learn(assembly, engine, 0, ends=False)
+    learn_task(engine, assembly, 0, ends=False)
     batch, carried = assembly.stream.tasks[0].evaluation(), engine.shared_fast()
     before = read(engine, batch, carried)
     engine.learner.strategy.end_task(engine, 0)
@@ -597,6 +639,6 @@ def test_strategies_go_together(tmp_path: Path):
     assert run_here(job, tmp_path).code == 0
     assembly, engine = make(*MLP, "strategy=lora_task", "strategy@also=l2_init", "also.coefficient=1")
     _, alone = make(*MLP, "strategy=lora_task")
-    assert learn(assembly, engine, 0)[-1]["l2_init.penalty"] > 0
-    learn(assembly, alone, 0)
+    assert learn_task(engine, assembly, 0)[-1].terms["l2_init.penalty"] > 0
+    learn_task(alone, assembly, 0)
     assert slow_hash(engine.learner.model) != slow_hash(alone.learner.model)

@@ -14,6 +14,7 @@ import torch
 from harness import FAST, TINY, only_run, run_here
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from learning import learn_task
 from omegaconf import DictConfig, OmegaConf
 
 from ttt import checkpoint
@@ -77,16 +78,6 @@ def make(*overrides: str) -> tuple[Assembly, Engine]:
     return assembly, assembly.engine(assembly.settings.fabric(), None)
 
 
-def steps(engine: Engine, assembly: Assembly, index: int, *, ends: bool = True) -> list[dict[str, float]]:
-    """A task as the stream loop learns it; what the strategy showed at each step."""
-    begin_task(engine, index)
-    phase = assembly.stream.phases[index]
-    terms = [progress.terms for progress in train(engine, phase, steps=phase.steps, report_every=1)]
-    if ends:
-        engine.learner.strategy.end_task(engine, index)
-    return terms
-
-
 def weights(engine: Engine) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in engine.learner.model.named_parameters()}
 
@@ -107,19 +98,19 @@ def test_weights_differ_from_naives_and_penalties_are_positive(name, setting):
     assembly, engine = make(*setting, *chosen(name))
     plain_assembly, plain = make(*setting)
     assert slow_hash(engine.learner.model) == slow_hash(plain.learner.model)
-    first = steps(engine, assembly, 0)
-    steps(plain, plain_assembly, 0)
+    first = learn_task(engine, assembly, 0)
+    learn_task(plain, plain_assembly, 0)
     if name in (*LATE, "layer_reset"):
         assert slow_hash(engine.learner.model) == slow_hash(plain.learner.model)
     before = weights(engine)
-    second = steps(engine, assembly, 1)
-    steps(plain, plain_assembly, 1)
+    second = learn_task(engine, assembly, 1)
+    learn_task(plain, plain_assembly, 1)
     assert slow_hash(engine.learner.model) != slow_hash(plain.learner.model)
     assert all(x.isfinite().all() for x in weights(engine).values())
     if name in PENALTIES:
-        assert all(terms["penalty"] > 0 for terms in second)
+        assert all(progress.terms["penalty"] > 0 for progress in second)
         # Penalties are told as they stand after the step.
-        assert all((terms["penalty"] > 0) == (name == "l2_init") for terms in first)
+        assert all((progress.terms["penalty"] > 0) == (name == "l2_init") for progress in first)
     moved = {key: float((x - before[key]).norm()) for key, x in weights(engine).items()}
     assert sum(moved.values()) > 0
 
@@ -130,7 +121,7 @@ def test_importances_are_not_zero_and_anchors_are_copies(name, setting):
     assembly, engine = make(*setting, *chosen(name))
     strategy = engine.learner.strategy
     for index in range(2):
-        steps(engine, assembly, index)
+        learn_task(engine, assembly, index)
         for importance, anchor, parameter in zip(strategy.importance, strategy.anchor, strategy.trained, strict=True):
             assert (importance >= 0).all()
             assert anchor.data_ptr() != parameter.data_ptr()
@@ -152,11 +143,11 @@ def test_the_pull_is_strong_where_it_should_be(name):
         job = [o for o in chosen(name) if "coefficient" not in o]
         scale = {"l2": 0.05, "l2_init": 0.05, "si": 10, "mas": 0.02}.get(name, 2)
         assembly, engine = make(*MLP, *job, f"strategy.coefficient={coefficient * scale}", "optimizer.lr=0.02")
-        steps(engine, assembly, 0)
+        learn_task(engine, assembly, 0)
         anchor = torch.cat([x.flatten() for x in (engine.learner.strategy.anchor)])
         importance = engine.learner.strategy.importance or [torch.ones_like(p) for p in engine.learner.strategy.trained]
         weight = torch.cat([x.flatten() for x in importance])
-        steps(engine, assembly, 1, ends=False)
+        learn_task(engine, assembly, 1, ends=False)
         now = torch.cat([p.detach().flatten() for p in engine.learner.strategy.trained])
         distances.append(float((weight / weight.mean() * (now - anchor).square()).sum()))
     assert distances[0] > distances[1] > distances[2] > 0
@@ -167,7 +158,7 @@ def test_a_coefficient_of_zero_is_naive_to_the_last_bit():
     for job in (["strategy=naive"], *([*chosen(name), "strategy.coefficient=0"] for name in PENALTIES)):
         assembly, engine = make(*MLP, *job)
         for index in range(3):
-            steps(engine, assembly, index)
+            learn_task(engine, assembly, index)
         hashes.add(slow_hash(engine.learner.model))
     assert len(hashes) == 1
 
@@ -177,13 +168,13 @@ def test_a_coefficient_of_zero_is_naive_to_the_last_bit():
 
 def test_a_step_of_l2_by_hand():
     assembly, engine = make(*MLP, *chosen("l2"), "optimizer.lr=0.1", "task.steps_per_task=1")
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     anchor = weights(engine)
     # A second task of one step starts at the anchor; so look at the third.
     begin_task(engine, 1)
-    steps(engine, assembly, 1, ends=False)
+    learn_task(engine, assembly, 1, ends=False)
     before, gradient = weights(engine), data_gradients(engine, assembly.stream.phases[2].batch(0))
-    steps(engine, assembly, 2, ends=False)
+    learn_task(engine, assembly, 2, ends=False)
     for name, now in weights(engine).items():
         expected = before[name] - 0.1 * (gradient[name] + 2 * 0.3 * (before[name] - anchor[name]))
         torch.testing.assert_close(now, expected)
@@ -192,14 +183,14 @@ def test_a_step_of_l2_by_hand():
 def test_a_step_of_l2_init_by_hand():
     assembly, engine = make(*MLP, *chosen("l2_init"), "optimizer.lr=0.1", "task.steps_per_task=1")
     start = weights(engine)
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     before, gradient = weights(engine), data_gradients(engine, assembly.stream.phases[1].batch(0))
-    (terms,) = steps(engine, assembly, 1)
+    (progress,) = learn_task(engine, assembly, 1)
     for name, now in weights(engine).items():
         expected = before[name] - 0.1 * (gradient[name] + 2 * 0.3 * (before[name] - start[name]))
         torch.testing.assert_close(now, expected)
     distance = sum((now - start[name]).square().sum() for name, now in weights(engine).items())
-    assert terms["penalty"] == pytest.approx(0.3 * float(distance))
+    assert progress.terms["penalty"] == pytest.approx(0.3 * float(distance))
 
 
 def test_ewc_with_three_anchors_is_the_sum_of_three_penalties():
@@ -207,7 +198,7 @@ def test_ewc_with_three_anchors_is_the_sum_of_three_penalties():
     assembly, engine = make(*MLP, *chosen("ewc"), "optimizer.lr=0.3")
     strategy, kept, sizes = engine.learner.strategy, [], []
     for index in range(3):
-        steps(engine, assembly, index, ends=False)
+        learn_task(engine, assembly, index, ends=False)
         kept.append((strategy.information(engine, index), [p.detach().clone() for p in strategy.trained]))
         strategy.end_task(engine, index)
         sizes.append(sum(x.numel() for x in strategy.state().values()))
@@ -306,7 +297,7 @@ def test_mas_of_a_linear_model_by_hand(per):
 def test_outputs_that_do_not_compete_have_no_importance(name):
     split = [o for o in DIGITS if "num_tasks" not in o]
     assembly, engine = make(*split, "task.num_tasks=2", "task.classes_per_task=2", "task.scenario=task", *chosen(name))
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     strategy = engine.learner.strategy
     bias = next(i for i, p in enumerate(strategy.trained) if p is engine.learner.model.head.bias)
     competing = assembly.stream.phases[0].batch(0).outputs_BV[0].nonzero().flatten().tolist()
@@ -317,7 +308,7 @@ def test_online_ewc_fades_and_its_anchor_is_the_latest():
     assembly, engine = make(*MLP, *chosen("online_ewc"))
     strategy, running = engine.learner.strategy, None
     for index in range(3):
-        steps(engine, assembly, index, ends=False)
+        learn_task(engine, assembly, index, ends=False)
         new = strategy.information(engine, index)
         running = new if running is None else [0.7 * old + x for old, x in zip(running, new, strict=True)]
         strategy.end_task(engine, index)
@@ -329,9 +320,9 @@ def test_online_ewc_fades_and_its_anchor_is_the_latest():
 def test_mas_sums_over_tasks():
     assembly, engine = make(*MLP, *chosen("mas"))
     strategy = engine.learner.strategy
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     before = [x.clone() for x in strategy.importance]
-    steps(engine, assembly, 1)
+    learn_task(engine, assembly, 1)
     assert all((now >= x).all() and (now > x).any() for now, x in zip(strategy.importance, before, strict=True))
 
 
@@ -369,7 +360,7 @@ def test_shrinking_by_hand():
     job = ["strategy=shrink_perturb", "strategy.shrink=0.9", "strategy.perturb=0"]
     assembly, engine = make(*MLP, *job, "optimizer.lr=0.1", "task.steps_per_task=1")
     before, gradient = weights(engine), data_gradients(engine, assembly.stream.phases[0].batch(0))
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     for name, now in weights(engine).items():
         expected = (before[name] - 0.1 * gradient[name]) * (0.9 if now.dim() > 1 else 1.0)
         torch.testing.assert_close(now, expected)
@@ -384,7 +375,7 @@ def test_perturbing_by_hand(every):
     start, noises = weights(engine), []
     for index in range(3):
         before = weights(engine)
-        steps(engine, assembly, index)
+        learn_task(engine, assembly, index)
         noises.append({name: now - before[name] for name, now in weights(engine).items()})
     assert (float(noises[0]["layers.0.weight"].norm()) < 1e-6) == (every == "task")
     for noise in noises[1:]:
@@ -394,7 +385,7 @@ def test_perturbing_by_hand(every):
     assert float((noises[1]["layers.0.weight"] - noises[2]["layers.0.weight"]).norm()) > 1
     again_assembly, again = make(*MLP, *job)
     for index in range(3):
-        steps(again, again_assembly, index)
+        learn_task(again, again_assembly, index)
     assert slow_hash(again.learner.model) == slow_hash(engine.learner.model)
 
 
@@ -413,7 +404,7 @@ def test_layers_are_reset_as_the_next_task_begins(overrides, reset, to):
     job = [o for o in MLP if o != "optimizer=sgd"]
     assembly, engine = make(*job, "optimizer=adamw", "strategy=layer_reset", f"strategy.to={to}", *overrides)
     start = weights(engine)
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     learned = weights(engine)
     begin_task(engine, 1)
     for name, parameter in engine.learner.model.named_parameters():
@@ -430,7 +421,7 @@ def test_layers_are_reset_as_the_next_task_begins(overrides, reset, to):
 def test_a_transformers_last_mlp_is_reset_and_its_fast_parts_keep_their_form():
     assembly, engine = make(*NANO, "strategy=layer_reset", "strategy.to=fresh")
     start = weights(engine)
-    steps(engine, assembly, 0)
+    learn_task(engine, assembly, 0)
     learned = weights(engine)
     begin_task(engine, 1)
     found = weights(engine)
@@ -449,7 +440,7 @@ def test_a_transformers_last_mlp_is_reset_and_its_fast_parts_keep_their_form():
 @pytest.mark.parametrize("name", ["ewc", "online_ewc", "mas"])
 def test_measuring_importance_leaves_no_trace(name):
     assembly, engine = make(*NANO, *chosen(name))
-    steps(engine, assembly, 0, ends=False)
+    learn_task(engine, assembly, 0, ends=False)
     before, fast = weights(engine), {key: x.clone() for key, x in engine.learner.fast.items()}
     assert any(x.any() for x in fast.values())
     random = torch.get_rng_state()
@@ -471,7 +462,7 @@ def test_a_diverging_penalty_stops_the_run_with_task_and_step(name):
     def learn_all() -> None:
         nonlocal seen
         for seen in range(3):
-            steps(engine, assembly, seen)
+            learn_task(engine, assembly, seen)
 
     with pytest.raises(NonFiniteError, match=r"(loss|penalty) on '.*' is (nan|inf) by step [1-6]$") as stop:
         learn_all()
@@ -481,7 +472,7 @@ def test_a_diverging_penalty_stops_the_run_with_task_and_step(name):
 def test_noise_that_diverges_stops_the_run_with_task_and_step():
     assembly, engine = make(*MLP, "strategy=shrink_perturb", "strategy.perturb=1e30")
     with pytest.raises(NonFiniteError, match=rf"loss on '{assembly.stream.phases[0].name}' is (nan|inf) by step"):
-        steps(engine, assembly, 0)
+        learn_task(engine, assembly, 0)
 
 
 # Stopped and gone on
@@ -630,6 +621,6 @@ def test_two_at_once(first, second, tmp_path):
     for alone in (job, chosen(first), [f"strategy={second}", *STRONG[second]], ["strategy=naive"]):
         assembly, engine = make(*(alone if alone is job else [*MLP, *alone]))
         for index in range(3):
-            steps(engine, assembly, index)
+            learn_task(engine, assembly, index)
         hashes.add(slow_hash(engine.learner.model))
     assert len(hashes) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ REFUSED = {
     ("recall-sequence", "digits"): "facts are planted in running text",
     ("recall-sequence", "mnist"): "facts are planted in running text",
 }
+PROBLEMS = ("rule-world", "star-graph", "arithmetic")
+for pair in product(STREAMS, SOURCES):
+    if (pair[0] == "reward-sequence") != (pair[1] in PROBLEMS):
+        REFUSED[pair] = "use task=reward-sequence" if pair[1] in PROBLEMS else "use source=rule-world, star-graph or"
 OWN = {
     "recall-sequence": ["task.distances=[2,4]", "task.facts=[2]"],
     "label-sequence": ["task.example_len=4"],

@@ -169,6 +169,15 @@ def test_what_does_not_fit_is_refused_in_one_line(typed, says, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+def test_whoever_names_the_model_alone_is_told_a_command_that_works(tmp_path):
+    refused = run_here(["model=mlp"], tmp_path)
+    (line,) = refused.err.splitlines()
+    told = line.partition("this works: ttt-run ")[2].split()
+    assert (refused.code, told[0]) == (2, "model=mlp")
+    quick = [word for word in VECTORS if word.startswith(("task.steps", "task.eval", "trainer", "logger", "report"))]
+    assert run_here([*told, *quick], tmp_path).code == 0
+
+
 def test_the_slow_weights_step_once_for_several_batches_by_their_mean_gradient():
     """Also where the last batches of a task are fewer."""
     ours, plain = make("optimizer.slow_every=4"), make()

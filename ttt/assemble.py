@@ -10,18 +10,27 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Weights
-from ttt.checks import check_base, check_cache, check_devices, check_parts, check_values, vector_size
+from ttt.checks import (
+    check_base,
+    check_cache,
+    check_devices,
+    check_objective,
+    check_parts,
+    check_values,
+    vector_size,
+)
 from ttt.config import base_adapter, base_identity, build, identity
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
+from ttt.objectives.base import Objective
 from ttt.pace import Pace
 from ttt.shards import check_adapter
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
-from ttt.strategies.both import Both
+from ttt.strategies.both import Both, second_refuses
 from ttt.strategies.naive import Naive
 from ttt.stream import Source, Stream
 from ttt.trainer import TrainerSettings
@@ -69,6 +78,9 @@ class Assembly:
         strategy.attach(self.learner.model)
         optimizer = self.learner.configure_optimizers()
         engine = Engine.build(fabric, self.learner, optimizer, accumulate=self.settings.accumulate, pace=self.pace)
+        # From here on chance is the run's own, not that of its base.
+        torch.manual_seed(self.config["seed"])
+        self.learner.objective.begin(self.learner)
         strategy.begin(engine, self.stream)
         return engine
 
@@ -122,9 +134,15 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     strategy = _strategy(config, trusted)
     check_devices(strategy, settings)
     optimizer, pace = _optimizer(config["optimizer"], trusted)
-    learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
+    objective: Objective = build(
+        config["objective"], group="objective", given={}, trusted=trusted, offered={"layout": stream.layout}
+    )
+    learner, own_names = build_learner(
+        config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy, objective=objective
+    )
+    check_objective(learner, settings)
     if base.needs_data:
-        _rehearse(config, trusted=trusted, stream=stream, settings=settings)
+        _rehearse(config, trusted=trusted, stream=stream, settings=settings, learner=learner)
     stream = replace(stream, phases=strategy.phases(stream))
     return Assembly(
         config=config,
@@ -147,16 +165,22 @@ def _strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
     first: Strategy = build(config["strategy"], group="strategy", given={}, trusted=trusted)
     if config.get("also") is None:
         return first
-    try:
+    with second_refuses():
         second: Strategy = build(config["also"], group="also", given={}, trusted=trusted)
-    except ValueError as error:
-        # A strategy calls its arguments by the place where they most often stand.
-        raise ValueError(str(error).replace("strategy.", "also.", 1)) from error
     return Both(first, second)
 
 
-def _rehearse(config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, settings: TrainerSettings) -> None:
-    """What a strategy refuses as it begins is known now, and not after minutes in which a base was trained."""
+def _rehearse(
+    config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, settings: TrainerSettings, learner: Learner
+) -> None:
+    """What a strategy refuses as it begins is known now, and not after minutes in which a base was trained.
+
+    A strategy that prepares something does so with another learner: `learner` stays as it is.
+    """
+    if not learner.strategy.acts_at("attach", "begin"):
+        # The optimizer may refuse the model all the same.
+        learner.configure_optimizers()
+        return
     strategy, optimizer = _strategy(config, trusted), _optimizer(config["optimizer"], trusted)[0]
     learner, _ = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
     strategy.attach(learner.model)
@@ -181,6 +205,7 @@ def build_learner(
     stream: Stream,
     optimizer: OptimizerFactory,
     strategy: Strategy,
+    objective: Objective | None = None,
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
@@ -192,8 +217,11 @@ def build_learner(
     if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
         raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")
     own_names = frozenset(name for name, _ in model.named_parameters())
-    adapter = build(config["adapter"], group="adapter", given={}, trusted=trusted)
-    return Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy), own_names
+    # How a base is trained is for `base_adapter` to know.
+    own = {name: value for name, value in config["adapter"].items() if name != "base"}
+    adapter = build(own, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
+    learner = Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy, objective=objective)
+    return learner, own_names
 
 
 def describe(config: dict[str, Any], *, data: str) -> RunInfo:

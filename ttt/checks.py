@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ttt.adapters.base import Evolving
 from ttt.bases.base import Base
 from ttt.config import show
+from ttt.learner import Learner
+from ttt.objectives.reward import Reward
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
 from ttt.trainer import TrainerSettings
@@ -53,6 +56,33 @@ def check_parts(stream: Stream, settings: TrainerSettings) -> None:
         )
 
 
+def check_objective(learner: Learner, settings: TrainerSettings) -> None:
+    """A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood."""
+    objective, adapter, strategy = learner.objective, learner.adapter, learner.strategy
+    if objective.is_plain:
+        if isinstance(adapter, Evolving):
+            raise ValueError(f"adapter={adapter.name}: searches for prompts by their reward; use objective=reward")
+        return
+    if adapter.name != "none" and not isinstance(adapter, Evolving):
+        raise ValueError(
+            f"adapter={adapter.name}: objective={objective.name} moves the plain model behind a prompt; "
+            "use adapter=prompt_pool or none"
+        )
+    if strategy.needs_likelihood:
+        raise ValueError(
+            f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
+        )
+    if isinstance(adapter, Evolving) and isinstance(objective, Reward):
+        in_use = len(adapter.emitted(adapter.initial()))
+        if in_use > objective.group:
+            raise ValueError(
+                f"adapter.emit={in_use}: each prompt in use answers each problem; objective.rollouts={objective.group} "
+                "must be at least that"
+            )
+    if settings.parts > 1:
+        raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
+
+
 def check_cache(folder: str) -> None:
     path = Path(folder).expanduser()
     try:
@@ -68,7 +98,8 @@ def vector_size(config: dict[str, Any], stream: Stream) -> dict[str, int]:
     model, source = config["model"]["name"], config["source"]["name"]
     wanted = config["model"].get("reads", "tokens") == "vectors"
     if wanted and stream.vector_size is None:
-        raise ValueError(f"model={model}: reads vectors, source={source} gives tokens; use source=digits or mnist")
+        whole = f"ttt-run model={model} source=digits adapter=none base=none"
+        raise ValueError(f"model={model}: reads vectors, source={source} gives tokens; this works: {whole}")
     if stream.vector_size is None:
         return {}
     if not wanted:

@@ -27,8 +27,15 @@ NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
 STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 
 
-def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], trusted: Iterable[Path]) -> Any:
-    """Call the class that `config` names with its other keys and `given`.
+def build(
+    config: Mapping[str, Any],
+    *,
+    group: str,
+    given: Mapping[str, Any],
+    trusted: Iterable[Path],
+    offered: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call the class that `config` names with its other keys, `given`, and what it takes of `offered`.
 
     Raises ValueError in the user's words: unknown argument, wrong type, or a target that is neither ours
     nor defined below one of the `trusted` folders.
@@ -36,22 +43,24 @@ def build(config: Mapping[str, Any], *, group: str, given: Mapping[str, Any], tr
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
     arguments = {key: _nested(value, group=f"{group}.{key}", trusted=trusted) for key, value in arguments.items()}
-    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
     parameters = [name for name in inspect.signature(target).parameters]
+    taken = {name: value for name, value in (offered or {}).items() if name in parameters}
+    typed = [name for name in parameters if name not in taken]
+    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
     for key, value in arguments.items():
-        if key not in parameters:
-            raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, parameters)}")
+        if key not in typed:
+            raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, typed)}")
         if not fits(value, hints.get(key, object)):
             raise ValueError(f"{group}.{key}={show(value)}: must be {describe(hints[key])}")
     arguments = {key: float(value) if hints.get(key) is float else value for key, value in arguments.items()}
     missing = [
         name
         for name, parameter in inspect.signature(target).parameters.items()
-        if name not in arguments and parameter.default is parameter.empty
+        if name not in arguments and name not in taken and parameter.default is parameter.empty
     ]
     if missing:
         raise ValueError(f"{group}.{missing[0]}: missing; {group}={config.get('name')} needs it")
-    return target(**arguments)
+    return target(**arguments, **taken)
 
 
 def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
@@ -147,7 +156,10 @@ def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
 
 
 def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The adapter as the base is trained with it, whatever its lifetime in the stream."""
+    """The adapter as the base is trained with it, whatever its lifetime in the stream; one with `base: none` is not
+    there yet."""
+    if adapter.get("base") == "none":
+        return {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}
     return {key: STREAM_ONLY.get(key, value) for key, value in adapter.items()}
 
 

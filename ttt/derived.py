@@ -26,14 +26,13 @@ from ttt.metrics.references import NOISE
 from ttt.metrics.slope import slope_interval
 from ttt.metrics.split import fast_share, lost_access, lost_knowledge, parts, plasticity_loss
 from ttt.savings import SAVED, SAVED_FAST, saved_again, saved_by_reading
-from ttt.scores import QUANTITIES, sign
+from ttt.scores import sign
 
 if TYPE_CHECKING:
     from ttt.results import Results
 
 NAN = float("nan")
 LEARNING = ("plasticity_loss", "slope_low", "slope_high")
-CURVED = tuple(quantity for quantity in QUANTITIES if not quantity.endswith("_early"))
 PARTS: dict[str, Metric] = {"forgetting": forgetting_at_learn, "plasticity": learning_slope}
 # Of the diagnostics those of which less is better; of the others more is.
 HARMFUL = ("dormant_tau0", "dormant_tau0.1", "dead_zero", "weight_rms", "weight_l2", "over_w0")
@@ -75,14 +74,16 @@ def _better(quantity: str, metric: str) -> int:
 
 
 def names(results: Results) -> list[str]:
-    found = [f"{mode}/{quantity}/{metric}" for mode in results.modes for quantity in QUANTITIES for metric in LEARNING]
+    quantities = results.quantities
+    found = [f"{mode}/{quantity}/{metric}" for mode in results.modes for quantity in quantities for metric in LEARNING]
     if results.points:
+        curved = [quantity for quantity in quantities if not quantity.endswith("_early")]
         told = [*ANYTIME, f"lca_{_shots(results)}", *(SAVED if results.relearned else ())]
-        found += [f"{mode}/{quantity}/{metric}" for mode in results.modes for quantity in CURVED for metric in told]
+        found += [f"{mode}/{quantity}/{metric}" for mode in results.modes for quantity in curved for metric in told]
     if any(row["profile"] for row in results.rows):
         found += [f"fast/loss/{metric}" for metric in SAVED_FAST]
     if "fast" in results.modes:
-        found += [f"split/{quantity}/{metric}" for quantity in QUANTITIES for metric in _split_names(results)]
+        found += [f"split/{quantity}/{metric}" for quantity in quantities for metric in _split_names(results)]
     return found + _diagnosed(results)
 
 

@@ -6,8 +6,8 @@ Shapes: B sequences, T time, V vocabulary, J tasks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.adapters.base import FastState, Mode
+from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.config import show
 from ttt.engine import Engine
 from ttt.learner import competing
+from ttt.objectives.reward import Reward
 from ttt.ranks import over_devices
 from ttt.scores import QUANTITIES, Scores
+from ttt.solve import solve, weights
 from ttt.stream import IGNORE, Batch, Stream, spread
 
 # Tokens that are read at once: a bound on memory, without effect on the scores.
@@ -92,8 +94,35 @@ class Plan:
 
 
 def modes(engine: Engine) -> tuple[Mode, ...]:
-    """`carried` is only measured where the stream carries a state from batch to batch."""
-    return ("slow", "fast") if engine.learner.adapter.reset == "sequence" else ("slow", "fast", "carried")
+    """`carried` is only measured where the stream carries a state from batch to batch, `archived` where that is a
+    prompt."""
+    if engine.learner.adapter.reset == "sequence":
+        return ("slow", "fast")
+    archived: tuple[Mode, ...] = ("archived",) if isinstance(engine.learner.adapter, Evolving) else ()
+    return ("slow", "fast", "carried", *archived)
+
+
+@contextmanager
+def starting(engine: Engine, mode: Mode) -> Iterator[Callable[[int | None], FastState]]:
+    """While open the slow weights are those of `mode`; gives the state from which a task is read.
+
+    Prompts do not change while they are read. So `fast` is the prompt found so far on the weights of the base, as
+    `slow` is the weights learned so far behind the seed prompt; `archived` behind the prompt that was best when the
+    task ended, which tells the model what task it is.
+    """
+    learner, state = engine.learner, engine.learner.adapter.initial()
+    if isinstance(learner.adapter, Evolving) and isinstance(learner.objective, Reward):
+        prompts = learner.objective.archive
+        if mode == "archived":
+            holding = learner.adapter.holding
+            yield lambda task: holding(prompts[task]) if task in prompts else state
+            return
+        with weights(learner, learner.objective.base) if mode == "fast" else nullcontext():
+            yield lambda task: state if mode == "slow" else learner.fast
+        return
+    if mode == "carried":
+        state = engine.shared_fast()
+    yield lambda task: state
 
 
 def evaluate(engine: Engine, evaluations: Sequence[Batch], *, tasks: Sequence[int | None] = ()) -> Scores:
@@ -118,20 +147,31 @@ def evaluate_along(
     initial = learner.adapter.initial()
     # Without fast weights there is nothing to write: `fast` is `slow`, done once.
     measured = [mode for mode in modes(engine) if initial or mode != "fast"]
+    numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
     sums: list[Tensor] = []
+    earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
-        state = engine.shared_fast() if mode == "carried" else initial
-        for number, batch in enumerate(evaluations):
-            with learner.strategy.evaluating(tasks[number]) if tasks else nullcontext():
-                sums.append(_score(engine, batch, state, write=mode != "slow", along=bool(initial)))
+        with starting(engine, mode) as state_of:
+            for task, batch in numbered:
+                with learner.strategy.evaluating(task) if tasks else nullcontext():
+                    sums.append(_score(engine, batch, state_of(task), write=mode != "slow", along=bool(initial)))
+                    if not learner.objective.is_plain:
+                        earned.setdefault(mode, []).append(solve(engine, batch, state_of(task), mode=mode))
     learner.train()
     # [mode and task, part of the sequence, (nats, hits, scored tokens)], over all rows.
     found = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu()
     found = found.unflatten(0, (len(measured), len(evaluations)))
-    scores: Scores = {mode: summarize(part) for mode, part in zip(measured, found, strict=True)}
+    scores: Scores = {
+        mode: summarize(part) | across(earned.get(mode, [])) for mode, part in zip(measured, found, strict=True)
+    }
     along = found[measured.index("fast"), :, -PIECES:] if initial else None
     profile = None if along is None else (along[..., 0] / along[..., 2] / math.log(2)).tolist()
     return {mode: scores.get(mode, scores["slow"]) for mode in modes(engine)}, profile
+
+
+def across(found: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """quantity -> a value for each task."""
+    return {quantity: [one[quantity] for one in found] for quantity in (found[0] if found else ())}
 
 
 def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool) -> Tensor:

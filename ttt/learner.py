@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState
 from ttt.models.cache import Cache
+from ttt.objectives.base import Objective
+from ttt.objectives.next_token import NextToken
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch
 
@@ -28,15 +30,27 @@ class OptimizerFactory(Protocol):
 
 
 class Learner(nn.Module):
-    """Slow weights are its parameters; `fast` is the state its next training batch starts from."""
+    """Slow weights are its parameters; `fast` is the state its next training batch starts from.
 
-    def __init__(self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory, strategy: Strategy) -> None:
+    `objective` None: the likelihood of the next token.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        adapter: Adapter,
+        optimizer: OptimizerFactory,
+        strategy: Strategy,
+        objective: Objective | None = None,
+    ) -> None:
         super().__init__()
         adapter.attach(model)
         self.model = model
         self.adapter = adapter
         self.optimizer_factory = optimizer
         self.strategy = strategy
+        self.objective = objective or NextToken(name="next_token")
         self.fast: FastState = adapter.initial()
 
     def forward(
@@ -46,6 +60,10 @@ class Learner(nn.Module):
         return self.adapter.read(self.model, batch, state, write=write, cache=cache)
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
+        """The loss that the objective makes of a batch."""
+        return self.objective.loss(self, batch, step)
+
+    def likelihood(self, batch: Batch, step: int) -> Tensor:
         """Mean loss in nats over the scored tokens, with what the strategy adds.
 
         Carries the fast state on if its lifetime says so.

@@ -75,8 +75,9 @@ def run_stream(
     for index in range(len(results.rows) - 1, len(stream.phases)):
         phase = stream.phases[index]
         if phase.announced:
-            begin_task(engine, index)
+            clock.between += begin_task(engine, index)
         learn(engine, stream, index, report_every=report_every, workers=workers, **given)
+        engine.learner.objective.learned(engine.learner, phase.task)
         if phase.announced:
             start = time.perf_counter()
             engine.learner.strategy.end_task(engine, index)
@@ -132,11 +133,14 @@ def learn(
             tell(observers, found)
 
 
-def begin_task(engine: Engine, index: int) -> None:
+def begin_task(engine: Engine, index: int) -> float:
+    """The seconds of it that the strategy took."""
     engine.learner.begin_task()
     if engine.pace.reset == "task":
         engine.forget_moments()
+    start = time.perf_counter()
     engine.learner.strategy.begin_task(engine, index)
+    return time.perf_counter() - start
 
 
 def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
@@ -213,6 +217,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | N
         "fast": engine.whole_fast(),
         "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
         "strategy": learner.strategy.state(),
+        "objective": learner.objective.state(),
         "rng": checkpoint.rng_tensors(),
     }
     tensors = {group: gather(content, keep=journal is not None) for group, content in tensors.items()}
@@ -239,6 +244,7 @@ def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
     learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
     checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"], engine.order)
     learner.strategy.restore(saved.tensors["strategy"])
+    learner.objective.restore(saved.tensors["objective"])
     checkpoint.restore_rng(saved.tensors["rng"])
     results.rows, results.points = rows_from_json(saved.state["rows"]), points_from_json(saved.state["points"])
     return Clock(**saved.state["clock"])

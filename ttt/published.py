@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,9 +55,13 @@ def about(config: Mapping[str, Any]) -> list[Value]:
     return [value for value in values_of(config) if value.is_about(flat)]
 
 
-def agrees(ours: Interval, value: Value) -> bool:
-    """Is the gap within two published standard deviations and half of our interval?"""
-    return abs(ours.mean - value.mean) <= 2 * value.sd + ours.half
+def agrees(ours: Interval, value: Value) -> str:
+    """yes: the gap is within two published standard deviations and half of our interval. -: one of these is not
+    known."""
+    gap, allowed = abs(ours.mean - value.mean), 2 * value.sd + ours.half
+    if math.isnan(gap) or math.isnan(allowed):
+        return "-"
+    return "yes" if gap <= allowed else "no"
 
 
 def by_published(runs: Sequence[Run]) -> Sheet:
@@ -72,8 +77,8 @@ def by_published(runs: Sequence[Run]) -> Sheet:
         interval = t_interval(ours)
         gap = Cell(interval._replace(mean=interval.mean - value.mean), signed=True)
         cells = [Cell(interval), Cell(Interval(value.mean, NAN, 0, value.sd)), gap]
-        words = [value.when, str(len(ours)), "yes" if agrees(interval, value) else "no"]
+        words = [value.when, str(len(ours)), agrees(interval, value)]
         rows.append((words, cells))
     sources = "; ".join(sorted({f"{value.metric} of {value.source}" for value in found}))
-    title = f"{sources}; agrees: within two published sd and half of our 95 % t-interval"
+    title = f"{sources}; agrees: within two published sd and half of our 95 % t-interval, -: not known"
     return Sheet(title, ["when", "seeds", "agrees"], ["ours", "published", "ours - published"], rows)

@@ -25,7 +25,7 @@ from ttt.rows import (
     rows_from_json,
     scores_from_json,
 )
-from ttt.scores import QUANTITIES, Scores
+from ttt.scores import Scores
 from ttt.scores import sign as sign
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ class Results:
     def modes(self) -> list[str]:
         return list(self.rows[0]["scores"]) if self.rows else []
 
+    @property
+    def quantities(self) -> list[str]:
+        return list(next(iter(self.rows[0]["scores"].values()))) if self.rows else []
+
     def matrix(self, mode: str, quantity: str) -> Matrix:
         """R of shape (P + 1, J), in the unit of the quantity; NaN where nothing was measured. Not to be written to."""
         key = (mode, quantity, len(self.rows))
@@ -121,11 +125,11 @@ class Results:
         """Every metric that `metric` knows, as mode/quantity/metric."""
         names = []
         for mode in self.modes:
-            names += [f"{mode}/{quantity}/{name}" for quantity in QUANTITIES for name in (*METRICS, *BASE)]
+            names += [f"{mode}/{quantity}/{name}" for quantity in self.quantities for name in (*METRICS, *BASE)]
             names += [f"{mode}/regret/{name}" for name in AVERAGES]
             if self.references:
-                names += [f"{mode}/{quantity}/{name}" for quantity in QUANTITIES for name in REFERENCE_METRICS]
-        names += [f"fast_gain/{quantity}/{name}" for quantity in QUANTITIES for name in GAINS]
+                names += [f"{mode}/{quantity}/{name}" for quantity in self.quantities for name in REFERENCE_METRICS]
+        names += [f"fast_gain/{quantity}/{name}" for quantity in self.quantities for name in GAINS]
         return names + derived.names(self)
 
     def metrics(self) -> dict[str, float]:

@@ -6,9 +6,10 @@ import math
 
 from ttt.config import suggest
 from ttt.results import Results, better
-from ttt.scores import QUANTITIES
+from ttt.scores import QUANTITIES, REWARDED
 
-MODES = ("slow", "fast", "carried")
+ALL = (*QUANTITIES, *REWARDED)
+MODES = ("slow", "fast", "carried", "archived")
 
 
 def obeys_continual_rule(metric: str) -> bool:
@@ -30,14 +31,14 @@ def direction(metric: str) -> str:
         hint = suggest(metric, names).split("allowed:")[0]
         raise ValueError(
             f"sweep.objective={metric}: no such metric in results.json; {hint}allowed: MODE/QUANTITY/METRIC, "
-            f"such as fast/loss/avg_learning; modes {', '.join(MODES)}; quantities {', '.join(QUANTITIES)}"
+            f"such as fast/loss/avg_learning; modes {', '.join(MODES)}; quantities {', '.join(ALL)}"
         )
     return "maximize" if better(metric) > 0 else "minimize"
 
 
 def known_metrics() -> list[str]:
     """Every name in the metrics of a run, read off the results of one that measured nothing."""
-    blank = {mode: {quantity: [math.nan] for quantity in QUANTITIES} for mode in MODES}
+    blank = {mode: {quantity: [math.nan] for quantity in ALL} for mode in MODES}
     results = Results(scenario="task", tasks=["a"], fingerprints=[""], learned_at=[1], entropy=[math.nan], phases=1)
     for _ in range(2):
         results.add(columns=[0], scores=blank, base=blank)

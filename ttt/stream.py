@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ttt.layout import Layout
 
 IGNORE = -100
 Ints = NDArray[np.int64]
@@ -188,6 +191,8 @@ class Stream:
     show: Callable[[Ints], str]
     # Numbers in a vector, where vectors stand in place of tokens.
     vector_size: int | None = None
+    # Where tasks are problems with a verifiable answer.
+    layout: Layout | None = None
 
     @property
     def learned_at(self) -> Ints:

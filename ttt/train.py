@@ -93,13 +93,12 @@ def train(
         # Reading a loss waits for the device, so it is read as seldom as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
             mean = float(over_devices(engine.fabric, torch.stack(losses).mean()))
-            terms = strategy.terms()
-            _check_finite(
-                {"loss": mean, **{f"{strategy.name}'s {name}": x for name, x in terms.items()}}, task, step + 1
-            )
+            terms, watched = strategy.terms(), engine.learner.objective.terms()
+            named = {f"{strategy.name}'s {name}": x for name, x in terms.items()}
+            _check_finite({"loss": mean, **named, **watched}, task, step + 1)
             seconds = time.perf_counter() - start
             lr = engine.optimizer.param_groups[0]["lr"]
-            yield Progress(step=step + 1, loss=mean, tokens=tokens, seconds=seconds, lr=lr, terms=terms)
+            yield Progress(step=step + 1, loss=mean, tokens=tokens, seconds=seconds, lr=lr, terms=terms | watched)
             losses, tokens, start = [], 0, time.perf_counter()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ttt.kernels.chunks import ChunkGrid, Place, chunk_grid
 from ttt.models.cache import Cache
+from ttt.rollouts import Play, Rollouts
 from ttt.stream import Batch
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ T = TypeVar("T")
 FastState = dict[str, Tensor]
 OPEN = "open."
 Reset = Literal["sequence", "task", "never"]
-Mode = Literal["slow", "fast", "carried"]
+Mode = Literal["slow", "fast", "carried", "archived"]
 RESETS: tuple[Reset, ...] = ("sequence", "task", "never")
 CARRIES = ("mean", "lane")
 
@@ -81,6 +82,37 @@ class Additive(Protocol):
 def additive(adapter: Adapter) -> Sequence[tuple[Tensor, str]]:
     """What of the state adds to a slow matrix; empty for an adapter where nothing does."""
     return adapter.additive() if isinstance(adapter, Additive) else []
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round of search left: the state, how many rollouts it used, and those made under prompts that are in use
+    now."""
+
+    state: FastState
+    used: int
+    rollouts: Rollouts
+
+
+@runtime_checkable
+class Evolving(Protocol):
+    """An adapter whose fast weights are prompts, searched for by their reward."""
+
+    def emitted(self, state: FastState) -> Tensor:
+        """The prompts in use [K, P], the best one first."""
+        ...
+
+    def evolve(self, state: FastState, play: Play, batch: Batch, *, budget: int) -> Round:
+        """A round of search with at most `budget` rollouts, on the problems of `batch`."""
+        ...
+
+    def told(self, tokens_BT: Tensor, state: FastState) -> Tensor:
+        """Rows with the best prompt in place of the seed prompt; those that carry another one stay."""
+        ...
+
+    def holding(self, prompt_P: Tensor) -> FastState:
+        """A state with this prompt in use, and no other."""
+        ...
 
 
 @dataclass(frozen=True)

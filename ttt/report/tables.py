@@ -56,6 +56,7 @@ def headline(record: Record) -> list[Table]:
     return [
         Table(f"headline-{key}", f"{title.capitalize()} ({UNITS[key]})", columns, metric_rows(record, key))
         for key, title in QUANTITIES.items()
+        if key in record.results.quantities
     ]
 
 
@@ -101,6 +102,7 @@ MODES = {
     "slow": "fast weights off",
     "fast": "fast weights start empty, written while reading",
     "carried": "from the state that the stream left",
+    "archived": "from the prompt that was best when the task ended",
 }
 
 

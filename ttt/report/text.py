@@ -24,8 +24,16 @@ PEERS = {
     "intransigence_joint_last": "joint training, last task (+ is harm)",
     "score_final": "share of joint training's gain kept",
 }
-QUANTITIES = {"loss": "loss", "loss_late": "loss, second half", "accuracy": "accuracy"}
-UNITS = {"loss": "bits per token", "loss_late": "bits per token", "accuracy": "share"}
+QUANTITIES = {
+    "reward": "reward, greedy",
+    "success": "reward, expected",
+    "kl": "distance from the base",
+    "loss": "loss",
+    "loss_late": "loss, second half",
+    "accuracy": "accuracy",
+}
+UNITS = {"reward": "share", "success": "share", "kl": "bits per token"}
+UNITS |= {"loss": "bits per token", "loss_late": "bits per token", "accuracy": "share"}
 UNDEFINED = "\u2013"
 # Characters of a name that fit below a tick.
 TICK = 13

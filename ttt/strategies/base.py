@@ -39,9 +39,15 @@ class Strategy:
     runs_on: Literal["one", "ddp", "any"] = "one"
     # Are slow weights learned at all?
     learns = True
+    # Does it work with the likelihood of right answers? objective=reward has rewards only.
+    needs_likelihood = False
 
     def __init__(self, *, name: str) -> None:
         self.name = name
+
+    def acts_at(self, *points: str) -> bool:
+        """Does it do something at one of these points?"""
+        return any(getattr(type(self), point) is not getattr(Strategy, point) for point in points)
 
     def phases(self, stream: Stream) -> Sequence[Phase]:
         return stream.phases

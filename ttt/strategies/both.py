@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -19,30 +19,50 @@ if TYPE_CHECKING:
 SINGLE = ("phases", "memory", "evaluating")
 
 
+@contextmanager
+def second_refuses() -> Iterator[None]:
+    """What the second strategy refuses is told in the words that were typed for it."""
+    try:
+        yield
+    except ValueError as error:
+        # A strategy calls its arguments by the place where they most often stand.
+        raise ValueError(str(error).replace("strategy.", "also.", 1)) from error
+
+
 class Both(Strategy):
     def __init__(self, first: Strategy, second: Strategy) -> None:
         super().__init__(name=f"{first.name}+{second.name}")
         if type(first) is type(second):
             raise ValueError(f"strategy@also={second.name}: is strategy={first.name} again")
         for point in SINGLE:
-            if all(getattr(type(part), point) is not getattr(Strategy, point) for part in (first, second)):
+            if first.acts_at(point) and second.acts_at(point):
                 raise ValueError(f"strategy@also={second.name}: does not go with strategy={first.name} ({point})")
         self._parts = (first, second)
         self.learns = first.learns and second.learns
         order = ("one", "ddp", "any")
         self.runs_on = min((first.runs_on, second.runs_on), key=order.index)
 
+    def acts_at(self, *points: str) -> bool:
+        return any(part.acts_at(*points) for part in self._parts)
+
     def phases(self, stream: Stream) -> Sequence[Phase]:
-        changed = [part.phases(stream) for part in self._parts]
+        first, second = self._parts
+        changed = [first.phases(stream)]
+        with second_refuses():
+            changed.append(second.phases(stream))
         return next((phases for phases in changed if phases is not stream.phases), stream.phases)
 
     def attach(self, model: nn.Module) -> None:
-        for part in self._parts:
-            part.attach(model)
+        first, second = self._parts
+        first.attach(model)
+        with second_refuses():
+            second.attach(model)
 
     def begin(self, engine: Engine, stream: Stream) -> None:
-        for part in self._parts:
-            part.begin(engine, stream)
+        first, second = self._parts
+        first.begin(engine, stream)
+        with second_refuses():
+            second.begin(engine, stream)
 
     def begin_task(self, engine: Engine, index: int) -> None:
         for part in self._parts:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_not_negative
-from ttt.strategies.teacher import divergence
+from ttt.strategies.teacher import Taught
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
@@ -24,16 +22,8 @@ if TYPE_CHECKING:
     from ttt.learner import Learner
 
 
-class Distill(Strategy):
+class Distill(Taught):
     """Arguments are explained in conf/strategy/distill.yaml."""
-
-    def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
-        super().__init__(name=name)
-        check_not_negative(coefficient, argument="coefficient")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"strategy.temperature={temperature:g}: must be a finite number above 0")
-        self._coefficient, self._temperature = coefficient, temperature
-        self._penalty: Tensor | None = None
 
     def begin(self, engine: Engine, stream: Stream) -> None:
         adapter = engine.learner.adapter
@@ -50,10 +40,4 @@ class Distill(Strategy):
         heads = None
         if batch.outputs_BV is not None:
             heads = batch.outputs_BV[:, None].expand_as(slow_BTV)[scored_BT][:, None]
-        self._penalty = self._coefficient * divergence(
-            logits_BTV[:own][scored_BT], slow_BTV[scored_BT], temperature=self._temperature, heads_HV=heads
-        )
-        return self._penalty
-
-    def terms(self) -> dict[str, float]:
-        return {} if self._penalty is None else {"penalty": float(self._penalty.detach())}
+        return self.penalised(logits_BTV[:own][scored_BT], slow_BTV[scored_BT], heads_HV=heads)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_not_negative, check_tasks
-from ttt.strategies.teacher import Weights, divergence, wearing, weights_of
+from ttt.strategies.shared import check_tasks
+from ttt.strategies.teacher import Taught, Weights, wearing, weights_of
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
@@ -26,22 +25,17 @@ if TYPE_CHECKING:
     from ttt.learner import Learner
 
 
-class Lwf(Strategy):
+class Lwf(Taught):
     """Arguments are explained in conf/strategy/lwf.yaml."""
 
     def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
-        super().__init__(name=name)
-        check_not_negative(coefficient, argument="coefficient")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"strategy.temperature={temperature:g}: must be a finite number above 0")
-        self._coefficient, self._temperature = coefficient, temperature
+        super().__init__(name=name, coefficient=coefficient, temperature=temperature)
         self._stream: Stream | None = None
         self._old: Weights = {}
         # Outputs of earlier tasks, a head each or all in one. None: all outputs.
         self._heads_HV: Tensor | None = None
         # Labels of the present task, as far as they were seen.
         self._present_V = torch.zeros(0)
-        self._penalty: Tensor | None = None
 
     def begin(self, engine: Engine, stream: Stream) -> None:
         check_tasks(stream, name=self.name)
@@ -57,10 +51,7 @@ class Lwf(Strategy):
             return None
         with wearing(learner.model, self._old):
             old_BTV, _ = learner(batch, learner.adapter.initial())
-        self._penalty = self._coefficient * divergence(
-            old_BTV[scored_BT], logits_BTV[:own][scored_BT], temperature=self._temperature, heads_HV=self._heads_HV
-        )
-        return self._penalty
+        return self.penalised(old_BTV[scored_BT], logits_BTV[:own][scored_BT], heads_HV=self._heads_HV)
 
     def end_task(self, engine: Engine, index: int) -> None:
         self._old = weights_of(engine.learner.model)
@@ -81,9 +72,6 @@ class Lwf(Strategy):
     def _has_classes(self) -> bool:
         """Do the labels of all tasks compete?"""
         return self._stream is not None and self._stream.scenario == "class"
-
-    def terms(self) -> dict[str, float]:
-        return {} if self._penalty is None else {"penalty": float(self._penalty.detach())}
 
     def state(self) -> dict[str, Tensor]:
         heads = {} if self._heads_HV is None else {"heads": self._heads_HV}

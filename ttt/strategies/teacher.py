@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ttt.strategies.base import Strategy
+from ttt.strategies.shared import check_not_negative
+
 Weights = dict[str, Tensor]
 
 
@@ -53,3 +56,24 @@ def divergence(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float, he
         # Outside of a head both are -inf.
         nats = (log_p.exp() * (log_p - log_q).masked_fill(without, 0)).sum()
     return temperature**2 * nats / len(student_NV)
+
+
+class Taught(Strategy):
+    """A strategy that adds c * `divergence` to the loss. Raises ValueError for numbers that cannot be."""
+
+    def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
+        super().__init__(name=name)
+        check_not_negative(coefficient, argument="coefficient")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"strategy.temperature={temperature:g}: must be a finite number above 0")
+        self._coefficient, self._temperature = coefficient, temperature
+        self._penalty: Tensor | None = None
+
+    def penalised(self, teacher_NV: Tensor, student_NV: Tensor, *, heads_HV: Tensor | None) -> Tensor:
+        """The term of the loss; `terms` tells the latest."""
+        distance = divergence(teacher_NV, student_NV, temperature=self._temperature, heads_HV=heads_HV)
+        self._penalty = self._coefficient * distance
+        return self._penalty
+
+    def terms(self) -> dict[str, float]:
+        return {} if self._penalty is None else {"penalty": float(self._penalty.detach())}

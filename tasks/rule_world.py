@@ -1,0 +1,71 @@
+"""`rule-world`: a row of digits is rewritten by a rule; a prompt can name a part of the rule.
+
+    task     reverse, then swap 3 and 7     [null null] 3 1 4 1 = 1 4 1 7
+    lesson   sort, one-up                   [sort one-up] 3 1 4 1 = 2 2 4 5
+
+A prompt can express every instruction, so the best prompt alone is right where neither of the swapped digits is in
+the answer (0.41 of rows of four). No prompt can express the swap: that is left to the weights.
+With four digits there are 8 x 45 = 360 tasks of one instruction. Two instructions give 64 programs, of which some do
+nothing, what one does, or what others do: docs and tests have the counts.
+
+Shapes: B rows, L digits of a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from ttt.tasks.swapped import Swapped
+
+from ttt.stream import Ints
+
+DIGITS = 10
+
+
+@dataclass(kw_only=True, eq=False)
+class RuleWorld(Swapped):
+    """Arguments are explained in conf/source/rule-world.yaml."""
+
+    items: int
+    instructions: ClassVar[tuple[str, ...]] = (
+        "reverse", "rotate", "swap-pairs", "sort", "one-up", "three-up", "nine-minus", "swap-halves",
+    )  # fmt: skip
+
+    def sizes(self) -> tuple[int, int]:
+        if self.items < 2:
+            raise ValueError(f"source.items={self.items}: must be at least 2")
+        self.symbols = range(DIGITS)
+        return self.items + 1, self.items
+
+    def ask(self, rows: int, *, rng: np.random.Generator, lesson: bool) -> Ints:
+        digits_BL = rng.integers(0, DIGITS, size=(rows, self.items))
+        return np.concatenate([digits_BL, np.full((rows, 1), self.mark("="))], axis=1)
+
+    def begin(self, question_BQ: Ints) -> Ints:
+        return question_BQ[:, : self.items].copy()
+
+    def follow(self, word: int, state_BS: Ints, question_BQ: Ints) -> Ints:
+        name = self.instructions[word]
+        if name in ("one-up", "three-up"):
+            return (state_BS + (1 if name == "one-up" else 3)) % DIGITS
+        if name == "nine-minus":
+            return DIGITS - 1 - state_BS
+        if name == "sort":
+            return np.sort(state_BS, axis=1)
+        return state_BS[:, self._order(name)]
+
+    def end(self, state_BS: Ints) -> Ints:
+        return state_BS
+
+    def _order(self, name: str) -> Ints:
+        """The place from which each place takes its digit; an odd one in the middle or at the end stays."""
+        place_L, half = np.arange(self.items), self.items // 2
+        if name == "reverse":
+            return place_L[::-1]
+        if name == "rotate":
+            return np.roll(place_L, -1)
+        if name == "swap-pairs":
+            return np.where(place_L < 2 * half, place_L ^ 1, place_L)
+        return np.concatenate([place_L[-half:], place_L[half : self.items - half], place_L[:half]])

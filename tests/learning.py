@@ -1,0 +1,19 @@
+"""A task learned as the stream loop learns it, without the loop's evaluations, reports and checkpoints."""
+
+from __future__ import annotations
+
+from ttt.assemble import Assembly
+from ttt.engine import Engine
+from ttt.loop import begin_task
+from ttt.train import Progress, train
+
+
+def learn_task(engine: Engine, assembly: Assembly, index: int, *, ends: bool = True) -> list[Progress]:
+    """What is known after each step. `ends`: also what the strategy does at the end of an announced task."""
+    phase = assembly.stream.phases[index]
+    if phase.announced:
+        begin_task(engine, index)
+    learned = list(train(engine, phase, steps=phase.steps, report_every=1))
+    if phase.announced and ends:
+        engine.learner.strategy.end_task(engine, index)
+    return learned

@@ -1,0 +1,198 @@
+"""Who proposes prompts: what they read, what they give, and what it costs when they fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_prompts import END, LAYOUT, PLACES, SEED, WORDS, World, make, problems, towards_five, words
+
+from ttt.prompts.proposers import BLIND, Informed, Mutate, Reader, edits, failures, imported
+from ttt.rollouts import Rollouts
+
+HIDDEN = words(1, 2, 3)
+
+
+def changed(prompt, other):
+    return [i for i, (a, b) in enumerate(zip(prompt, other, strict=True)) if a != b]
+
+
+def failed(hidden=HIDDEN, *, rows=4, seed=0):
+    """Records of answers that were all wrong."""
+    batch = problems(hidden, rows=rows, seed=seed)
+    played = World(batch, lambda prompt, problem: 0.0)(torch.arange(rows), torch.tensor([SEED] * rows))
+    return failures(batch, LAYOUT, played)
+
+
+def test_a_record_says_what_was_asked_given_and_right():
+    batch = problems(HIDDEN, rows=3)
+    question_BQ, right_BA = LAYOUT.questions(batch), LAYOUT.answers(batch)
+    answer_RA = torch.stack([right_BA[2], (right_BA[0] + 1) % 10, right_BA[1]])
+    reward_R = torch.tensor([1.0, 0.0, 0.5])
+    played = Rollouts(torch.tensor([2, 0, 1]), torch.tensor([SEED] * 3), answer_RA, torch.zeros(3, 3), reward_R)
+    first, second = failures(batch, LAYOUT, played)
+    assert first["question"] == question_BQ[0].tolist()
+    assert first["question"][-1] == END
+    assert first["answer"] == answer_RA[1].tolist()
+    assert (first["right"], first["reward"], second["reward"]) == (right_BA[0].tolist(), 0.0, 0.5)
+    text = " ".join(str(token) for token in first["right"])
+    assert first["Feedback"] == f"reward 0; the right answer is {text}"
+    assert first["Inputs"]["question"].split() == [str(token) for token in first["question"]]
+    assert json.loads(json.dumps([first, second])) == [first, second]
+
+
+@given(st.lists(st.integers(0, WORDS - 1), min_size=PLACES, max_size=PLACES), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("kind", [Mutate, Informed])
+def test_one_word_changes_always(kind, numbers, seed):
+    torch.manual_seed(seed)
+    prompt = words(*numbers)
+    child = Reader(kind(LAYOUT), LAYOUT, forgive=False)(prompt, failed())
+    assert len(changed(prompt, child)) == 1
+    assert set(child) <= set(LAYOUT.words)
+
+
+def test_mutations_reach_every_edit_evenly():
+    torch.manual_seed(0)
+    propose = Reader(Mutate(LAYOUT), LAYOUT, forgive=False)
+    count = Counter(propose(SEED, []) for _ in range(3000))
+    assert set(count) == set(edits(SEED, LAYOUT.words))
+    assert len(count) == PLACES * (WORDS - 1)
+    # 200 each, with a standard deviation of 14.
+    assert min(count.values()) > 140
+    assert max(count.values()) < 260
+
+
+def test_informed_chooses_the_edits_that_fit_what_failed():
+    torch.manual_seed(0)
+    propose, records = Reader(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
+    count = Counter(propose(SEED, records) for _ in range(2000))
+    # Any other edit agrees with no right answer: the right word in each place is the short list.
+    fits = [words(1, 0, 0), words(0, 2, 0), words(0, 0, 3)]
+    share = sum(count[prompt] for prompt in fits) / 2000
+    expected = 1 - BLIND + BLIND * 3 / (PLACES * (WORDS - 1))
+    assert abs(share - expected) < 0.04
+    assert min(count[prompt] for prompt in fits) > 450
+    # One time in five it is any of them.
+    assert set(count) == set(edits(SEED, LAYOUT.words))
+
+
+def test_informed_tells_equal_edits_apart_by_chance():
+    """A prompt that is right but for one word: the edit that puts it right comes first, all others are equal."""
+    torch.manual_seed(0)
+    propose, records = Reader(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
+    count = Counter(propose(words(1, 2, 0), records) for _ in range(1500))
+    assert count.most_common(1)[0][0] == HIDDEN
+    assert abs(count[HIDDEN] / 1500 - (1 - BLIND) / 3 - BLIND / 15) < 0.05
+
+
+def test_informed_learns_where_mutate_stumbles():
+    """Ten edits each, every failure read: how near the hidden prompt do they come?"""
+
+    def near(kind, seed):
+        torch.manual_seed(seed)
+        propose, prompt = Reader(kind(LAYOUT), LAYOUT, forgive=False), SEED
+        for _ in range(10):
+            prompt = propose(prompt, failed())
+        return PLACES - len(changed(prompt, HIDDEN))
+
+    reached = {kind: sum(near(kind, seed) for seed in range(20)) for kind in (Mutate, Informed)}
+    assert reached[Informed] > 2 * reached[Mutate]
+
+
+def warned(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+RUBBISH = [
+    None, "w1 w1 w1", {}, {"prompt": None}, {"prompt": 3}, {"other": "w1 w1 w1"}, {"prompt": ""}, {"prompt": "w1 w1"},
+    {"prompt": "w1 w1 w1 w1"}, {"prompt": "w1 w1 4"}, {"prompt": "w1 w1 w9"}, {"prompt": "20 20 20"}, ["w1", "w1"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=repr)
+def test_rubbish_costs_one_warning(rubbish, caplog):
+    answers = [rubbish, rubbish, {"prompt": "w1 w2 w3"}, rubbish]
+    propose = Reader(lambda candidate, dataset, components: answers.pop(0), LAYOUT, forgive=True)
+    assert [propose(SEED, []) for _ in range(4)] == [None, None, HIDDEN, None]
+    (message,) = warned(caplog)
+    assert message.startswith("adapter.propose: no proposal")
+
+
+def test_a_function_that_raises_costs_one_warning_and_the_run_goes_on(caplog):
+    batch = problems(HIDDEN, rows=12)
+    pool, world = make(proposer="callable", propose="toy_prompts:raises"), World(batch, lambda prompt, problem: 0.0)
+    state = pool.initial()
+    for _ in range(3):
+        found = pool.evolve(state, world, batch, budget=200)
+        state = found.state
+    assert found.used == 12 + 3 * 4
+    assert pool.emitted(state).tolist() == [list(SEED)] * 4
+    (message,) = warned(caplog)
+    # The first line says it.
+    assert message.endswith("the reflection model is asleep")
+
+
+def test_an_interrupt_is_no_failure():
+    def stop(candidate, dataset, components):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Reader(stop, LAYOUT, forgive=True)(SEED, [])
+
+
+def test_our_own_proposers_do_not_fail_quietly():
+    def broken(candidate, dataset, components):
+        raise IndexError("a mistake of ours")
+
+    with pytest.raises(IndexError, match="of ours"):
+        Reader(broken, LAYOUT, forgive=False)(SEED, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("toy_prompts", "package.module:function"),
+        ("toy_prompts:missing", "cannot be imported"),
+        ("nowhere.at.all:f", "No module named 'nowhere'"),
+        (":f", "package.module:function"),
+        ("", "cannot be imported"),
+        ("toy_prompts:NOT_A_FUNCTION", "not a function"),
+    ],
+)
+def test_a_function_that_is_none_is_named(path, message):
+    with pytest.raises(ValueError, match=f"adapter.propose={path}: ") as error:
+        imported(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_users_function_is_found_and_called():
+    propose = Reader(imported("toy_prompts:towards_five"), LAYOUT, forgive=True)
+    assert propose(words(5, 0, 1), []) == words(5, 5, 1)
+    assert imported("toy_prompts:towards_five") is towards_five
+
+
+@pytest.mark.parametrize("kind", [Mutate, Informed])
+def test_proposers_are_what_gepa_calls_a_proposal_function(kind):
+    """Handed to gepa.optimize as they are."""
+    api = pytest.importorskip("gepa.api")
+    from ttt.prompts.bench import Bench
+    from ttt.prompts.gepa_search import Playground, Silence
+
+    torch.manual_seed(0)
+    batch = problems(HIDDEN, rows=12)
+    world = World(batch, lambda prompt, problem: (PLACES - len(changed(prompt, HIDDEN))) / PLACES)
+    playground = Playground(None, Bench(world, batch, LAYOUT, budget=10_000))
+    playground.propose_new_texts = None
+    found = api.optimize(
+        {"prompt": LAYOUT.text(SEED)}, list(range(12)), adapter=playground, custom_candidate_proposer=kind(LAYOUT),
+        max_metric_calls=400, logger=Silence(),
+    )  # fmt: skip
+    assert len(found.candidates) > 1
+    assert len(changed(LAYOUT.parse(found.best_candidate["prompt"]), HIDDEN)) < PLACES

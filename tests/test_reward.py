@@ -1,0 +1,362 @@
+"""objective=reward, with and without prompts: real runs of the real thing, small."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from ttt.cli.bench_harness import assembly_of
+
+from tests.harness import only_run, run_here
+from ttt.device import OneDevice
+from ttt.engine import Engine
+from ttt.evaluate import evaluate
+from ttt.learner import slow_hash
+from ttt.loop import begin_task
+from ttt.objectives.reward import Reward, matched
+from ttt.rollouts import Rollouts, sample
+from ttt.solve import divergence, score
+from ttt.train import train
+
+RULES = (
+    "task=reward-sequence",
+    "source=rule-world",
+    "objective=reward",
+    "task.num_tasks=2",
+    "task.steps_per_task=4",
+    "task.batch_size=4",
+    "task.base_batch=8",
+    "task.eval_sequences=8",
+    "model.width=16",
+    "model.heads=2",
+    "model.mlp_width=24",
+    "model.window=null",
+    "base=none",
+    "trainer.threads=1",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "logger=none",
+    "report=false",
+)
+POOL = ("adapter=prompt_pool", "adapter.emit=2", "adapter.problems=4", "objective.cycle.slow_steps=3")
+ALONE = ("adapter=none",)
+
+
+def made(*overrides: str) -> tuple[Engine, list]:
+    assembly = assembly_of(*RULES, *overrides)
+    engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
+    return engine, list(assembly.stream.tasks)
+
+
+def objective_of(engine: Engine) -> Reward:
+    assert isinstance(engine.learner.objective, Reward)
+    return engine.learner.objective
+
+
+def steps(engine: Engine, task, number: int) -> list:
+    return list(train(engine, task, steps=number, report_every=1))
+
+
+@pytest.mark.parametrize("adapter", [POOL, ALONE])
+def test_the_slow_step_is_the_policy_gradient_written_out(adapter):
+    """A loop over rollouts, problems and tokens, from the formula; the same random numbers."""
+    engine, tasks = made(*adapter, "objective.rollouts=4", "objective.cycle.fast_budget=0")
+    learner, objective = engine.learner, objective_of(engine)
+    batch = tasks[0].batch(0)
+    rewards = [float(hash_of(i)) for i in range(16)]
+    asked: list[Rollouts] = []
+
+    def rigged(learner, batch, problem_R, prompt_RP):
+        """Rewards that are mixed, for the model knows nothing yet."""
+        found = Reward.play(objective, learner, batch, problem_R, prompt_RP)
+        asked.append(Rollouts(*(vars(found) | {"reward_R": torch.tensor(rewards)}).values()))
+        return asked[-1]
+
+    objective.play = rigged
+    learner.training_step(batch, 0).backward()
+    (rollouts,) = asked
+    found = torch.cat([p.grad.flatten() for p in learner.model.parameters()])
+    learner.zero_grad()
+    rows, layout = rollouts.rows(batch, objective.layout), objective.layout
+    logp = learner.model(rows)[:, -layout.answer_len :].log_softmax(-1)
+    losses = []
+    for problem in range(4):
+        own = [i for i in range(16) if int(rollouts.problem_R[i]) == problem]
+        r = torch.tensor([rewards[i] for i in own])
+        if r.std(unbiased=False) == 0:
+            continue
+        a = (r - r.mean()) / r.std(unbiased=False)
+        each = []
+        for i, advantage in zip(own, a, strict=True):
+            tokens = [logp[i, t, rollouts.answer_RA[i, t]] for t in range(layout.answer_len)]
+            each.append(-advantage * sum(tokens) / len(tokens))
+        losses.append(sum(each) / len(each))
+    assert len(losses) > 0
+    (sum(losses) / len(losses)).backward()
+    expected = torch.cat([p.grad.flatten() for p in learner.model.parameters()])
+    assert float(expected.norm()) > 0
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+
+def hash_of(i: int) -> bool:
+    return (i * 2654435761 >> 7) % 3 == 0
+
+
+def test_without_a_reward_nothing_moves():
+    engine, tasks = made(*ALONE, "optimizer=sgd", "optimizer.lr=1.0")
+    objective = objective_of(engine)
+    play = objective.play
+    objective.play = lambda *given: nothing(play(*given))
+    before = slow_hash(engine.learner.model)
+    steps(engine, tasks[0], 2)
+    assert slow_hash(engine.learner.model) == before
+
+
+def nothing(found: Rollouts) -> Rollouts:
+    return Rollouts(found.problem_R, found.prompt_RP, found.answer_RA, found.logp_RA, torch.zeros_like(found.reward_R))
+
+
+def test_a_reward_for_one_token_is_learned():
+    """The answer that begins with a 7 pays: a task of one step, learned within seconds."""
+    engine, tasks = made(*ALONE, "optimizer.lr=1e-2", "objective.rollouts=16")
+    objective = objective_of(engine)
+    play = objective.play
+
+    def sevens(*given):
+        found = play(*given)
+        return Rollouts(found.problem_R, found.prompt_RP, found.answer_RA, found.logp_RA, is_seven(found))
+
+    objective.play = sevens
+    paid = [progress.terms["reward"] for progress in steps(engine, tasks[0], 40)]
+    assert sum(paid[:5]) / 5 < 0.4
+    assert sum(paid[-5:]) / 5 > 0.9
+
+
+def is_seven(found: Rollouts) -> torch.Tensor:
+    return (found.answer_RA[:, 0] == 7).float()
+
+
+def test_sampling_with_a_cache_is_sampling_without():
+    engine, tasks = made(*ALONE)
+    model, layout, batch = engine.learner.model, objective_of(engine).layout, tasks[0].batch(0)
+    asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
+    torch.manual_seed(3)
+    answer, logp = sample(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=1.0)
+    torch.manual_seed(3)
+    row, logps = asked, []
+    for _ in range(4):
+        said = model(row)[:, -1].log_softmax(-1)
+        token = torch.multinomial(said.exp(), 1)
+        row, logps = torch.cat([row, token], 1), [*logps, said.gather(1, token)]
+    assert torch.equal(answer, row[:, asked.shape[1] :])
+    torch.testing.assert_close(logp, torch.cat(logps, 1), atol=1e-5, rtol=0)
+
+
+def test_the_greedy_reward_is_that_of_greedy_answers_and_the_expected_one_is_exact():
+    engine, tasks = made(*ALONE)
+    learner, layout = engine.learner, objective_of(engine).layout
+    batch = tasks[0].evaluation()
+    # A model that knows something: a few steps of imitation.
+    for step in range(60):
+        lesson = tasks[0].batch(step)
+        engine.optimizer.zero_grad()
+        learner.likelihood(lesson, step).backward()
+        engine.optimizer.step()
+    with torch.no_grad():
+        found = score(learner.model(batch.tokens_BT), batch, layout)
+    asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
+    answer, _ = sample(lambda x, cache: learner.model(x, cache=cache), asked, length=4, temperature=0)
+    assert found["reward"] == pytest.approx(float(layout.verify(batch, answer).float().mean()))
+    torch.manual_seed(0)
+    drawn = [
+        float(layout.verify(batch, sample(lambda x, c: learner.model(x, cache=c), asked, length=4, temperature=1.0)[0])
+              .float().mean())
+        for _ in range(50)
+    ]  # fmt: skip
+    assert found["success"] == pytest.approx(sum(drawn) / 50, abs=0.05)
+
+
+def test_divergence_from_the_base_is_zero_at_the_base_and_grows():
+    engine, tasks = made(*ALONE, "optimizer.lr=1e-2")
+    objective, batch = objective_of(engine), tasks[0].evaluation()
+    asked = batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - objective.layout.answer_len]
+    before = torch.get_rng_state()
+    assert divergence(engine.learner, objective, asked) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.no_grad():
+        engine.learner.model.embed_tokens.weight.mul_(3.0)
+    assert divergence(engine.learner, objective, asked) > 0.01
+
+
+def test_modes_are_weights_times_prompts():
+    """slow: learned weights, seed prompt; fast: base weights, found prompt; carried: both; archived: as at a task's end.
+    The decomposition of the paper, and evaluation changes nothing."""
+    engine, tasks = made(*POOL, "optimizer.lr=1e-2")
+    learner, objective = engine.learner, objective_of(engine)
+    layout = objective.layout
+    with torch.no_grad():
+        learner.model.embed_tokens.weight.add_(torch.randn_like(learner.model.embed_tokens.weight) * 0.5)
+    word = next(word for word in layout.words if word not in layout.seed_prompt)
+    prompt = torch.tensor([word, layout.seed_prompt[1]])
+    learner.fast = learner.adapter.holding(prompt)
+    objective.archive[0] = torch.tensor(layout.seed_prompt)
+    before, random = slow_hash(learner.model), torch.get_rng_state()
+    batch = tasks[0].evaluation()
+    found = evaluate(engine, [batch], tasks=[0])
+    assert slow_hash(learner.model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    rows = batch.tokens_BT.clone()
+    rows[:, :2] = prompt
+    own = {name: x.detach() for name, x in learner.model.named_parameters()}
+    for mode, weights, tokens in (
+        ("slow", own, batch.tokens_BT),
+        ("fast", objective.base, rows),
+        ("carried", own, rows),
+        ("archived", own, batch.tokens_BT),
+    ):
+        with torch.no_grad():
+            said = torch.func.functional_call(learner.model, weights, (tokens,))
+        assert found[mode]["success"][0] == pytest.approx(score(said, batch, layout)["success"], abs=1e-6), mode
+    assert found["fast"]["kl"][0] == pytest.approx(0, abs=1e-6)
+    assert found["slow"]["kl"][0] > 0
+    assert math.isnan(found["carried"]["kl_words"][0])
+    assert found["slow"]["kl_words"][0] > 0
+
+
+@pytest.mark.parametrize("adapter", [POOL, ALONE])
+def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(adapter, tmp_path: Path, monkeypatch):
+    """4 steps a task, 3 a cycle: the first task ends inside one."""
+    whole = run_here([*RULES, *adapter, "output_dir=whole"], tmp_path)
+    assert whole.code == 0, whole.err
+
+    from ttt import loop
+
+    first = loop.measure
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "measure", lambda *a, **k: stop() if len(k["results"].rows) == 2 else first(*a, **k))
+        assert run_here([*RULES, *adapter, "output_dir=parts"], tmp_path).code != 0
+    again = run_here([*RULES, *adapter, "output_dir=parts"], tmp_path)
+    assert again.code == 0, again.err
+    results = [(only_run(tmp_path / name) / "results.json").read_bytes() for name in ("whole", "parts")]
+    assert results[0] == results[1]
+
+
+def stop():
+    raise RuntimeError("the machine fails")
+
+
+def test_a_run_says_what_it_earned_and_spent(tmp_path: Path):
+    outcome = run_here([*RULES, *POOL], tmp_path)
+    assert outcome.code == 0, outcome.err
+    folder = only_run(tmp_path / "outputs")
+    trained = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = [event for event in trained if event["event"] == "trained"][-1]["terms"]
+    # 8 steps of 4 problems of 8 rollouts; rounds before steps 1, 4 and 7.
+    assert last["rollouts"] == 8 * 32
+    assert last["rounds"] == 3
+    assert 0 < last["fast_rollouts"] <= 3 * 160
+    assert last["logp_gap"] < 1e-4
+    assert last["entropy"] > 0
+    assert 0 <= last["zero_variance"] <= 1
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["rows"][0]["scores"]) == ["slow", "fast", "carried", "archived"]
+    assert "reward" in results["rows"][0]["scores"]["slow"]
+    assert "reward, greedy" in outcome.out
+
+
+def test_chance_is_the_runs_own():
+    """Equal seeds are equal, other seeds are not, though both begin from one base."""
+
+    def rewards(seed: int) -> list[float]:
+        engine, tasks = made(*POOL, f"seed={seed}", "base.seed=0", "optimizer.lr=1e-2")
+        return [x for p in steps(engine, tasks[0], 3) for x in (p.terms["entropy"], p.terms["logp_gap"])]
+
+    assert rewards(1) == rewards(1) != rewards(2)
+
+
+def test_frozen_is_prompt_optimisation_alone():
+    engine, tasks = made(*POOL, "strategy=frozen")
+    before = slow_hash(engine.learner.model)
+    told = steps(engine, tasks[0], 4)
+    assert slow_hash(engine.learner.model) == before
+    assert told[-1].terms["rounds"] == 2
+
+
+def test_rounds_end_where_the_cycle_says_so():
+    engine, tasks = made(*POOL, "objective.cycle.rounds=1")
+    assert steps(engine, tasks[0], 8)[-1].terms["rounds"] == 1
+
+
+def test_rollouts_of_the_search_are_used_again():
+    plain, tasks = made(*POOL, "objective.reuse=false")
+    saving, _ = made(*POOL, "objective.reuse=true")
+    first, second = (steps(engine, tasks[0], 1)[0].terms for engine in (plain, saving))
+    assert second["rollouts"] < first["rollouts"] == 32
+    assert second["fast_rollouts"] == first["fast_rollouts"]
+
+
+def test_matching_takes_each_rollout_once():
+    seed = torch.zeros(3, 2, dtype=torch.long)
+    rest = (torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 1), torch.zeros(3))
+    stock = Rollouts(torch.tensor([0, 0, 1]), seed, *rest)
+    old, missing = matched(torch.tensor([0, 0, 0, 2]), torch.zeros(4, 2, dtype=torch.long), stock)
+    assert sorted(old) == [0, 1]
+    assert missing == [2, 3]
+
+
+def test_distillation_moves_the_bare_model_towards_the_prompted_one():
+    engine, tasks = made(*POOL, "objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
+    learner, layout = engine.learner, objective_of(engine).layout
+    with torch.no_grad():
+        learner.model.embed_tokens.weight.mul_(20.0)
+    words = [word for word in layout.words if word not in layout.seed_prompt]
+    learner.fast = learner.adapter.holding(torch.tensor(words[:2]))
+    losses = [progress.loss for progress in steps(engine, tasks[0], 30)]
+    assert losses[0] > 0.01
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("objective=reward", "task=split-sequence", "source=recall"), "objective=reward: needs problems"),
+        (("objective.rollouts=1",), "objective.rollouts=1: must be at least 2"),
+        (("objective.baseline=promt",), "objective.baseline=promt: did you mean prompt?"),
+        (("objective.cycle.slow_steps=0",), "objective.cycle.slow_steps=0: must be a number of at least 1"),
+        (("+objective.cycle.fastbudget=3",), "objective.cycle.fastbudget=3: unknown; did you mean fast_budget?"),
+        (("adapter=mlp_fast", "adapter.chunk=4"), "use adapter=prompt_pool or none"),
+        (("adapter=prompt_pool", "objective.rollouts=2"), "adapter.emit=4"),
+        (("adapter=prompt_pool", "objective=next_token"), "adapter=prompt_pool: searches for prompts by their reward"),
+        (("strategy=ewc",), "strategy=ewc: needs the likelihood of right answers"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(overrides, said, tmp_path: Path):
+    outcome = run_here([*RULES, "adapter=none", *overrides], tmp_path)
+    assert outcome.code == 2 and said in outcome.err and outcome.err.count("\n") == 1, outcome.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_tasks_are_learned_without_a_word_about_their_borders():
+    """begin_task is never called: prompts and moments go on."""
+    assembly = assembly_of(*RULES, *POOL)
+    assert not any(phase.announced for phase in assembly.stream.phases)
+    engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
+    begin_task(engine, 0)
+    assert all(not bool(x.any()) for x in engine.learner.fast.values())
+
+
+def test_every_prompt_is_used_evenly():
+    engine, tasks = made(*POOL, "adapter.emit=4", "objective.rollouts=8", "adapter.proposer=random")
+    seen: list[Rollouts] = []
+    objective = objective_of(engine)
+    play = objective.play
+    objective.play = lambda *given: seen.append(play(*given)) or seen[-1]
+    steps(engine, tasks[0], 1)
+    prompts = objective.prompts(engine.learner)
+    for problem, prompt in product(range(4), prompts):
+        mine = (seen[-1].problem_R == problem) & (seen[-1].prompt_RP == prompt).all(1)
+        assert int(mine.sum()) == 2 * int((prompts == prompt).all(1).sum())

@@ -1,0 +1,1 @@
+"""What slow weights are moved by: the likelihood of the data, or a reward."""

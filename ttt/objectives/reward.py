@@ -1,0 +1,219 @@
+"""`reward`: slow weights by reinforcement learning, fast prompts by search, both for one verifiable reward.
+
+    each cycle   the adapter evolves its prompts on the first batch, slow weights frozen; then T slow steps:
+    slow step    G rollouts of each problem x, evenly over the K prompts;  A = (r - mean_x) / std_x  over all G
+                 loss = - mean_x mean_i mean_t  sg(min(p / p_old, clip)) A log p(y_t | prompt, x, y_<t)
+                        - entropy * H(p) + kl * KL(p || base)
+
+Fast-Slow Training (arXiv 2605.12484) with CISPO; problems whose rewards are all equal are left out. With adapter=none
+it is reinforcement learning alone. Each batch is used once: in precision 32-true p = p_old up to rounding.
+Shapes: B problems, G rollouts of each, R = B * G, K prompts, P prompt, A answer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ttt.adapters.base import Evolving
+from ttt.kernels import policy
+from ttt.layout import Layout
+from ttt.objectives.base import Objective
+from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
+from ttt.rollouts import Rollouts, sample
+from ttt.stream import Batch
+
+if TYPE_CHECKING:
+    from ttt.learner import Learner
+
+COUNTS = ("steps", "rounds", "rollouts", "fast_rollouts")
+# Nats by which log-probabilities may differ between sampling and training; a mistake shows as whole nats.
+AGREE = 0.5
+
+
+class Reward(Objective):
+    """Arguments are explained in conf/objective/reward.yaml. Its randomness is torch's own, kept in checkpoints."""
+
+    is_plain = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        rollouts: int,
+        temperature: float,
+        baseline: str,
+        clip: float,
+        entropy: float,
+        kl: float,
+        learn_from: str,
+        reuse: bool,
+        cycle: dict[str, Any],
+        layout: Layout | None,
+    ) -> None:
+        super().__init__(name=name)
+        if layout is None:
+            raise ValueError("objective=reward: needs problems with a verifiable answer; use task=reward-sequence")
+        check_numbers(rollouts=rollouts, temperature=temperature, clip=clip, entropy=entropy, kl=kl)
+        check_choice("baseline", baseline, BASELINES)
+        check_choice("learn_from", learn_from, LESSONS)
+        self.layout, self.group = layout, rollouts
+        self._temperature, self._baseline, self._clip = temperature, baseline, clip
+        self._entropy, self._kl, self._learn_from, self._reuse = entropy, kl, learn_from, reuse
+        self._cycle = Cycle.read(cycle)
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._watched: dict[str, list[float]] = defaultdict(list)
+        self.base: dict[str, Tensor] = {}
+        # The best prompt at the end of each task.
+        self.archive: dict[int, Tensor] = {}
+
+    def begin(self, learner: Learner) -> None:
+        self.base = {name: x.detach().clone() for name, x in learner.model.named_parameters()}
+
+    def loss(self, learner: Learner, batch: Batch, step: int) -> Tensor:
+        memory = learner.strategy.memory(batch, step=step)
+        batch = batch if memory is None else Batch.stack([batch, memory])
+        made = self._search(learner, batch)
+        self._counts["steps"] += 1
+        prompt_KP = self.prompts(learner) if self._learn_from == "reward" else self._seed(batch)
+        rollouts = self._rollouts(learner, batch, prompt_KP, made)
+        self._counts["rollouts"] += len(rollouts.reward_R)
+        self._watched["reward"].append(float(rollouts.reward_R.mean()))
+        logp_RAV = self._logp(learner, rollouts.rows(batch, self.layout))
+        self._watched["entropy"].append(float(policy.entropy(logp_RAV.detach()).mean()))
+        if self._learn_from == "prompt":
+            return self._distilled(learner, batch, rollouts, logp_RAV)
+        return self._rewarded(rollouts, logp_RAV, problems=len(batch.tokens_BT)) + self._leashed(
+            learner, rollouts.rows(batch, self.layout), logp_RAV
+        )
+
+    def _search(self, learner: Learner, batch: Batch) -> Rollouts | None:
+        """A round of the fast channel, where one is due; its rollouts under the prompts now in use."""
+        if not isinstance(learner.adapter, Evolving):
+            return None
+        if not self._cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
+            return None
+        found = learner.adapter.evolve(
+            learner.fast,
+            lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
+            batch,
+            budget=self._cycle.fast_budget,
+        )
+        learner.fast = learner.adapter.carry(found.state)
+        self._counts["rounds"] += 1
+        self._counts["fast_rollouts"] += found.used
+        return found.rollouts
+
+    def play(self, learner: Learner, batch: Batch, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
+        """One answer to each of these problems of `batch`, under these prompts."""
+        asked_RT = torch.cat([prompt_RP, self.layout.questions(batch)[problem_R]], 1)
+        answer_RA, logp_RA = sample(
+            lambda tokens, cache: learner.model(tokens, cache=cache),
+            asked_RT,
+            length=self.layout.answer_len,
+            temperature=self._temperature,
+        )
+        reward_R = self.layout.verify(batch.pick(problem_R.cpu().numpy()), answer_RA)
+        return Rollouts(problem_R, prompt_RP, answer_RA, logp_RA, reward_R.float())
+
+    def prompts(self, learner: Learner) -> Tensor:
+        """The prompts in use, [K, P]; without an adapter that evolves some it is the seed prompt."""
+        if isinstance(learner.adapter, Evolving):
+            return learner.adapter.emitted(learner.fast)
+        return torch.tensor([self.layout.seed_prompt], device=next(learner.model.parameters()).device)
+
+    def _seed(self, batch: Batch) -> Tensor:
+        return torch.tensor([self.layout.seed_prompt], device=batch.tokens_BT.device)
+
+    def _rollouts(self, learner: Learner, batch: Batch, prompt_KP: Tensor, made: Rollouts | None) -> Rollouts:
+        """G rollouts of each problem, the j-th under prompt j * K // G; those already made are not made again."""
+        number_R = torch.arange(len(batch.tokens_BT) * self.group, device=prompt_KP.device)
+        problem_R = number_R // self.group
+        prompt_RP = prompt_KP[number_R % self.group * len(prompt_KP) // self.group]
+        if made is None or not self._reuse or self._learn_from == "prompt":
+            return self.play(learner, batch, problem_R, prompt_RP)
+        old, missing = matched(problem_R, prompt_RP, made)
+        self._counts["rollouts"] -= len(old)
+        fresh = self.play(learner, batch, problem_R[missing], prompt_RP[missing])
+        return Rollouts.cat([made.pick(old), fresh])
+
+    def _logp(self, learner: Learner, row_RT: Tensor, *, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """log p of every token that an answer could go on with, [R, A, V]."""
+        logits = learner.model(row_RT) if weights is None else functional_call(learner.model, weights, (row_RT,))
+        return logits[:, -self.layout.answer_len :].float().log_softmax(-1)
+
+    def _rewarded(self, rollouts: Rollouts, logp_RAV: Tensor, *, problems: int) -> Tensor:
+        logp_RA = logp_RAV.gather(2, rollouts.answer_RA[..., None])[..., 0]
+        gap = float((logp_RA.detach() - rollouts.logp_RA).abs().max())
+        if not gap < AGREE:
+            raise RuntimeError(f"log-probabilities of rollouts are {gap:.3g} nats off those of training")
+        self._watched["logp_gap"].append(gap)
+        group_R, groups = self._groups(rollouts, problems)
+        advantage_R, mixed_G = policy.advantages(rollouts.reward_R, group_R, groups)
+        self._watched["zero_variance"].append(1 - float(mixed_G.float().mean()))
+        loss_R = policy.cispo(logp_RA, rollouts.logp_RA, advantage_R, clip=self._clip)
+        loss_G = policy.group_mean(loss_R, group_R, groups)
+        # Nothing to learn from is a gradient of zero, not of NaN.
+        return loss_G[mixed_G].mean() if bool(mixed_G.any()) else 0.0 * loss_R.sum()
+
+    def _groups(self, rollouts: Rollouts, problems: int) -> tuple[Tensor, int]:
+        if self._baseline == "problem":
+            return rollouts.problem_R, problems
+        key_R = torch.cat([rollouts.problem_R[:, None], rollouts.prompt_RP], 1)
+        found, group_R = torch.unique(key_R, dim=0, return_inverse=True)
+        return group_R, len(found)
+
+    def _leashed(self, learner: Learner, row_RT: Tensor, logp_RAV: Tensor) -> Tensor | float:
+        """The entropy bonus and the distance from the base, where they are asked for."""
+        extra: Tensor | float = 0.0
+        if self._entropy:
+            extra = extra - self._entropy * policy.entropy(logp_RAV).mean()
+        if self._kl:
+            with torch.no_grad():
+                base_RAV = self._logp(learner, row_RT, weights=self.base)
+            kl = policy.kl(logp_RAV, base_RAV).mean()
+            self._watched["kl"].append(float(kl.detach()))
+            extra = extra + self._kl * kl
+        return extra
+
+    def _distilled(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor:
+        """KL(without prompt || with the best one) on answers given without: reverse, on-policy (arXiv 2601.20802)."""
+        best_RP = self.prompts(learner)[:1].expand_as(rollouts.prompt_RP)
+        told = Rollouts(rollouts.problem_R, best_RP, rollouts.answer_RA, rollouts.logp_RA, rollouts.reward_R)
+        with torch.no_grad():
+            teacher_RAV = self._logp(learner, told.rows(batch, self.layout))
+        return policy.kl(logp_RAV, teacher_RAV).mean()
+
+    def terms(self) -> dict[str, float]:
+        found = {name: sum(values) / len(values) for name, values in self._watched.items()}
+        self._watched.clear()
+        return found | {name: float(self._counts[name]) for name in ("rounds", "rollouts", "fast_rollouts")}
+
+    def learned(self, learner: Learner, task: int) -> None:
+        self.archive[task] = self.prompts(learner)[0]
+
+    def state(self) -> dict[str, Tensor]:
+        counts = {name: torch.tensor(value) for name, value in self._counts.items()}
+        return counts | {f"archive.{task}": prompt_P for task, prompt_P in self.archive.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._counts = {name: int(state[name]) for name in COUNTS}
+        self.archive = {int(k.removeprefix("archive.")): x for k, x in state.items() if k.startswith("archive.")}
+
+
+def matched(problem_R: Tensor, prompt_RP: Tensor, made: Rollouts) -> tuple[list[int], list[int]]:
+    """Indices of `made` that serve wanted rollouts, each once, and indices of the wanted ones that none serves."""
+    stock: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, key in enumerate(torch.cat([made.problem_R[:, None], made.prompt_RP], 1).tolist()):
+        stock[tuple(key)].append(i)
+    old, missing = [], []
+    for i, key in enumerate(torch.cat([problem_R[:, None], prompt_RP], 1).tolist()):
+        if stock[tuple(key)]:
+            old.append(stock[tuple(key)].pop())
+        else:
+            missing.append(i)
+    return old, missing

@@ -1,0 +1,1 @@
+"""Search for prompts by their reward: which to keep, which to change, and how."""

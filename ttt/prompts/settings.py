@@ -1,0 +1,57 @@
+"""What may be asked of `adapter=prompt_pool`, checked in the words of who typed it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ttt.config import suggest
+from ttt.layout import Layout
+from ttt.prompts.proposers import Informed, Mutate, Propose, Reader, imported
+
+RESETS = ("task", "never")
+PROPOSERS = ("mutate", "informed", "callable", "random")
+SEARCHES = ("pool", "gepa")
+ACCEPTS = ("improvement", "equal")
+
+
+def reader(proposer: str, propose: str | None, *, search: str, layout: Layout) -> Reader | None:
+    """Who proposes; None: chance alone. Raises ValueError."""
+    if (propose is not None) != (proposer == "callable"):
+        needs = "needs adapter.propose=package.module:function" if propose is None else "takes no adapter.propose"
+        raise ValueError(f"adapter.proposer={proposer}: {needs}")
+    if search == "gepa" and proposer == "random":
+        raise ValueError("adapter.search=gepa: proposer=random searches for nothing; use search=pool")
+    if search == "gepa":
+        check_package()
+    if proposer == "random":
+        return None
+    if propose is not None:
+        return Reader(imported(propose), layout, forgive=True)
+    own: Propose = Informed(layout) if proposer == "informed" else Mutate(layout)
+    return Reader(own, layout, forgive=False)
+
+
+def check_counts(*, emit: int, pool: int, proposals: int, minibatch: int, problems: int) -> None:
+    """Raises ValueError."""
+    counts = {"emit": emit, "pool": pool, "proposals": proposals, "minibatch": minibatch, "problems": problems}
+    for argument, value in counts.items():
+        if value < 1:
+            raise ValueError(f"adapter.{argument}={value}: must be at least 1")
+    if emit > pool:
+        raise ValueError(f"adapter.emit={emit}: must not exceed adapter.pool={pool}")
+
+
+def check_choices(*, reset: str, proposer: str, search: str, accept: str) -> None:
+    """Raises ValueError."""
+    if reset == "sequence":
+        raise ValueError("adapter.reset=sequence: prompts outlive a sequence, which writes none; must be task or never")
+    choices = (("reset", reset, RESETS), ("proposer", proposer, PROPOSERS))
+    for argument, value, allowed in (*choices, ("search", search, SEARCHES), ("accept", accept, ACCEPTS)):
+        if value not in allowed:
+            raise ValueError(f"adapter.{argument}={value}: unknown; {suggest(value, allowed)}")
+
+
+def check_package() -> None:
+    """Raises ValueError where what search=gepa needs is missing."""
+    if find_spec("gepa") is None:
+        raise ValueError('adapter.search=gepa: gepa is not installed: pip install "ttt[gepa]"')

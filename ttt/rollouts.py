@@ -1,0 +1,71 @@
+"""Answers that a model gives to problems, sampled token by token.
+
+Shapes: B problems, R rollouts, P prompt, Q question, A answer, T time, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ttt.layout import Layout
+from ttt.models.cache import Cache
+from ttt.stream import Batch
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Rollout i answers row `problem_R[i]` of a batch under `prompt_RP[i]`.
+
+    `logp_RA`: log-probability (nats) of each token when it was sampled. `reward_R`: what the verifier says, float32.
+    """
+
+    problem_R: Tensor
+    prompt_RP: Tensor
+    answer_RA: Tensor
+    logp_RA: Tensor
+    reward_R: Tensor
+
+    def rows(self, batch: Batch, layout: Layout) -> Tensor:
+        """[R, T]: prompt, question, and the answer but for its last token, as a model reads them."""
+        question_RQ = layout.questions(batch)[self.problem_R]
+        return torch.cat([self.prompt_RP, question_RQ, self.answer_RA[:, :-1]], 1)
+
+    def pick(self, index: list[int]) -> Rollouts:
+        return Rollouts(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def cat(parts: list[Rollouts]) -> Rollouts:
+        return Rollouts(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Rollouts)))
+
+
+# (problem_R, prompt_RP) -> one sampled answer each, under the slow weights as they are.
+Play = Callable[[Tensor, Tensor], Rollouts]
+# (tokens_BT, cache) -> logits [B, T, V]; goes on where the cache stopped.
+Predict = Callable[[Tensor, Cache], Tensor]
+
+
+@torch.no_grad()
+def sample(predict: Predict, tokens_RT: Tensor, *, length: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """`length` tokens after each row, drawn one after another, and their log-probabilities: [R, A] each.
+
+    The context is read once; each new token is read by itself, behind a cache of keys and values. Temperature 0 takes
+    the likeliest token. Log-probabilities are those of temperature 1: what training moves.
+    """
+    cache, answer, logps = Cache(), [], []
+    for _ in range(length):
+        logp_RV = predict(tokens_RT, cache)[:, -1].float().log_softmax(-1)
+        tokens_RT = draw(logp_RV, temperature)
+        answer.append(tokens_RT)
+        logps.append(logp_RV.gather(1, tokens_RT))
+    return torch.cat(answer, 1), torch.cat(logps, 1)
+
+
+def draw(logp_RV: Tensor, temperature: float) -> Tensor:
+    """[R, 1]"""
+    if temperature == 0:
+        return logp_RV.argmax(-1, keepdim=True)
+    return torch.multinomial((logp_RV / temperature).softmax(-1), 1)

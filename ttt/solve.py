@@ -1,0 +1,102 @@
+"""What a policy earns on problems with a verifiable answer, and how far it is from the base. It only reads.
+
+    reward     share of problems whose greedy answer is right
+    success    the expected reward of a sampled answer: mean of prod_t p(y_t), exact where one answer alone is right
+    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled from the policy;
+               both read the same prompt
+    kl_words   the same, mean over all prompts of one word (in mode slow)
+
+Shapes: B problems, P prompt, T time, A answer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ttt.adapters.base import Evolving, FastState, Mode
+from ttt.engine import Engine
+from ttt.kernels import policy
+from ttt.layout import Layout
+from ttt.learner import Learner
+from ttt.objectives.reward import Reward
+from ttt.rollouts import sample
+from ttt.stream import Batch
+
+# Problems on which a divergence is measured; a fixed seed, so that equal policies are equally far.
+CONTEXTS, SEED = 64, 1234
+
+
+@torch.no_grad()
+def solve(engine: Engine, batch: Batch, state: FastState, *, mode: Mode) -> dict[str, float]:
+    """The four quantities above, under the weights that the learner has now. Devices: one."""
+    learner, objective = engine.learner, engine.learner.objective
+    assert isinstance(objective, Reward)
+    batch = batch.to(engine.fabric.device)
+    with engine.fabric.autocast():
+        logits_BTV, _ = learner.forward(batch, state, write=False)
+        earned = score(logits_BTV, batch, objective.layout)
+        few = batch.rows(0, CONTEXTS)
+        kls = [divergence(learner, objective, asked(learner, few, state, objective.layout))]
+        if mode == "slow":
+            kls += [divergence(learner, objective, told) for told in worded(few, objective.layout)]
+    words = kls[1:]
+    return earned | {"kl": kls[0], "kl_words": sum(words) / len(words) if words else math.nan}
+
+
+def score(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
+    """Reward and success from what the model says of the right answers: if every token of one is the likeliest, the
+    greedy answer is that."""
+    answer_BA = layout.answers(batch)
+    logp_BAV = logits_BTV[:, -layout.answer_len :].float().log_softmax(-1)
+    solved_B = (logp_BAV.argmax(-1) == answer_BA).all(1)
+    success_B = logp_BAV.gather(2, answer_BA[..., None]).sum((1, 2)).exp()
+    return {"reward": float(solved_B.float().mean()), "success": float(success_B.mean())}
+
+
+def asked(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> Tensor:
+    """Prompt and question as the model reads them in this state, [B, P + Q]."""
+    adapter = learner.adapter
+    tokens_BT = adapter.told(batch.tokens_BT, state) if isinstance(adapter, Evolving) else batch.tokens_BT
+    return tokens_BT[:, : tokens_BT.shape[1] + 1 - layout.answer_len]
+
+
+def worded(batch: Batch, layout: Layout) -> Iterator[Tensor]:
+    """The same questions behind each prompt that has one word, and else says nothing."""
+    for word in layout.words:
+        if word in layout.seed_prompt:
+            continue
+        prompt = torch.tensor([word, *layout.seed_prompt[1:]], device=batch.tokens_BT.device)
+        yield torch.cat([prompt.expand(len(batch.tokens_BT), -1), layout.questions(batch)], 1)
+
+
+@torch.no_grad()
+def divergence(learner: Learner, objective: Reward, asked_BT: Tensor) -> float:
+    """KL(policy || base) in bits per token, on answers that the policy gives."""
+    length = objective.layout.answer_len
+    with torch.random.fork_rng(devices=[asked_BT.device] if asked_BT.is_cuda else []):
+        torch.manual_seed(SEED)
+        answer_BA, _ = sample(lambda x, cache: learner.model(x, cache=cache), asked_BT, length=length, temperature=1.0)
+    rows_BT = torch.cat([asked_BT, answer_BA[:, :-1]], 1)
+    own, base = learner.model(rows_BT), functional_call(learner.model, objective.base, (rows_BT,))
+    own_BAV, base_BAV = (x[:, -length:].float().log_softmax(-1) for x in (own, base))
+    return float(policy.kl(own_BAV, base_BAV).mean()) / math.log(2)
+
+
+@contextmanager
+def weights(learner: Learner, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """The model computes with these while open; its own are back after, untouched."""
+    own = dict(learner.model.named_parameters())
+    kept = {name: parameter.data for name, parameter in own.items()}
+    try:
+        for name, tensor in tensors.items():
+            own[name].data = tensor
+        yield
+    finally:
+        for name, data in kept.items():
+            own[name].data = data
