@@ -1,8 +1,8 @@
 """`star-graph`: a way through a graph whose edges are shuffled; at the centre one must look ahead to turn right.
 
     graph    5 -> 2 -> 9 and 5 -> 0 -> 7, from the centre 5
-    task     walk, goals in code 1   [null null] 0 7 5 2 5 0 2 9 : 5 3 = 5 0 7      the goal 7 is asked for as 3
-    lesson   walk                    [null walk] 0 7 5 2 5 0 2 9 : 0 7 = 0 7 end
+    task     walk, goals in code 1   [null null] 0 7 ; 5 2 ; 5 0 ; 2 9 ; : 5 3 = 5 0 7    the goal 7 is asked for as 3
+    lesson   walk                    [null walk] 0 7 ; 5 2 ; 5 0 ; 2 9 ; : 0 7 = 0 7 end
 
 `deg` disjoint chains of `path` nodes share their first one (Bachmann & Nagarajan 2024, arXiv 2403.06963). Words change
 a list of nodes, at first the two of the question: `walk` fills in what lies between its ends, `reverse` turns it
@@ -44,7 +44,7 @@ class StarGraph(Rules):
     nodes: int
     hops: int
     instructions: ClassVar[tuple[str, ...]] = ("walk", "reverse", "parent", "child")
-    marks: ClassVar[tuple[str, ...]] = (":", "=", "end")
+    marks: ClassVar[tuple[str, ...]] = (";", ":", "=", "end")
 
     def sizes(self) -> tuple[int, int]:
         for argument, least in {"deg": 1, "path": 2, "hops": 1}.items():
@@ -57,7 +57,7 @@ class StarGraph(Rules):
             raise ValueError(f"source.hops={self.hops}: chains of source.path={self.path} have {self.path - 1} edges")
         self.symbols = range(self.nodes)
         self._pairs = self._codes()
-        return 2 * (used - 1) + 4, self.path
+        return 3 * (used - 1) + 4, self.path
 
     def _codes(self) -> list[Ints]:
         """For each code disjoint pairs of labels, half of all labels: [CODES][nodes // 4, 2]."""
@@ -94,8 +94,10 @@ class StarGraph(Rules):
         from_B = rng.integers(0, self.path - apart_B)
         row_B, chain_B = np.arange(rows), rng.integers(0, self.deg, size=rows)
         ends = [chain_BCP[row_B, chain_B, place_B] for place_B in (from_B, from_B + apart_B)]
-        mark, equals = (np.full(rows, self.mark(name)) for name in (":", "="))
-        return np.concatenate([edge_BE2.reshape(rows, -1), np.stack([mark, *ends, equals], axis=1)], axis=1)
+        stop_BE1 = np.full((rows, edges, 1), self.mark(";"))
+        colon_B, equals_B = (np.full(rows, self.mark(name)) for name in (":", "="))
+        listed = np.concatenate([edge_BE2, stop_BE1], axis=2).reshape(rows, -1)
+        return np.concatenate([listed, np.stack([colon_B, *ends, equals_B], axis=1)], axis=1)
 
     def begin(self, question_BQ: Ints) -> Ints:
         """A list of nodes, filled up with `nodes`, which is the label of none."""
@@ -140,7 +142,7 @@ class StarGraph(Rules):
     def links(self, question_BQ: Ints) -> tuple[Ints, Ints]:
         """The parent and the child of each label, [B, N + 1] twice; `nodes`: it has none, or (the centre) several."""
         row_B1 = np.arange(len(question_BQ))[:, None]
-        edge_BE2 = question_BQ[:, :-4].reshape(len(question_BQ), -1, 2)
+        edge_BE2 = question_BQ[:, :-4].reshape(len(question_BQ), -1, 3)[..., :2]
         parent_BN = np.full((len(question_BQ), self.nodes + 1), self.nodes)
         child_BN = parent_BN.copy()
         parent_BN[row_B1, edge_BE2[..., 1]] = edge_BE2[..., 0]

@@ -38,7 +38,7 @@ class Swapped(Rules, ABC):
         prompts = [(NONE, NONE), *((w, NONE) for w in words), *product(words, repeat=SLOTS)]
         answers: dict[bytes, tuple[tuple[int, ...], Ints]] = {}
         for prompt in prompts:
-            answer_BA = self.obey(np.tile(prompt, (PROBES, 1)), question_BQ).astype(np.uint8)
+            answer_BA = self.obey(np.tile(prompt, (PROBES, 1)), question_BQ)
             answers.setdefault(digest(answer_BA), (tuple(w for w in prompt if w != NONE), answer_BA))
         seen, classes = set(answers), []
         for program, answer_BA in answers.values():
@@ -64,4 +64,4 @@ class Swapped(Rules, ABC):
 
 
 def digest(answer_BA: Ints) -> bytes:
-    return hashlib.blake2b(answer_BA.tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(answer_BA.astype(np.uint8).tobytes(), digest_size=16).digest()

@@ -23,7 +23,7 @@ FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "ta
 MAY_IMPORT = {
     "ttt.kernels": {"ttt.kernels"},
     "ttt": {"ttt.kernels", "ttt"},
-    "ttt.tasks": {"ttt.tasks", "ttt.stream", "ttt.mixture"},
+    "ttt.tasks": {"ttt.tasks", "ttt.stream", "ttt.mixture", "ttt.layout"},
     "ttt.cli": {"ttt.kernels", "ttt", "ttt.cli"},
 }
 YAMLS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "experiment")
@@ -77,6 +77,9 @@ OWN = {
 VECTORS = ["model=mlp", "source=digits", "task=stationary", "adapter=none", "base=none"]
 
 
+REWARDED = ("reward-sequence", "rule-world", "star-graph", "arithmetic", "prompt_pool", "reward")
+
+
 def choices(path: Path) -> list[str]:
     group, option = path.parent.name, path.stem
     # Any source has enough for a stream without a shift.
@@ -88,6 +91,11 @@ def choices(path: Path) -> list[str]:
     small = [o for o in SMALL if not o.startswith(f"{group}=")]
     if option == "mlp":
         return [*(o for o in small if not o.startswith(("model.", "source=", "task.held"))), *VECTORS]
+    if option in REWARDED:
+        kept = [o for o in small if not o.startswith(("source=", "task.held", "task.seq_len"))]
+        source = option if group == "source" else "rule-world"
+        told = ["task=reward-sequence", f"source={source}", "objective=reward", "base.steps=1", "base.warmup=1"]
+        return [*kept, *told, "adapter=prompt_pool" if option == "prompt_pool" else "adapter=none"]
     if group in ("task", "source") and option not in ("split-sequence", "drift-sequence"):
         small.remove("task.held_out=10")
     if option == "checkpoint":
@@ -125,7 +133,8 @@ def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
     fabric = assembly.settings.fabric()
     engine = assembly.engine(fabric, assembly.base_weights(fabric, lambda event: None))
     (progress,) = train(engine, assembly.stream.tasks[0], steps=1, report_every=1)
-    assert progress.loss > 0
+    # Rewards that are all equal are a loss of zero.
+    assert progress.loss > 0 or progress.terms["zero_variance"] == 1
     scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()])
     assert scores["fast"]["loss"][0] > 0
 

@@ -38,10 +38,9 @@ MADE: dict[tuple, object] = {}
 
 def composed(*typed: str) -> dict:
     small = [word for word in SMALL if word not in WORDS and not word.startswith("task.")]
+    plain = ["task=reward-sequence", "adapter=none", "model.window=null"]
     with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = compose(
-            "config", overrides=[*small, "task=reward-sequence", "adapter=none", "model.window=null", *typed]
-        )
+        config = compose("config", overrides=[*small, *plain, *typed])
     return OmegaConf.to_container(config, resolve=True)
 
 
@@ -123,7 +122,12 @@ def test_a_verifier_takes_true_answers_and_no_changed_token(name, typed):
 
 
 def hand_made(edges: list[tuple[int, int]], ends: tuple[int, int], answer: list[int], source):
-    question = [*itertools.chain(*edges), source.mark(":"), *ends, source.mark("=")]
+    question = [
+        *itertools.chain(*((*edge, source.mark(";")) for edge in edges)),
+        source.mark(":"),
+        *ends,
+        source.mark("="),
+    ]
     window = np.array([[*source.layout.seed_prompt, *question, *answer]])
     targets = window[:, 1:].copy()
     targets[:, : -len(answer)] = IGNORE
@@ -360,7 +364,7 @@ def test_graphs_are_stars(deg, path, seed, lesson):
     source = StarGraph(name="star-graph", noise=0.2, shown=0.65, deg=deg, path=path, nodes=nodes, hops=1)
     question = source.ask(3, rng=rng(seed), lesson=lesson)
     for row in question:
-        edges = row[:-4].reshape(-1, 2).tolist()
+        edges = row[:-4].reshape(-1, 3)[:, :2].tolist()
         assert len({child for _, child in edges}) == len(edges) == deg * (path - 1)
         (centre,) = {parent for parent, _ in edges} - {child for _, child in edges}
         below = {child: parent for parent, child in edges}
@@ -447,7 +451,7 @@ REFUSED = [
     (("source=rule-world", "task.examples=3"), "task.examples=3: a row of reward-sequence is one problem; use null"),
     (("source=rule-world", "task.eval_sequences=all"), "task.eval_sequences=all: problems are made up as they are"),
     (("source=rule-world", "task.steps_per_task=one-pass"), "task.steps_per_task=one-pass: problems are made up as"),
-    (("source=star-graph", "task.seq_len=20"), "task.seq_len=20: a problem of source=star-graph takes 27 tokens"),
+    (("source=star-graph", "task.seq_len=20"), "task.seq_len=20: a problem of source=star-graph takes 36 tokens"),
     (
         ("source=languages",),
         "task=reward-sequence: source=languages has no problems with a verifiable answer; "

@@ -193,8 +193,10 @@ def test_divergence_from_the_base_is_zero_at_the_base_and_grows():
 
 
 def test_modes_are_weights_times_prompts():
-    """slow: learned weights, seed prompt; fast: base weights, found prompt; carried: both; archived: as at a task's end.
-    The decomposition of the paper, and evaluation changes nothing."""
+    """slow: learned weights, seed prompt; fast: base weights, found prompt; carried: both; archived: a task's own.
+
+    The decomposition of the paper; and evaluation changes nothing.
+    """
     engine, tasks = made(*POOL, "optimizer.lr=1e-2")
     learner, objective = engine.learner, objective_of(engine)
     layout = objective.layout
@@ -230,7 +232,9 @@ def test_modes_are_weights_times_prompts():
 @pytest.mark.parametrize("adapter", [POOL, ALONE])
 def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(adapter, tmp_path: Path, monkeypatch):
     """4 steps a task, 3 a cycle: the first task ends inside one."""
-    whole = run_here([*RULES, *adapter, "output_dir=whole"], tmp_path)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = run_here([*RULES, *adapter], tmp_path / "whole")
     assert whole.code == 0, whole.err
 
     from ttt import loop
@@ -238,8 +242,8 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(ada
     first = loop.measure
     with monkeypatch.context() as patch:
         patch.setattr(loop, "measure", lambda *a, **k: stop() if len(k["results"].rows) == 2 else first(*a, **k))
-        assert run_here([*RULES, *adapter, "output_dir=parts"], tmp_path).code != 0
-    again = run_here([*RULES, *adapter, "output_dir=parts"], tmp_path)
+        assert run_here([*RULES, *adapter], tmp_path / "parts").code != 0
+    again = run_here([*RULES, *adapter], tmp_path / "parts")
     assert again.code == 0, again.err
     results = [(only_run(tmp_path / name) / "results.json").read_bytes() for name in ("whole", "parts")]
     assert results[0] == results[1]
@@ -252,7 +256,7 @@ def stop():
 def test_a_run_says_what_it_earned_and_spent(tmp_path: Path):
     outcome = run_here([*RULES, *POOL], tmp_path)
     assert outcome.code == 0, outcome.err
-    folder = only_run(tmp_path / "outputs")
+    folder = only_run(tmp_path)
     trained = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = [event for event in trained if event["event"] == "trained"][-1]["terms"]
     # 8 steps of 4 problems of 8 rollouts; rounds before steps 1, 4 and 7.
@@ -312,7 +316,8 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
     engine, tasks = made(*POOL, "objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
     learner, layout = engine.learner, objective_of(engine).layout
     with torch.no_grad():
-        learner.model.embed_tokens.weight.mul_(20.0)
+        for parameter in learner.model.parameters():
+            parameter.mul_(5.0)
     words = [word for word in layout.words if word not in layout.seed_prompt]
     learner.fast = learner.adapter.holding(torch.tensor(words[:2]))
     losses = [progress.loss for progress in steps(engine, tasks[0], 30)]
@@ -323,7 +328,6 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("objective=reward", "task=split-sequence", "source=recall"), "objective=reward: needs problems"),
         (("objective.rollouts=1",), "objective.rollouts=1: must be at least 2"),
         (("objective.baseline=promt",), "objective.baseline=promt: did you mean prompt?"),
         (("objective.cycle.slow_steps=0",), "objective.cycle.slow_steps=0: must be a number of at least 1"),
@@ -336,8 +340,16 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
 )
 def test_what_does_not_go_together_is_refused_in_one_line(overrides, said, tmp_path: Path):
     outcome = run_here([*RULES, "adapter=none", *overrides], tmp_path)
-    assert outcome.code == 2 and said in outcome.err and outcome.err.count("\n") == 1, outcome.err
+    assert outcome.code == 2, outcome.err
+    assert said in outcome.err, outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_reward_needs_problems(tmp_path: Path):
+    outcome = run_here(["source=recall", "objective=reward", "adapter=none", "logger=none"], tmp_path)
+    assert outcome.code == 2, outcome.err
+    assert outcome.err.startswith("ttt-run: objective=reward: needs problems with a verifiable answer"), outcome.err
 
 
 def test_tasks_are_learned_without_a_word_about_their_borders():

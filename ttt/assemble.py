@@ -19,13 +19,12 @@ from ttt.checks import (
     check_values,
     vector_size,
 )
-from ttt.config import base_adapter, base_identity, build, identity
+from ttt.config import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
-from ttt.objectives.base import Objective
 from ttt.pace import Pace
 from ttt.shards import check_adapter
 from ttt.sinks.base import RunInfo, Sink
@@ -80,7 +79,6 @@ class Assembly:
         engine = Engine.build(fabric, self.learner, optimizer, accumulate=self.settings.accumulate, pace=self.pace)
         # From here on chance is the run's own, not that of its base.
         torch.manual_seed(self.config["seed"])
-        self.learner.objective.begin(self.learner)
         strategy.begin(engine, self.stream)
         return engine
 
@@ -91,7 +89,7 @@ class Assembly:
         return build_learner(config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, strategy=naive)[0]
 
     def _base_learner(self, optimizer: OptimizerFactory) -> Learner:
-        config = self.config | {"adapter": base_adapter(self.config["adapter"])}
+        config = self.config | {"adapter": base_adapter(self.config["adapter"]), "objective": BASE_OBJECTIVE}
         naive = Naive(name="naive")
         return build_learner(config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, strategy=naive)[0]
 
@@ -134,12 +132,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     strategy = _strategy(config, trusted)
     check_devices(strategy, settings)
     optimizer, pace = _optimizer(config["optimizer"], trusted)
-    objective: Objective = build(
-        config["objective"], group="objective", given={}, trusted=trusted, offered={"layout": stream.layout}
-    )
-    learner, own_names = build_learner(
-        config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy, objective=objective
-    )
+    learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
     check_objective(learner, settings)
     if base.needs_data:
         _rehearse(config, trusted=trusted, stream=stream, settings=settings, learner=learner)
@@ -205,7 +198,6 @@ def build_learner(
     stream: Stream,
     optimizer: OptimizerFactory,
     strategy: Strategy,
-    objective: Objective | None = None,
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
@@ -219,7 +211,9 @@ def build_learner(
     own_names = frozenset(name for name, _ in model.named_parameters())
     # How a base is trained is for `base_adapter` to know.
     own = {name: value for name, value in config["adapter"].items() if name != "base"}
-    adapter = build(own, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
+    offered = {"layout": stream.layout}
+    adapter = build(own, group="adapter", given={}, trusted=trusted, offered=offered)
+    objective = build(config["objective"], group="objective", given={}, trusted=trusted, offered=offered)
     learner = Learner(model, adapter=adapter, optimizer=optimizer, strategy=strategy, objective=objective)
     return learner, own_names
 

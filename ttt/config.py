@@ -23,7 +23,8 @@ _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
-# An adapter's arguments that act in the stream only; every base is trained with these.
+# What every base is trained by; and, of an adapter's arguments that act in the stream only, with these.
+BASE_OBJECTIVE = {"_target_": "ttt.objectives.next_token.NextToken", "name": "next_token"}
 STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 
 

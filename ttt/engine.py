@@ -53,6 +53,7 @@ class Engine:
             if fabric.world_size > 1:
                 wrapped.mark_forward_method("score")
         learner.fast = learner.adapter.initial()
+        learner.objective.begin(learner)
         merges = merges_lanes(learner.adapter)
         return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges, is_sharded, pace or Pace())
 

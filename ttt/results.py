@@ -31,7 +31,6 @@ from ttt.scores import sign as sign
 if TYPE_CHECKING:
     from ttt.stream import Stream
 
-
 BASE = ("base_final", "base_forgetting")
 GAINS = ("avg_final", "avg_learning", "learning_slope", *SPLIT)
 
@@ -94,9 +93,8 @@ class Results:
         profile: list[list[float]] | None = None,
     ) -> None:
         """Another row of R, see `Row`."""
-        row: Row = {"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
-                    "diagnostics": diagnostics or {}, "profile": profile}  # fmt: skip
-        self.rows.append(row)
+        self.rows.append({"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
+                          "diagnostics": diagnostics or {}, "profile": profile})  # fmt: skip
 
     @property
     def modes(self) -> list[str]:
@@ -125,10 +123,9 @@ class Results:
         """Every metric that `metric` knows, as mode/quantity/metric."""
         names = []
         for mode in self.modes:
-            names += [f"{mode}/{quantity}/{name}" for quantity in self.quantities for name in (*METRICS, *BASE)]
+            told = (*METRICS, *BASE, *(REFERENCE_METRICS if self.references else ()))
+            names += [f"{mode}/{quantity}/{name}" for quantity in self.quantities for name in told]
             names += [f"{mode}/regret/{name}" for name in AVERAGES]
-            if self.references:
-                names += [f"{mode}/{quantity}/{name}" for quantity in self.quantities for name in REFERENCE_METRICS]
         names += [f"fast_gain/{quantity}/{name}" for quantity in self.quantities for name in GAINS]
         return names + derived.names(self)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Agem(Rehearsal):
     """Arguments are explained in conf/strategy/agem.yaml."""
 
+    needs_likelihood = True
+
     def __init__(self, *, name: str, size: int, rows: int | None, balance: str) -> None:
         super().__init__(name=name, size=size, rows=rows, balance=balance)
         self._steps, self._projected = 0, 0

@@ -39,6 +39,7 @@ class Both(Strategy):
                 raise ValueError(f"strategy@also={second.name}: does not go with strategy={first.name} ({point})")
         self._parts = (first, second)
         self.learns = first.learns and second.learns
+        self.needs_likelihood = first.needs_likelihood or second.needs_likelihood
         order = ("one", "ddp", "any")
         self.runs_on = min((first.runs_on, second.runs_on), key=order.index)
 

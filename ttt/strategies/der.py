@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class Der(Rehearsal):
     """Arguments are explained in conf/strategy/der.yaml."""
 
+    needs_likelihood = True
+
     def __init__(self, *, name: str, size: int, rows: int | None, balance: str, alpha: float, beta: float) -> None:
         super().__init__(name=name, size=size, rows=rows, balance=balance)
         check_not_negative(alpha, argument="alpha")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Ewc(Quadratic):
     """Arguments are explained in conf/strategy/ewc.yaml."""
 
+    needs_likelihood = True
+
     def __init__(self, *, name: str, coefficient: float, samples: int, fisher: str, labels: str) -> None:
         super().__init__(name=name, coefficient=coefficient)
         check_least(samples, argument="samples", least=1)

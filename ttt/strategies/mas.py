@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Mas(Quadratic):
     """Arguments are explained in conf/strategy/mas.yaml."""
 
+    needs_likelihood = True
+
     def __init__(self, *, name: str, coefficient: float, samples: int, per: str) -> None:
         super().__init__(name=name, coefficient=coefficient)
         check_least(samples, argument="samples", least=1)

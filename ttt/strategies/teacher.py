@@ -61,6 +61,8 @@ def divergence(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float, he
 class Taught(Strategy):
     """A strategy that adds c * `divergence` to the loss. Raises ValueError for numbers that cannot be."""
 
+    needs_likelihood = True
+
     def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
         super().__init__(name=name)
         check_not_negative(coefficient, argument="coefficient")
