@@ -147,8 +147,10 @@ def test_every_experiment_composes(path, adapter):
     # What eight hundred tasks are made of is seen in five.
     config.task.num_tasks = config.task.num_tasks and min(config.task.num_tasks, 5)
     config = OmegaConf.to_container(config, resolve=True)
-    if config["model"]["name"] == "mlp" and adapter != "none":
-        with pytest.raises(ValueError, match="reads no tokens"):
+    refused = {"mlp": "reads no tokens", "reward": "use adapter=prompt_pool or none"}
+    why = refused.get(config["model"]["name"]) or refused.get(config["objective"]["name"])
+    if why and adapter != "none":
+        with pytest.raises(ValueError, match=why):
             assemble(config, trusted=[])
     else:
         assemble(config, trusted=[])
