@@ -40,8 +40,9 @@ def main() -> None:
     typed = arguments()
     try:
         found = find(typed.runs)
-        groups = [] if typed.published else read(typed, found)
-        view = View(published(typed, found), None) if typed.published else look(typed, groups)
+        whole = beside(typed, found)
+        groups = [] if whole else read(typed, found)
+        view = View(whole, None) if whole else look(typed, groups)
         if typed.plot and view.draw is None:
             raise ValueError(f"--plot {typed.plot}: goes with --frontier, --per-task or --curve")
         if typed.plot:
@@ -98,6 +99,9 @@ def arguments() -> argparse.Namespace:
         help="a row after each phase instead, over the tasks learned by then: fast/loss/avg_final",
     )
     kind.add_argument("--published", action="store_true", help="our values beside those published, where known")
+    kind.add_argument(
+        "--claims", action="store_true", help="our figures beside what is claimed of Fast-Slow Training, with verdicts"
+    )
     add("--axes", nargs=2, default=(LEARNING, FORGETTING), metavar="METRIC", help="with --frontier: its two metrics")
     add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
     add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
@@ -110,11 +114,17 @@ def read(typed: argparse.Namespace, found: Found) -> list[Group]:
     return group_runs(_runs(typed, found))
 
 
-def published(typed: argparse.Namespace, found: Found) -> Sheet:
-    """Whatever streams the runs saw: each is compared with what is published about its own."""
-    from ttt.published import by_published
+def beside(typed: argparse.Namespace, found: Found) -> Sheet | None:
+    """Whatever streams the runs saw: each is compared with what is published, or claimed, about its own."""
+    if typed.published:
+        from ttt.published import by_published
 
-    return by_published(_runs(typed, found))
+        return by_published(_runs(typed, found))
+    if typed.claims:
+        from ttt.claims.fst import claims
+
+        return claims(_runs(typed, found))
+    return None
 
 
 def _runs(typed: argparse.Namespace, found: Found) -> list[Run]:

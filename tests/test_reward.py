@@ -335,6 +335,8 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
         (("adapter=mlp_fast", "adapter.chunk=4"), "use adapter=prompt_pool or none"),
         (("adapter=prompt_pool", "objective.rollouts=2"), "adapter.emit=4"),
         (("adapter=prompt_pool", "objective=next_token"), "adapter=prompt_pool: searches for prompts by their reward"),
+        (("adapter=prompt_pool", "adapter.reset=task"), "adapter.reset=task: no task is announced; use task.announced"),
+        (("optimizer.reset=task",), "optimizer.reset=task: no task is announced"),
         (("strategy=ewc",), "strategy=ewc: needs the likelihood of right answers"),
     ],
 )

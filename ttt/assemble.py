@@ -133,7 +133,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     check_devices(strategy, settings)
     optimizer, pace = _optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
-    check_objective(learner, settings)
+    check_objective(learner, settings, stream=stream, pace=pace)
     if base.needs_data:
         _rehearse(config, trusted=trusted, stream=stream, settings=settings, learner=learner)
     stream = replace(stream, phases=strategy.phases(stream))

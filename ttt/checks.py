@@ -12,6 +12,7 @@ from ttt.bases.base import Base
 from ttt.config import show
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
+from ttt.pace import Pace
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
 from ttt.trainer import TrainerSettings
@@ -56,8 +57,9 @@ def check_parts(stream: Stream, settings: TrainerSettings) -> None:
         )
 
 
-def check_objective(learner: Learner, settings: TrainerSettings) -> None:
-    """A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood."""
+def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stream, pace: Pace) -> None:
+    """A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood. What is
+    to happen at each task needs tasks that are announced."""
     objective, adapter, strategy = learner.objective, learner.adapter, learner.strategy
     if objective.is_plain:
         if isinstance(adapter, Evolving):
@@ -68,6 +70,10 @@ def check_objective(learner: Learner, settings: TrainerSettings) -> None:
             f"adapter={adapter.name}: objective={objective.name} moves the plain model behind a prompt; "
             "use adapter=prompt_pool or none"
         )
+    if not any(phase.announced for phase in stream.phases):
+        for argument, value in (("adapter", adapter.reset), ("optimizer", pace.reset)):
+            if value == "task":
+                raise ValueError(f"{argument}.reset=task: no task is announced; use task.announced=true, or reset=never")
     if strategy.needs_likelihood:
         raise ValueError(
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"

@@ -1,6 +1,6 @@
 """Answers that a model gives to problems, sampled token by token.
 
-Shapes: B problems, R rollouts, P prompt, Q question, A answer, T time, V vocabulary.
+Shapes: B problems, R rollouts, P prompt, Q question, A answer, T time, U different contexts, V vocabulary.
 """
 
 from __future__ import annotations
@@ -52,16 +52,21 @@ Predict = Callable[[Tensor, Cache], Tensor]
 def sample(predict: Predict, tokens_RT: Tensor, *, length: int, temperature: float) -> tuple[Tensor, Tensor]:
     """`length` tokens after each row, drawn one after another, and their log-probabilities: [R, A] each.
 
-    The context is read once; each new token is read by itself, behind a cache of keys and values. Temperature 0 takes
-    the likeliest token. Log-probabilities are those of temperature 1: what training moves.
+    Each context is read once, however many rows begin with it; each new token is read by itself, behind a cache of keys
+    and values. Temperature 0 takes the likeliest token. Log-probabilities are those of temperature 1: what training
+    moves.
     """
     cache, answer, logps = Cache(), [], []
-    for _ in range(length):
-        logp_RV = predict(tokens_RT, cache)[:, -1].float().log_softmax(-1)
-        tokens_RT = draw(logp_RV, temperature)
-        answer.append(tokens_RT)
-        logps.append(logp_RV.gather(1, tokens_RT))
-    return torch.cat(answer, 1), torch.cat(logps, 1)
+    context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
+    logp_RV = predict(context_UT, cache)[context_R, -1].float().log_softmax(-1)
+    cache = cache.pick(context_R)
+    while True:
+        token_R1 = draw(logp_RV, temperature)
+        answer.append(token_R1)
+        logps.append(logp_RV.gather(1, token_R1))
+        if len(answer) == length:
+            return torch.cat(answer, 1), torch.cat(logps, 1)
+        logp_RV = predict(token_R1, cache)[:, -1].float().log_softmax(-1)
 
 
 def draw(logp_RV: Tensor, temperature: float) -> Tensor:

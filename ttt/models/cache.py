@@ -27,7 +27,7 @@ class Cache:
         self.tensors = {} if tensors is None else dict(tensors)
         self.mask_B1QA: Tensor
         self.position_BQ: Tensor
-        self._kept_BS: Tensor
+        self._kept_BS: Tensor | None
         self._prefix = 0
 
     def copy(self) -> Cache:
@@ -51,10 +51,16 @@ class Cache:
         segment_BA = torch.cat([doc_BS, segment_BT], 1)
         self.mask_B1QA = self._mask(position_BA, segment_BA, new_BT, segment_BT, window=window, prefix=prefix)[:, None]
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
-        # The newest real tokens of each lane, in order: lanes may have read different numbers of them.
-        self._kept_BS = position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
-        self.tensors["position"] = position_BA.gather(1, self._kept_BS)
-        self.tensors["segment"] = segment_BA.gather(1, self._kept_BS)
+        # The newest real tokens of each lane, in order: lanes may have read different numbers of them. All of them
+        # stay where they are, which spares copies: the mask knows their positions.
+        keeps_all = keep == position_BA.shape[1]
+        self._kept_BS = None if keeps_all else position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
+        self.tensors["position"] = self._keep(position_BA)
+        self.tensors["segment"] = self._keep(segment_BA)
+
+    def pick(self, lane_B: Tensor) -> Cache:
+        """A cache whose lane i is lane `lane_B[i]` of this one."""
+        return Cache(extra=self.extra, tensors={name: x[lane_B] for name, x in self.tensors.items()})
 
     def before(self, back_B: Tensor) -> Cache:
         """The cache as it was `back_B` tokens ago in each lane (at most `extra`)."""
@@ -100,6 +106,13 @@ class Cache:
         prefix_BHPK, new_BHTK = x_BHQK[:, :, : self._prefix], x_BHQK[:, :, self._prefix :]
         old_BHSK = self.tensors.get(name)
         x_BHAK = new_BHTK if old_BHSK is None else torch.cat([old_BHSK, new_BHTK], 2)
-        index_BHSK = self._kept_BS[:, None, :, None].expand(-1, x_BHAK.shape[1], -1, x_BHAK.shape[3])
-        self.tensors[name] = x_BHAK.gather(2, index_BHSK)
+        self.tensors[name] = self._keep(x_BHAK)
         return torch.cat([prefix_BHPK, x_BHAK], 2) if self._prefix else x_BHAK
+
+    def _keep(self, x: Tensor) -> Tensor:
+        """Of keys, values or their positions ([B, H, A, K] or [B, A]) those of tokens that are kept."""
+        if self._kept_BS is None:
+            return x
+        if x.ndim == 2:
+            return x.gather(1, self._kept_BS)
+        return x.gather(2, self._kept_BS[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))

@@ -1,0 +1,136 @@
+"""The claims of Fast-Slow Training, out of curves written by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ttt.cli.bench_harness import assembly_of
+
+from tests.harness import run_here
+from tests.test_reward import ALONE, POOL, RULES
+from ttt.claims.fst import by_setting, claims, cut, needed, sooner
+from ttt.claims.series import Series, at_level, reached
+from ttt.results import Results
+from ttt.runs import Run, flatten
+
+STEPS = [0, 10, 20, 30]
+PER_STEP = 100.0
+
+
+def invented(folder: Path, *, adapter: str, success: list[float], kl: list[float], seed: int = 0, extra: float = 0.0):
+    """A run of one task of thirty steps with these curves, in which each step costs PER_STEP + `extra` rollouts."""
+    typed = ["task.num_tasks=1", "task.steps_per_task=30", f"seed={seed}", f"adapter={adapter}"]
+    config = assembly_of(*RULES, *typed, f"output_dir={folder}").config
+    results = Results(
+        scenario="domain", tasks=["a"], fingerprints=[f"{seed}"], learned_at=[1], entropy=[math.nan], phases=1
+    )
+    modes = ("slow", "fast", "carried", "archived") if adapter == "prompt_pool" else ("slow", "fast")
+    for step, earned, far in zip(STEPS, success, kl, strict=True):
+        # What a mode that is not the run's own says must not matter: it says nonsense.
+        own = "carried" if adapter == "prompt_pool" else "slow"
+        scores = {
+            mode: {
+                "success": [earned if mode == own else -1.0],
+                "kl": [far if mode == own else 9.0],
+                "kl_words": [far / 2],
+                "reward": [earned],
+            }
+            for mode in modes
+        }
+        if step in (0, 30):
+            results.add(columns=[0], scores=scores, base=scores, step=step, current=0 if step else None)
+        else:
+            results.points.append({"step": step, "columns": [0], "scores": scores})
+    path = folder / f"{adapter}-{seed}"
+    path.mkdir(parents=True)
+    lines = [
+        {
+            "event": "trained",
+            "step": step,
+            "terms": {"rollouts": PER_STEP * step, "fast_rollouts": extra * step, "entropy": earned},
+        }
+        for step, earned in zip(STEPS[1:], success[1:], strict=True)
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flat = {key: value for key, value in flatten(config).items() if key not in ("seed", "output_dir")}
+    return Run(folder=path, seed=seed, config=flat, costs={}, results=results)
+
+
+def test_a_level_is_reached_on_the_line_between_two_evaluations():
+    time, value = np.array([0.0, 10, 20]), np.array([0.0, 0.5, 0.25])
+    assert reached(time, value, 0.25) == 5
+    assert reached(time, value, 0.5) == 10
+    assert reached(time, value, 0.0) == 0
+    assert reached(time, value, 0.6) == math.inf
+    assert at_level(value, np.array([1.0, 2.0, 9.0]), 0.25) == 1.5
+    assert math.isnan(at_level(value, value, 0.6))
+
+
+def test_steps_and_rollouts_are_those_of_the_whole_run(tmp_path):
+    fst = Series(invented(tmp_path, adapter="prompt_pool", success=[0, 1, 1, 1], kl=[0, 1, 1, 1], extra=50))
+    alone = Series(invented(tmp_path, adapter="none", success=[0, 0.25, 0.5, 0.75], kl=[0, 1, 2, 3]))
+    assert needed(fst, 0.5, rollouts=False) == 5
+    assert needed(fst, 0.5, rollouts=True) == 5 * 150
+    assert needed(alone, 0.5, rollouts=False) == 20
+    # Never reached: the end counts.
+    assert needed(alone, 0.9, rollouts=False) == 30
+    assert sooner(0.5, rollouts=False)(fst, alone) == pytest.approx(2)
+    assert sooner(0.5, rollouts=True)(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
+    # The baseline's best, 0.75 at the end.
+    assert sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
+
+
+def test_drift_is_compared_at_equal_success(tmp_path):
+    # At success s the one is 2 s bits away, the other 8 s.
+    fst = Series(invented(tmp_path, adapter="prompt_pool", success=[0, 1, 1, 1], kl=[0, 2, 2, 2]))
+    alone = Series(invented(tmp_path, adapter="none", success=[0, 0.2, 0.4, 0.5], kl=[0, 1.6, 3.2, 4.0]))
+    assert cut(None, "kl")(fst, alone) == pytest.approx(0.75)
+    assert cut("slow", "kl_words")(fst, alone) == pytest.approx(0.75)
+    # Behind the seed prompt the one is 9 bits away wherever it stands, the other 8 s: at 0.1, ..., 0.5.
+    assert cut("slow", "kl")(fst, alone) == pytest.approx(1 - 9 / (8 * 0.3))
+
+
+def test_verdicts_follow_the_interval(tmp_path):
+    runs = []
+    for seed in range(4):
+        wobble = 0.01 * seed
+        runs.append(
+            invented(tmp_path, adapter="prompt_pool", success=[0, 0.9 + wobble, 1, 1], kl=[0, 5, 6, 6], seed=seed)
+        )
+        runs.append(
+            invented(
+                tmp_path, adapter="none", success=[0, 0.3, 0.6, 1 + 0.1 * (-1) ** seed], kl=[0, 1, 2, 3], seed=seed
+            )
+        )
+    sheet = claims(runs)
+    found = {words[0]: words for words, _ in sheet.rows}
+    assert found["success 0.5: fewer steps"][-1] == "holds"
+    assert found["less drift at equal success, own prompt"][-1] == "does not hold"
+    assert found["keeps more base skills"][-1] == "not resolved"
+    assert {words[5] for words in found.values()} == {"4"}
+    assert " x [" in found["success 0.5: fewer steps"][4]
+
+
+def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(tmp_path):
+    fst = invented(tmp_path / "a", adapter="prompt_pool", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
+    weak = invented(tmp_path / "b", adapter="none", success=[0, 0, 0, 0.1], kl=[0, 1, 1, 1])
+    strong = invented(tmp_path / "c", adapter="none", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
+    strong = Run(strong.folder, 0, {**strong.config, "objective.kl": 0.05, "base.seed": 7}, {}, strong.results)
+    assert len(by_setting([fst, weak, strong])) == 1
+    (against,) = {words[3] for words, _ in claims([fst, weak, strong]).rows}
+    assert "objective.kl=0.05" in against
+
+
+def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):
+    for adapter in (ALONE, POOL):
+        assert run_here([*RULES, *adapter, "eval.anytime=2", "task.num_tasks=1"], tmp_path).code == 0
+    from ttt.runs import find, read_run
+
+    runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
+    assert len(claims(runs).rows) == 13
+    with pytest.raises(ValueError, match="--claims: needs runs of objective=reward"):
+        claims(runs[:1])
