@@ -18,9 +18,9 @@ help:  ## this list
 run: .venv/ready  ## install, then the main job: ten languages, fast weights
 	$(BIN)/ttt-run task=split-sequence adapter=mlp_fast
 
-# Three processes on two cores: many tests wait for a server, a signal or another process.
+# Four processes on two cores: many tests wait for a server, a signal or another process.
 test: .venv/ready  ## install, then the tests
-	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 check: .venv/ready links  ## lint and types
 	$(BIN)/ruff check .

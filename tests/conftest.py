@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports them: no network, no tracker, no shared cache.
+# Before anything imports them: no network, no tracker, no shared cache. Processes of one session inherit its cache, so
+# that data are prepared once.
 CACHE = Path(os.environ.get("TTT_TEST_CACHE") or tempfile.mkdtemp(prefix="ttt-tests-"))
 os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=str(CACHE / "hf"), TTT_CACHE=str(CACHE), WANDB_MODE="offline")
+os.environ["TTT_TEST_CACHE"] = str(CACHE)
 
 import torch  # noqa: E402
 

@@ -20,6 +20,9 @@ from ttt.probes.activations import KEYS, RATIOS, TARGETS, unembedding
 from ttt.probes.induction import CASES
 from ttt.probes.state import watching
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("probe")
+
 
 def typed(*args):
     out, err, code = io.StringIO(), io.StringIO(), 0

@@ -20,6 +20,9 @@ from ttt.reference_runs import STRATEGIES
 from ttt.results import from_json
 from ttt.runs import read_run
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("references")
+
 JOB = (*VECTORS, "optimizer.lr=0.1")
 
 

@@ -32,6 +32,9 @@ from ttt.results import from_json
 from ttt.runs import find, read_run
 from ttt.samples import sample, samples
 
+# One process makes the costly fixtures once.
+pytestmark = pytest.mark.xdist_group("report")
+
 HOSTILE = "<script>alert('task')</script>\"><img src=x onerror=alert(1)> $\\frac{$ \x00\x1b[31m"
 VOID = {"meta", "link", "img", "br", "input"}
 
