@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttt.claims.series import Series, at_level, reached
-from ttt.compare import Group, group_runs, name_of
+from ttt.compare import Group, at_moment, group_runs, name_of
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.runs import Run
 from ttt.sheet import Cell, Sheet
@@ -96,6 +96,12 @@ def unprompted(ours: Series, theirs: Series) -> float:
     return float(ours.of("slow", "success")[-1] - theirs.of("slow", "success")[-1])
 
 
+def later(ours: Series, theirs: Series) -> float:
+    """Success right after learning a task, mean over all tasks but the first."""
+    first, second = (np.mean(at_moment(one.run.results, one.own, "success", "learned")[1:]) for one in (ours, theirs))
+    return float(first - second)
+
+
 def reported(term: str) -> Figure:
     return lambda ours, theirs: ours.last(term) - theirs.last(term)
 
@@ -132,6 +138,8 @@ STREAM = [
     Claim("fewer problems without any signal (zero variance)", reported("zero_variance"), -1),
     Claim("keeps more base skills", skills, 1),
 ]
+# Against a network that learns each task from the base.
+FRESH = [Claim("plasticity: later tasks are learned as by a fresh network", later, 1)]
 
 
 def claims(runs: Sequence[Run]) -> Sheet:
@@ -139,13 +147,16 @@ def claims(runs: Sequence[Run]) -> Sheet:
     rows = []
     for setting, members in sorted(by_setting(runs).items(), key=lambda item: str(item[0])):
         groups = group_runs(members)
-        baselines = [group for group in groups if group.runs[0].config["adapter.name"] == "none" and plain(group)]
+        baselines = [group for group in groups if says(group, "adapter.name", "none") and plain(group)]
         if not baselines:
             continue
         base = max(baselines, key=lambda group: (len(group.runs), learning(group)))
+        fresh = [group for group in groups if says(group, "strategy.name", "independent")]
         for group in groups:
-            if group.runs[0].config["adapter.name"] == "prompt_pool":
+            if says(group, "adapter.name", "prompt_pool"):
                 rows += [row(claim, setting, group, base) for claim in list_of(setting)]
+            if plain(group) and (group is base or says(group, "adapter.name", "prompt_pool")):
+                rows += [row(claim, setting, group, other) for other in fresh for claim in FRESH]
     if not rows:
         raise ValueError("--claims: needs runs of objective=reward with adapter=prompt_pool and with adapter=none")
     title = "Fast-Slow Training (arXiv 2605.12484) beside reinforcement learning alone; 95 % t-intervals over seeds"
@@ -163,14 +174,17 @@ def by_setting(runs: Sequence[Run]) -> dict[tuple[object, ...], list[Run]]:
     return found
 
 
+def says(group: Group, key: str, value: str) -> bool:
+    return bool(group.runs[0].config[key] == value)
+
+
 def plain(group: Group) -> bool:
     """Learning on, task after task, from rewards."""
-    config = group.runs[0].config
-    return config["strategy.name"] == "naive" and config["objective.learn_from"] == "reward"
+    return says(group, "strategy.name", "naive") and says(group, "objective.learn_from", "reward")
 
 
 def learning(group: Group) -> float:
-    return float(np.nanmean([-1.0, *group.values("slow/success/avg_learning")][1:]))
+    return float(np.mean(group.values("slow/success/avg_learning")))
 
 
 def list_of(setting: tuple[object, ...]) -> list[Claim]:
