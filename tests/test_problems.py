@@ -157,7 +157,7 @@ EDGES = [(0, 7), (5, 2), (4, 1), (5, 0), (2, 9), (5, 4)]
     ],
 )
 def test_a_way_is_checked_against_the_edges(right, answer, reward):
-    source = source_of("star-graph", "source.path=3")
+    source = source_of("star-graph", "source.deg=3", "source.nodes=16")
     batch = hand_made(EDGES, (5, 7), right, source)
     assert source.layout.verify(batch, torch.tensor([answer])).tolist() == [reward]
 
@@ -184,7 +184,7 @@ def test_a_way_is_checked_against_the_edges(right, answer, reward):
     ],
 )
 def test_what_prompts_say_about_a_graph(prompt, ends, said):
-    source = source_of("star-graph", "source.path=3")
+    source = source_of("star-graph", "source.deg=3", "source.nodes=16")
     question = source.layout.questions(hand_made(EDGES, ends, [0, 0, 0], source))
     expected = [source.mark(node) if isinstance(node, str) else node for node in said]
     assert source.layout.means(source.layout.parse(prompt), question).tolist() == [expected]
@@ -441,8 +441,11 @@ REFUSED = [
     (("source=arithmetic", "source.modulus=101"), "source.modulus=101: must lie between 2 and 100, or be null"),
     (("source=star-graph", "source.deg=0"), "source.deg=0: must be at least 1"),
     (("source=star-graph", "source.path=1"), "source.path=1: must be at least 2"),
-    (("source=star-graph", "source.nodes=9"), "source.nodes=9: must be at least 10; a graph has 10 nodes"),
-    (("source=star-graph", "source.hops=4"), "source.hops=4: chains of source.path=4 have 3 edges"),
+    (
+        ("source=star-graph", "source.deg=4", "source.nodes=8"),
+        "source.nodes=8: must be at least 9; a graph has 9 nodes",
+    ),
+    (("source=star-graph", "source.hops=3"), "source.hops=3: chains of source.path=3 have 2 edges"),
     (("source=rule-world", "task.ops=0"), "task.ops=0: must be at least 1"),
     (("source=rule-world", "task.ops=3"), "task.ops=3: source=rule-world has tasks of 1 or 2 hidden instructions"),
     (("source=rule-world", "task.base_batch=0"), "task.base_batch=0: must be at least 1"),
@@ -451,7 +454,7 @@ REFUSED = [
     (("source=rule-world", "task.examples=3"), "task.examples=3: a row of reward-sequence is one problem; use null"),
     (("source=rule-world", "task.eval_sequences=all"), "task.eval_sequences=all: problems are made up as they are"),
     (("source=rule-world", "task.steps_per_task=one-pass"), "task.steps_per_task=one-pass: problems are made up as"),
-    (("source=star-graph", "task.seq_len=20"), "task.seq_len=20: a problem of source=star-graph takes 36 tokens"),
+    (("source=star-graph", "task.seq_len=19"), "task.seq_len=19: a problem of source=star-graph takes 20 tokens"),
     (
         ("source=languages",),
         "task=reward-sequence: source=languages has no problems with a verifiable answer; "
