@@ -77,7 +77,7 @@ OWN = {
 VECTORS = ["model=mlp", "source=digits", "task=stationary", "adapter=none", "base=none"]
 
 
-REWARDED = ("reward-sequence", "rule-world", "star-graph", "arithmetic", "prompt_pool", "reward")
+REWARDED = ("reward-sequence", "rule-world", "star-graph", "arithmetic", "prompt_pool", "soft_prompt", "reward")
 
 
 def choices(path: Path) -> list[str]:
@@ -95,7 +95,7 @@ def choices(path: Path) -> list[str]:
         kept = [o for o in small if not o.startswith(("source=", "task.held", "task.seq_len"))]
         source = option if group == "source" else "rule-world"
         told = ["task=reward-sequence", f"source={source}", "objective=reward", "base.steps=1", "base.warmup=1"]
-        return [*kept, *told, "adapter=prompt_pool" if option == "prompt_pool" else "adapter=none"]
+        return [*kept, *told, picked[0] if group == "adapter" else "adapter=none"]
     if group in ("task", "source") and option not in ("split-sequence", "drift-sequence"):
         small.remove("task.held_out=10")
     if option == "checkpoint":

@@ -254,7 +254,8 @@ def stop():
 
 
 def test_a_run_says_what_it_earned_and_spent(tmp_path: Path):
-    outcome = run_here([*RULES, *POOL], tmp_path)
+    # A bonus on entropy: also answers that earn nothing are read again.
+    outcome = run_here([*RULES, *POOL, "objective.entropy=0.01"], tmp_path)
     assert outcome.code == 0, outcome.err
     folder = only_run(tmp_path)
     trained = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -277,9 +278,36 @@ def test_chance_is_the_runs_own():
 
     def rewards(seed: int) -> list[float]:
         engine, tasks = made(*POOL, f"seed={seed}", "base.seed=0", "optimizer.lr=1e-2")
-        return [x for p in steps(engine, tasks[0], 3) for x in (p.terms["entropy"], p.terms["logp_gap"])]
+        return [p.terms["entropy"] for p in steps(engine, tasks[0], 3)]
 
     assert rewards(1) == rewards(1) != rewards(2)
+
+
+def test_problems_without_a_signal_are_not_read_again_and_change_nothing():
+    """The gradient is that of all rows: those of problems whose answers earned the same have none."""
+    engine, tasks = made(*ALONE)
+    objective, learner, batch = objective_of(engine), engine.learner, tasks[0].batch(0)
+    prompts = objective.prompts(learner)
+    rollouts = objective._rollouts(learner, batch, prompts, None)
+    reward_R = torch.zeros(len(rollouts.reward_R))
+    # Of the four problems the first has a signal, the second earns everything.
+    reward_R[0], reward_R[8:16] = 1.0, 1.0
+    rollouts = Rollouts(*(vars(rollouts) | {"reward_R": reward_R}).values())
+    read = []
+    plain = objective._logp
+    objective._logp = lambda learner, batch, found: read.append(len(found.reward_R)) or plain(learner, batch, found)
+    found = torch.autograd.grad(objective._rewarded(learner, batch, rollouts), list(learner.model.parameters()))
+    assert read == [8]
+    advantage_R = torch.zeros(32)
+    advantage_R[:8] = (reward_R[:8] - 1 / 8) / reward_R[:8].std(correction=0)
+    logp_RA = plain(learner, batch, rollouts).gather(2, rollouts.answer_RA[..., None])[..., 0]
+    expected = torch.autograd.grad(-(advantage_R[:, None] * logp_RA)[:8].mean(), list(learner.model.parameters()))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    nothing = Rollouts(*(vars(rollouts) | {"reward_R": torch.zeros(32)}).values())
+    zero = torch.autograd.grad(objective._rewarded(learner, batch, nothing), list(learner.model.parameters()))
+    assert read == [8]
+    assert all(not bool(x.any()) for x in zero)
 
 
 def test_frozen_is_prompt_optimisation_alone():

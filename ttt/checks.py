@@ -68,12 +68,14 @@ def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stre
     if adapter.name != "none" and not isinstance(adapter, Evolving):
         raise ValueError(
             f"adapter={adapter.name}: objective={objective.name} moves the plain model behind a prompt; "
-            "use adapter=prompt_pool or none"
+            "use adapter=prompt_pool or none, or soft_prompt"
         )
     if not any(phase.announced for phase in stream.phases):
         for argument, value in (("adapter", adapter.reset), ("optimizer", pace.reset)):
             if value == "task":
-                raise ValueError(f"{argument}.reset=task: no task is announced; use task.announced=true, or reset=never")
+                raise ValueError(
+                    f"{argument}.reset=task: no task is announced; use task.announced=true, or reset=never"
+                )
     if strategy.needs_likelihood:
         raise ValueError(
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
@@ -84,6 +86,10 @@ def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stre
             raise ValueError(
                 f"adapter.emit={in_use}: each prompt in use answers each problem; objective.rollouts={objective.group} "
                 "must be at least that"
+            )
+        if objective.reuse and not adapter.reusable:
+            raise ValueError(
+                f"objective.reuse=true: adapter={adapter.name} moves its prompts after each rollout; use reuse=false"
             )
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ttt.layout import Layout
 from ttt.models.cache import Cache
+from ttt.prompts.vectors import heads
 from ttt.stream import Batch
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Rollout i answers row `problem_R[i]` of a batch under `prompt_RP[i]`.
+    """Rollout i answers row `problem_R[i]` of a batch under `prompt_RP[i]`: token ids, or vectors ([R, P, D]).
 
     `logp_RA`: log-probability (nats) of each token when it was sampled. `reward_R`: what the verifier says, float32.
     """
@@ -30,11 +31,13 @@ class Rollouts:
     reward_R: Tensor
 
     def rows(self, batch: Batch, layout: Layout) -> Tensor:
-        """[R, T]: prompt, question, and the answer but for its last token, as a model reads them."""
+        """[R, T]: prompt (the seed prompt, where vectors are added to it), question, and the answer but for its last
+        token, as a model reads them."""
         question_RQ = layout.questions(batch)[self.problem_R]
-        return torch.cat([self.prompt_RP, question_RQ, self.answer_RA[:, :-1]], 1)
+        return torch.cat([heads(self.prompt_RP, layout), question_RQ, self.answer_RA[:, :-1]], 1)
 
-    def pick(self, index: list[int]) -> Rollouts:
+    def pick(self, index: list[int] | Tensor) -> Rollouts:
+        """Those at these places, or where a mask says so."""
         return Rollouts(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @staticmethod
@@ -42,24 +45,50 @@ class Rollouts:
         return Rollouts(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Rollouts)))
 
 
-# (problem_R, prompt_RP) -> one sampled answer each, under the slow weights as they are.
-Play = Callable[[Tensor, Tensor], Rollouts]
+@dataclass(frozen=True)
+class Play:
+    """The policy as a fast channel may use it, slow weights as they are.
+
+    `answer`: (problem_R, prompt_RP) -> one sampled answer each. `loss`: that of a step of the policy gradient on
+    rollouts; prompts that are vectors can be moved along its gradient. `group`: answers to each problem in a step.
+    """
+
+    answer: Callable[[Tensor, Tensor], Rollouts]
+    loss: Callable[[Rollouts], Tensor]
+    group: int
+
+    def __call__(self, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
+        return self.answer(problem_R, prompt_RP)
+
+
+def evenly(problem_Q: Tensor, *, group: int, prompts: int) -> tuple[Tensor, Tensor]:
+    """(problem, index of its prompt) of each rollout: `group` of each problem, the j-th under prompt
+    j * prompts // group."""
+    number_R = torch.arange(len(problem_Q) * group, device=problem_Q.device)
+    return problem_Q[number_R // group], number_R % group * prompts // group
+
+
 # (tokens_BT, cache) -> logits [B, T, V]; goes on where the cache stopped.
 Predict = Callable[[Tensor, Cache], Tensor]
 
 
 @torch.no_grad()
-def sample(predict: Predict, tokens_RT: Tensor, *, length: int, temperature: float) -> tuple[Tensor, Tensor]:
+def sample(
+    predict: Predict, tokens_RT: Tensor, *, length: int, temperature: float, alike: bool = True
+) -> tuple[Tensor, Tensor]:
     """`length` tokens after each row, drawn one after another, and their log-probabilities: [R, A] each.
 
-    Each context is read once, however many rows begin with it; each new token is read by itself, behind a cache of keys
-    and values. Temperature 0 takes the likeliest token. Log-probabilities are those of temperature 1: what training
-    moves.
+    Each context is read once, however many rows begin with it (not `alike`: what is added to rows of equal tokens
+    differs); each new token is read by itself, behind a cache of keys and values. Temperature 0 takes the likeliest
+    token. Log-probabilities are those of temperature 1: what training moves.
     """
     cache, answer, logps = Cache(), [], []
-    context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
-    logp_RV = predict(context_UT, cache)[context_R, -1].float().log_softmax(-1)
-    cache = cache.pick(context_R)
+    if alike:
+        context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
+        logp_RV = predict(context_UT, cache)[context_R, -1].float().log_softmax(-1)
+        cache = cache.pick(context_R)
+    else:
+        logp_RV = predict(tokens_RT, cache)[:, -1].float().log_softmax(-1)
     while True:
         token_R1 = draw(logp_RV, temperature)
         answer.append(token_R1)

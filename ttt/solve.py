@@ -17,7 +17,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.engine import Engine
@@ -25,6 +24,7 @@ from ttt.kernels import policy
 from ttt.layout import Layout
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
+from ttt.prompts.vectors import predict
 from ttt.rollouts import sample
 from ttt.stream import Batch
 
@@ -44,7 +44,7 @@ def solve(engine: Engine, batch: Batch, state: FastState, *, mode: Mode) -> dict
         earned = score(logits_BTV, batch, objective.layout)
         few = batch.rows(0, CONTEXTS)
         # In mode fast the policy is the base.
-        kl = 0.0 if mode == "fast" else divergence(learner, objective, asked(learner, few, state, objective.layout))
+        kl = 0.0 if mode == "fast" else divergence(learner, objective, *asked(learner, few, state, objective.layout))
         kl_words = (
             divergence(learner, objective, worded(batch.rows(0, WORDED), objective.layout))
             if mode == "slow"
@@ -63,11 +63,12 @@ def score(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
     return {"reward": float(solved_B.float().mean()), "success": float(success_B.mean())}
 
 
-def asked(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> Tensor:
-    """Prompt and question as the model reads them in this state, [B, P + Q]."""
-    adapter = learner.adapter
-    tokens_BT = adapter.told(batch.tokens_BT, state) if isinstance(adapter, Evolving) else batch.tokens_BT
-    return tokens_BT[:, : tokens_BT.shape[1] + 1 - layout.answer_len]
+def asked(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    """Prompt and question as the model reads them in this state, [B, P + Q], and what is added to embeddings."""
+    adapter, tokens_BT = learner.adapter, batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - layout.answer_len]
+    if not isinstance(adapter, Evolving):
+        return tokens_BT, None
+    return adapter.told(tokens_BT, state), adapter.added(tokens_BT, state)
 
 
 def worded(batch: Batch, layout: Layout) -> Tensor:
@@ -79,14 +80,21 @@ def worded(batch: Batch, layout: Layout) -> Tensor:
 
 
 @torch.no_grad()
-def divergence(learner: Learner, objective: Reward, asked_BT: Tensor) -> float:
-    """KL(policy || base) in bits per token, on answers that the policy gives."""
+def divergence(learner: Learner, objective: Reward, asked_BT: Tensor, added_BPD: Tensor | None = None) -> float:
+    """KL(policy || base) in bits per token, on answers that the policy gives; `added_BPD` is added to the embeddings at
+    the head of rows, for both."""
     length = objective.layout.answer_len
     with torch.random.fork_rng(devices=[asked_BT.device] if asked_BT.is_cuda else []):
         torch.manual_seed(SEED)
-        answer_BA, _ = sample(lambda x, cache: learner.model(x, cache=cache), asked_BT, length=length, temperature=1.0)
+        answer_BA, _ = sample(
+            lambda x, cache: predict(learner.model, x, added_BPD, cache=cache),
+            asked_BT,
+            length=length,
+            temperature=1.0,
+            alike=added_BPD is None,
+        )
     rows_BT = torch.cat([asked_BT, answer_BA[:, :-1]], 1)
-    own, base = learner.model(rows_BT), functional_call(learner.model, objective.base, (rows_BT,))
+    own, base = (predict(learner.model, rows_BT, added_BPD, weights=x) for x in (None, objective.base))
     own_BAV, base_BAV = (x[:, -length:].float().log_softmax(-1) for x in (own, base))
     return float(policy.kl(own_BAV, base_BAV).mean()) / math.log(2)
 

@@ -86,31 +86,42 @@ def additive(adapter: Adapter) -> Sequence[tuple[Tensor, str]]:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round of search left: the state, how many rollouts it used, and those made under prompts that are in use
-    now."""
+    """What a round of the fast channel left: the state, how many rollouts it used, and those made under prompts that
+    are in use now (None: of an adapter that is not `reusable`)."""
 
     state: FastState
     used: int
-    rollouts: Rollouts
+    rollouts: Rollouts | None
 
 
 @runtime_checkable
 class Evolving(Protocol):
-    """An adapter whose fast weights are prompts, searched for by their reward."""
+    """A fast channel under a reward: an adapter whose fast weights are prompts, which become better by what they earn.
+
+    A prompt is P token ids, or P vectors [P, D] to be added to the embeddings of the seed prompt. It answers in place
+    of the seed prompt; rows that carry another one keep that.
+    """
+
+    # Does a round leave rollouts made under prompts that are in use after it?
+    reusable: bool
 
     def emitted(self, state: FastState) -> Tensor:
-        """The prompts in use [K, P], the best one first."""
+        """The prompts in use, [K, P] or [K, P, D], the best one first."""
         ...
 
     def evolve(self, state: FastState, play: Play, batch: Batch, *, budget: int) -> Round:
-        """A round of search with at most `budget` rollouts, on the problems of `batch`."""
+        """A round with at most `budget` rollouts, on the problems of `batch`."""
         ...
 
     def told(self, tokens_BT: Tensor, state: FastState) -> Tensor:
-        """Rows with the best prompt in place of the seed prompt; those that carry another one stay."""
+        """Rows with the best prompt in place of the seed prompt, as far as prompts are words."""
         ...
 
-    def holding(self, prompt_P: Tensor) -> FastState:
+    def added(self, tokens_BT: Tensor, state: FastState) -> Tensor | None:
+        """What the best prompt adds to the embeddings at the head of these rows, [B, P, D]; None: nothing."""
+        ...
+
+    def holding(self, prompt: Tensor) -> FastState:
         """A state with this prompt in use, and no other."""
         ...
 

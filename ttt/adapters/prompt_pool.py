@@ -32,6 +32,8 @@ NAN = float("nan")
 class PromptPool:
     """Arguments are explained in conf/adapter/prompt_pool.yaml; `layout` is what the task says of its rows."""
 
+    reusable = True
+
     def __init__(
         self,
         *,
@@ -103,6 +105,9 @@ class PromptPool:
         bare_B1 = (old_BP == self._seed(tokens_BT.device)).all(1, keepdim=True)
         return torch.cat([torch.where(bare_B1, best_LP, old_BP), tokens_BT[:, words:]], 1)
 
+    def added(self, tokens_BT: Tensor, state: FastState) -> None:
+        """Its prompts are words."""
+
     def emitted(self, state: FastState) -> Tensor:
         """The prompts in use [K, P], the best first; some twice where the pool holds fewer."""
         return self._emitted(state)[0]
@@ -117,9 +122,9 @@ class PromptPool:
         in_use = [tuple(prompt) for prompt in self.emitted(after).tolist()]
         return Round(after, bench.used, bench.under(in_use))
 
-    def holding(self, prompt_P: Tensor) -> FastState:
-        """A state with this prompt in use, and no other; of its rewards nothing is known."""
-        return self._written(Pool([tuple(prompt_P.tolist())], torch.zeros(1, 0), [0]))
+    def holding(self, prompt: Tensor) -> FastState:
+        """A state with this prompt [P] in use, and no other; of its rewards nothing is known."""
+        return self._written(Pool([tuple(prompt.tolist())], torch.zeros(1, 0), [0]))
 
     def carry(self, state: FastState) -> FastState:
         """Unchanged: all lanes are one."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttt.claims.series import Series, at_level, reached
+from ttt.claims.series import PROMPTED, Series, at_level, reached
 from ttt.compare import Group, at_moment, group_runs, name_of
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.runs import Run
@@ -153,12 +153,14 @@ def claims(runs: Sequence[Run]) -> Sheet:
         base = max(baselines, key=lambda group: (len(group.runs), learning(group)))
         fresh = [group for group in groups if says(group, "strategy.name", "independent")]
         for group in groups:
-            if says(group, "adapter.name", "prompt_pool"):
+            if prompted(group):
                 rows += [row(claim, setting, group, base) for claim in list_of(setting)]
-            if plain(group) and (group is base or says(group, "adapter.name", "prompt_pool")):
+            if plain(group) and (group is base or prompted(group)):
                 rows += [row(claim, setting, group, other) for other in fresh for claim in FRESH]
     if not rows:
-        raise ValueError("--claims: needs runs of objective=reward with adapter=prompt_pool and with adapter=none")
+        raise ValueError(
+            "--claims: needs runs of objective=reward with adapter=prompt_pool or soft_prompt, and with adapter=none"
+        )
     title = "Fast-Slow Training (arXiv 2605.12484) beside reinforcement learning alone; 95 % t-intervals over seeds"
     return Sheet(title, ["claim", "tasks", "method", "against", "in words", "seeds", "holds"], ["figure"], rows)
 
@@ -176,6 +178,10 @@ def by_setting(runs: Sequence[Run]) -> dict[tuple[object, ...], list[Run]]:
 
 def says(group: Group, key: str, value: str) -> bool:
     return bool(group.runs[0].config[key] == value)
+
+
+def prompted(group: Group) -> bool:
+    return group.runs[0].config["adapter.name"] in PROMPTED
 
 
 def plain(group: Group) -> bool:

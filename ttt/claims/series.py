@@ -1,7 +1,7 @@
 """What a run of `objective=reward` went through on its last task, evaluation by evaluation.
 
 steps, rollouts      spent since the stream began; rollouts count those of the fast channel too
-success              under the run's own prompt: mode carried with adapter=prompt_pool, else slow
+success              under the run's own prompt: mode carried with adapters that have prompts, else slow
 kl, null, words      KL(policy || base) in bits per token: behind the run's own prompt, the seed prompt, and the mean
                      over the prompts of one word
 """
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from ttt.runs import Run
 
 Values = NDArray[np.float64]
+# Adapters whose fast weights are prompts.
+PROMPTED = ("prompt_pool", "soft_prompt")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Series:
     @property
     def own(self) -> str:
         """The mode in which the run does what it learned."""
-        return "carried" if self.run.config["adapter.name"] == "prompt_pool" else "slow"
+        return "carried" if self.run.config["adapter.name"] in PROMPTED else "slow"
 
     @cached_property
     def _looks(self) -> list[dict[str, Any]]:

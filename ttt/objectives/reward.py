@@ -1,38 +1,38 @@
-"""`reward`: slow weights by reinforcement learning, fast prompts by search, both for one verifiable reward.
+"""`reward`: slow weights by reinforcement learning, fast prompts by search or gradient, all for one verifiable reward.
 
-    each cycle   the adapter evolves its prompts on the first batch, slow weights frozen; then T slow steps:
+    each cycle   the adapter betters its prompts on the first batch, slow weights frozen; then T slow steps:
     slow step    G rollouts of each problem x, evenly over the K prompts;  A = (r - mean_x) / std_x  over all G
                  loss = - mean_x mean_i mean_t  sg(min(p / p_old, clip)) A log p(y_t | prompt, x, y_<t)
                         - entropy * H(p) + kl * KL(p || base)
 
 Fast-Slow Training (arXiv 2605.12484) with CISPO; problems whose rewards are all equal are left out. With adapter=none
 it is reinforcement learning alone. Each batch is used once: in precision 32-true p = p_old up to rounding.
-Shapes: B problems, G rollouts of each, R = B * G, K prompts, P prompt, A answer, V vocabulary.
+Shapes: B problems, G rollouts of each, R = B * G, K prompts, P prompt (vectors: P x D), A answer, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from ttt.adapters.base import Evolving
 from ttt.kernels import policy
 from ttt.layout import Layout
 from ttt.objectives.base import Objective
+from ttt.objectives.lesson import Lesson, lesson
 from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
-from ttt.rollouts import Rollouts, sample
+from ttt.prompts.vectors import heads, predict, vectors
+from ttt.rollouts import Play, Rollouts, evenly, sample
 from ttt.stream import Batch
 
 if TYPE_CHECKING:
     from ttt.learner import Learner
 
 COUNTS = ("steps", "rounds", "rollouts", "fast_rollouts")
-# Nats by which log-probabilities may differ between sampling and training; a mistake shows as whole nats.
-AGREE = 0.5
 
 
 class Reward(Objective):
@@ -61,9 +61,9 @@ class Reward(Objective):
         check_numbers(rollouts=rollouts, temperature=temperature, clip=clip, entropy=entropy, kl=kl)
         check_choice("baseline", baseline, BASELINES)
         check_choice("learn_from", learn_from, LESSONS)
-        self.layout, self.group = layout, rollouts
+        self.layout, self.group, self.reuse = layout, rollouts, reuse
         self._temperature, self._baseline, self._clip = temperature, baseline, clip
-        self._entropy, self._kl, self._learn_from, self._reuse = entropy, kl, learn_from, reuse
+        self._entropy, self._kl, self._learn_from = entropy, kl, learn_from
         self._cycle = Cycle.read(cycle)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._watched: dict[str, list[float]] = defaultdict(list)
@@ -83,13 +83,11 @@ class Reward(Objective):
         rollouts = self._rollouts(learner, batch, prompt_KP, made)
         self._counts["rollouts"] += len(rollouts.reward_R)
         self._watched["reward"].append(float(rollouts.reward_R.mean()))
-        logp_RAV = self._logp(learner, rollouts.rows(batch, self.layout))
-        self._watched["entropy"].append(float(policy.entropy(logp_RAV.detach()).mean()))
+        # What was sampled is as surprising, in the mean, as the policy's entropy.
+        self._watched["entropy"].append(-float(rollouts.logp_RA.mean()))
         if self._learn_from == "prompt":
-            return self._distilled(learner, batch, rollouts, logp_RAV)
-        return self._rewarded(rollouts, logp_RAV, problems=len(batch.tokens_BT)) + self._leashed(
-            learner, rollouts.rows(batch, self.layout), logp_RAV
-        )
+            return self._distilled(learner, batch, rollouts)
+        return self._rewarded(learner, batch, rollouts)
 
     def _search(self, learner: Learner, batch: Batch) -> Rollouts | None:
         """A round of the fast channel, where one is due; its rollouts under the prompts now in use."""
@@ -97,12 +95,12 @@ class Reward(Objective):
             return None
         if not self._cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
             return None
-        found = learner.adapter.evolve(
-            learner.fast,
-            lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
-            batch,
-            budget=self._cycle.fast_budget,
+        play = Play(
+            answer=lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
+            loss=lambda found: self._taught(learner, batch, found),
+            group=self.group,
         )
+        found = learner.adapter.evolve(learner.fast, play, batch, budget=self._cycle.fast_budget)
         learner.fast = learner.adapter.carry(found.state)
         self._counts["rounds"] += 1
         self._counts["fast_rollouts"] += found.used
@@ -110,18 +108,20 @@ class Reward(Objective):
 
     def play(self, learner: Learner, batch: Batch, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
         """One answer to each of these problems of `batch`, under these prompts."""
-        asked_RT = torch.cat([prompt_RP, self.layout.questions(batch)[problem_R]], 1)
+        asked_RT = torch.cat([heads(prompt_RP, self.layout), self.layout.questions(batch)[problem_R]], 1)
+        added_RPD = vectors(prompt_RP)
         answer_RA, logp_RA = sample(
-            lambda tokens, cache: learner.model(tokens, cache=cache),
+            lambda tokens, cache: predict(learner.model, tokens, added_RPD, cache=cache),
             asked_RT,
             length=self.layout.answer_len,
             temperature=self._temperature,
+            alike=added_RPD is None,
         )
         reward_R = self.layout.verify(batch.pick(problem_R.cpu().numpy()), answer_RA)
         return Rollouts(problem_R, prompt_RP, answer_RA, logp_RA, reward_R.float())
 
     def prompts(self, learner: Learner) -> Tensor:
-        """The prompts in use, [K, P]; without an adapter that evolves some it is the seed prompt."""
+        """The prompts in use, [K, P] or [K, P, D]; without an adapter that evolves some it is the seed prompt."""
         if isinstance(learner.adapter, Evolving):
             return learner.adapter.emitted(learner.fast)
         return torch.tensor([self.layout.seed_prompt], device=next(learner.model.parameters()).device)
@@ -130,62 +130,69 @@ class Reward(Objective):
         return torch.tensor([self.layout.seed_prompt], device=batch.tokens_BT.device)
 
     def _rollouts(self, learner: Learner, batch: Batch, prompt_KP: Tensor, made: Rollouts | None) -> Rollouts:
-        """G rollouts of each problem, the j-th under prompt j * K // G; those already made are not made again."""
-        number_R = torch.arange(len(batch.tokens_BT) * self.group, device=prompt_KP.device)
-        problem_R = number_R // self.group
-        prompt_RP = prompt_KP[number_R % self.group * len(prompt_KP) // self.group]
-        if made is None or not self._reuse or self._learn_from == "prompt":
+        """G rollouts of each problem, evenly over the prompts; those already made are not made again."""
+        problem_B = torch.arange(len(batch.tokens_BT), device=prompt_KP.device)
+        problem_R, lane_R = evenly(problem_B, group=self.group, prompts=len(prompt_KP))
+        prompt_RP = prompt_KP[lane_R]
+        if made is None or not self.reuse or self._learn_from == "prompt":
             return self.play(learner, batch, problem_R, prompt_RP)
         old, missing = matched(problem_R, prompt_RP, made)
         self._counts["rollouts"] -= len(old)
         fresh = self.play(learner, batch, problem_R[missing], prompt_RP[missing])
         return Rollouts.cat([made.pick(old), fresh])
 
-    def _logp(self, learner: Learner, row_RT: Tensor, *, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def _logp(
+        self, learner: Learner, batch: Batch, rollouts: Rollouts, *, weights: dict[str, Tensor] | None = None
+    ) -> Tensor:
         """log p of every token that an answer could go on with, [R, A, V]."""
-        logits = learner.model(row_RT) if weights is None else functional_call(learner.model, weights, (row_RT,))
+        row_RT, added_RPD = rollouts.rows(batch, self.layout), vectors(rollouts.prompt_RP)
+        logits = predict(learner.model, row_RT, added_RPD, weights=weights)
         return logits[:, -self.layout.answer_len :].float().log_softmax(-1)
 
-    def _rewarded(self, rollouts: Rollouts, logp_RAV: Tensor, *, problems: int) -> Tensor:
-        logp_RA = logp_RAV.gather(2, rollouts.answer_RA[..., None])[..., 0]
-        gap = float((logp_RA.detach() - rollouts.logp_RA).abs().max())
-        if not gap < AGREE:
-            raise RuntimeError(f"log-probabilities of rollouts are {gap:.3g} nats off those of training")
-        self._watched["logp_gap"].append(gap)
-        group_R, groups = self._groups(rollouts, problems)
-        advantage_R, mixed_G = policy.advantages(rollouts.reward_R, group_R, groups)
-        self._watched["zero_variance"].append(1 - float(mixed_G.float().mean()))
-        loss_R = policy.cispo(logp_RA, rollouts.logp_RA, advantage_R, clip=self._clip)
-        loss_G = policy.group_mean(loss_R, group_R, groups)
-        # Nothing to learn from is a gradient of zero, not of NaN.
-        return loss_G[mixed_G].mean() if bool(mixed_G.any()) else 0.0 * loss_R.sum()
+    def _lesson(self, learner: Learner, batch: Batch, rollouts: Rollouts, *, every: bool) -> Lesson:
+        return lesson(
+            rollouts,
+            lambda found: self._logp(learner, batch, found),
+            baseline=self._baseline,
+            clip=self._clip,
+            every=every,
+        )
 
-    def _groups(self, rollouts: Rollouts, problems: int) -> tuple[Tensor, int]:
-        if self._baseline == "problem":
-            return rollouts.problem_R, problems
-        key_R = torch.cat([rollouts.problem_R[:, None], rollouts.prompt_RP], 1)
-        found, group_R = torch.unique(key_R, dim=0, return_inverse=True)
-        return group_R, len(found)
+    def _taught(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
+        """The loss of a step on rollouts of the fast channel."""
+        loss = self._lesson(learner, batch, rollouts, every=True).loss
+        assert loss is not None, "every rollout is read"
+        return loss
 
-    def _leashed(self, learner: Learner, row_RT: Tensor, logp_RAV: Tensor) -> Tensor | float:
+    def _rewarded(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
+        found = self._lesson(learner, batch, rollouts, every=bool(self._entropy or self._kl))
+        self._watched["zero_variance"].append(found.zero_variance)
+        if found.loss is None or found.logp_RAV is None or found.gap is None:
+            # Nothing to learn from is a gradient of zero: moments go on.
+            return torch.stack([0.0 * x.sum() for x in learner.model.parameters()]).sum()
+        self._watched["logp_gap"].append(found.gap)
+        return found.loss + self._leashed(learner, batch, rollouts, found.logp_RAV)
+
+    def _leashed(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor | float:
         """The entropy bonus and the distance from the base, where they are asked for."""
         extra: Tensor | float = 0.0
         if self._entropy:
             extra = extra - self._entropy * policy.entropy(logp_RAV).mean()
         if self._kl:
             with torch.no_grad():
-                base_RAV = self._logp(learner, row_RT, weights=self.base)
+                base_RAV = self._logp(learner, batch, rollouts, weights=self.base)
             kl = policy.kl(logp_RAV, base_RAV).mean()
             self._watched["kl"].append(float(kl.detach()))
             extra = extra + self._kl * kl
         return extra
 
-    def _distilled(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor:
+    def _distilled(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
         """KL(without prompt || with the best one) on answers given without: reverse, on-policy (arXiv 2601.20802)."""
-        best_RP = self.prompts(learner)[:1].expand_as(rollouts.prompt_RP)
-        told = Rollouts(rollouts.problem_R, best_RP, rollouts.answer_RA, rollouts.logp_RA, rollouts.reward_R)
+        logp_RAV = self._logp(learner, batch, rollouts)
+        best_RP = self.prompts(learner)[[0] * len(rollouts.reward_R)]
+        told = replace(rollouts, prompt_RP=best_RP)
         with torch.no_grad():
-            teacher_RAV = self._logp(learner, told.rows(batch, self.layout))
+            teacher_RAV = self._logp(learner, batch, told)
         return policy.kl(logp_RAV, teacher_RAV).mean()
 
     def terms(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What may be asked of `adapter=prompt_pool`, checked in the words of who typed it."""
+"""What may be asked of adapters that hold prompts, checked in the words of who typed it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,22 @@ def check_counts(*, emit: int, pool: int, proposals: int, minibatch: int, proble
 
 def check_choices(*, reset: str, proposer: str, search: str, accept: str) -> None:
     """Raises ValueError."""
-    if reset == "sequence":
-        raise ValueError("adapter.reset=sequence: prompts outlive a sequence, which writes none; must be task or never")
-    choices = (("reset", reset, RESETS), ("proposer", proposer, PROPOSERS))
-    for argument, value, allowed in (*choices, ("search", search, SEARCHES), ("accept", accept, ACCEPTS)):
+    check_reset(reset)
+    for argument, value, allowed in (
+        ("proposer", proposer, PROPOSERS),
+        ("search", search, SEARCHES),
+        ("accept", accept, ACCEPTS),
+    ):
         if value not in allowed:
             raise ValueError(f"adapter.{argument}={value}: unknown; {suggest(value, allowed)}")
+
+
+def check_reset(reset: str) -> None:
+    """Raises ValueError."""
+    if reset == "sequence":
+        raise ValueError("adapter.reset=sequence: prompts outlive a sequence, which writes none; must be task or never")
+    if reset not in RESETS:
+        raise ValueError(f"adapter.reset={reset}: unknown; {suggest(reset, RESETS)}")
 
 
 def check_package() -> None:
