@@ -71,8 +71,9 @@ def evolve(prompts: Sequence[Prompt], propose: Proposer, bench: Bench, search: S
     score_NV = scores(prompts, problems, bench)
     accepted = children(prompts, score_NV, propose, bench, search)
     if accepted:
-        score_NV = torch.cat([score_NV, scores(accepted, problems, bench)])
-    return Pool.of([*prompts, *accepted], score_NV, search)
+        # Of equals what stands first is kept: the newest, so that a search goes on where all earn the same.
+        score_NV = torch.cat([scores(accepted, problems, bench), score_NV])
+    return Pool.of([*accepted, *prompts], score_NV, search)
 
 
 def scores(prompts: Sequence[Prompt], problems: Sequence[int], bench: Bench) -> Tensor:
