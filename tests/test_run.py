@@ -245,11 +245,11 @@ def test_a_stock_lightning_trainer_takes_the_same_steps():
     assert slow_hash(theirs.learner.model) == slow_hash(ours.learner.model)
 
 
-def test_base_is_shared_by_seeds_and_lifetimes_and_by_nothing_else(tmp_path, cache):
+def test_base_is_shared_by_seeds_and_lifetimes_and_by_nothing_else(tmp_path):
     def bases() -> set[str]:
-        return {path.name for path in (cache / "base").glob("*/")}
+        return {path.name for path in (tmp_path / "cache" / "base").glob("*/")}
 
-    job = [*TINY, *FAST, "base.seed=7"]
+    job = [*TINY, *FAST, f"cache_dir={tmp_path}/cache"]
     assert run_here(job, tmp_path).code == 0
     before = bases()
     for same in (["seed=3"], ["adapter.reset=never"], ["adapter.carry=lane"], ["optimizer.lr=0.1"]):
