@@ -643,30 +643,30 @@ def test_a_hub_that_does_not_answer_is_given_up_at_once(tmp_path, monkeypatch):
 
 @pytest.fixture
 def downloaded(tmp_path):
-    """A dataset `some/data` as one that was downloaded before lies in the cache of `datasets`."""
+    """A dataset `own/data` as one that was downloaded before lies in the cache of `datasets`."""
     import datasets
 
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     datasets.disable_progress_bars()
     datasets.load_dataset("json", data_files=write(tmp_path / "data.jsonl"), cache_dir=str(tmp_path / "made"))
     (made,) = (tmp_path / "made" / "json").glob("*/*/*/dataset_info.json")
-    there = cache / "some___data" / "default" / "0.0.0" / "0123456789abcdef"
+    there = cache / "own___data" / "default" / "0.0.0" / "0123456789abcdef"
     shutil.copytree(made.parent, there)
     (there / "json-train.arrow").rename(there / "data-train.arrow")
-    yield cache / "some___data"
-    shutil.rmtree(cache / "some___data", ignore_errors=True)
+    yield cache / "own___data"
+    shutil.rmtree(cache / "own___data", ignore_errors=True)
 
 
 def test_what_was_downloaded_is_found_and_what_is_prepared_needs_no_network(downloaded, tmp_path, capfd):
-    first = make("hf", tmp_path / "cache", path="some/data", class_column="topic")
+    first = make("hf", tmp_path / "cache", path="own/data", class_column="topic")
     assert [first.class_name(c) for c in range(2)] == ["sun", "moon"]
     with pytest.raises(ValueError, match=r"^source.split=test: .*split"):
-        make("hf", tmp_path / "cache", path="some/data", split="test")
+        make("hf", tmp_path / "cache", path="own/data", split="test")
     shutil.rmtree(downloaded)
-    again = make("hf", tmp_path / "cache", path="some/data", class_column="topic")
+    again = make("hf", tmp_path / "cache", path="own/data", class_column="topic")
     assert again.fingerprint == first.fingerprint
-    with pytest.raises(ValueError, match="^" + re.escape(OFFLINE)):
-        make("hf", tmp_path / "cache", path="some/data", class_column="label")
+    with pytest.raises(ValueError, match="^" + re.escape(OFFLINE.replace("some", "own"))):
+        make("hf", tmp_path / "cache", path="own/data", class_column="label")
     assert capfd.readouterr().err == ""
 
 
