@@ -206,7 +206,9 @@ def row(claim: Claim, setting: tuple[object, ...], group: Group, base: Group) ->
     interval = t_interval(values)
     source, ops, tasks, steps, _ = setting
     where = f"{source} ops={ops} {tasks} x {steps} steps"
-    words = [claim.words, where, name_of(group.label), name_of(base.label), in_words(claim, interval), str(len(values))]
+    # Keys that a method does not have say nothing of it.
+    names = [name_of({k: v for k, v in one.label.items() if v != ""}) for one in (group, base)]
+    words = [claim.words, where, *names, in_words(claim, interval), str(len(values))]
     return [*words, verdict(claim, interval)], [Cell(interval, difference=True, signed=True)]
 
 
