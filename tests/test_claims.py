@@ -80,6 +80,8 @@ def test_steps_and_rollouts_are_those_of_the_whole_run(tmp_path):
     assert needed(alone, 0.9, rollouts=False) == 30
     assert sooner(0.5, rollouts=False)(fst, alone) == pytest.approx(2)
     assert sooner(0.5, rollouts=True)(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
+    # Neither reaches it: nothing is known, whatever the two spent.
+    assert math.isnan(sooner(1.5, rollouts=True)(fst, alone))
     # The baseline's best, 0.75 at the end.
     assert sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
 

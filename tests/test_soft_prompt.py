@@ -12,6 +12,7 @@ from ttt.cli.bench_harness import assembly_of
 from ttt.kernels import policy
 
 from tests.harness import only_run, run_here
+from tests.test_reward import RULES
 from tests.toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
@@ -31,26 +32,6 @@ from ttt.solve import asked, divergence, score
 from ttt.stream import Batch
 from ttt.train import train
 
-RULES = (
-    "task=reward-sequence",
-    "source=rule-world",
-    "objective=reward",
-    "task.num_tasks=2",
-    "task.steps_per_task=4",
-    "task.batch_size=4",
-    "task.base_batch=8",
-    "task.eval_sequences=8",
-    "model.width=16",
-    "model.heads=2",
-    "model.mlp_width=24",
-    "model.window=null",
-    "base=none",
-    "trainer.threads=1",
-    "trainer.precision=32-true",
-    "trainer.accelerator=cpu",
-    "logger=none",
-    "report=false",
-)
 SOFT = (
     "adapter=soft_prompt",
     "adapter.emit=4",

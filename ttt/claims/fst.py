@@ -4,7 +4,8 @@ Each method with prompts is compared with reinforcement learning alone (adapter=
 seeds; of several such baselines with the one that learns most, so that none is a straw man. The seed is the unit. A
 difference is a mean over seeds, a ratio a geometric mean, both with a 95 % t-interval. A claim holds where the interval
 lies beyond no effect on the side of the claim, does not where it lies on the other, else it is not resolved. A level
-that is never reached counts as reached when the run ends: ratios of runs that never learn are bounds.
+that one of the two never reaches counts as reached when its run ends, so that the ratio is a bound; a seed in which
+neither reaches it is left out.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ class Claim:
 
 
 def sooner(level: float | None, *, rollouts: bool) -> Figure:
-    """log2 of what the baseline needs to reach a success over what we need; None: the baseline's own best."""
+    """log2 of what the baseline needs to reach a success over what we need; None: the baseline's own best. NaN where
+    neither reaches it: that says nothing of either."""
 
     def figure(ours: Series, theirs: Series) -> float:
         goal = float(theirs.success.max()) if level is None else level
+        if max(ours.success.max(), theirs.success.max()) < goal:
+            return math.nan
         return math.log2(needed(theirs, goal, rollouts=rollouts) / needed(ours, goal, rollouts=rollouts))
 
     return figure
