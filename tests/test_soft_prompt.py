@@ -23,8 +23,8 @@ from ttt.evaluate import evaluate
 from ttt.learner import slow_hash
 from ttt.objectives.lesson import lesson
 from ttt.objectives.reward import Reward
+from ttt.prompt_vectors import predict
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
-from ttt.prompts.vectors import predict
 from ttt.ranks import merges_lanes
 from ttt.reader import Reader
 from ttt.rollouts import Play, Rollouts, evenly, sample

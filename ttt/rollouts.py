@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ttt.layout import Layout
 from ttt.models.cache import Cache
-from ttt.prompts.vectors import heads
+from ttt.prompt_vectors import heads
 from ttt.stream import Batch
 
 

@@ -24,7 +24,7 @@ from ttt.kernels import policy
 from ttt.layout import Layout
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
-from ttt.prompts.vectors import predict
+from ttt.prompt_vectors import predict
 from ttt.rollouts import sample
 from ttt.stream import Batch
 

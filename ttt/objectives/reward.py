@@ -25,7 +25,7 @@ from ttt.layout import Layout
 from ttt.objectives.base import Objective
 from ttt.objectives.lesson import Lesson, lesson
 from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
-from ttt.prompts.vectors import heads, predict, vectors
+from ttt.prompt_vectors import heads, predict, vectors
 from ttt.rollouts import Play, Rollouts, evenly, sample
 from ttt.stream import Batch
 
