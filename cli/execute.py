@@ -20,6 +20,7 @@ from ttt.cli.screen import Screen
 from ttt import checkpoint
 from ttt.assemble import Assembly
 from ttt.checkpoint import Checkpoint
+from ttt.clock import Clock
 from ttt.config import code_hash
 from ttt.device import Devices
 from ttt.diagnose import Diagnosis
@@ -27,9 +28,10 @@ from ttt.engine import Engine
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
 from ttt.journal import Journal
-from ttt.loop import Clock, restore, run_stream
+from ttt.loop import run_stream
 from ttt.ranks import decided
 from ttt.results import Results
+from ttt.resume import restore
 from ttt.runfolder import RunFolder
 from ttt.samples import samples
 from ttt.sinks.base import Guarded, first_line

@@ -19,12 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
+from ttt.clock import Clock
 from ttt.device import OneDevice
 from ttt.engine import Engine
 from ttt.journal import Journal
 from ttt.learner import cross_entropy, slow_hash
-from ttt.loop import Clock, begin_task, restore, run_stream
+from ttt.loop import begin_task, run_stream
 from ttt.results import Results
+from ttt.resume import restore
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator
 from ttt.train import NonFiniteError, train

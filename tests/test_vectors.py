@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from ttt.tasks.passes import Passes
 
 from ttt.assemble import assemble
-from ttt.loop import begin_task, rate_of
-from ttt.pace import Pace
+from ttt.loop import begin_task
+from ttt.pace import Pace, rate_of
 from ttt.train import train
 
 VECTORS = (

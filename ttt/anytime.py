@@ -20,7 +20,7 @@ from ttt.stream import Stream
 from ttt.train import Progress
 
 if TYPE_CHECKING:
-    from ttt.loop import Clock
+    from ttt.clock import Clock
 
 
 def pieces(plan: Plan, *, report_every: int) -> int:

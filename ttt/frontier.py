@@ -12,9 +12,9 @@ from typing import Any
 
 from ttt.compare import Group
 from ttt.config import show, suggest
+from ttt.derived import better
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
-from ttt.results import better
 from ttt.sheet import Cell, Sheet
 
 RATE = "optimizer.lr"

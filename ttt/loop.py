@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttt import anytime, checkpoint
-from ttt.checkpoint import Checkpoint, Tensors
+from ttt import anytime
+from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate, evaluate_along
 from ttt.events import Evaluated, Event, Observer, Relearned, Trained
-from ttt.journal import Journal, plain
-from ttt.pace import Pace
-from ttt.ranks import deal
+from ttt.journal import Journal
+from ttt.pace import rate_of
 from ttt.results import Results
-from ttt.rows import compact, points_from_json, rows_from_json
+from ttt.resume import save
 from ttt.savings import relearn
-from ttt.shards import gather, placed
 from ttt.stream import Stream
 from ttt.train import Progress, train
-
-KEPT_CHECKPOINTS = 2
-CLOCK = ("step", "tokens", "seconds", "training", "evaluation", "between")
-
-
-@dataclass
-class Clock:
-    """Where the stream is: batches, tokens read in training, seconds of wall time; of these in training, in
-    evaluation, and in what the strategy does between tasks."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    training: float = 0.0
-    evaluation: float = 0.0
-    between: float = 0.0
-    _since: float = field(default_factory=time.perf_counter, repr=False)
-
-    def tick(self) -> dict[str, Any]:
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
-        return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
 
 
 def run_stream(
@@ -143,18 +117,6 @@ def begin_task(engine: Engine, index: int) -> float:
     return time.perf_counter() - start
 
 
-def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
-    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps.
-
-    None: all of it, always.
-    """
-    if pace.is_constant:
-        return None
-    if pace.over == "task":
-        return lambda step: pace.factor(step, of=steps)
-    return lambda step: pace.factor(before + step, of=of)
-
-
 def measure(
     engine: Engine,
     stream: Stream,
@@ -204,47 +166,3 @@ def measure(
 def tell(observers: Sequence[Observer], event: Event) -> None:
     for observer in observers:
         observer(event)
-
-
-def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | None, folder: Path) -> None:
-    """Everything that must be the same for the run to go on as if it had never stopped, whatever the devices.
-
-    All processes give their shares, the first one writes.
-    """
-    learner = engine.learner
-    tensors: dict[str, Tensors] = {
-        "slow": dict(learner.model.named_parameters()),
-        "fast": engine.whole_fast(),
-        "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
-        "strategy": learner.strategy.state(),
-        "objective": learner.objective.state(),
-        "rng": checkpoint.rng_tensors(),
-    }
-    tensors = {group: gather(content, keep=journal is not None) for group, content in tensors.items()}
-    if journal is None:
-        return
-    state = {
-        "rows": plain(results.rows),
-        "points": plain(compact(results.points)),
-        "clock": {name: getattr(clock, name) for name in CLOCK},
-        "journal_position": journal.position,
-    }
-    checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))
-    for old in sorted(folder.glob("task-*"))[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def restore(engine: Engine, saved: Checkpoint, *, results: Results) -> Clock:
-    """The inverse of `save`; the devices may be others."""
-    learner, fabric = engine.learner, engine.fabric
-    own = dict(learner.model.named_parameters())
-    slow = {name: placed(x, like=own[name]) if name in own else x for name, x in saved.tensors["slow"].items()}
-    learner.model.load_state_dict(slow)
-    fast = {name: x.to(fabric.device) for name, x in saved.tensors["fast"].items()}
-    learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
-    checkpoint.restore_optimizer(engine.optimizer, saved.tensors["optimizer"], engine.order)
-    learner.strategy.restore(saved.tensors["strategy"])
-    learner.objective.restore(saved.tensors["objective"])
-    checkpoint.restore_rng(saved.tensors["rng"])
-    results.rows, results.points = rows_from_json(saved.state["rows"]), points_from_json(saved.state["points"])
-    return Clock(**saved.state["clock"])

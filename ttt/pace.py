@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -53,3 +54,15 @@ class Pace:
     def is_due(self, step: int, *, of: int) -> bool:
         """Does the optimizer step after this batch? The last ones of a task never wait for the next."""
         return (step + 1) % self.slow_every == 0 or step + 1 == of
+
+
+def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
+    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps.
+
+    None: all of it, always.
+    """
+    if pace.is_constant:
+        return None
+    if pace.over == "task":
+        return lambda step: pace.factor(step, of=steps)
+    return lambda step: pace.factor(before + step, of=of)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttt import derived
-from ttt.derived import better as better
 from ttt.journal import plain
 from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
@@ -25,8 +24,7 @@ from ttt.rows import (
     rows_from_json,
     scores_from_json,
 )
-from ttt.scores import Scores
-from ttt.scores import sign as sign
+from ttt.scores import Scores, sign
 
 if TYPE_CHECKING:
     from ttt.stream import Stream

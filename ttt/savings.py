@@ -20,6 +20,7 @@ import numpy as np
 
 from ttt.metrics.anytime import criterion, first_steps
 from ttt.metrics.curves import Curves, Savings, savings, to_criterion
+from ttt.pace import rate_of
 from ttt.rows import Relearning
 from ttt.scores import Scores, sign
 
@@ -103,7 +104,6 @@ def relearn(engine: Engine, stream: Stream, *, results: Results, every: int) -> 
 
 def _again(engine: Engine, stream: Stream, task: int, *, results: Results, every: int) -> Relearning:
     from ttt.evaluate import evaluate
-    from ttt.loop import rate_of
     from ttt.train import train
 
     place = int(stream.learned_at[task]) - 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ttt.config import suggest
-from ttt.results import Results, better
+from ttt.derived import better
+from ttt.results import Results
 from ttt.scores import QUANTITIES, REWARDED
 
 ALL = (*QUANTITIES, *REWARDED)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from ttt.compare import Group
 from ttt.config import show
+from ttt.derived import better
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
-from ttt.results import better
 
 Baseline = Mapping[int, Group]
 SIGNED = ("forgetting", "bwt", "fwt", "slope")
