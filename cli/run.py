@@ -19,7 +19,7 @@ from ttt.cli.study import dry_run, expand
 from ttt.cli.sweep import Sweep
 
 from ttt.runfolder import RunFolder
-from ttt.world import is_first_here
+from ttt.world import is_first_here, several_started
 
 if TYPE_CHECKING:
     from ttt.assemble import Assembly
@@ -143,6 +143,11 @@ def answer(typed: argparse.Namespace) -> int:
             raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")
         checked = [(each, check_command(each)) for each in sweeps]
         if sweeps[0].multirun:
+            if several_started():
+                raise UsageError(
+                    "-m: torchrun started several processes, and each would start the whole sweep; type it without "
+                    "torchrun: with trainer=ddp each run starts its own"
+                )
             return one_after_another(checked)
     composed(preview_one if typed.preview else run_one)()
     return 0

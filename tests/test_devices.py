@@ -267,6 +267,7 @@ def test_a_wrong_word_is_one_line_and_starts_nothing(tmp_path, words, message):
         ({"LOCAL_WORLD_SIZE": "2"}, ["trainer=ddp", "trainer.devices=3"], "torchrun started 2; leave it at auto"),
         ({"LOCAL_WORLD_SIZE": "1"}, ["trainer=ddp", "trainer.nodes=3"], "torchrun started 2; leave it at auto"),
         ({"LOCAL_WORLD_SIZE": "2"}, [], "torchrun started 2 processes; type trainer=ddp or fsdp"),
+        ({"LOCAL_WORLD_SIZE": "2"}, ["-m", "seed=0,1"], "-m: torchrun started several processes"),
     ],
 )
 def test_what_contradicts_the_starter_is_refused(tmp_path, monkeypatch, environment, words, message):

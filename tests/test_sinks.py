@@ -68,8 +68,19 @@ def test_wandb_holds_who_the_run_is_its_axes_and_its_numbers(offline):
 
 
 def test_csv(tmp_path):
-    assert run_here([*TRACKED, *FAST, "logger=csv"], tmp_path).code == 0
+    assert run_here([*TRACKED, *FAST, "logger=csv", "eval.anytime=2"], tmp_path).code == 0
     run = only_run(tmp_path)
+    with (run / "csv" / "anytime.csv").open() as file:
+        inside = list(csv.DictReader(file))
+    points = json.loads((run / "results.json").read_text())["anytime"]
+    flat = [
+        points["values"][mode][quantity][i][points["columns"][i].index(task)]
+        for i, columns in enumerate(points["columns"])
+        for mode, quantities in points["values"].items()
+        for quantity in quantities
+        for task in columns
+    ]
+    assert flat and [float(row["value"]) for row in inside] == flat
     with (run / "csv" / "evaluations.csv").open() as file:
         rows = list(csv.DictReader(file))
     r = json.loads((run / "results.json").read_text())["rows"]

@@ -36,7 +36,7 @@ class World:
                 raise ValueError(f"trainer.{argument}={value}: must be auto or a number of at least 1")
         starter, here, hosts = _started()
         if strategy == "single":
-            _check_single(devices, nodes, starter=starter)
+            _check_single(devices, nodes)
             return cls("single", 1, 1, None)
         if starter is None:
             if nodes not in ("auto", 1):
@@ -79,6 +79,12 @@ def is_first_here() -> bool:
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
+def several_started() -> bool:
+    """Is this one of several processes for one run? Those that SLURM starts may have nothing to do with each other."""
+    starter, here, hosts = _started()
+    return starter == "torchrun" and here * hosts > 1
+
+
 def _started() -> tuple[str | None, int, int]:
     """Who started this process as one of several: (by whom, processes on this host, hosts)."""
     env = os.environ
@@ -91,14 +97,13 @@ def _started() -> tuple[str | None, int, int]:
     return None, 1, 1
 
 
-def _check_single(devices: int | str, nodes: int | str, *, starter: str | None) -> None:
+def _check_single(devices: int | str, nodes: int | str) -> None:
     for argument, value in (("devices", devices), ("nodes", nodes)):
         if value not in ("auto", 1):
             raise ValueError(
                 f"trainer.{argument}={value}: with trainer.strategy=single there is 1; type trainer=ddp too"
             )
-    # SLURM also starts several runs that have nothing to do with each other.
-    if starter == "torchrun" and int(os.environ["WORLD_SIZE"]) > 1:
+    if several_started():
         raise ValueError(
             f"trainer.strategy=single: torchrun started {os.environ['WORLD_SIZE']} processes; type trainer=ddp or fsdp"
         )
