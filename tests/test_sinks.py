@@ -80,7 +80,8 @@ def test_csv(tmp_path):
         for quantity in quantities
         for task in columns
     ]
-    assert flat and [float(row["value"]) for row in inside] == flat
+    assert flat
+    assert [float(row["value"]) for row in inside] == flat
     with (run / "csv" / "evaluations.csv").open() as file:
         rows = list(csv.DictReader(file))
     r = json.loads((run / "results.json").read_text())["rows"]
