@@ -138,9 +138,16 @@ def test_reports_come_when_they_come_without_points():
 
 
 def test_pieces_of_a_report_are_weighted_by_their_steps():
-    parts = [Progress(step, loss, tokens, 1.0, 0.1, {}) for step, loss, tokens in ((6, 2.0, 20), (7, 5.0, 10))]
+    told = ((6, 2.0, 20, {"reward": 0.5, "gap": 1.0}), (7, 5.0, 10, {"reward": 0.2}))
+    parts = [
+        Progress(step, loss, tokens, 1.0, 0.1, {"rollouts": float(step)}, watched)
+        for step, loss, tokens, watched in told
+    ]
     done = joined(parts, since=4)
     assert (done.step, done.loss, done.tokens, done.seconds) == (7, pytest.approx(3.0), 30, 2.0)
+    # What stands now is that of the last piece; means are those of all steps that have one.
+    assert done.terms == {"rollouts": 7.0}
+    assert done.watched == {"reward": pytest.approx(0.4), "gap": 1.0}
     assert joined(parts[1:], since=6) is parts[1]
 
 

@@ -12,8 +12,9 @@ from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import run_here
 from tests.test_reward import ALONE, POOL, RULES
-from ttt.claims.fst import by_setting, claims, cut, needed, sooner
+from ttt.claims.fst import Sooner, claims, cut, list_of, needed
 from ttt.claims.series import Series, at_level, reached
+from ttt.claims.settings import settings_of
 from ttt.results import Results
 from ttt.runs import Run, flatten
 
@@ -78,12 +79,12 @@ def test_steps_and_rollouts_are_those_of_the_whole_run(tmp_path):
     assert needed(alone, 0.5, rollouts=False) == 20
     # Never reached: the end counts.
     assert needed(alone, 0.9, rollouts=False) == 30
-    assert sooner(0.5, rollouts=False)(fst, alone) == pytest.approx(2)
-    assert sooner(0.5, rollouts=True)(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
+    assert Sooner(0.5, rollouts=False)(fst, alone) == pytest.approx(2)
+    assert Sooner(0.5, rollouts=True)(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
     # Neither reaches it: nothing is known, whatever the two spent.
-    assert math.isnan(sooner(1.5, rollouts=True)(fst, alone))
+    assert math.isnan(Sooner(1.5, rollouts=True)(fst, alone))
     # The baseline's best, 0.75 at the end.
-    assert sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
+    assert Sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
 
 
 def test_drift_is_compared_at_equal_success(tmp_path):
@@ -121,10 +122,96 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     fst = invented(tmp_path / "a", adapter="prompt_pool", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
     weak = invented(tmp_path / "b", adapter="none", success=[0, 0, 0, 0.1], kl=[0, 1, 1, 1])
     strong = invented(tmp_path / "c", adapter="none", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
-    strong = Run(strong.folder, 0, {**strong.config, "objective.kl": 0.05, "base.seed": 7}, {}, strong.results)
-    assert len(by_setting([fst, weak, strong])) == 1
+    strong = Run(strong.folder, 0, {**strong.config, "objective.kl": 0.05}, {}, strong.results)
+    assert len(settings_of([fst, weak, strong])) == 1
     (against,) = {words[3] for words, _ in claims([fst, weak, strong]).rows}
     assert "objective.kl=0.05" in against
+
+
+def test_only_equal_bases_are_compared(tmp_path):
+    fst = invented(tmp_path / "a", adapter="prompt_pool", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
+    alone = invented(tmp_path / "b", adapter="none", success=[0, 0, 0.5, 1], kl=[0, 1, 1, 1])
+
+    def other(**changed):
+        config = {**alone.config, **{key.replace("__", "."): value for key, value in changed.items()}}
+        return Run(alone.folder, 0, config, {}, alone.results)
+
+    assert len(claims([fst, alone]).rows) == 13
+    for stranger in (other(base__seed=7), other(base__steps=7), other(model__width=8), other(task__ops=2)):
+        with pytest.raises(ValueError, match="on the same tasks, bases and seeds"):
+            claims([fst, stranger])
+    # What tells settings apart is said.
+    shorter = [Run(run.folder, 0, {**run.config, "base.steps": 7}, {}, run.results) for run in (fst, alone)]
+    assert {words[1][-13:] for words, _ in claims([fst, alone, *shorter]).rows} >= {" base.steps=7"}
+
+
+def test_a_level_never_reached_resolves_nothing_for_the_one_that_did_not(tmp_path):
+    def runs(folder, *, ours, theirs):
+        return [
+            invented(
+                tmp_path / folder,
+                adapter=adapter,
+                success=[*success[:-1], success[-1] + 0.001 * seed],
+                kl=[0] * 4,
+                seed=seed,
+                extra=100.0 if adapter == "prompt_pool" else 0.0,
+            )
+            for seed in range(4)
+            for adapter, success in (("prompt_pool", ours), ("none", theirs))
+        ]
+
+    # It is ahead from the first step on and stops short of the level, which the other reaches in the end.
+    found = {words[0]: words for words, _ in claims(runs("a", ours=[0, 0.8, 0.8, 0.8], theirs=[0, 0, 0, 0.95])).rows}
+    assert found["success 0.5: fewer steps"][-1] == "holds"
+    assert found["success 0.9: fewer steps"][-1] == "does not hold"
+    assert "reached by 0 and 4 of 4" in found["success 0.9: fewer steps"][4]
+    # Late, at twice the rollouts, but the other never does: how many it would take nobody knows.
+    found = {words[0]: words for words, _ in claims(runs("b", ours=[0, 0, 0, 0.95], theirs=[0, 0.1, 0.2, 0.3])).rows}
+    assert found["success 0.9: fewer rollouts"][4].startswith("0.5")
+    assert "reached by 4 and 0 of 4" in found["success 0.9: fewer rollouts"][4]
+    assert found["success 0.9: fewer rollouts"][-1] == "not resolved"
+
+
+def test_a_best_of_next_to_nothing_is_no_level(tmp_path):
+    fst, alone = (
+        Series(invented(tmp_path, adapter=adapter, success=success, kl=[0] * 4))
+        for adapter, success in (("prompt_pool", [0, 0.5, 1, 1]), ("none", [0.001, 0, 0, 0.04]))
+    )
+    assert math.isnan(Sooner(None, rollouts=False)(fst, alone))
+
+
+def test_what_is_asked_depends_on_the_tasks_and_on_when_prompts_are_used(tmp_path):
+    run = invented(tmp_path, adapter="prompt_pool", success=[0, 0.5, 1, 1], kl=[0] * 4)
+
+    def asked(**changed):
+        config = {**run.config, **{key.replace("__", "."): value for key, value in changed.items()}}
+        ((method,),) = [one.methods for one in settings_of([Run(run.folder, 0, config, {}, run.results)])]
+        return len(list_of(method))
+
+    single, stream, probe = 13, 9, 2
+    assert asked() == single
+    assert asked(task__num_tasks=2) == stream
+    # Announced tasks alone make no probe: prompts must be gone when the second task comes.
+    assert asked(task__num_tasks=2, task__announced=True) == stream
+    assert asked(task__num_tasks=2, adapter__reset="task", objective__cycle__rounds=3) == probe
+    assert asked(task__num_tasks=10, adapter__reset="task", objective__cycle__rounds=3) == stream
+
+
+def test_a_fresh_network_is_told_of_its_tasks_and_compared_all_the_same(tmp_path):
+    def learns(folder, adapter, success, **changed):
+        run = invented(tmp_path / folder, adapter=adapter, success=success, kl=[0] * 4)
+        config = {**run.config, **{key.replace("__", "."): value for key, value in changed.items()}}
+        return Run(run.folder, 0, config, {}, run.results)
+
+    alone, fst = (learns(name, name, [0, 0.5, 1, 1]) for name in ("none", "prompt_pool"))
+    fresh = learns("fresh", "none", [0, 1, 1, 1], strategy__name="independent", task__announced=True)
+    settings = settings_of([alone, fst, fresh])
+    (told,) = [one for one in settings if any(method.is_prompted for method in one.methods)]
+    assert [method.says("strategy.name") for method in told.fresh(settings)] == ["independent"]
+    # Its tasks are others: it is no fresh network of these.
+    far = Run(fresh.folder, 0, {**fresh.config, "task.ops": 2}, {}, fresh.results)
+    settings = settings_of([alone, fst, far])
+    assert not [one for setting in settings[:1] for one in setting.fresh(settings) if setting.same["task.ops"] == 1]
 
 
 def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):

@@ -61,10 +61,12 @@ def steps(engine: Engine, task, number: int) -> list:
     return list(train(engine, task, steps=number, report_every=1))
 
 
-@pytest.mark.parametrize("adapter", [POOL, ALONE])
-def test_the_slow_step_is_the_policy_gradient_written_out(adapter):
+@pytest.mark.parametrize(("adapter", "temperature"), [(POOL, 1.0), (ALONE, 1.0), (ALONE, 0.5)])
+def test_the_slow_step_is_the_policy_gradient_written_out(adapter, temperature):
     """A loop over rollouts, problems and tokens, from the formula; the same random numbers."""
-    engine, tasks = made(*adapter, "objective.rollouts=4", "objective.cycle.fast_budget=0")
+    engine, tasks = made(
+        *adapter, "objective.rollouts=4", "objective.cycle.fast_budget=0", f"objective.temperature={temperature}"
+    )
     learner, objective = engine.learner, objective_of(engine)
     batch = tasks[0].batch(0)
     rewards = [float(hash_of(i)) for i in range(16)]
@@ -82,7 +84,9 @@ def test_the_slow_step_is_the_policy_gradient_written_out(adapter):
     found = torch.cat([p.grad.flatten() for p in learner.model.parameters()])
     learner.zero_grad()
     rows, layout = rollouts.rows(batch, objective.layout), objective.layout
-    logp = learner.model(rows)[:, -layout.answer_len :].log_softmax(-1)
+    logp = (learner.model(rows)[:, -layout.answer_len :] / temperature).log_softmax(-1)
+    sampled = logp.gather(2, rollouts.answer_RA[..., None])[..., 0]
+    torch.testing.assert_close(rollouts.logp_RA, sampled.detach(), atol=1e-4, rtol=0)
     losses = []
     for problem in range(4):
         own = [i for i in range(16) if int(rollouts.problem_R[i]) == problem]
@@ -131,7 +135,7 @@ def test_a_reward_for_one_token_is_learned():
         return Rollouts(found.problem_R, found.prompt_RP, found.answer_RA, found.logp_RA, is_seven(found))
 
     objective.play = sevens
-    paid = [progress.terms["reward"] for progress in steps(engine, tasks[0], 40)]
+    paid = [progress.watched["reward"] for progress in steps(engine, tasks[0], 40)]
     assert sum(paid[:5]) / 5 < 0.4
     assert sum(paid[-5:]) / 5 > 0.9
 
@@ -140,16 +144,17 @@ def is_seven(found: Rollouts) -> torch.Tensor:
     return (found.answer_RA[:, 0] == 7).float()
 
 
-def test_sampling_with_a_cache_is_sampling_without():
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_sampling_with_a_cache_is_sampling_without(temperature):
     engine, tasks = made(*ALONE)
     model, layout, batch = engine.learner.model, objective_of(engine).layout, tasks[0].batch(0)
     asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
     torch.manual_seed(3)
-    answer, logp = sample(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=1.0)
+    answer, logp = sample(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=temperature)
     torch.manual_seed(3)
     row, logps = asked, []
     for _ in range(4):
-        said = model(row)[:, -1].log_softmax(-1)
+        said = (model(row)[:, -1] / temperature).log_softmax(-1)
         token = torch.multinomial(said.exp(), 1)
         row, logps = torch.cat([row, token], 1), [*logps, said.gather(1, token)]
     assert torch.equal(answer, row[:, asked.shape[1] :])
@@ -278,7 +283,7 @@ def test_chance_is_the_runs_own():
 
     def rewards(seed: int) -> list[float]:
         engine, tasks = made(*POOL, f"seed={seed}", "base.seed=0", "optimizer.lr=1e-2")
-        return [p.terms["entropy"] for p in steps(engine, tasks[0], 3)]
+        return [p.watched["entropy"] for p in steps(engine, tasks[0], 3)]
 
     assert rewards(1) == rewards(1) != rewards(2)
 
@@ -316,6 +321,9 @@ def test_frozen_is_prompt_optimisation_alone():
     told = steps(engine, tasks[0], 4)
     assert slow_hash(engine.learner.model) == before
     assert told[-1].terms["rounds"] == 2
+    # Answers for a step that moves nothing are neither given nor paid for.
+    assert told[-1].terms["rollouts"] == 0
+    assert told[-1].terms["fast_rollouts"] > 0
 
 
 def test_rounds_end_where_the_cycle_says_so():
@@ -365,6 +373,13 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
         (("adapter=prompt_pool", "objective=next_token"), "adapter=prompt_pool: searches for prompts by their reward"),
         (("adapter=prompt_pool", "adapter.reset=task"), "adapter.reset=task: no task is announced; use task.announced"),
         (("optimizer.reset=task",), "optimizer.reset=task: no task is announced"),
+        (("objective.entropy=inf",), "objective.entropy=inf: must be a number of at least 0"),
+        (("objective.temperature=nan",), "objective.temperature=nan: must be a number above 0"),
+        (("objective.learn_from=prompt",), "objective.learn_from=prompt: adapter=none has no prompt to learn from"),
+        (
+            ("adapter=prompt_pool", "objective.baseline=prompt", "objective.rollouts=7"),
+            "objective.baseline=prompt: 4 prompts share objective.rollouts=7",
+        ),
         (("strategy=ewc",), "strategy=ewc: needs the likelihood of right answers"),
     ],
 )

@@ -189,7 +189,7 @@ def test_sampling_behind_vectors_is_sampling_without_a_cache():
     torch.testing.assert_close(logp, torch.cat(logps, 1).detach(), atol=1e-4, rtol=0)
     assert not torch.allclose(logp[0], logp[1])
     # A bonus on entropy: every answer is read again.
-    assert steps(engine, tasks[0], 2)[-1].terms["logp_gap"] < 1e-4
+    assert steps(engine, tasks[0], 2)[-1].watched["logp_gap"] < 1e-4
 
 
 # States.

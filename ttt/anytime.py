@@ -36,10 +36,17 @@ def is_due(plan: Plan, step: int, *, of: int) -> bool:
 def joined(parts: Sequence[Progress], *, since: int) -> Progress:
     """What happened in several pieces that follow each other, the first of which began after step `since`."""
     starts = [since, *(part.step for part in parts)]
-    steps = parts[-1].step - since
-    loss = sum(part.loss * (part.step - start) for part, start in zip(parts, starts, strict=False)) / steps
+    steps = [part.step - start for part, start in zip(parts, starts, strict=False)]
     tokens, seconds = sum(part.tokens for part in parts), sum(part.seconds for part in parts)
-    return replace(parts[-1], loss=loss, tokens=tokens, seconds=seconds) if len(parts) > 1 else parts[0]
+
+    def mean(values: Sequence[float | None]) -> float:
+        found = [(value, weight) for value, weight in zip(values, steps, strict=True) if value is not None]
+        return sum(value * weight for value, weight in found) / sum(weight for _, weight in found)
+
+    watched = {name: mean([part.watched.get(name) for part in parts]) for part in parts for name in part.watched}
+    loss = mean([part.loss for part in parts])
+    together = replace(parts[-1], loss=loss, tokens=tokens, seconds=seconds, watched=watched)
+    return together if len(parts) > 1 else parts[0]
 
 
 def look(engine: Engine, stream: Stream, *, index: int, task_step: int, results: Results, clock: Clock) -> Probed:

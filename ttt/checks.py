@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ttt.adapters.base import Evolving
+from ttt.adapters.base import Adapter, Evolving
 from ttt.bases.base import Base
 from ttt.config import show
 from ttt.learner import Learner
@@ -80,19 +80,35 @@ def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stre
         raise ValueError(
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
         )
-    if isinstance(adapter, Evolving) and isinstance(objective, Reward):
-        in_use = len(adapter.emitted(adapter.initial()))
-        if in_use > objective.group:
-            raise ValueError(
-                f"adapter.emit={in_use}: each prompt in use answers each problem; objective.rollouts={objective.group} "
-                "must be at least that"
-            )
-        if objective.reuse and not adapter.reusable:
-            raise ValueError(
-                f"objective.reuse=true: adapter={adapter.name} moves its prompts after each rollout; use reuse=false"
-            )
+    if isinstance(objective, Reward):
+        check_prompts(adapter, objective)
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
+
+
+def check_prompts(adapter: Adapter, objective: Reward) -> None:
+    """Do the prompts and the rollouts that they share go together?"""
+    if not isinstance(adapter, Evolving):
+        if objective.learn_from == "prompt":
+            raise ValueError(
+                f"objective.learn_from=prompt: adapter={adapter.name} has no prompt to learn from; use prompt_pool"
+            )
+        return
+    in_use = len(adapter.emitted(adapter.initial()))
+    if in_use > objective.group:
+        raise ValueError(
+            f"adapter.emit={in_use}: each prompt in use answers each problem; objective.rollouts={objective.group} "
+            "must be at least that"
+        )
+    if objective.baseline == "prompt" and objective.group < 2 * in_use:
+        raise ValueError(
+            f"objective.baseline=prompt: {in_use} prompts share objective.rollouts={objective.group}, and one answer "
+            f"has none to be compared with; use objective.rollouts={2 * in_use} or more"
+        )
+    if objective.reuse and not adapter.reusable:
+        raise ValueError(
+            f"objective.reuse=true: adapter={adapter.name} moves its prompts after each rollout; use reuse=false"
+        )
 
 
 def check_cache(folder: str) -> None:

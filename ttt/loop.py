@@ -98,7 +98,7 @@ def learn(
                 tokens_per_second=done.tokens / done.seconds,
                 loss=done.loss / math.log(2),
                 lr=done.lr,
-                terms=done.terms,
+                terms=done.terms | done.watched,
                 **clock.tick(),
             )
             tell(observers, event)

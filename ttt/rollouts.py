@@ -80,26 +80,20 @@ def sample(
 
     Each context is read once, however many rows begin with it (not `alike`: what is added to rows of equal tokens
     differs); each new token is read by itself, behind a cache of keys and values. Temperature 0 takes the likeliest
-    token. Log-probabilities are those of temperature 1: what training moves.
+    token, with its log-probability at temperature 1.
     """
     cache, answer, logps = Cache(), [], []
     if alike:
         context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
-        logp_RV = predict(context_UT, cache)[context_R, -1].float().log_softmax(-1)
+        logits_RV = predict(context_UT, cache)[context_R, -1]
         cache = cache.pick(context_R)
     else:
-        logp_RV = predict(tokens_RT, cache)[:, -1].float().log_softmax(-1)
+        logits_RV = predict(tokens_RT, cache)[:, -1]
     while True:
-        token_R1 = draw(logp_RV, temperature)
+        logp_RV = (logits_RV.float() / (temperature or 1.0)).log_softmax(-1)
+        token_R1 = torch.multinomial(logp_RV.softmax(-1), 1) if temperature else logp_RV.argmax(-1, keepdim=True)
         answer.append(token_R1)
         logps.append(logp_RV.gather(1, token_R1))
         if len(answer) == length:
             return torch.cat(answer, 1), torch.cat(logps, 1)
-        logp_RV = predict(token_R1, cache)[:, -1].float().log_softmax(-1)
-
-
-def draw(logp_RV: Tensor, temperature: float) -> Tensor:
-    """[R, 1]"""
-    if temperature == 0:
-        return logp_RV.argmax(-1, keepdim=True)
-    return torch.multinomial((logp_RV / temperature).softmax(-1), 1)
+        logits_RV = predict(token_R1, cache)[:, -1]

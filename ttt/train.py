@@ -38,7 +38,8 @@ class NonFiniteError(RuntimeError):
 class Progress:
     """Steps done in this task, scored so far; `loss` is the mean in nats since the last report.
 
-    `lr`: the slow learning rate of the last step. `terms`: what the strategy watches.
+    `lr`: the slow learning rate of the last step. `terms`: what strategy and objective watch, as it stands; `watched`:
+    means of theirs since the last report.
     """
 
     step: int
@@ -47,6 +48,7 @@ class Progress:
     seconds: float
     lr: float
     terms: dict[str, float]
+    watched: dict[str, float]
 
 
 class Steps(Dataset[Batch]):
@@ -93,12 +95,21 @@ def train(
         # Reading a loss waits for the device, so it is read as seldom as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
             mean = float(over_devices(engine.fabric, torch.stack(losses).mean()))
-            terms, watched = strategy.terms(), engine.learner.objective.terms()
+            objective = engine.learner.objective
+            terms, counts, watched = strategy.terms(), objective.terms(), objective.watched()
             named = {f"{strategy.name}'s {name}": x for name, x in terms.items()}
-            _check_finite({"loss": mean, **named, **watched}, task, step + 1)
+            _check_finite({"loss": mean, **named, **counts, **watched}, task, step + 1)
             seconds = time.perf_counter() - start
             lr = engine.optimizer.param_groups[0]["lr"]
-            yield Progress(step=step + 1, loss=mean, tokens=tokens, seconds=seconds, lr=lr, terms=terms | watched)
+            yield Progress(
+                step=step + 1,
+                loss=mean,
+                tokens=tokens,
+                seconds=seconds,
+                lr=lr,
+                terms=terms | counts,
+                watched=watched,
+            )
             losses, tokens, start = [], 0, time.perf_counter()
 
 

@@ -1,23 +1,25 @@
 """The claims of Fast-Slow Training (arXiv 2605.12484) beside the figures of runs: ttt-compare FOLDER --claims.
 
 Each method with prompts is compared with reinforcement learning alone (adapter=none) on the same tasks, bases and
-seeds; of several such baselines with the one that learns most, so that none is a straw man. The seed is the unit. A
-difference is a mean over seeds, a ratio a geometric mean, both with a 95 % t-interval. A claim holds where the interval
-lies beyond no effect on the side of the claim, does not where it lies on the other, else it is not resolved. A level
-that one of the two never reaches counts as reached when its run ends, so that the ratio is a bound; a seed in which
-neither reaches it is left out.
+seeds; of the baselines that ran most of its seeds with the one that learned most on them, so that none is a straw man.
+The seed is the unit. A difference is a mean over seeds, a ratio a geometric mean, both with a 95 % t-interval. A claim
+holds where the interval lies beyond no effect on the side of the claim, does not where it lies on the other, else it is
+not resolved. A level that one of the two never reaches counts as reached when its run ends: the ratio is a bound, which
+resolves nothing in favour of the one that never did. How many did is told. A seed in which neither reaches it is left
+out, and so is RL's best where that is nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from ttt.claims.series import PROMPTED, Series, at_level, reached
-from ttt.compare import Group, at_moment, group_runs, name_of
+from ttt.claims.series import Series, at_level, reached
+from ttt.claims.settings import Method, Setting, settings_of
+from ttt.compare import at_moment
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.runs import Run
 from ttt.sheet import Cell, Sheet
@@ -26,7 +28,8 @@ from ttt.sheet import Cell, Sheet
 GRID = np.arange(0.1, 0.91, 0.1)
 # Evaluations at the end that an asymptote is a mean over.
 LAST = 5
-SETTING = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task", "task.announced")
+# A best success of RL below this is no level.
+LEAST = 0.05
 
 # (ours, baseline) of one seed -> a figure
 Figure = Callable[[Series, Series], float]
@@ -42,23 +45,31 @@ class Claim:
     is_ratio: bool = False
 
 
-def sooner(level: float | None, *, rollouts: bool) -> Figure:
-    """log2 of what the baseline needs to reach a success over what we need; None: the baseline's own best. NaN where
-    neither reaches it: that says nothing of either."""
-
-    def figure(ours: Series, theirs: Series) -> float:
-        goal = float(theirs.success.max()) if level is None else level
-        if max(ours.success.max(), theirs.success.max()) < goal:
-            return math.nan
-        return math.log2(needed(theirs, goal, rollouts=rollouts) / needed(ours, goal, rollouts=rollouts))
-
-    return figure
-
-
 def needed(series: Series, level: float, *, rollouts: bool) -> float:
     """At least one step's worth: a prompt may do it before the first."""
     steps = max(min(reached(series.steps, series.success, level), float(series.steps[-1])), 1.0)
     return series.rollouts(steps) if rollouts else steps
+
+
+@dataclass(frozen=True)
+class Sooner:
+    """log2 of what the baseline needs to reach a success over what we need; None: the baseline's own best. NaN where
+    that is nothing, or neither reaches it: that says nothing of either."""
+
+    level: float | None
+    rollouts: bool
+
+    def __call__(self, ours: Series, theirs: Series) -> float:
+        goal = self._goal(theirs)
+        if goal < LEAST or not any(self.reached(ours, theirs)):
+            return math.nan
+        return math.log2(needed(theirs, goal, rollouts=self.rollouts) / needed(ours, goal, rollouts=self.rollouts))
+
+    def reached(self, ours: Series, theirs: Series) -> tuple[bool, bool]:
+        return bool(ours.success.max() >= self._goal(theirs)), bool(theirs.success.max() >= self._goal(theirs))
+
+    def _goal(self, theirs: Series) -> float:
+        return float(theirs.success.max()) if self.level is None else self.level
 
 
 def cut(mode: str | None, quantity: str) -> Figure:
@@ -112,7 +123,7 @@ def reported(term: str) -> Figure:
 
 SINGLE = [
     *(
-        Claim(f"{what}: fewer {unit}", sooner(level, rollouts=unit == "rollouts"), 1, is_ratio=True)
+        Claim(f"{what}: fewer {unit}", Sooner(level, rollouts=unit == "rollouts"), 1, is_ratio=True)
         for what, level in (
             ("leaves zero (success 0.05)", 0.05),
             ("success 0.5", 0.5),
@@ -149,71 +160,50 @@ FRESH = [Claim("plasticity: later tasks are learned as by a fresh network", late
 def claims(runs: Sequence[Run]) -> Sheet:
     """A row for each claim, setting and method. Raises ValueError where no two runs can be compared."""
     rows = []
-    for setting, members in sorted(by_setting(runs).items(), key=lambda item: str(item[0])):
-        groups = group_runs(members)
-        baselines = [group for group in groups if says(group, "adapter.name", "none") and plain(group)]
-        if not baselines:
-            continue
-        base = max(baselines, key=lambda group: (len(group.runs), learning(group)))
-        fresh = [group for group in groups if says(group, "strategy.name", "independent")]
-        for group in groups:
-            if prompted(group):
-                rows += [row(claim, setting, group, base) for claim in list_of(setting)]
-            if plain(group) and (group is base or prompted(group)):
-                rows += [row(claim, setting, group, other) for other in fresh for claim in FRESH]
+    settings = settings_of(runs)
+    for setting in settings:
+        # One task has none that came after others.
+        fresh = list(setting.fresh(settings)) if setting.same["task.num_tasks"] > 1 else []
+        alone = []
+        for method in (one for one in setting.methods if one.is_prompted):
+            rival = setting.rival(method)
+            if rival is None:
+                continue
+            rows += [row(claim, setting, method, rival) for claim in list_of(method)]
+            alone += [rival] if rival not in alone else []
+            if method.is_plain:
+                rows += [row(claim, setting, method, one) for one in fresh for claim in FRESH]
+        rows += [row(claim, setting, rival, one) for rival in alone for one in fresh for claim in FRESH]
     if not rows:
         raise ValueError(
-            "--claims: needs runs of objective=reward with adapter=prompt_pool or soft_prompt, and with adapter=none"
+            "--claims: needs runs of objective=reward with adapter=prompt_pool or soft_prompt, and with adapter=none "
+            "on the same tasks, bases and seeds"
         )
     title = "Fast-Slow Training (arXiv 2605.12484) beside reinforcement learning alone; 95 % t-intervals over seeds"
     return Sheet(title, ["claim", "tasks", "method", "against", "in words", "seeds", "holds"], ["figure"], rows)
 
 
-def by_setting(runs: Sequence[Run]) -> dict[tuple[object, ...], list[Run]]:
-    """Runs on the same tasks; which base they began from sets no method apart."""
-    found: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        if run.config.get("objective.name") == "reward":
-            config = {key: value for key, value in run.config.items() if key != "base.seed"}
-            key = tuple(run.config[name] for name in SETTING)
-            found.setdefault(key, []).append(replace(run, config=config))
-    return found
-
-
-def says(group: Group, key: str, value: str) -> bool:
-    return bool(group.runs[0].config[key] == value)
-
-
-def prompted(group: Group) -> bool:
-    return group.runs[0].config["adapter.name"] in PROMPTED
-
-
-def plain(group: Group) -> bool:
-    """Learning on, task after task, from rewards."""
-    return says(group, "strategy.name", "naive") and says(group, "objective.learn_from", "reward")
-
-
-def learning(group: Group) -> float:
-    return float(np.mean(group.values("slow/success/avg_learning")))
-
-
-def list_of(setting: tuple[object, ...]) -> list[Claim]:
+def list_of(method: Method) -> list[Claim]:
     """What can be asked of one task, of two with prompts in the first alone, of a stream."""
-    _, _, tasks, _, announced = setting
-    return SINGLE if tasks == 1 else PROBE if announced else STREAM
+    if method.says("task.num_tasks") == 1:
+        return SINGLE
+    first_alone = method.says("adapter.reset") == "task" and method.says("objective.cycle.rounds") is not None
+    return PROBE if method.says("task.num_tasks") == 2 and first_alone else STREAM
 
 
-def row(claim: Claim, setting: tuple[object, ...], group: Group, base: Group) -> tuple[list[str], list[Cell]]:
-    theirs = {run.seed: run for run in base.runs}
-    pairs = [(Series(run), Series(theirs[run.seed])) for run in group.runs if run.seed in theirs]
-    values = [value for value in (claim.figure(*pair) for pair in pairs) if not math.isnan(value)]
-    interval = t_interval(values)
-    source, ops, tasks, steps, _ = setting
-    where = f"{source} ops={ops} {tasks} x {steps} steps"
-    # Keys that a method does not have say nothing of it.
-    names = [name_of({k: v for k, v in one.label.items() if v != ""}) for one in (group, base)]
-    words = [claim.words, where, *names, in_words(claim, interval), str(len(values))]
-    return [*words, verdict(claim, interval)], [Cell(interval, difference=True, signed=True)]
+def row(claim: Claim, setting: Setting, method: Method, other: Method) -> tuple[list[str], list[Cell]]:
+    pairs = [(Series(ours), Series(theirs)) for ours, theirs in method.pairs(other)]
+    found = [(value, pair) for value, pair in ((claim.figure(*pair), pair) for pair in pairs) if not math.isnan(value)]
+    interval = t_interval([value for value, _ in found])
+    words, decided = in_words(claim, interval), verdict(claim, interval)
+    if isinstance(claim.figure, Sooner) and found:
+        counts = [sum(side) for side in zip(*(claim.figure.reached(*pair) for _, pair in found), strict=True)]
+        words += f"; reached by {counts[0]} and {counts[1]} of {len(found)}"
+        # A bound in favour of the one that never got there resolves nothing.
+        if counts[0 if decided == "holds" else 1] < len(found):
+            decided = "not resolved"
+    told = [claim.words, setting.words, method.name, other.name, words, str(len(found)), decided]
+    return told, [Cell(interval, difference=True, signed=True)]
 
 
 def in_words(claim: Claim, interval: Interval) -> str:

@@ -29,7 +29,11 @@ class Objective:
         raise NotImplementedError
 
     def terms(self) -> dict[str, float]:
-        """Values to watch, by name, since they were last asked for. One that is not finite stops the run."""
+        """Values to watch, by name, as they stand now. One that is not finite stops the run."""
+        return {}
+
+    def watched(self) -> dict[str, float]:
+        """More of them: means over the steps since they were last asked for."""
         return {}
 
     def learned(self, learner: Learner, task: int) -> None:

@@ -62,8 +62,8 @@ class Reward(Objective):
         check_choice("baseline", baseline, BASELINES)
         check_choice("learn_from", learn_from, LESSONS)
         self.layout, self.group, self.reuse = layout, rollouts, reuse
-        self._temperature, self._baseline, self._clip = temperature, baseline, clip
-        self._entropy, self._kl, self._learn_from = entropy, kl, learn_from
+        self._temperature, self.baseline, self._clip = temperature, baseline, clip
+        self._entropy, self._kl, self.learn_from = entropy, kl, learn_from
         self._cycle = Cycle.read(cycle)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._watched: dict[str, list[float]] = defaultdict(list)
@@ -79,13 +79,16 @@ class Reward(Objective):
         batch = batch if memory is None else Batch.stack([batch, memory])
         made = self._search(learner, batch)
         self._counts["steps"] += 1
-        prompt_KP = self.prompts(learner) if self._learn_from == "reward" else self._seed(batch)
+        if not learner.strategy.learns:
+            # Answers that move nothing need not be paid for.
+            return self._nothing(learner)
+        prompt_KP = self.prompts(learner) if self.learn_from == "reward" else self._seed(batch)
         rollouts = self._rollouts(learner, batch, prompt_KP, made)
         self._counts["rollouts"] += len(rollouts.reward_R)
         self._watched["reward"].append(float(rollouts.reward_R.mean()))
         # What was sampled is as surprising, in the mean, as the policy's entropy.
         self._watched["entropy"].append(-float(rollouts.logp_RA.mean()))
-        if self._learn_from == "prompt":
+        if self.learn_from == "prompt":
             return self._distilled(learner, batch, rollouts)
         return self._rewarded(learner, batch, rollouts)
 
@@ -134,7 +137,7 @@ class Reward(Objective):
         problem_B = torch.arange(len(batch.tokens_BT), device=prompt_KP.device)
         problem_R, lane_R = evenly(problem_B, group=self.group, prompts=len(prompt_KP))
         prompt_RP = prompt_KP[lane_R]
-        if made is None or not self.reuse or self._learn_from == "prompt":
+        if made is None or not self.reuse or self.learn_from == "prompt":
             return self.play(learner, batch, problem_R, prompt_RP)
         old, missing = matched(problem_R, prompt_RP, made)
         self._counts["rollouts"] -= len(old)
@@ -144,16 +147,16 @@ class Reward(Objective):
     def _logp(
         self, learner: Learner, batch: Batch, rollouts: Rollouts, *, weights: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """log p of every token that an answer could go on with, [R, A, V]."""
+        """log p of every token that an answer could go on with, [R, A, V], at the temperature of sampling."""
         row_RT, added_RPD = rollouts.rows(batch, self.layout), vectors(rollouts.prompt_RP)
         logits = predict(learner.model, row_RT, added_RPD, weights=weights)
-        return logits[:, -self.layout.answer_len :].float().log_softmax(-1)
+        return (logits[:, -self.layout.answer_len :].float() / self._temperature).log_softmax(-1)
 
     def _lesson(self, learner: Learner, batch: Batch, rollouts: Rollouts, *, every: bool) -> Lesson:
         return lesson(
             rollouts,
             lambda found: self._logp(learner, batch, found),
-            baseline=self._baseline,
+            baseline=self.baseline,
             clip=self._clip,
             every=every,
         )
@@ -168,10 +171,13 @@ class Reward(Objective):
         found = self._lesson(learner, batch, rollouts, every=bool(self._entropy or self._kl))
         self._watched["zero_variance"].append(found.zero_variance)
         if found.loss is None or found.logp_RAV is None or found.gap is None:
-            # Nothing to learn from is a gradient of zero: moments go on.
-            return torch.stack([0.0 * x.sum() for x in learner.model.parameters()]).sum()
+            return self._nothing(learner)
         self._watched["logp_gap"].append(found.gap)
         return found.loss + self._leashed(learner, batch, rollouts, found.logp_RAV)
+
+    def _nothing(self, learner: Learner) -> Tensor:
+        """Nothing to learn from is a gradient of zero: moments go on."""
+        return torch.stack([0.0 * x.sum() for x in learner.model.parameters()]).sum()
 
     def _leashed(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor | float:
         """The entropy bonus and the distance from the base, where they are asked for."""
@@ -195,10 +201,13 @@ class Reward(Objective):
             teacher_RAV = self._logp(learner, batch, told)
         return policy.kl(logp_RAV, teacher_RAV).mean()
 
-    def terms(self) -> dict[str, float]:
+    def watched(self) -> dict[str, float]:
         found = {name: sum(values) / len(values) for name, values in self._watched.items()}
         self._watched.clear()
-        return found | {name: float(self._counts[name]) for name in ("rounds", "rollouts", "fast_rollouts")}
+        return found
+
+    def terms(self) -> dict[str, float]:
+        return {name: float(self._counts[name]) for name in ("rounds", "rollouts", "fast_rollouts")}
 
     def learned(self, learner: Learner, task: int) -> None:
         self.archive[task] = self.prompts(learner)[0]

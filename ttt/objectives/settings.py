@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from ttt.config import show, suggest
@@ -44,11 +45,11 @@ def check_numbers(*, rollouts: int, temperature: float, clip: float, entropy: fl
     if rollouts < 2:
         raise ValueError(f"objective.rollouts={rollouts}: must be at least 2; a group of one has no baseline")
     for argument, value in {"temperature": temperature, "clip": clip}.items():
-        if not value > 0:
-            raise ValueError(f"objective.{argument}={value}: must be above 0")
+        if not (value > 0 and isfinite(value)):
+            raise ValueError(f"objective.{argument}={value}: must be a number above 0")
     for argument, value in {"entropy": entropy, "kl": kl}.items():
-        if not value >= 0:
-            raise ValueError(f"objective.{argument}={value}: must be at least 0")
+        if not (value >= 0 and isfinite(value)):
+            raise ValueError(f"objective.{argument}={value}: must be a number of at least 0")
 
 
 def check_choice(argument: str, value: str, allowed: tuple[str, ...]) -> None:

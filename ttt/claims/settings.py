@@ -1,0 +1,117 @@
+"""Which runs may be compared: methods that saw the same problems and began from equal bases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ttt.claims.series import PROMPTED
+from ttt.compare import Group, group_runs, name_of
+from ttt.config import show
+from ttt.runs import Run
+
+# Runs that differ in one of these saw other problems, or began elsewhere.
+SAME = ("source", "task", "base", "model")
+# Told of every setting in words of its own.
+TOLD = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
+
+
+@dataclass(frozen=True)
+class Method:
+    """`runs`: by the seed of the run and that of its base, by which methods are paired."""
+
+    group: Group
+    runs: Mapping[tuple[int, object], Run]
+
+    @property
+    def name(self) -> str:
+        """Keys that a method does not have say nothing of it."""
+        return name_of({key: value for key, value in self.group.label.items() if value != ""})
+
+    def says(self, key: str) -> Any:
+        return self.group.runs[0].config.get(key)
+
+    @property
+    def is_prompted(self) -> bool:
+        return self.says("adapter.name") in PROMPTED
+
+    @property
+    def is_plain(self) -> bool:
+        """Learning on, task after task, from rewards."""
+        return bool(self.says("strategy.name") == "naive" and self.says("objective.learn_from") == "reward")
+
+    def pairs(self, other: Method) -> list[tuple[Run, Run]]:
+        return [(run, other.runs[seeds]) for seeds, run in self.runs.items() if seeds in other.runs]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`same`: what all runs of these methods have in common; `words` says it."""
+
+    same: Mapping[str, Any]
+    words: str
+    methods: Sequence[Method]
+
+    def rival(self, method: Method) -> Method | None:
+        """Of the kinds of learning alone that ran most of the seeds of `method`, that which learned most on them."""
+        alone = [one for one in self.methods if one.is_plain and one.says("adapter.name") == "none"]
+        most = max((len(method.pairs(one)) for one in alone), default=0)
+        return (
+            max((one for one in alone if len(method.pairs(one)) == most), key=lambda one: _learned(method, one))
+            if most
+            else None
+        )
+
+    def fresh(self, settings: Sequence[Setting]) -> Iterator[Method]:
+        """Networks that learn each task from the base. They must be told where one begins, others need not."""
+        for setting in settings:
+            if _but_announced(setting) == _but_announced(self):
+                yield from (one for one in setting.methods if one.says("strategy.name") == "independent")
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """Those of runs with objective=reward. Which base they began from sets no method apart."""
+    found: dict[str, list[Run]] = {}
+    seeds = {run.folder: (run.seed, run.config.get("base.seed")) for run in runs}
+    for run in runs:
+        if run.config.get("objective.name") == "reward":
+            config = {key: value for key, value in run.config.items() if key != "base.seed"}
+            found.setdefault(json.dumps(_same(config), sort_keys=True), []).append(replace(run, config=config))
+    commons = {key: _same(members[0].config) for key, members in found.items()}
+    telling = {key for one in commons.values() for key in one if len({show(c.get(key)) for c in commons.values()}) > 1}
+    return [
+        Setting(
+            commons[key],
+            _words(commons[key], telling),
+            [Method(group, {seeds[run.folder]: run for run in group.runs}) for group in group_runs(members)],
+        )
+        for key, members in sorted(found.items())
+    ]
+
+
+def _same(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key.split(".")[0] in SAME}
+
+
+def _but_announced(setting: Setting) -> dict[str, Any]:
+    return {key: value for key, value in setting.same.items() if key != "task.announced"}
+
+
+def _words(same: Mapping[str, Any], telling: set[str]) -> str:
+    """The tasks, and what else tells this setting from others."""
+    source, ops, tasks, steps = (same.get(key) for key in TOLD)
+    # What a source or task has of its own follows from its name.
+    others = [
+        f"{key}={show(same[key])}"
+        for key in sorted(telling - {*TOLD})
+        if key.split(".")[0] in ("base", "model") and key in same
+    ]
+    return ", ".join([f"{source} ops={ops} {tasks} x {steps} steps", *others])
+
+
+def _learned(method: Method, other: Method) -> float:
+    return float(np.mean([theirs.metric("slow/success/avg_learning") for _, theirs in method.pairs(other)]))
