@@ -432,6 +432,8 @@ def test_which_way_is_better():
     assert better("fast/loss/savings_slow_censored") == -1
     assert better("split/loss/forgetting_slow") == better("split/loss/plasticity_read") == -1
     assert better("split/loss/lost_knowledge") == -1
+    assert better("split/loss/lost_access") == better("fast_gain/loss/lost_access") == -1
+    assert better("fast_gain/loss/access_recovered") == better("fast_gain/loss/avg_final") == 1
     assert better("split/loss/fast_share_plasticity") == 1
     assert better("slow/plasticity/dormant_tau0.1") == better("fast/drift/kl_base") == -1
     assert better("slow/plasticity/erank") == better("carried/plasticity/erank") == 1

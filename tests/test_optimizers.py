@@ -141,6 +141,7 @@ def test_adafactor_keeps_rows_and_columns_and_moves_by_a_share_of_the_weight():
     [
         (lambda: muon(momentum=1.0), "optimizer.momentum=1: must lie in [0, 1)"),
         (lambda: muon(adamw_lr=0.0), "optimizer.adamw_lr=0: must be above 0"),
+        (lambda: muon(adamw_lr=float("nan")), "optimizer.adamw_lr=nan: must be above 0"),
         (lambda: muon().build(nn.Linear(2, 2)), "optimizer=muon: the model has no hidden matrices"),
     ],
 )

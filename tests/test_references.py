@@ -133,6 +133,14 @@ def test_a_reference_that_fails_costs_its_metrics_not_the_run(tmp_path):
     assert outcome.code == 76
 
 
+def test_what_is_refused_is_refused_before_the_references_run(tmp_path):
+    outcome = run_here([*JOB, "strategy=consolidate", "references=true"], tmp_path)
+    assert outcome.code == 2
+    assert "strategy=consolidate" in outcome.err
+    assert "reference" not in outcome.out
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_published_value_is_shown_beside_a_run_that_it_is_about(tmp_path):
     published = {
         "source": "Somebody 2020",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import FAST, SMALL, run_here
+from harness import FAST, SMALL, only_run, run_here
 from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,6 +205,16 @@ def test_independent_learns_each_task_as_if_it_were_the_first():
         losses = [p.loss for p in train(fresh, phase, steps=phase.steps, report_every=1)]
         assert losses == [p.loss for p in learned]
         assert slow_hash(fresh.learner.model) == slow_hash(engine.learner.model)
+
+
+def test_a_fresh_network_has_the_schedule_of_the_first_task(tmp_path):
+    job = [*PERMUTED, "strategy=independent", "optimizer.schedule=linear", "optimizer.over=stream"]
+    assert run_here(job, tmp_path).code == 0
+    lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
+    told = [event for event in map(json.loads, lines) if event["event"] == "trained"]
+    rates = {task: [event["lr"] for event in told if event["task"] == task] for task in (1, 3)}
+    assert rates[1] == rates[3]
+    assert rates[1][-1] < rates[1][0] or len(rates[1]) == 1
 
 
 def test_frozen_learns_fast_and_not_slow():

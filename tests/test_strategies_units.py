@@ -382,18 +382,28 @@ def _plain_step(engine: Engine, batch) -> list[Tensor]:
     return [w.detach() - lr * g for w, g in zip(outgoing, torch.autograd.grad(loss, outgoing), strict=True)]
 
 
-def test_redo_renews_the_dormant_units_of_the_last_batch_and_no_others():
+def test_redo_renews_the_units_that_were_dormant_since_the_last_time_and_no_others():
     assembly, engine = make(*MLP, "strategy=redo", "strategy.every=6", "strategy.tau=0.2")
     layers = hidden_units(engine.learner.model)
     with torch.no_grad():
         layers[0].incoming[0].weight[[3, 7]] = 0
         layers[0].incoming[0].bias[[3, 7]] = -1.0
-    with listening(layers) as heard:
-        terms = [progress.terms for progress in learn_task(engine, assembly, 0)]
+    begin_task(engine, 0)
+    phase, batches, terms = assembly.stream.phases[0], [], []
+    for step in range(6):
+        with listening(layers) as heard:
+            terms += [p.terms for p in train(engine, One(phase.batch(step)), steps=1, report_every=1)]
+        batches.append(dict(heard))
+    heard = {layer.name: torch.cat([one[layer.name] for one in batches]) for layer in layers}
     assert terms[-1]["dormant"] == pytest.approx(dormant_tau([heard[layer.name] for layer in layers], tau=0.2))
     assert [t["recycled"] for t in terms[:-1]] == [0] * 5
-    expected = sum(int((heard[x.name].abs().mean(0) <= 0.2 * heard[x.name].abs().mean()).sum()) for x in layers)
-    assert terms[-1]["recycled"] == expected >= 2
+
+    def quiet(one):
+        return sum(int((one[x.name].abs().mean(0) <= 0.2 * one[x.name].abs().mean()).sum()) for x in layers)
+
+    assert terms[-1]["recycled"] == quiet(heard) >= 2
+    # Units that are silent on the few rows of one batch are well.
+    assert quiet(batches[-1]) > quiet(heard)
     silent = (layers[0].weight_out.detach() == 0).all(0).nonzero().flatten().tolist()
     assert {3, 7} <= set(silent)
     assert len(silent) < 16
@@ -401,6 +411,36 @@ def test_redo_renews_the_dormant_units_of_the_last_batch_and_no_others():
     learn_task(engine, assembly, 1)
     with torch.no_grad():
         assert layers[0].incoming[0].weight[[3, 7]].abs().sum(1).gt(0).all()
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        (*MLP, "strategy=redo", "strategy@also=agem", "also.size=8"),
+        (*NANO, "strategy=redo", "strategy@also=distill"),
+    ],
+    ids=["agem", "distill"],
+)
+def test_passes_beside_that_of_the_batch_are_not_heard(job):
+    """The memory of agem, the slow-only pass of distill: units are judged by what they give on the batch."""
+    assembly, engine = make(*job)
+    learn_task(engine, assembly, 0)
+    begin_task(engine, 1)
+    layers, batch = hidden_units(engine.learner.model), assembly.stream.phases[1].batch(0)
+    passes: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    for layer in layers:
+        layer.outgoing.register_forward_pre_hook(
+            lambda _, args, name=layer.name: passes[name].append(args[0].detach().flatten(0, -2).clone())
+        )
+    list(train(engine, One(batch), steps=1, report_every=1))
+    heard = engine.learner.strategy._parts[0].heard
+    for layer in layers:
+        # The first pass of a step is that of the batch.
+        first, *others = passes[layer.name]
+        assert torch.equal(heard[layer.name], first)
+        assert others
+    # Below the last layer fast weights may have changed nothing yet.
+    assert not any(first.shape == other.shape and torch.equal(first, other) for other in others)
 
 
 @SETTINGS

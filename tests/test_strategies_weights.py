@@ -358,14 +358,22 @@ def test_si_by_hand(clip):
 
 
 def test_shrinking_by_hand():
-    """Matrices after each step, biases never."""
+    """Matrices and biases after each step."""
     job = ["strategy=shrink_perturb", "strategy.shrink=0.9", "strategy.perturb=0"]
     assembly, engine = make(*MLP, *job, "optimizer.lr=0.1", "task.steps_per_task=1")
     before, gradient = weights(engine), data_gradients(engine, assembly.stream.phases[0].batch(0))
     learn_task(engine, assembly, 0)
     for name, now in weights(engine).items():
-        expected = (before[name] - 0.1 * gradient[name]) * (0.9 if now.dim() > 1 else 1.0)
-        torch.testing.assert_close(now, expected)
+        torch.testing.assert_close(now, (before[name] - 0.1 * gradient[name]) * 0.9)
+
+
+def test_gains_of_norms_do_not_shrink():
+    job = ["strategy=shrink_perturb", "strategy.shrink=0.5", "strategy.perturb=0", "optimizer.lr=1e-12"]
+    assembly, engine = make(*NANO, *job, "task.steps_per_task=1")
+    before = weights(engine)
+    learn_task(engine, assembly, 0)
+    shrunk = {name for name, now in weights(engine).items() if not torch.allclose(now, before[name], atol=1e-6)}
+    assert shrunk == {name for name, x in before.items() if x.dim() > 1 and float(x.norm()) > 0}
 
 
 @pytest.mark.parametrize("every", ["step", "task"])
@@ -383,7 +391,8 @@ def test_perturbing_by_hand(every):
     for noise in noises[1:]:
         for name in ("layers.0.weight", "layers.1.weight"):
             assert float(noise[name].std()) == pytest.approx(0.5 * float(start[name].std()), rel=0.05)
-        assert float(noise["layers.0.bias"].norm()) < 1e-6
+        bias = float(start["layers.0.bias"].std())
+        assert float(noise["layers.0.bias"].std()) == pytest.approx(0.5 * bias, rel=0.4)
     assert float((noises[1]["layers.0.weight"] - noises[2]["layers.0.weight"]).norm()) > 1
     again_assembly, again = make(*MLP, *job)
     for index in range(3):

@@ -134,7 +134,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     optimizer, pace = _optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer, strategy=strategy)
     check_objective(learner, settings, stream=stream, pace=pace)
-    if base.needs_data:
+    if base.needs_data or config["references"]:
         _rehearse(config, trusted=trusted, stream=stream, settings=settings, learner=learner)
     stream = replace(stream, phases=strategy.phases(stream))
     return Assembly(
@@ -166,7 +166,7 @@ def _strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
 def _rehearse(
     config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, settings: TrainerSettings, learner: Learner
 ) -> None:
-    """What a strategy refuses as it begins is known now, and not after minutes in which a base was trained.
+    """What a strategy refuses as it begins is known now, and not after minutes of a base or of reference runs.
 
     A strategy that prepares something does so with another learner: `learner` stays as it is.
     """

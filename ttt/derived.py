@@ -51,7 +51,7 @@ def better(name: str) -> int:
     if mode == "cost":
         return 1 if metric.endswith("per_second") else -1
     if mode == "fast_gain":
-        return 1
+        return -1 if metric == "lost_access" else 1
     if is_known(name):
         return _better(quantity, metric)
     if metric in REFERENCE_LOWER:

@@ -79,7 +79,8 @@ def learn(
 ) -> None:
     """The steps of one phase, with reports, and evaluations where the plan says so."""
     phase, before, reported = stream.phases[index], clock.step, 0
-    rate = rate_of(engine.pace, before=before, steps=phase.steps, of=stream.steps)
+    past = 0 if engine.learner.strategy.is_fresh else before
+    rate = rate_of(engine.pace, before=past, steps=phase.steps, of=stream.steps)
     every = anytime.pieces(plan, report_every=report_every)
     parts: list[Progress] = []
     for progress in train(engine, phase, steps=phase.steps, report_every=every, workers=workers, rate=rate):

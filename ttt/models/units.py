@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,10 +66,28 @@ def listening(layers: Sequence[Units]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+# Is this a pass beside that of the batch?
+_BESIDE = ContextVar("beside", default=False)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """A pass that has gradients and is not that of the batch: `hear_training` stops its ears."""
+    token = _BESIDE.set(True)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+
+
 def hear_training(layers: Sequence[Units]) -> dict[str, Tensor]:
     """The same for good, in passes that are learned from: no evaluation, no copy of the model, no pass of a teacher."""
     own = {id(layer.outgoing) for layer in layers}
-    return hear(layers, when=lambda module: module.training and torch.is_grad_enabled() and id(module) in own)[0]
+
+    def learned_from(module: nn.Module) -> bool:
+        return module.training and torch.is_grad_enabled() and id(module) in own and not _BESIDE.get()
+
+    return hear(layers, when=learned_from)[0]
 
 
 def hear(

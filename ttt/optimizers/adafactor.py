@@ -19,9 +19,9 @@ class Adafactor:
         self, *, name: str, lr: float, beta2_decay: float, update_clip: float, weight_decay: float, clip: float | None
     ) -> None:
         check(lr=lr, weight_decay=weight_decay, clip=clip)
-        if beta2_decay > 0:
+        if not beta2_decay <= 0:
             raise ValueError(f"optimizer.beta2_decay={beta2_decay:g}: must not be above 0")
-        if update_clip < 1:
+        if not update_clip >= 1:
             raise ValueError(f"optimizer.update_clip={update_clip:g}: must be at least 1")
         self.name, self.clip = name, clip
         self._lr, self._beta2_decay, self._d, self._weight_decay = lr, beta2_decay, update_clip, weight_decay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from torch import nn
@@ -26,9 +27,9 @@ def check_betas(*, beta1: float, beta2: float) -> None:
 
 
 def check(*, lr: float, weight_decay: float, clip: float | None, prefix: str = "") -> None:
-    if lr <= 0:
+    if not (lr > 0 and isfinite(lr)):
         raise ValueError(f"optimizer.{prefix}lr={lr:g}: must be above 0")
-    if weight_decay < 0:
+    if not (weight_decay >= 0 and isfinite(weight_decay)):
         raise ValueError(f"optimizer.weight_decay={weight_decay:g}: must not be negative")
-    if clip is not None and clip <= 0:
+    if clip is not None and not clip > 0:
         raise ValueError(f"optimizer.clip={clip:g}: must be above 0 (null: no clipping)")

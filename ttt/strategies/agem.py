@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttt.learner import cross_entropy
+from ttt.models.units import unheard
 from ttt.strategies.quadratic import gradients_of
 from ttt.strategies.rehearsal import Rehearsal
 from ttt.stream import Batch
@@ -45,7 +46,7 @@ class Agem(Rehearsal):
         if rows is None:
             return
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
-        with engine.fabric.autocast():
+        with engine.fabric.autocast(), unheard():
             logits_BTV, _ = learner(rows, learner.adapter.initial())
             loss = cross_entropy(logits_BTV, rows, reduction="mean")
         # Not `backward`: that would add to the gradients of the step.

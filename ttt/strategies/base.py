@@ -39,6 +39,8 @@ class Strategy:
     runs_on: Literal["one", "ddp", "any"] = "one"
     # Are slow weights learned at all?
     learns = True
+    # Is each task learned as if it were the first one?
+    is_fresh = False
     # Does it work with the likelihood of right answers? objective=reward has rewards only.
     needs_likelihood = False
 

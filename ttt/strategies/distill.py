@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ttt.models.units import unheard
 from ttt.strategies.teacher import Taught
 from ttt.stream import IGNORE, Batch, Stream
 
@@ -35,7 +36,8 @@ class Distill(Taught):
 
     def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
         batch = batch.rows(0, own)
-        slow_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
+        with unheard():
+            slow_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
         scored_BT = batch.targets_BT != IGNORE
         heads = None
         if batch.outputs_BV is not None:

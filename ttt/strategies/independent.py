@@ -1,6 +1,6 @@
 """`independent`: every task begins anew from the base, the reference for how well a task is learned without a past.
 
-    at the start of a task: theta <- theta_0, optimizer and fast state as before their first step
+    at the start of a task: theta <- theta_0; optimizer, its schedule and fast state as before their first step
 
 What naive learns worse than this is lost plasticity; what it learns better is transfer. Memory: one number a weight.
 Cost of a step: as naive; it does not grow with the number of tasks.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 class Independent(Strategy):
     runs_on = "ddp"
+    is_fresh = True
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name=name)

@@ -1,10 +1,11 @@
-"""`shrink_perturb`: matrices are pulled towards zero and shaken, so that learning stays as easy as at the start.
+"""`shrink_perturb`: weights are pulled towards zero and shaken, so that learning stays as easy as at the start.
 
-    theta <- shrink * theta + noise,   noise ~ N(0, (perturb * s)^2),   s: standard deviation of the matrix at the start
+    theta <- shrink * theta + noise,   noise ~ N(0, (perturb * s)^2),   s: spread of the tensor at the start
 
 As each task begins (Ash & Adams 2020, arXiv 1910.08475) or after every step (Dohare et al. 2024, Nature; arXiv
-2306.13812). Memory: a counter, and room for the noise of one step; cost: three passes over the matrices, most of it for
-random numbers. Neither grows with the number of tasks.
+2306.13812). Matrices and biases, as there: where weights shrink and biases do not, ReLU units die. Gains of norms,
+whose rest is not zero, are left alone. Memory: a counter, and room for the noise of one step; cost: three passes over
+the weights, most of it for random numbers. Neither grows with the number of tasks.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ class ShrinkPerturb(Strategy):
         if self._every == "task":
             check_tasks(stream, name=self.name)
         self._stream = stream
-        self._matrices: list[Tensor] = [parameter for parameter in engine.order if parameter.dim() > 1]
-        self._spreads = [float(matrix.detach().std(correction=0)) for matrix in self._matrices]
-        self._noise = [torch.empty_like(matrix) for matrix in self._matrices] if self._perturb else []
+        trained = {id(parameter) for parameter in engine.order}
+        self._weights: list[Tensor] = [
+            parameter
+            for name, parameter in engine.learner.model.named_parameters()
+            if id(parameter) in trained and (parameter.dim() > 1 or name.rpartition(".")[2] == "bias")
+        ]
+        self._spreads = [float(weight.detach().std(correction=0)) for weight in self._weights]
+        self._noise = [torch.empty_like(weight) for weight in self._weights] if self._perturb else []
 
     def begin_task(self, engine: Engine, index: int) -> None:
         if self._every == "task" and index:
@@ -57,12 +63,12 @@ class ShrinkPerturb(Strategy):
 
     @torch.no_grad()
     def _shake(self) -> None:
-        torch._foreach_mul_(self._matrices, self._shrink)
+        torch._foreach_mul_(self._weights, self._shrink)
         if self._noise:
             random = generator(self._stream, self._count, device=self._noise[0].device)
             for noise, spread in zip(self._noise, self._spreads, strict=True):
                 noise.normal_(0.0, self._perturb * spread, generator=random)
-            torch._foreach_add_(self._matrices, self._noise)
+            torch._foreach_add_(self._weights, self._noise)
         self._count += 1
 
     def state(self) -> dict[str, Tensor]:

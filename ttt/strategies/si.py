@@ -10,6 +10,7 @@ a step is taken; cost: six passes over the weights a step, none at the end of a 
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,7 @@ class Si(Quadratic):
 
     def __init__(self, *, name: str, coefficient: float, xi: float) -> None:
         super().__init__(name=name, coefficient=coefficient)
-        if xi <= 0:
+        if not (xi > 0 and isfinite(xi)):
             raise ValueError(f"strategy.xi={xi:g}: must be above 0, or a weight that stayed divides by nothing")
         self._xi = xi
 
