@@ -82,6 +82,9 @@ class Screen:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
+            if self._progress is not None and not self._progress.tasks[self._stream].finished:
+                # Nothing is reported of the next task yet.
+                self._progress.reset(self._task, description=f"task {event.row + 1}", total=None, info="")
             return
         if not isinstance(event, Trained):
             return
