@@ -438,7 +438,7 @@ def test_which_way_is_better():
         assert better(f"fast/loss/{name}") == better(f"fast/accuracy/{name}") == -1
     for name in ("avg_incremental", "avg_triangle", "fwt_pairs_raw"):
         assert (better(f"fast/loss/{name}"), better(f"fast/accuracy/{name}")) == (-1, 1)
-    for name in ("avg_final", "fast_share", "lost_access", "forgetting_recovered"):
+    for name in ("avg_final", "fast_share", "forgetting_recovered"):
         assert better(f"fast_gain/loss/{name}") == 1
 
 

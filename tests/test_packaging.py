@@ -138,7 +138,7 @@ def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
     engine = assembly.engine(fabric, assembly.base_weights(fabric, lambda event: None))
     (progress,) = train(engine, assembly.stream.tasks[0], steps=1, report_every=1)
     # Rewards that are all equal are a loss of zero.
-    assert progress.loss > 0 or progress.terms["zero_variance"] == 1
+    assert progress.loss > 0 or progress.watched["zero_variance"] == 1
     scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()])
     assert scores["fast"]["loss"][0] > 0
 
