@@ -207,7 +207,7 @@ def test_a_fresh_network_is_told_of_its_tasks_and_compared_all_the_same(tmp_path
     fresh = learns("fresh", "none", [0, 1, 1, 1], strategy__name="independent", task__announced=True)
     settings = settings_of([alone, fst, fresh])
     (told,) = [one for one in settings if any(method.is_prompted for method in one.methods)]
-    assert [method.says("strategy.name") for method in told.fresh(settings)] == ["independent"]
+    assert [method.name for method in told.fresh(settings)] == ["adapter=none, strategy=independent"]
     # Its tasks are others: it is no fresh network of these.
     far = Run(fresh.folder, 0, {**fresh.config, "task.ops": 2}, {}, fresh.results)
     settings = settings_of([alone, fst, far])

@@ -29,8 +29,9 @@ class Method:
 
     @property
     def name(self) -> str:
-        """Keys that a method does not have say nothing of it."""
-        return name_of({key: value for key, value in self.group.label.items() if value != ""})
+        """Keys that a method does not have say nothing of it; where it is alone in its setting none tells it apart."""
+        label = {key: value for key, value in self.group.label.items() if value != ""}
+        return name_of(label or {key: self.says(key) for key in ("adapter.name", "strategy.name")})
 
     def says(self, key: str) -> Any:
         return self.group.runs[0].config.get(key)
