@@ -12,7 +12,7 @@ from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import run_here
 from tests.test_reward import ALONE, POOL, RULES
-from ttt.claims.fst import Sooner, claims, cut, list_of, needed
+from ttt.claims.fst import Sooner, claims, cut, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
 from ttt.results import Results
@@ -87,6 +87,14 @@ def test_steps_and_rollouts_are_those_of_the_whole_run(tmp_path):
     assert Sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
 
 
+def test_success_is_compared_for_equal_rollouts(tmp_path):
+    # Twice the rollouts a step: the other's 30 steps pay for 15 of ours.
+    fst = Series(invented(tmp_path, adapter="prompt_pool", success=[0, 0.4, 0.8, 1], kl=[0] * 4, extra=PER_STEP))
+    alone = Series(invented(tmp_path, adapter="none", success=[0, 0.1, 0.3, 0.5], kl=[0] * 4))
+    assert matched(fst, alone) == pytest.approx(0.6 - 0.5)
+    assert matched(alone, fst) == pytest.approx(0.5 - 0.6)
+
+
 def test_drift_is_compared_at_equal_success(tmp_path):
     # At success s the one is 2 s bits away, the other 8 s.
     fst = Series(invented(tmp_path, adapter="prompt_pool", success=[0, 1, 1, 1], kl=[0, 2, 2, 2]))
@@ -136,7 +144,7 @@ def test_only_equal_bases_are_compared(tmp_path):
         config = {**alone.config, **{key.replace("__", "."): value for key, value in changed.items()}}
         return Run(alone.folder, 0, config, {}, alone.results)
 
-    assert len(claims([fst, alone]).rows) == 13
+    assert len(claims([fst, alone]).rows) == 14
     for stranger in (other(base__seed=7), other(base__steps=7), other(model__width=8), other(task__ops=2)):
         with pytest.raises(ValueError, match="on the same tasks, bases and seeds"):
             claims([fst, stranger])
@@ -188,7 +196,7 @@ def test_what_is_asked_depends_on_the_tasks_and_on_when_prompts_are_used(tmp_pat
         ((method,),) = [one.methods for one in settings_of([Run(run.folder, 0, config, {}, run.results)])]
         return len(list_of(method))
 
-    single, stream, probe = 13, 9, 2
+    single, stream, probe = 14, 9, 2
     assert asked() == single
     assert asked(task__num_tasks=2) == stream
     # Announced tasks alone make no probe: prompts must be gone when the second task comes.
@@ -220,6 +228,6 @@ def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):
     from ttt.runs import find, read_run
 
     runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
-    assert len(claims(runs).rows) == 13
+    assert len(claims(runs).rows) == 14
     with pytest.raises(ValueError, match="--claims: needs runs of objective=reward"):
         claims(runs[:1])

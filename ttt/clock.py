@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -18,7 +18,11 @@ class Clock:
     training: float = 0.0
     evaluation: float = 0.0
     between: float = 0.0
-    _since: float = field(default_factory=time.perf_counter, repr=False)
+    _since: float = field(default_factory=time.perf_counter, init=False, repr=False)
+
+    def state(self) -> dict[str, Any]:
+        """What `Clock(**state)` goes on from, in this process or another."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.init}
 
     def tick(self) -> dict[str, Any]:
         now = time.perf_counter()

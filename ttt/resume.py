@@ -16,7 +16,6 @@ from ttt.rows import compact, points_from_json, rows_from_json
 from ttt.shards import gather, placed
 
 KEPT_CHECKPOINTS = 2
-CLOCK = ("step", "tokens", "seconds", "training", "evaluation", "between")
 
 
 def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | None, folder: Path) -> None:
@@ -39,7 +38,7 @@ def save(engine: Engine, *, results: Results, clock: Clock, journal: Journal | N
     state = {
         "rows": plain(results.rows),
         "points": plain(compact(results.points)),
-        "clock": {name: getattr(clock, name) for name in CLOCK},
+        "clock": clock.state(),
         "journal_position": journal.position,
     }
     checkpoint.save(folder / f"task-{len(results.rows) - 1:04d}", Checkpoint(tensors, state))

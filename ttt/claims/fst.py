@@ -37,7 +37,7 @@ Figure = Callable[[Series, Series], float]
 
 @dataclass(frozen=True)
 class Claim:
-    """`sign`: the side of no effect on which the claim lies; 0: nothing is claimed. `is_ratio`: a base-2 logarithm."""
+    """`sign`: the side of no effect on which the claim lies. `is_ratio`: a base-2 logarithm."""
 
     words: str
     figure: Figure
@@ -101,6 +101,13 @@ def asymptote(ours: Series, theirs: Series) -> float:
     return float(ours.success[-LAST:].mean() - theirs.success[-LAST:].mean())
 
 
+def matched(ours: Series, theirs: Series) -> float:
+    """Success when both have spent what the more sparing of the two spends in all, the search included."""
+    spent = min(one.rollouts(one.steps[-1]) for one in (ours, theirs))
+    mine, other = (np.interp(spent, [one.rollouts(step) for step in one.steps], one.success) for one in (ours, theirs))
+    return float(mine - other)
+
+
 def skills(ours: Series, theirs: Series) -> float:
     """Share of plain instructions obeyed at the end."""
     return ours.run.results.base_values("slow", "reward")[-1] - theirs.run.results.base_values("slow", "reward")[-1]
@@ -133,6 +140,7 @@ SINGLE = [
         for unit in ("steps", "rollouts")
     ),
     Claim("higher asymptote", asymptote, 1),
+    Claim("higher success for equal rollouts", matched, 1),
     Claim("less drift at equal success, own prompt", cut(None, "kl"), 1),
     Claim("less drift at equal success, seed prompt", cut("slow", "kl"), 1),
     Claim("less drift at equal success, mean over words", cut("slow", "kl_words"), 1),
@@ -164,16 +172,17 @@ def claims(runs: Sequence[Run]) -> Sheet:
     for setting in settings:
         # One task has none that came after others.
         fresh = list(setting.fresh(settings)) if setting.same["task.num_tasks"] > 1 else []
-        alone = []
+        judged = []
         for method in (one for one in setting.methods if one.is_prompted):
             rival = setting.rival(method)
             if rival is None:
                 continue
             rows += [row(claim, setting, method, rival) for claim in list_of(method)]
-            alone += [rival] if rival not in alone else []
+            judged += [rival] if rival not in judged else []
             if method.is_plain:
-                rows += [row(claim, setting, method, one) for one in fresh for claim in FRESH]
-        rows += [row(claim, setting, rival, one) for rival in alone for one in fresh for claim in FRESH]
+                judged.append(method)
+        pairs = [(own, one) for own in judged for one in fresh if own.pairs(one)]
+        rows += [row(claim, setting, own, one) for own, one in pairs for claim in FRESH]
     if not rows:
         raise ValueError(
             "--claims: needs runs of objective=reward with adapter=prompt_pool or soft_prompt, and with adapter=none "

@@ -2,8 +2,7 @@
 
 steps, rollouts      spent since the stream began; rollouts count those of the fast channel too
 success              under the run's own prompt: mode carried with adapters that have prompts, else slow
-kl, null, words      KL(policy || base) in bits per token: behind the run's own prompt, the seed prompt, and the mean
-                     over the prompts of one word
+of(MODE, QUANTITY)   whatever else was measured of it, as the distance from the base behind a mode's prompt (kl)
 """
 
 from __future__ import annotations

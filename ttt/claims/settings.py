@@ -61,11 +61,9 @@ class Setting:
         """Of the kinds of learning alone that ran most of the seeds of `method`, that which learned most on them."""
         alone = [one for one in self.methods if one.is_plain and one.says("adapter.name") == "none"]
         most = max((len(method.pairs(one)) for one in alone), default=0)
-        return (
-            max((one for one in alone if len(method.pairs(one)) == most), key=lambda one: _learned(method, one))
-            if most
-            else None
-        )
+        if not most:
+            return None
+        return max((one for one in alone if len(method.pairs(one)) == most), key=lambda one: _learned(method, one))
 
     def fresh(self, settings: Sequence[Setting]) -> Iterator[Method]:
         """Networks that learn each task from the base. They must be told where one begins, others need not."""
