@@ -14,6 +14,8 @@ from rich.table import Table
 
 from ttt.sheet import Cell, Sheet
 
+# Columns where nobody says how many there are.
+WIDTH = 140
 # A header word of more letters is broken.
 WORD = 10
 LATEX = {c: "\\" + c for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
@@ -24,10 +26,16 @@ def write(sheet: Sheet, *, form: str) -> None:
     """Print `sheet` in one of FORMATS."""
     if form == "table":
         console = Console(highlight=False)
+        if not console.is_terminal:
+            # Half a number in a file is none.
+            console.width = max(console.width, WIDTH)
         console.print(sheet.title, markup=False)
-        for block in blocks(sheet, width=console.width):
-            console.print()
-            console.print(table(block))
+        for heads, section in sheet.sections():
+            if heads:
+                console.print(f"\n{heads}", markup=False, style="bold")
+            for block in blocks(section, width=console.width):
+                console.print()
+                console.print(table(block))
         return
     print({"markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}[form](sheet))
 

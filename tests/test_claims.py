@@ -118,11 +118,11 @@ def test_verdicts_follow_the_interval(tmp_path):
             )
         )
     sheet = claims(runs)
-    found = {words[0]: words for words, _ in sheet.rows}
+    found = {words[3]: words for words, _ in sheet.rows}
     assert found["success 0.5: fewer steps"][-1] == "holds"
     assert found["less drift at equal success, own prompt"][-1] == "does not hold"
     assert found["keeps more base skills"][-1] == "not resolved"
-    assert {words[5] for words in found.values()} == {"4"}
+    assert {words[6] for words in found.values()} == {"4"}
     assert " x [" in found["success 0.5: fewer steps"][4]
 
 
@@ -132,7 +132,7 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     strong = invented(tmp_path / "c", adapter="none", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
     strong = Run(strong.folder, 0, {**strong.config, "objective.kl": 0.05}, {}, strong.results)
     assert len(settings_of([fst, weak, strong])) == 1
-    (against,) = {words[3] for words, _ in claims([fst, weak, strong]).rows}
+    (against,) = {words[2] for words, _ in claims([fst, weak, strong]).rows}
     assert "objective.kl=0.05" in against
 
 
@@ -150,7 +150,7 @@ def test_only_equal_bases_are_compared(tmp_path):
             claims([fst, stranger])
     # What tells settings apart is said.
     shorter = [Run(run.folder, 0, {**run.config, "base.steps": 7}, {}, run.results) for run in (fst, alone)]
-    assert {words[1][-13:] for words, _ in claims([fst, alone, *shorter]).rows} >= {" base.steps=7"}
+    assert {words[0][-13:] for words, _ in claims([fst, alone, *shorter]).rows} >= {" base.steps=7"}
 
 
 def test_a_level_never_reached_resolves_nothing_for_the_one_that_did_not(tmp_path):
@@ -169,14 +169,14 @@ def test_a_level_never_reached_resolves_nothing_for_the_one_that_did_not(tmp_pat
         ]
 
     # It is ahead from the first step on and stops short of the level, which the other reaches in the end.
-    found = {words[0]: words for words, _ in claims(runs("a", ours=[0, 0.8, 0.8, 0.8], theirs=[0, 0, 0, 0.95])).rows}
+    found = {words[3]: words for words, _ in claims(runs("a", ours=[0, 0.8, 0.8, 0.8], theirs=[0, 0, 0, 0.95])).rows}
     assert found["success 0.5: fewer steps"][-1] == "holds"
     assert found["success 0.9: fewer steps"][-1] == "does not hold"
-    assert "reached by 0 and 4 of 4" in found["success 0.9: fewer steps"][4]
+    assert found["success 0.9: fewer steps"][5] == "0, 4 of 4"
     # Late, at twice the rollouts, but the other never does: how many it would take nobody knows.
-    found = {words[0]: words for words, _ in claims(runs("b", ours=[0, 0, 0, 0.95], theirs=[0, 0.1, 0.2, 0.3])).rows}
+    found = {words[3]: words for words, _ in claims(runs("b", ours=[0, 0, 0, 0.95], theirs=[0, 0.1, 0.2, 0.3])).rows}
     assert found["success 0.9: fewer rollouts"][4].startswith("0.5")
-    assert "reached by 4 and 0 of 4" in found["success 0.9: fewer rollouts"][4]
+    assert found["success 0.9: fewer rollouts"][5] == "4, 0 of 4"
     assert found["success 0.9: fewer rollouts"][-1] == "not resolved"
 
 
@@ -228,6 +228,13 @@ def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):
     from ttt.runs import find, read_run
 
     runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
-    assert len(claims(runs).rows) == 14
+    sheet = claims(runs)
+    assert len(sheet.rows) == 14
+    # What is compared stands once above its rows.
+    ((told, section),) = sheet.sections()
+    assert told.startswith("tasks: rule-world ops=1 1 x 4 steps; method: adapter=prompt_pool")
+    assert "; against: adapter=none" in told
+    assert section.keys[0] == "claim"
+    assert [words[0] for words, _ in section.rows] == [words[3] for words, _ in sheet.rows]
     with pytest.raises(ValueError, match="--claims: needs runs of objective=reward"):
         claims(runs[:1])

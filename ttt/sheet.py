@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from ttt.compare import Group
 from ttt.config import show
@@ -35,12 +36,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared and how."""
+    """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared and how.
+
+    `heads`: those of `keys` whose words a reader wants once, above the rows that share them.
+    """
 
     title: str
     keys: Sequence[str]
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Cell]]]
+    heads: Sequence[str] = ()
+
+    def sections(self) -> list[tuple[str, Sheet]]:
+        """The rows that follow each other under equal heads: what these say, and a sheet without them."""
+        heads = [i for i, key in enumerate(self.keys) if key in self.heads]
+        rest = [i for i in range(len(self.keys)) if i not in heads]
+        found = []
+        for words, rows in groupby(self.rows, key=lambda row: [row[0][i] for i in heads]):
+            told = "; ".join(f"{self.keys[i]}: {word}" for i, word in zip(heads, words, strict=True))
+            shown = [([said[i] for i in rest], cells) for said, cells in rows]
+            found.append((told, replace(self, keys=[self.keys[i] for i in rest], rows=shown, heads=())))
+        return found
 
     def records(self) -> list[dict[str, object]]:
         """A flat row for each cell, as CSV and JSON have it; None is not measured."""

@@ -189,7 +189,8 @@ def claims(runs: Sequence[Run]) -> Sheet:
             "on the same tasks, bases and seeds"
         )
     title = "Fast-Slow Training (arXiv 2605.12484) beside reinforcement learning alone; 95 % t-intervals over seeds"
-    return Sheet(title, ["claim", "tasks", "method", "against", "in words", "seeds", "holds"], ["figure"], rows)
+    keys = ["tasks", "method", "against", "claim", "in words", "reached by", "seeds", "holds"]
+    return Sheet(title, keys, ["figure"], rows, heads=keys[:3])
 
 
 def list_of(method: Method) -> list[Claim]:
@@ -204,14 +205,15 @@ def row(claim: Claim, setting: Setting, method: Method, other: Method) -> tuple[
     pairs = [(Series(ours), Series(theirs)) for ours, theirs in method.pairs(other)]
     found = [(value, pair) for value, pair in ((claim.figure(*pair), pair) for pair in pairs) if not math.isnan(value)]
     interval = t_interval([value for value, _ in found])
-    words, decided = in_words(claim, interval), verdict(claim, interval)
+    reached_by, decided = "", verdict(claim, interval)
     if isinstance(claim.figure, Sooner) and found:
         counts = [sum(side) for side in zip(*(claim.figure.reached(*pair) for _, pair in found), strict=True)]
-        words += f"; reached by {counts[0]} and {counts[1]} of {len(found)}"
+        reached_by = f"{counts[0]}, {counts[1]} of {len(found)}"
         # A bound in favour of the one that never got there resolves nothing.
         if counts[0 if decided == "holds" else 1] < len(found):
             decided = "not resolved"
-    told = [claim.words, setting.words, method.name, other.name, words, str(len(found)), decided]
+    told = [setting.words, method.name, other.name, claim.words, in_words(claim, interval), reached_by]
+    told += [str(len(found)), decided]
     return told, [Cell(interval, difference=True, signed=True)]
 
 
