@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ttt.assemble import Assembly
 from ttt.environment import device_name
-from ttt.events import Evaluated, Event, Trained
+from ttt.events import Evaluated, Event, Trained, Waiting
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.published import about
 from ttt.report.text import METRICS, PEERS, QUANTITIES, UNITS
@@ -79,7 +79,10 @@ class Screen:
             finally:
                 self._progress = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event | Waiting) -> None:
+        if isinstance(event, Waiting):
+            self.note("base     another run trains it; waiting for that")
+            return
         if isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
             if self._progress is not None and not self._progress.tasks[self._stream].finished:

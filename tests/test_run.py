@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from harness import FAST, SMALL, TINY, only_run, run_apart, run_here, start
 from hydra import compose, initialize_config_module
 from lightning import Trainer
@@ -21,6 +22,7 @@ from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
+from ttt.events import Waiting
 from ttt.learner import Learner, competing, slow_hash
 from ttt.lightning import LightningLearner
 from ttt.strategies.naive import Naive
@@ -258,6 +260,24 @@ def test_base_is_shared_by_seeds_and_lifetimes_and_by_nothing_else(tmp_path):
     for other in (["adapter.decay=0.5"], ["base.lr=0.001"], ["source.num_keys=5"], ["model.layers=1"]):
         assert run_here([*job, *other], tmp_path).code == 0
     assert len(bases() - before) == 4
+
+
+def test_a_run_says_that_it_waits_for_a_base_of_another(tmp_path):
+    assembly, events = make(*FAST, f"cache_dir={tmp_path}"), []
+    fabric = assembly.settings.fabric()
+    assert assembly.base_weights(fabric, events.append) is not None
+    assert not any(isinstance(event, Waiting) for event in events)
+    (lock,) = tmp_path.glob("base/*.lock")
+    other = FileLock(lock)
+    other.acquire()
+
+    def watch(event):
+        events.append(event)
+        other.release()
+
+    events.clear()
+    assert assembly.base_weights(fabric, watch) is not None
+    assert [type(event) for event in events] == [Waiting]
 
 
 def test_base_from_a_run_or_a_file(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ttt.bases.base import Base, Setting, Weights
+from ttt.bases.base import Base, Setting, Watcher, Weights
 from ttt.checks import (
     check_base,
     check_cache,
@@ -23,7 +23,6 @@ from ttt.config import BASE_OBJECTIVE, base_adapter, base_identity, build, ident
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import Plan
-from ttt.events import Observer
 from ttt.learner import Learner, OptimizerFactory
 from ttt.pace import Pace
 from ttt.shards import check_adapter
@@ -52,7 +51,7 @@ class Assembly:
     sink: Sink
     info: RunInfo
 
-    def base_weights(self, fabric: Devices, observe: Observer) -> Weights | None:
+    def base_weights(self, fabric: Devices, observe: Watcher) -> Weights | None:
         """Slow weights before the stream; trains them if that was not done before."""
         cache = Path(self.config["cache_dir"]).expanduser()
         setting = Setting(

@@ -81,6 +81,11 @@ class Relearned:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Another run trains the base that this one needs too. For whoever watches: no number, and no part of a stream."""
+
+
 Event = Trained | Evaluated | Probed | Relearned
 
 

@@ -10,11 +10,12 @@ from typing import Protocol
 from torch import Tensor
 
 from ttt.device import Devices
-from ttt.events import Observer
+from ttt.events import Trained, Waiting
 from ttt.learner import Learner, OptimizerFactory
 from ttt.stream import Stream
 
 Weights = dict[str, Tensor]
+Watcher = Callable[[Trained | Waiting], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Setting:
     stream: Stream
     identity: str
     cache: Path
-    observe: Observer
+    observe: Watcher
     accumulate: int
 
 

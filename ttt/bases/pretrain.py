@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from ttt.bases.base import Setting, Weights
+from ttt.bases.base import Setting, Watcher, Weights
 from ttt.checkpoint import Checkpoint, load, save
 from ttt.engine import Engine
-from ttt.events import Trained
+from ttt.events import Trained, Waiting
 from ttt.optimizers.adamw import AdamW
 from ttt.ranks import decided
 from ttt.shards import gather
@@ -44,7 +44,7 @@ class Pretrain:
         folder = setting.cache / "base" / setting.identity
         lock = FileLock(folder.with_suffix(".lock"))
         try:
-            if not decided(setting.fabric, lambda: _valid_when_free(folder, lock)):
+            if not decided(setting.fabric, lambda: _valid_when_free(folder, lock, setting.observe)):
                 self._train(setting, folder)
             # Nobody reads before the first process has written.
             setting.fabric.barrier()
@@ -84,10 +84,14 @@ class Pretrain:
             save(folder, Checkpoint(tensors={"slow": slow}, state=state))
 
 
-def _valid_when_free(folder: Path, lock: FileLock) -> bool:
+def _valid_when_free(folder: Path, lock: FileLock, observe: Watcher) -> bool:
     """Takes the lock, in the first process only: runs that start together wait for one, which trains for all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock.acquire()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        observe(Waiting())
+        lock.acquire()
     return _valid(folder)
 
 
