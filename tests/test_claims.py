@@ -12,7 +12,7 @@ from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import run_here
 from tests.test_reward import ALONE, POOL, RULES
-from ttt.claims.fst import Sooner, claims, cut, list_of, matched, needed
+from ttt.claims.fst import Sooner, claims, cut, later, later_slope, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
 from ttt.results import Results
@@ -220,6 +220,29 @@ def test_a_fresh_network_is_told_of_its_tasks_and_compared_all_the_same(tmp_path
     far = Run(fresh.folder, 0, {**fresh.config, "task.ops": 2}, {}, fresh.results)
     settings = settings_of([alone, fst, far])
     assert not [one for setting in settings[:1] for one in setting.fresh(settings) if setting.same["task.ops"] == 1]
+
+
+def test_the_gap_to_a_fresh_network_is_that_of_later_tasks(tmp_path):
+    def learned(*success):
+        tasks = list(range(len(success)))
+        results = Results(
+            scenario="domain",
+            tasks=[str(j) for j in tasks],
+            fingerprints=[str(j) for j in tasks],
+            learned_at=[j + 1 for j in tasks],
+            entropy=[math.nan] * len(tasks),
+            phases=len(tasks),
+        )
+        for row in range(len(tasks) + 1):
+            # What a task scores at other times than right after it was learned must not matter.
+            values = [success[j] if row == j + 1 else 7.0 * row for j in tasks]
+            results.add(columns=tasks, scores={"slow": {"success": values}}, base=None, step=row, current=row - 1)
+        return Series(Run(tmp_path, 0, {"adapter.name": "none"}, {}, results))
+
+    ours, fresh = learned(0.1, 0.8, 0.6, 0.4), learned(0.9, 0.8, 0.7, 0.6)
+    assert later(ours, fresh) == pytest.approx(-0.1)
+    assert later_slope(ours, fresh) == pytest.approx(-0.1)
+    assert math.isnan(later_slope(learned(0.1, 0.2), learned(0.1, 0.3)))
 
 
 def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt.claims.series import Series, at_level, reached
+from ttt.claims.series import Series, Values, at_level, reached
 from ttt.claims.settings import Method, Setting, settings_of
 from ttt.compare import at_moment
 from ttt.metrics.seeds import Interval, t_interval
@@ -118,10 +118,20 @@ def unprompted(ours: Series, theirs: Series) -> float:
     return float(ours.of("slow", "success")[-1] - theirs.of("slow", "success")[-1])
 
 
+def gaps(ours: Series, theirs: Series) -> Values:
+    """Success right after learning each task but the first, ours less theirs."""
+    first, second = (np.array(at_moment(one.run.results, one.own, "success", "learned")) for one in (ours, theirs))
+    return (first - second)[1:]
+
+
 def later(ours: Series, theirs: Series) -> float:
-    """Success right after learning a task, mean over all tasks but the first."""
-    first, second = (np.mean(at_moment(one.run.results, one.own, "success", "learned")[1:]) for one in (ours, theirs))
-    return float(first - second)
+    return float(gaps(ours, theirs).mean())
+
+
+def later_slope(ours: Series, theirs: Series) -> float:
+    """A task; NaN where there is none after the second."""
+    gap_J = gaps(ours, theirs)
+    return float(np.polyfit(np.arange(len(gap_J)), gap_J, 1)[0]) if len(gap_J) > 1 else math.nan
 
 
 def reported(term: str) -> Figure:
@@ -162,7 +172,10 @@ STREAM = [
     Claim("keeps more base skills", skills, 1),
 ]
 # Against a network that learns each task from the base.
-FRESH = [Claim("plasticity: later tasks are learned as by a fresh network", later, 1)]
+FRESH = [
+    Claim("plasticity: later tasks are learned as by a fresh network", later, 1),
+    Claim("plasticity: does not fall behind a fresh network (slope)", later_slope, 1),
+]
 
 
 def claims(runs: Sequence[Run]) -> Sheet:
