@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, shared
 from ttt.learner import Learner
+from ttt.metrics import plasticity
 from ttt.probes.induction import minus_earlier_mean, standard_error
 from ttt.stream import IGNORE, Batch
 
@@ -68,14 +69,9 @@ def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
 
 
 def effective_rank(x_MN: Tensor) -> Tensor:
-    """exp of the entropy of the normalised singular values (Roy & Vetterli 2007); 0 for a zero matrix.
-
-    Takes any leading dimensions.
-    """
-    values = torch.linalg.svdvals(x_MN.float())
-    total = values.sum(-1, keepdim=True)
-    share = values / total.clamp(min=torch.finfo(values.dtype).tiny)
-    return torch.special.entr(share).sum(-1).exp() * (total.squeeze(-1) > 0)
+    """Of each matrix in any leading dimensions: `ttt.metrics.plasticity.erank`; 0 for a zero matrix."""
+    found = [plasticity.erank(plasticity.singular_values(each_MN)) for each_MN in x_MN.reshape(-1, *x_MN.shape[-2:])]
+    return torch.tensor(found).reshape(x_MN.shape[:-2])
 
 
 def cosines(z_TF: Tensor) -> Tensor:
