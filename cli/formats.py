@@ -24,6 +24,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 def write(sheet: Sheet, *, form: str) -> None:
     """Print `sheet` in one of FORMATS."""
+    sheet = sheet if form in ("csv", "json") else sheet.for_people()
     if form == "table":
         console = Console(highlight=False)
         if not console.is_terminal:

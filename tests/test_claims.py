@@ -133,7 +133,8 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     strong = Run(strong.folder, 0, {**strong.config, "objective.kl": 0.05}, {}, strong.results)
     assert len(settings_of([fst, weak, strong])) == 1
     (against,) = {words[2] for words, _ in claims([fst, weak, strong]).rows}
-    assert "objective.kl=0.05" in against
+    # Only what tells it from the method is said of it.
+    assert against == "adapter=none, objective.kl=0.05"
 
 
 def test_only_equal_bases_are_compared(tmp_path):
@@ -259,5 +260,9 @@ def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):
     assert "; against: adapter=none" in told
     assert section.keys[0] == "claim"
     assert [words[0] for words, _ in section.rows] == [words[3] for words, _ in sheet.rows]
+    # People read the figure in words; its cell is there for programs.
+    assert sheet.for_people().columns == []
+    assert "our figure" in sheet.for_people().keys
+    assert {one["column"] for one in sheet.records()} == {"figure"}
     with pytest.raises(ValueError, match="--claims: needs runs of objective=reward"):
         claims(runs[:1])

@@ -38,7 +38,8 @@ class Cell:
 class Sheet:
     """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared and how.
 
-    `heads`: those of `keys` whose words a reader wants once, above the rows that share them.
+    `heads`: those of `keys` whose words a reader wants once, above the rows that share them. `in_words`: the words
+    say the cells too, which are for other programs then.
     """
 
     title: str
@@ -46,6 +47,11 @@ class Sheet:
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Cell]]]
     heads: Sequence[str] = ()
+    in_words: bool = False
+
+    def for_people(self) -> Sheet:
+        """Without cells that the words say already."""
+        return replace(self, columns=[], rows=[(words, []) for words, _ in self.rows]) if self.in_words else self
 
     def sections(self) -> list[tuple[str, Sheet]]:
         """The rows that follow each other under equal heads: what these say, and a sheet without them."""

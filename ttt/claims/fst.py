@@ -202,8 +202,8 @@ def claims(runs: Sequence[Run]) -> Sheet:
             "on the same tasks, bases and seeds"
         )
     title = "Fast-Slow Training (arXiv 2605.12484) beside reinforcement learning alone; 95 % t-intervals over seeds"
-    keys = ["tasks", "method", "against", "claim", "in words", "reached by", "seeds", "holds"]
-    return Sheet(title, keys, ["figure"], rows, heads=keys[:3])
+    keys = ["tasks", "method", "against", "claim", "our figure", "reached by", "seeds", "holds"]
+    return Sheet(title, keys, ["figure"], rows, heads=keys[:3], in_words=True)
 
 
 def list_of(method: Method) -> list[Claim]:
@@ -225,7 +225,7 @@ def row(claim: Claim, setting: Setting, method: Method, other: Method) -> tuple[
         # A bound in favour of the one that never got there resolves nothing.
         if counts[0 if decided == "holds" else 1] < len(found):
             decided = "not resolved"
-    told = [setting.words, method.name, other.name, claim.words, in_words(claim, interval), reached_by]
+    told = [setting.words, method.name, other.beside(method), claim.words, in_words(claim, interval), reached_by]
     told += [str(len(found)), decided]
     return told, [Cell(interval, difference=True, signed=True)]
 

@@ -29,9 +29,18 @@ class Method:
 
     @property
     def name(self) -> str:
-        """Keys that a method does not have say nothing of it; where it is alone in its setting none tells it apart."""
-        label = {key: value for key, value in self.group.label.items() if value != ""}
-        return name_of(label or {key: self.says(key) for key in ("adapter.name", "strategy.name")})
+        """Where it is alone in its setting no key tells it apart."""
+        return name_of(self._label or {key: self.says(key) for key in ("adapter.name", "strategy.name")})
+
+    def beside(self, other: Method) -> str:
+        """Its name without what `other` says too."""
+        apart = {key: value for key, value in self._label.items() if other.says(key) != value}
+        return name_of(apart) if apart else self.name
+
+    @property
+    def _label(self) -> dict[str, Any]:
+        """Keys that a method does not have say nothing of it."""
+        return {key: value for key, value in self.group.label.items() if value != ""}
 
     def says(self, key: str) -> Any:
         return self.group.runs[0].config.get(key)
