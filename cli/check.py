@@ -32,6 +32,10 @@ EXTRAS = {
 }
 
 
+# What a run may go without.
+OPTIONAL = ("experiment", "strategy@also")
+
+
 class UsageError(ValueError):
     """One line for the user; exit code 2."""
 
@@ -148,9 +152,9 @@ def _check_group(override: Override, groups: list[str], loader: ConfigLoader, ex
         extras = EXTRAS.get(group, {})
         if str(value) in extras and str(value) not in options:
             raise UsageError(f'{group}={value}: not installed; pip install "ttt[{extras[str(value)]}]"')
-        if str(value) not in [*options, "null"]:
-            # With its package, as in strategy@also.
-            typed = override.get_key_element().lstrip("+")
+        # With its package, as in strategy@also.
+        typed = override.get_key_element().lstrip("+")
+        if str(value) not in [*options, *(["null"] if typed in OPTIONAL else [])]:
             raise UsageError(f"{typed}={value}: unknown; {suggest(str(value), {*options, *extras})}")
 
 

@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING
 from ttt.cli import views
 from ttt.cli.formats import FORMATS, write
 
-from ttt.compare import MOMENTS, Group, group_runs, paired_with, where
+from ttt.compare import MOMENTS, Group, group_runs, headline, paired_with, where
 from ttt.config import suggest
-from ttt.frontier import FORGETTING, LEARNING, RATE
+from ttt.frontier import RATE, axes
 from ttt.runs import Found, Run, find, read_run
 from ttt.sheet import Sheet, by_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DEFAULT = tuple(
-    f"{mode}/loss/{metric}"
-    for mode in ("slow", "fast", "carried")
-    for metric in ("avg_learning", "avg_final", "forgetting_max_seen")
-)
+# Columns where nobody asks for others. A policy is used in mode carried; fast is the base under its prompts.
+METRICS = ("avg_learning", "avg_final", "forgetting_max_seen")
+MODES = {"loss": ("slow", "fast", "carried"), "success": ("slow", "carried", "archived")}
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def arguments() -> argparse.Namespace:
     kind.add_argument(
         "--claims", action="store_true", help="our figures beside what is claimed of Fast-Slow Training, with verdicts"
     )
-    add("--axes", nargs=2, default=(LEARNING, FORGETTING), metavar="METRIC", help="with --frontier: its two metrics")
+    add("--axes", nargs=2, metavar="METRIC", help="with --frontier: its two metrics, learning and forgetting")
     add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
     add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
     add("--format", choices=FORMATS, default="table")
@@ -116,6 +114,10 @@ def read(typed: argparse.Namespace, found: Found) -> list[Group]:
 
 def beside(typed: argparse.Namespace, found: Found) -> Sheet | None:
     """Whatever streams the runs saw: each is compared with what is published, or claimed, about its own."""
+    shown = "--published" if typed.published else "--claims"
+    for option in ("metrics", "sort", "baseline", "axes", "wandb"):
+        if (typed.published or typed.claims) and getattr(typed, option):
+            raise ValueError(f"--{option}: does not go with {shown}, which says itself what is compared")
     if typed.published:
         from ttt.published import by_published
 
@@ -135,16 +137,21 @@ def _runs(typed: argparse.Namespace, found: Found) -> list[Run]:
 
 def look(typed: argparse.Namespace, groups: Sequence[Group]) -> View:
     if typed.frontier:
-        return View(*views.frontier(groups, key=typed.frontier, axes=typed.axes))
+        return View(*views.frontier(groups, key=typed.frontier, axes=typed.axes or axes(groups)))
     if typed.per_task:
         return View(*views.per_task(groups, typed.per_task))
     if typed.curve:
         return View(*views.curve(groups, typed.curve))
-    metrics = views.metrics(groups, typed.metrics) if typed.metrics else views.present(groups, DEFAULT)
+    metrics = views.metrics(groups, typed.metrics) if typed.metrics else views.present(groups, default(groups))
     if typed.sort:
         views.known(groups, typed.sort, option="--sort")
     baseline = pick_baseline(groups, typed.baseline) if typed.baseline else {}
     return View(by_metric(groups, metrics, baseline=baseline, sort=typed.sort), None)
+
+
+def default(groups: Sequence[Group]) -> list[str]:
+    quantity = headline(groups).split("/")[1]
+    return [f"{mode}/{quantity}/{metric}" for mode in MODES[quantity] for metric in METRICS]
 
 
 def pick_baseline(groups: Sequence[Group], typed: str) -> dict[int, Group]:

@@ -21,7 +21,6 @@ from ttt import checkpoint
 from ttt.assemble import Assembly
 from ttt.checkpoint import Checkpoint
 from ttt.clock import Clock
-from ttt.config import code_hash
 from ttt.device import Devices
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
@@ -210,7 +209,7 @@ def _record(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: b
         "base": stream.base.fingerprint if stream.base else None,
         "tasks": [task.fingerprint for task in stream.tasks],
     }
-    content = environment(code=code_hash(), data=data, device=engine.fabric.device)
+    content = environment(code=assembly.code, data=data, device=engine.fabric.device)
     file = folder.path / "environment.json"
     if resumed and folder.recorded_code() not in (None, content["code"]):
         screen.note("this run began with other code: its rows are not all measured alike")

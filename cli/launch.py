@@ -15,7 +15,7 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from ttt.cli.job import terminate_jobs
-from ttt.cli.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, split, terminable
+from ttt.cli.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, objective_of, split, terminable
 
 # Seconds that a run has to stop by itself at Ctrl-C.
 GRACE = 2.0
@@ -67,8 +67,8 @@ def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) 
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             overview.note(f"{by}: {first} (see {sweep.shown_folder}/error.log)")
     if searches:
-        overview.note(overview.best(config.sweep.objective, direction))
-        _declare(overview.note, config.sweep.objective)
+        overview.note(overview.best(objective_of(config), direction))
+        _declare(overview.note, objective_of(config))
     return overview.close()
 
 
@@ -91,12 +91,12 @@ def check_objective(config: DictConfig) -> str:
     # Imported here: only a search needs the names of metrics, so torch.
     from ttt.search import direction
 
-    return direction(config.sweep.objective)
+    return direction(objective_of(config))
 
 
 def check_direction(config: DictConfig, *, typed: Sequence[str]) -> str:
     """The direction of the objective. Raises ValueError where the user typed the other."""
-    wanted, metric = check_objective(config), config.sweep.objective
+    wanted, metric = check_objective(config), objective_of(config)
     for word in typed:
         if word.lstrip("+").startswith("hydra.sweeper.direction=") and word.partition("=")[2].lower() != wanted:
             raise ValueError(f"{word}: sweep.objective={metric} has to be {wanted.replace('ize', 'ized')}")

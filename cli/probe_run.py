@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ttt import checkpoint
+from ttt.adapters.base import Evolving
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import Checkpoint
 from ttt.learner import Learner
@@ -42,6 +43,9 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
         raise ValueError(f"{path}: holds no usable checkpoint: {next(iter(complaints), 'no checkpoints/task-*')}")
     try:
         assembly = assemble(config, trusted=trusted)
+        if isinstance(assembly.learner.adapter, Evolving):
+            raise ValueError(f"adapter={config['adapter']['name']}: its fast weights are prompts, which are not "
+                             "written while reading; nothing to probe")  # fmt: skip
         restore_weights(assembly, saved)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -50,7 +50,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
             del assembly
             return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder, references=references)
         if world.must_start:
-            Screen().finished_before(folder)
+            Screen().finished_before(folder, code=assembly.code)
             return 0
         fabric = assembly.settings.fabric()
         screen = Screen(quiet=not fabric.is_global_zero)
@@ -58,7 +58,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
         if decided(fabric, lambda: is_done(folder)):
             if references:
                 add_references(assembly, fabric, folder, references)
-            screen.finished_before(folder)
+            screen.finished_before(folder, code=assembly.code)
             return 0
         decided(fabric, folder.open)
     except ValueError as error:

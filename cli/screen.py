@@ -20,7 +20,7 @@ from ttt.environment import device_name
 from ttt.events import Evaluated, Event, Trained, Waiting
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.published import about
-from ttt.report.text import METRICS, PEERS, QUANTITIES, UNITS
+from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS
 from ttt.results import Results, from_json
 from ttt.runfolder import RunFolder
 from ttt.runs import read_config
@@ -97,7 +97,7 @@ class Screen:
             if new_task:
                 # Time left is guessed from this task's own pace.
                 self._progress.reset(self._task)
-            info = f"{event.loss:.3f} bits  {event.tokens_per_second:,.0f} tok/s"
+            info = f"{_learned(event)}  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
             self._progress.update(
                 self._task, description=label, total=event.task_steps, completed=event.task_step, info=info
@@ -107,24 +107,21 @@ class Screen:
         elif event.task == 0 and event.task_step == event.task_steps:
             self.note(f"base: {event.task_steps} steps, {_pace(event)}")
 
-    def finished_before(self, folder: RunFolder) -> None:
-        from ttt.config import code_hash
-
+    def finished_before(self, folder: RunFolder, *, code: str) -> None:
         self.note("this run is already done; here is its result")
-        if folder.recorded_code() != code_hash():
+        if folder.recorded_code() != code:
             self.note(f"it was measured with other code; to measure again, delete {folder.path}")
         self.results(from_json(json.loads(folder.results.read_text())), folder, None)
 
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
+        mode, quantity = results.headline.split("/")
         self.note(
-            "\nR: loss in bits on each task (column) after learning each task (row), mode fast; dim: not yet learned, "
-            "-: not measured"
+            f"\nR: {NAMED[quantity]} on each task (column) after learning each task (row), mode {mode}; "
+            "dim: not yet learned, -: not measured"
         )
-        self.console.print(matrix_table(results.matrix("fast", "loss"), learned_at=results.learned_at))
-        self.note(
-            f"\nmetrics ({results.scenario}-incremental), in each mode: slow weights alone, with fast weights, "
-            "with the carried fast state"
-        )
+        self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
+        told = "; ".join(f"{mode}: {MODES[results.used][mode]}" for mode in results.modes)
+        self.note(f"\nmetrics ({results.scenario}-incremental), in each mode ({told})")
         self.console.print(metric_table(results))
         for value in about(read_config(folder.path)):
             ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
@@ -144,10 +141,16 @@ class Screen:
         print(f"ttt-run: {hint}", file=sys.stderr)
 
 
+def _learned(event: Trained) -> str:
+    """What a policy learns from is no code length: its loss only has the right gradient."""
+    return f"reward {event.terms['reward']:.3f}" if "reward" in event.terms else f"{event.loss:.3f} bits"
+
+
 def _pace(event: Trained) -> str:
-    return f"{event.loss:.3f} bits, {event.tokens_per_second:,.0f} tokens/s"
+    return f"{_learned(event)}, {event.tokens_per_second:,.0f} tokens/s"
 
 
+NAMED = {"loss": "loss in bits", "success": "expected reward of an answer"}
 # What stands beside R, where it was measured.
 BEYOND = {
     "inside": {
@@ -188,16 +191,17 @@ def _time(results: Results, status: Mapping[str, Any]) -> str:
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:
-    """The one line of a task: mean loss in each mode over the measured tasks so far (before the stream: over all)."""
+    """The one line of a task: mean loss, or success, over the measured tasks so far (before the stream: over all)."""
     so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
-    parts = []
+    parts, unit = [], "bits"
     for mode, quantities in event.tasks.items():
-        losses = [quantities["loss"][k] for k in so_far] or [float("nan")]
-        parts.append(f"{mode} {sum(losses) / len(losses):.3f}")
+        unit = "success" if "success" in quantities else unit
+        values = [quantities["success" if unit == "success" else "loss"][k] for k in so_far] or [float("nan")]
+        parts.append(f"{mode} {sum(values) / len(values):.3f}")
     if event.row == 0 or last is None:
-        return f"before the stream: all tasks {', '.join(parts)} bits"
+        return f"before the stream: all tasks {', '.join(parts)} {unit}"
     which = "tasks so far" if len(so_far) == len(event.seen) else f"{len(so_far)} of the tasks so far"
-    return f"task {event.row} {last.task_name}: {_pace(last)}; {which} {', '.join(parts)} bits"
+    return f"task {event.row} {last.task_name}: {_pace(last)}; {which} {', '.join(parts)} {unit}"
 
 
 def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:

@@ -51,7 +51,7 @@ class Sweep:
             cwd=Path.cwd(),
             extra=[*extra, "trainer.threads=1"] if one_thread else extra,
             max_failures=config.sweep.max_failures,
-            objective=config.sweep.objective,
+            objective=objective_of(config),
         )
         return cls([word for word in typed if not word.lstrip("+~").startswith("hydra")], starter, jobs)
 
@@ -122,6 +122,13 @@ def varied(overrides: Sequence[str]) -> set[str]:
     """The keys with several values."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {override.get_key_element().lstrip("+") for override in parsed if override.is_sweep_override()}
+
+
+def objective_of(config: DictConfig) -> str:
+    """What is searched for; auto: what is known from the task at hand alone, of the model as it is used."""
+    asked = str(config.sweep.objective)
+    first = "carried/success" if config.objective.name == "reward" else "fast/loss"
+    return f"{first}/avg_learning" if asked == "auto" else asked
 
 
 def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:

@@ -12,7 +12,7 @@ from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import run_here
 from tests.test_reward import ALONE, POOL, RULES
-from ttt.claims.fst import Sooner, claims, cut, later, later_slope, list_of, matched, needed
+from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
 from ttt.results import Results
@@ -213,14 +213,54 @@ def test_a_fresh_network_is_told_of_its_tasks_and_compared_all_the_same(tmp_path
         return Run(run.folder, 0, config, {}, run.results)
 
     alone, fst = (learns(name, name, [0, 0.5, 1, 1]) for name in ("none", "prompt_pool"))
-    fresh = learns("fresh", "none", [0, 1, 1, 1], strategy__name="independent", task__announced=True)
-    settings = settings_of([alone, fst, fresh])
-    (told,) = [one for one in settings if any(method.is_prompted for method in one.methods)]
-    assert [method.name for method in told.fresh(settings)] == ["adapter=none, strategy=independent"]
+    anew = {"strategy__name": "independent", "task__announced": True}
+    fresh = learns("fresh", "none", [0, 1, 1, 1], **anew)
+    helped = learns("helped", "prompt_pool", [0, 1, 1, 1], **anew, adapter__reset="task")
+    other = learns("other", "prompt_pool", [0, 1, 1, 1], **anew, adapter__proposer="random")
+    settings = settings_of([alone, fst, fresh, helped, other])
+    (told,) = [one for one in settings if not one.same["task.announced"]]
+    # Each with the prompts that it has itself, searched for in the same way.
+    assert named(told, settings) == {"none": ["fresh"], "prompt_pool": ["helped"]}
     # Its tasks are others: it is no fresh network of these.
     far = Run(fresh.folder, 0, {**fresh.config, "task.ops": 2}, {}, fresh.results)
     settings = settings_of([alone, fst, far])
-    assert not [one for setting in settings[:1] for one in setting.fresh(settings) if setting.same["task.ops"] == 1]
+    (told,) = [one for one in settings if one.same["task.ops"] == 1]
+    assert named(told, settings) == {"none": [], "prompt_pool": []}
+
+
+def named(setting, settings):
+    """folder of a method -> those of what is fresh beside it"""
+    found = {}
+    for method in setting.methods:
+        (run,) = method.runs.values()
+        fresh = [other for one in setting.fresh(method, settings) for other in one.runs.values()]
+        found[run.folder.parent.name] = [other.folder.parent.name for other in fresh if other is not run]
+    return found
+
+
+def test_a_task_that_is_learned_without_prompts_has_a_fresh_network_without(tmp_path):
+    def two(folder, adapter, **changed):
+        run = invented(tmp_path / folder, adapter=adapter, success=[0, 0.5, 1, 1], kl=[0] * 4)
+        config = {**run.config, "task.num_tasks": 2, **{key.replace("__", "."): x for key, x in changed.items()}}
+        return Run(run.folder, 0, config, {}, run.results)
+
+    probed = two("probed", "prompt_pool", adapter__reset="task", objective__cycle__rounds=25)
+    fresh = two("fresh", "none", strategy__name="independent")
+    settings = settings_of([probed, two("stream", "prompt_pool"), two("alone", "none"), fresh])
+    found = named(settings[0], settings)
+    assert found.pop("fresh") == []
+    assert found == {"probed": ["fresh"], "stream": [], "alone": ["fresh"]}
+
+
+def test_a_run_measured_at_its_ends_only_tells_no_time_to_a_level(tmp_path):
+    runs = [invented(tmp_path / x, adapter=x, success=[0, 0.5, 1, 1], kl=[0] * 4) for x in ("prompt_pool", "none")]
+    assert Sooner(0.5, rollouts=False)(*map(Series, runs)) == 0
+    for run in runs:
+        run.results.points.clear()
+    assert math.isnan(Sooner(0.5, rollouts=False)(*map(Series, runs)))
+    # What they end at does not count the evaluation before learning.
+    low = invented(tmp_path / "low", adapter="none", success=[0, 0, 0, 0.25], kl=[0] * 4)
+    assert asymptote(Series(runs[0]), Series(low)) == pytest.approx(1 - 0.25 / 3)
 
 
 def test_the_gap_to_a_fresh_network_is_that_of_later_tasks(tmp_path):

@@ -18,6 +18,8 @@ WRONG = [
     (["optimizer.learning_rate=1"], "optimizer.learning_rate=1: no 'learning_rate' in optimizer"),
     (["adapter=none", "adapter.chunk=16"], "adapter.chunk=16: no 'chunk' in adapter; it has no settings"),
     (["seed=abc"], "seed=abc: must be an integer"),
+    (["adapter=null"], "adapter=null: unknown; "),
+    (["strategy=null"], "strategy=null: unknown; "),
     (["seed="], "seed=: must be an integer"),
     (["seed=0,1"], "seed=0,1: several values are a sweep, which needs -m"),
     (["~adapter"], "~adapter: settings cannot be deleted"),

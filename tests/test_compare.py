@@ -272,6 +272,8 @@ def test_wrong_words(study, tmp_path):
     for args, message in (
         ([folder / "nowhere"], "no such file or folder"),
         ([folder, "--metrics", "fast/loss/avg_finl"], "did you mean fast/loss/avg_final?"),
+        ([folder, "--published", "--sort", "fast/loss/avg_final"], "--sort: does not go with --published"),
+        ([folder, "--claims", "--wandb"], "--wandb: does not go with --claims"),
     ):
         done = compare(*args)
         assert done.returncode == 2

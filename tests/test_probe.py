@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import torch
 from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
+from test_reward import POOL, RULES
 from ttt.cli import probe
 from ttt.cli.probe_run import open_run
 
@@ -166,3 +167,11 @@ def test_a_config_that_no_longer_fits(runs, tmp_path):
     done = typed("state", run)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "its checkpoint was made by other code: layers.2" in done.err
+
+
+def test_prompts_hold_nothing_to_probe(tmp_path):
+    assert run_here([*RULES, *POOL], tmp_path).code == 0
+    done = typed("state", only_run(tmp_path))
+    assert done.code == 2
+    assert "its fast weights are prompts" in done.err
+    assert done.err.count("\n") == 1

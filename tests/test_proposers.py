@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_prompts import END, LAYOUT, PLACES, SEED, WORDS, World, make, problems, towards_five, words
 
-from ttt.prompts.proposers import BLIND, Informed, Mutate, Reader, edits, failures, imported
+from ttt.prompts.proposers import BLIND, Asked, Informed, Mutate, edits, failures, imported
 from ttt.rollouts import Rollouts
 
 HIDDEN = words(1, 2, 3)
@@ -52,14 +52,14 @@ def test_a_record_says_what_was_asked_given_and_right():
 def test_one_word_changes_always(kind, numbers, seed):
     torch.manual_seed(seed)
     prompt = words(*numbers)
-    child = Reader(kind(LAYOUT), LAYOUT, forgive=False)(prompt, failed())
+    child = Asked(kind(LAYOUT), LAYOUT, forgive=False)(prompt, failed())
     assert len(changed(prompt, child)) == 1
     assert set(child) <= set(LAYOUT.words)
 
 
 def test_mutations_reach_every_edit_evenly():
     torch.manual_seed(0)
-    propose = Reader(Mutate(LAYOUT), LAYOUT, forgive=False)
+    propose = Asked(Mutate(LAYOUT), LAYOUT, forgive=False)
     count = Counter(propose(SEED, []) for _ in range(3000))
     assert set(count) == set(edits(SEED, LAYOUT.words))
     assert len(count) == PLACES * (WORDS - 1)
@@ -70,7 +70,7 @@ def test_mutations_reach_every_edit_evenly():
 
 def test_informed_chooses_the_edits_that_fit_what_failed():
     torch.manual_seed(0)
-    propose, records = Reader(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
+    propose, records = Asked(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
     count = Counter(propose(SEED, records) for _ in range(2000))
     # Any other edit agrees with no right answer: the right word in each place is the short list.
     fits = [words(1, 0, 0), words(0, 2, 0), words(0, 0, 3)]
@@ -85,7 +85,7 @@ def test_informed_chooses_the_edits_that_fit_what_failed():
 def test_informed_tells_equal_edits_apart_by_chance():
     """A prompt that is right but for one word: the edit that puts it right comes first, all others are equal."""
     torch.manual_seed(0)
-    propose, records = Reader(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
+    propose, records = Asked(Informed(LAYOUT), LAYOUT, forgive=False), failed(rows=12)
     count = Counter(propose(words(1, 2, 0), records) for _ in range(1500))
     assert count.most_common(1)[0][0] == HIDDEN
     assert abs(count[HIDDEN] / 1500 - (1 - BLIND) / 3 - BLIND / 15) < 0.05
@@ -96,7 +96,7 @@ def test_informed_learns_where_mutate_stumbles():
 
     def near(kind, seed):
         torch.manual_seed(seed)
-        propose, prompt = Reader(kind(LAYOUT), LAYOUT, forgive=False), SEED
+        propose, prompt = Asked(kind(LAYOUT), LAYOUT, forgive=False), SEED
         for _ in range(10):
             prompt = propose(prompt, failed())
         return PLACES - len(changed(prompt, HIDDEN))
@@ -118,10 +118,19 @@ RUBBISH = [
 @pytest.mark.parametrize("rubbish", RUBBISH, ids=repr)
 def test_rubbish_costs_one_warning(rubbish, caplog):
     answers = [rubbish, rubbish, {"prompt": "w1 w2 w3"}, rubbish]
-    propose = Reader(lambda candidate, dataset, components: answers.pop(0), LAYOUT, forgive=True)
+    propose = Asked(lambda candidate, dataset, components: answers.pop(0), LAYOUT, forgive=True)
     assert [propose(SEED, []) for _ in range(4)] == [None, None, HIDDEN, None]
     (message,) = warned(caplog)
     assert message.startswith("adapter.propose: no proposal")
+
+
+def test_a_function_that_would_end_the_program_costs_one_warning(caplog):
+    def leaves(candidate, dataset, components):
+        raise SystemExit(3)
+
+    propose = Asked(leaves, LAYOUT, forgive=True)
+    assert [propose(SEED, []) for _ in range(2)] == [None, None]
+    assert len(warned(caplog)) == 1
 
 
 def test_a_function_that_raises_costs_one_warning_and_the_run_goes_on(caplog):
@@ -143,7 +152,7 @@ def test_an_interrupt_is_no_failure():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Reader(stop, LAYOUT, forgive=True)(SEED, [])
+        Asked(stop, LAYOUT, forgive=True)(SEED, [])
 
 
 def test_our_own_proposers_do_not_fail_quietly():
@@ -151,7 +160,7 @@ def test_our_own_proposers_do_not_fail_quietly():
         raise IndexError("a mistake of ours")
 
     with pytest.raises(IndexError, match="of ours"):
-        Reader(broken, LAYOUT, forgive=False)(SEED, [])
+        Asked(broken, LAYOUT, forgive=False)(SEED, [])
 
 
 @pytest.mark.parametrize(
@@ -173,7 +182,7 @@ def test_a_function_that_is_none_is_named(path, message):
 
 
 def test_a_users_function_is_found_and_called():
-    propose = Reader(imported("toy_prompts:towards_five"), LAYOUT, forgive=True)
+    propose = Asked(imported("toy_prompts:towards_five"), LAYOUT, forgive=True)
     assert propose(words(5, 0, 1), []) == words(5, 5, 1)
     assert imported("toy_prompts:towards_five") is towards_five
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ttt.cli.bench_harness import assembly_of
 
-from tests.harness import only_run, run_here
+from tests.harness import only_run, run_apart, run_here
 from ttt.device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
@@ -380,6 +380,21 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
             ("adapter=prompt_pool", "objective.baseline=prompt", "objective.rollouts=7"),
             "objective.baseline=prompt: 4 prompts share objective.rollouts=7",
         ),
+        (("objective.cycle=null",), "objective.cycle=null: is a section; set objective.cycle.fast_budget"),
+        (("objective.cycle=5",), "objective.cycle=5: is a section"),
+        (("objective.reuse=true",), "objective.reuse=true: adapter=none searches for no prompt"),
+        (
+            ("adapter=prompt_pool", "objective.learn_from=prompt", "objective.kl=0.1"),
+            "objective.learn_from=prompt: learns from no reward; use objective.entropy=0 objective.kl=0",
+        ),
+        (
+            ("adapter=soft_prompt", "objective.cycle.fast_budget=3"),
+            "objective.cycle.fast_budget=3: a round takes at least 8, none takes 0",
+        ),
+        (
+            ("adapter=prompt_pool", "objective.cycle.fast_budget=9"),
+            "objective.cycle.fast_budget=9: a round takes at least 10",
+        ),
         (("strategy=ewc",), "strategy=ewc: needs the likelihood of right answers"),
     ],
 )
@@ -417,3 +432,70 @@ def test_every_prompt_is_used_evenly():
     for problem, prompt in product(range(4), prompts):
         mine = (seen[-1].problem_R == problem) & (seen[-1].prompt_RP == prompt).all(1)
         assert int(mine.sum()) == 2 * int((prompts == prompt).all(1).sum())
+
+
+def test_a_run_is_looked_at_as_it_is_used(tmp_path: Path):
+    """Success with the prompt in use: on the screen, in tables, in the split. A policy alone is used as it is."""
+    for adapter in (ALONE, POOL):
+        outcome = run_here([*RULES, *adapter], tmp_path)
+        assert outcome.code == 0, outcome.err
+        assert "R: expected reward of an answer on each task" in outcome.out
+        assert ", mode carried;" in outcome.out
+        assert ": reward 0.0" in outcome.out
+    from ttt.cli.compare import default
+
+    from ttt.compare import group_runs, headline
+    from ttt.frontier import axes
+    from ttt.runs import find, read_run
+
+    runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
+    groups = group_runs(runs)
+    assert headline(groups) == "carried/success"
+    assert axes(groups) == ("carried/success/avg_learning", "carried/success/forgetting_max_seen")
+    assert "carried/success/avg_final" in default(groups)
+    for run in runs:
+        found = run.results.metrics()
+        if run.config["adapter.name"] == "none":
+            assert run.results.rows[-1]["scores"]["carried"] == run.results.rows[-1]["scores"]["slow"]
+        for quantity in ("success", "loss"):
+            harm = [found[f"split/{quantity}/forgetting_{part}"] for part in ("slow", "carried")]
+            assert sum(harm) == pytest.approx(found[f"carried/{quantity}/forgetting_at_learn"], abs=1e-12)
+            assert f"split/{quantity}/forgetting_read" not in found
+            s = -1 if quantity == "loss" else 1
+            gained = s * (found[f"carried/{quantity}/avg_final"] - found[f"slow/{quantity}/avg_final"])
+            assert found[f"fast_gain/{quantity}/avg_final"] == pytest.approx(gained, abs=1e-12)
+
+
+def test_prompts_on_the_base_are_read_without_what_a_strategy_keeps_for_a_task(tmp_path: Path):
+    kept = ("strategy=lora_task", "strategy.per=task", "task.announced=true", "optimizer.lr=0.05")
+    outcome = run_here([*RULES, *POOL, *kept, "objective.cycle.fast_budget=0", "objective.entropy=1"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    rows = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
+    # The prompt never changes here, so neither does the base behind it; the learned weights do.
+    assert rows[-1]["scores"]["fast"]["loss"] == rows[0]["scores"]["fast"]["loss"]
+    assert rows[-1]["scores"]["slow"]["loss"] != rows[0]["scores"]["slow"]["loss"]
+
+
+def test_a_finished_run_says_when_the_code_of_ones_own_is_another(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "asks.py").write_text("def same(candidate, dataset, components):\n    return candidate\n")
+    typed = [*RULES, *POOL, "--config-dir", str(mine), "adapter.proposer=callable", "adapter.propose=asks:same"]
+    assert run_apart(typed, tmp_path).code == 0
+    assert "other code" not in run_apart(typed, tmp_path).out
+    (mine / "asks.py").write_text("def same(candidate, dataset, components):\n    return {}\n")
+    outcome = run_apart(typed, tmp_path)
+    assert "this run is already done" in outcome.out
+    assert "it was measured with other code" in outcome.out
+
+
+def test_what_a_search_looks_for_follows_the_objective():
+    from omegaconf import OmegaConf
+    from ttt.cli.sweep import objective_of as searched
+
+    def config(objective: str, asked: str = "auto"):
+        return OmegaConf.create({"objective": {"name": objective}, "sweep": {"objective": asked}})
+
+    assert searched(config("next_token")) == "fast/loss/avg_learning"
+    assert searched(config("reward")) == "carried/success/avg_learning"
+    assert searched(config("reward", "slow/loss/avg_final")) == "slow/loss/avg_final"

@@ -19,6 +19,7 @@ from ttt.checks import (
     check_values,
     vector_size,
 )
+from ttt.code import run_code_hash
 from ttt.config import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
@@ -50,6 +51,10 @@ class Assembly:
     settings: TrainerSettings
     sink: Sink
     info: RunInfo
+
+    @property
+    def code(self) -> str:
+        return run_code_hash(self.config, trusted=self.trusted)
 
     def base_weights(self, fabric: Devices, observe: Watcher) -> Weights | None:
         """Slow weights before the stream; trains them if that was not done before."""

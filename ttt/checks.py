@@ -81,19 +81,24 @@ def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stre
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
         )
     if isinstance(objective, Reward):
-        check_prompts(adapter, objective)
+        check_prompts(adapter, objective, rows=len(stream.phases[0].batch(0).tokens_BT))
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
 
 
-def check_prompts(adapter: Adapter, objective: Reward) -> None:
+def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
     """Do the prompts and the rollouts that they share go together?"""
     if not isinstance(adapter, Evolving):
         if objective.learn_from == "prompt":
             raise ValueError(
                 f"objective.learn_from=prompt: adapter={adapter.name} has no prompt to learn from; use prompt_pool"
             )
+        if objective.reuse:
+            raise ValueError(f"objective.reuse=true: adapter={adapter.name} searches for no prompt; use prompt_pool")
         return
+    budget, least = objective.cycle.fast_budget, adapter.least(rows=rows, group=objective.group)
+    if 0 < budget < least:
+        raise ValueError(f"objective.cycle.fast_budget={budget}: a round takes at least {least}, none takes 0")
     in_use = len(adapter.emitted(adapter.initial()))
     if in_use > objective.group:
         raise ValueError(

@@ -56,6 +56,12 @@ class Group:
         return all(value in ("", self.label[key]) for key, value in other.label.items() if key != but)
 
 
+def headline(groups: Sequence[Group]) -> str:
+    """MODE/QUANTITY that is looked at first, where all runs agree on it."""
+    found = {run.results.headline for group in groups for run in group.runs}
+    return found.pop() if len(found) == 1 else "fast/loss"
+
+
 def name_of(label: Mapping[str, Any]) -> str:
     """As one would type it: adapter=mlp_fast, optimizer.lr=0.001."""
     return ", ".join(f"{key.removesuffix('.name')}={show(value)}" for key, value in label.items()) or "all runs"

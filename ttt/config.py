@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt import __version__
+from ttt.code import code_hash
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
 _SHOWN = ("experiment", "study", "references", "published")
@@ -166,17 +167,3 @@ def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def code_hash() -> str:
-    """SHA-256 over the modules that take part in training. What tasks give is in their fingerprints."""
-    import ttt.kernels
-
-    core = Path(__file__).parent
-    folders = [core / name for name in ("adapters", "bases", "models", "optimizers")] + [Path(ttt.kernels.__path__[0])]
-    files = [core / f"{name}.py" for name in ("device", "engine", "learner", "ranks", "shards", "stream", "train")]
-    files += [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    content = hashlib.sha256()
-    for path in files:
-        content.update(path.read_bytes())
-    return content.hexdigest()

@@ -5,6 +5,7 @@
     MODE/QUANTITY/savings_slow, savings_slow_censored       eval.savings: tasks learned once more on a copy
     fast/loss/savings_fast, savings_fast_censored           context needed again, from profiles of the loss
     split/QUANTITY/forgetting_slow, ..._read, ..._carried   what slow weights, reading, and the carried state add
+                                                            (nothing is written while prompts are read: no ..._read)
     slow/plasticity/erank, carried/plasticity/erank, ...    eval.diagnostics: mean over layers, last row
     MODE/drift/kl_base                                      bits per token from the base, on its own distribution
 
@@ -173,24 +174,29 @@ def _saved(results: Results, mode: str, quantity: str) -> list[Savings]:
 
 def _split_names(results: Results) -> list[str]:
     carried = "carried" in results.modes
-    given = [*("slow", "read"), *(["carried"] if carried else [])]
+    reads = results.used == "fast"
+    given = ["slow", *(["read"] if reads else []), *(["carried"] if carried else [])]
     found = [f"{harm}_{part}" for harm in PARTS for part in given]
     found += ["lost_knowledge", "lost_access", "fast_share_plasticity"]
-    return found + (["lost_knowledge_carried", "lost_access_carried", "fast_share_carried"] if carried else [])
+    return found + (
+        ["lost_knowledge_carried", "lost_access_carried", "fast_share_carried"] if carried and reads else []
+    )
 
 
 def _split(results: Results, quantity: str, metric: str) -> float:
     """Harm is positive everywhere, for plasticity too: parts of plasticity_loss, per task."""
     if metric not in _split_names(results):
         return NAN
-    at = results.learned_at
+    at, used = results.learned_at, results.used
     modes = {mode: sign(quantity) * results.matrix(mode, quantity) for mode in results.modes}
     harm, _, part = metric.rpartition("_")
     if harm in PARTS:
-        found = parts(PARTS[harm], at, slow=modes["slow"], fast=modes["fast"], carried=modes.get("carried"))
-        share: float = getattr(found, part)
+        carried = modes.get("carried") if used == "fast" else None
+        found = parts(PARTS[harm], at, slow=modes["slow"], fast=modes[used], carried=carried)
+        # What a prompt adds to the slow weights is all that is fast.
+        share: float = getattr(found, "read" if part == used else part)
         return -share if harm == "plasticity" else share
-    other = modes["carried" if part == "carried" else "fast"]
+    other = modes["carried" if part == "carried" else used]
     if metric == "fast_share_plasticity":
         return fast_share(modes["slow"], other, at, harm=plasticity_loss)
     if metric.startswith("fast_share"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.config import show
 from ttt.engine import Engine
-from ttt.learner import competing
+from ttt.learner import Learner, competing
 from ttt.objectives.reward import Reward
 from ttt.ranks import over_devices
 from ttt.scores import QUANTITIES, Scores
@@ -95,11 +95,16 @@ class Plan:
 
 def modes(engine: Engine) -> tuple[Mode, ...]:
     """`carried` is only measured where the stream carries a state from batch to batch, `archived` where that is a
-    prompt."""
-    if engine.learner.adapter.reset == "sequence":
+    prompt. A policy without such prompts is used as it is: there `carried` is `slow`."""
+    if engine.learner.adapter.reset == "sequence" and engine.learner.objective.is_plain:
         return ("slow", "fast")
     archived: tuple[Mode, ...] = ("archived",) if isinstance(engine.learner.adapter, Evolving) else ()
     return ("slow", "fast", "carried", *archived)
+
+
+def reads_base(learner: Learner, mode: Mode) -> bool:
+    """With prompts mode `fast` is what they are worth without any learning."""
+    return mode == "fast" and isinstance(learner.adapter, Evolving) and isinstance(learner.objective, Reward)
 
 
 @contextmanager
@@ -117,7 +122,7 @@ def starting(engine: Engine, mode: Mode) -> Iterator[Callable[[int | None], Fast
             holding = learner.adapter.holding
             yield lambda task: holding(prompts[task]) if task in prompts else state
             return
-        with weights(learner, learner.objective.base) if mode == "fast" else nullcontext():
+        with weights(learner, learner.objective.base) if reads_base(learner, mode) else nullcontext():
             yield lambda task: state if mode == "slow" else learner.fast
         return
     if mode == "carried":
@@ -145,15 +150,16 @@ def evaluate_along(
     learner = engine.learner
     learner.eval()
     initial = learner.adapter.initial()
-    # Without fast weights there is nothing to write: `fast` is `slow`, done once.
-    measured = [mode for mode in modes(engine) if initial or mode != "fast"]
+    # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
+    measured = [mode for mode in modes(engine) if initial or mode == "slow"]
     numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
         with starting(engine, mode) as state_of:
             for task, batch in numbered:
-                with learner.strategy.evaluating(task) if tasks else nullcontext():
+                # The base is read without what a strategy keeps for the task.
+                with learner.strategy.evaluating(task) if tasks and not reads_base(learner, mode) else nullcontext():
                     sums.append(_score(engine, batch, state_of(task), write=mode != "slow", along=bool(initial)))
                     if not learner.objective.is_plain:
                         earned.setdefault(mode, []).append(solve(engine, batch, state_of(task), mode=mode))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare import Group
+from ttt.compare import Group, headline
 from ttt.config import show, suggest
 from ttt.derived import better
 from ttt.metrics.frontier import Point, dominated_area
@@ -18,7 +18,12 @@ from ttt.metrics.seeds import Interval, sign_flip, t_interval
 from ttt.sheet import Cell, Sheet
 
 RATE = "optimizer.lr"
-LEARNING, FORGETTING = "fast/loss/avg_learning", "fast/loss/forgetting_max_seen"
+
+
+def axes(groups: Sequence[Group]) -> tuple[str, str]:
+    """Learning and forgetting in the mode in which the models are used."""
+    first = headline(groups)
+    return f"{first}/avg_learning", f"{first}/forgetting_max_seen"
 
 
 @dataclass(frozen=True)

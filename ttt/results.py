@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttt import derived
+from ttt import derived, rows
 from ttt.journal import plain
 from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
 from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values, why_not_compared
 from ttt.metrics.split import SPLIT
-from ttt.rows import (
-    Point,
-    Relearning,
-    Row,
-    compact,
-    points_from_json,
-    relearned_from_json,
-    rows_from_json,
-    scores_from_json,
-)
 from ttt.scores import Scores, sign
 
 if TYPE_CHECKING:
@@ -56,10 +46,10 @@ class Results:
         self.learned_at = np.asarray(learned_at, dtype=np.int64)
         self.entropy = np.asarray(entropy, dtype=np.float64)
         self.phases = phases
-        self.rows: list[Row] = []
+        self.rows: list[rows.Row] = []
         self.every = 0
-        self.points: list[Point] = []
-        self.relearned: list[Relearning] = []
+        self.points: list[rows.Point] = []
+        self.relearned: list[rows.Relearning] = []
         # Kept by ttt.derived.
         self.curves: dict[tuple[str, str, int, int], Curves] = {}
         # reference -> mode -> quantity -> a value for each task
@@ -101,6 +91,16 @@ class Results:
     @property
     def quantities(self) -> list[str]:
         return list(next(iter(self.rows[0]["scores"].values()))) if self.rows else []
+
+    @property
+    def used(self) -> str:
+        """The mode in which the model is used: that of a policy is `carried`, learned weights and the prompt in use."""
+        return "carried" if "success" in self.quantities and "carried" in self.modes else "fast"
+
+    @property
+    def headline(self) -> str:
+        """MODE/QUANTITY: what is looked at first."""
+        return f"{self.used}/{'success' if 'success' in self.quantities else 'loss'}"
 
     def matrix(self, mode: str, quantity: str) -> Matrix:
         """R of shape (P + 1, J), in the unit of the quantity; NaN where nothing was measured. Not to be written to."""
@@ -156,9 +156,9 @@ class Results:
         return from_values(found, sign=sign(quantity), phases=self.phases, tasks=len(self.tasks))
 
     def _gain(self, quantity: str, metric: str) -> float:
-        """What mode `fast` has over mode `slow`, positive where fast weights help."""
+        """What the mode in `used` has over mode `slow`, positive where fast weights help."""
         s, at = sign(quantity), self.learned_at
-        slow, fast = (s * self.matrix(mode, quantity) for mode in ("slow", "fast"))
+        slow, fast = (s * self.matrix(mode, quantity) for mode in ("slow", self.used))
         return SPLIT[metric](slow, fast, at) if metric in SPLIT else METRICS[metric](fast - slow, at)
 
     def why(self, name: str) -> str:
@@ -171,7 +171,7 @@ class Results:
         if metric in REFERENCE_METRICS:
             return why_not_compared(metric, self.references)
         of = "loss" if quantity == "regret" else quantity
-        a = self.matrix("fast", of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
+        a = self.matrix(self.used, of) - self.matrix("slow", of) if mode == "fast_gain" else self.matrix(mode, of)
         if quantity == "regret" and not np.isnan(METRICS[metric](a, self.learned_at)):
             return "the entropy of a task is not known"
         # Many quantities have the same holes.
@@ -190,12 +190,12 @@ class Results:
         return why_undefined(lambda x, at: part(x, np.zeros_like(x), at), a, self.learned_at)
 
     def curve(self, mode: str, quantity: str, metric: str) -> list[float]:
-        """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what fast has over slow."""
+        """The metric after each phase, over the tasks learned by then; mode `fast_gain`: what `used` has over slow."""
         if quantity in ("plasticity", "drift"):
             return derived.series(self, f"{mode}/{quantity}/{metric}")
         s = sign(quantity)
         if mode == "fast_gain":
-            gain = s * (self.matrix("fast", quantity) - self.matrix("slow", quantity))
+            gain = s * (self.matrix(self.used, quantity) - self.matrix("slow", quantity))
             return along(METRICS[metric], gain, self.learned_at)
         values = along(METRICS[metric], s * self.matrix(mode, quantity), self.learned_at)
         return [s * value for value in values] if metric in AVERAGES else values
@@ -207,7 +207,7 @@ class Results:
         for name, value in metrics.items():
             if math.isnan(value) and "/regret/" not in name:
                 undefined[name] = self.why(name)
-        gains = self.matrix("fast", "loss"), self.matrix("slow", "loss")
+        gains = self.matrix(self.used, "loss"), self.matrix("slow", "loss")
         content: dict[str, Any] = plain(
             {
                 "scenario": self.scenario,
@@ -220,7 +220,7 @@ class Results:
                 "undefined": undefined,
                 "fast_gain_per_task": {"loss": (gains[1] - gains[0])[-1].tolist()},
                 "references": self.references,
-                "anytime": {"every": self.every, **compact(self.points)},
+                "anytime": {"every": self.every, **rows.compact(self.points)},
                 "relearned": self.relearned,
                 "rows": self.rows,
             }
@@ -239,10 +239,10 @@ def from_json(content: dict[str, Any]) -> Results:
             entropy=[float("nan") if x is None else x for x in content["entropy"]],
             phases=content["phases"],
         )
-        results.rows = rows_from_json(content["rows"])
-        results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
-        results.relearned = relearned_from_json(content["relearned"])
-        results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
+        results.rows = rows.rows_from_json(content["rows"])
+        results.every, results.points = content["anytime"]["every"], rows.points_from_json(content["anytime"])
+        results.relearned = rows.relearned_from_json(content["relearned"])
+        results.references = {name: rows.scores_from_json(scores) for name, scores in content["references"].items()}
     except KeyError as error:
         raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
     return results

@@ -21,7 +21,7 @@ def obeys_continual_rule(metric: str) -> bool:
     after it was learned, can be known that way; averages over all tasks, forgetting and transfer cannot.
     The rule: De Lange et al. 2019 (arXiv 1909.08383); as used by FACIL, Masana et al. 2020 (arXiv 2010.15277).
     """
-    return metric.split("/")[-1] == "avg_learning"
+    return metric == "auto" or metric.split("/")[-1] == "avg_learning"
 
 
 def direction(metric: str) -> str:

@@ -113,6 +113,10 @@ class Evolving(Protocol):
         """A round with at most `budget` rollouts, on the problems of `batch`."""
         ...
 
+    def least(self, *, rows: int, group: int) -> int:
+        """Rollouts below which no round on `rows` problems betters a prompt."""
+        ...
+
     def told(self, tokens_BT: Tensor, state: FastState) -> Tensor:
         """Rows with the best prompt in place of the seed prompt, as far as prompts are words."""
         ...

@@ -22,7 +22,7 @@ from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search, evolve
 from ttt.prompts.gepa_search import search_by_gepa
 from ttt.prompts.pareto import frontier
-from ttt.prompts.settings import check_choices, check_counts, reader
+from ttt.prompts.settings import asked, check_choices, check_counts
 from ttt.rollouts import Play
 from ttt.stream import Batch
 
@@ -60,7 +60,7 @@ class PromptPool:
         check_choices(reset=reset, proposer=proposer, search=search, accept=accept)
         self.name, self.reset, self._layout = name, reset, layout
         self._search = Search(emit, pool, proposals, minibatch, problems, equal=accept == "equal")
-        self._propose = reader(proposer, propose, search=search, layout=layout)
+        self._propose = asked(proposer, propose, search=search, layout=layout)
         self._find = search_by_gepa if search == "gepa" else evolve
         self._device: Tensor | None = None
 
@@ -121,6 +121,10 @@ class PromptPool:
         after = state if found is None else self._written(found) | {"age": state["age"][:1] + 1}
         in_use = [tuple(prompt) for prompt in self.emitted(after).tolist()]
         return Round(after, bench.used, bench.under(in_use))
+
+    def least(self, *, rows: int, group: int) -> int:
+        """Parent and child on a small batch, and both on a problem."""
+        return 0 if self._propose is None else 2 * self._search.tried(rows) + 2
 
     def holding(self, prompt: Tensor) -> FastState:
         """A state with this prompt [P] in use, and no other; of its rewards nothing is known."""

@@ -105,6 +105,10 @@ class SoftPrompt:
         after = (found.prompt_KPD, found.first_KPD, found.second_KPD, found.record_K, found.taken)
         return Round({name: x.detach()[None] for name, x in zip(names, after, strict=True)}, used, None)
 
+    def least(self, *, rows: int, group: int) -> int:
+        """A group of answers to one problem."""
+        return group
+
     def holding(self, prompt: Tensor) -> FastState:
         """A state with this prompt [P, D] in use, and no other; of its rewards nothing is known."""
         state = self.initial()

@@ -16,6 +16,8 @@ from ttt.runs import Run
 
 # Runs that differ in one of these saw other problems, or began elsewhere.
 SAME = ("source", "task", "base", "model")
+# Sections that say how a task is learned.
+LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.")
 # Told of every setting in words of its own.
 TOLD = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
 
@@ -54,6 +56,21 @@ class Method:
         """Learning on, task after task, from rewards."""
         return bool(self.says("strategy.name") == "naive" and self.says("objective.learn_from") == "reward")
 
+    @property
+    def first_alone(self) -> bool:
+        """Two tasks, of which the first alone is learned with prompts."""
+        is_once = self.says("adapter.reset") == "task" and self.says("objective.cycle.rounds") is not None
+        return self.is_prompted and self.says("task.num_tasks") == 2 and is_once
+
+    def teaches_as(self, other: Method) -> bool:
+        """Are later tasks learned in the same way by both?"""
+        if other.first_alone != self.first_alone and self.says("adapter.name") != "none":
+            return False
+        free = ("strategy.", "adapter.", "objective.cycle.") if other.first_alone else ("strategy.", "adapter.reset")
+        ours, theirs = self.group.runs[0].config, other.group.runs[0].config
+        keys = [key for key in {*ours, *theirs} if key.startswith(LEARNED_BY) and not key.startswith(free)]
+        return all(ours.get(key) == theirs.get(key) for key in keys)
+
     def pairs(self, other: Method) -> list[tuple[Run, Run]]:
         return [(run, other.runs[seeds]) for seeds, run in self.runs.items() if seeds in other.runs]
 
@@ -74,11 +91,13 @@ class Setting:
             return None
         return max((one for one in alone if len(method.pairs(one)) == most), key=lambda one: _learned(method, one))
 
-    def fresh(self, settings: Sequence[Setting]) -> Iterator[Method]:
-        """Networks that learn each task from the base. They must be told where one begins, others need not."""
+    def fresh(self, method: Method, settings: Sequence[Setting]) -> Iterator[Method]:
+        """What learns each task from the base, with the prompts that `method` has for it. It must be told where a task
+        begins, others need not, and its prompts begin anew there."""
         for setting in settings:
             if _but_announced(setting) == _but_announced(self):
-                yield from (one for one in setting.methods if one.says("strategy.name") == "independent")
+                anew = (one for one in setting.methods if one.says("strategy.name") == "independent")
+                yield from (one for one in anew if one.pairs(method) and one.teaches_as(method))
 
 
 def settings_of(runs: Sequence[Run]) -> list[Setting]:

@@ -61,10 +61,14 @@ class Reward(Objective):
         check_numbers(rollouts=rollouts, temperature=temperature, clip=clip, entropy=entropy, kl=kl)
         check_choice("baseline", baseline, BASELINES)
         check_choice("learn_from", learn_from, LESSONS)
+        if learn_from == "prompt" and (entropy or kl):
+            raise ValueError(
+                "objective.learn_from=prompt: learns from no reward; use objective.entropy=0 objective.kl=0"
+            )
         self.layout, self.group, self.reuse = layout, rollouts, reuse
         self._temperature, self.baseline, self._clip = temperature, baseline, clip
         self._entropy, self._kl, self.learn_from = entropy, kl, learn_from
-        self._cycle = Cycle.read(cycle)
+        self.cycle = Cycle.read(cycle)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._watched: dict[str, list[float]] = defaultdict(list)
         self.base: dict[str, Tensor] = {}
@@ -82,7 +86,7 @@ class Reward(Objective):
         if not learner.strategy.learns:
             # Answers that move nothing need not be paid for.
             return self._nothing(learner)
-        prompt_KP = self.prompts(learner) if self.learn_from == "reward" else self._seed(batch)
+        prompt_KP = self.prompts(learner) if self.learn_from == "reward" else self._seed(learner)
         rollouts = self._rollouts(learner, batch, prompt_KP, made)
         self._counts["rollouts"] += len(rollouts.reward_R)
         self._watched["reward"].append(float(rollouts.reward_R.mean()))
@@ -96,14 +100,14 @@ class Reward(Objective):
         """A round of the fast channel, where one is due; its rollouts under the prompts now in use."""
         if not isinstance(learner.adapter, Evolving):
             return None
-        if not self._cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
+        if not self.cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
             return None
         play = Play(
             answer=lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
             loss=lambda found: self._taught(learner, batch, found),
             group=self.group,
         )
-        found = learner.adapter.evolve(learner.fast, play, batch, budget=self._cycle.fast_budget)
+        found = learner.adapter.evolve(learner.fast, play, batch, budget=self.cycle.fast_budget)
         learner.fast = learner.adapter.carry(found.state)
         self._counts["rounds"] += 1
         self._counts["fast_rollouts"] += found.used
@@ -127,10 +131,10 @@ class Reward(Objective):
         """The prompts in use, [K, P] or [K, P, D]; without an adapter that evolves some it is the seed prompt."""
         if isinstance(learner.adapter, Evolving):
             return learner.adapter.emitted(learner.fast)
-        return torch.tensor([self.layout.seed_prompt], device=next(learner.model.parameters()).device)
+        return self._seed(learner)
 
-    def _seed(self, batch: Batch) -> Tensor:
-        return torch.tensor([self.layout.seed_prompt], device=batch.tokens_BT.device)
+    def _seed(self, learner: Learner) -> Tensor:
+        return torch.tensor([self.layout.seed_prompt], device=next(learner.model.parameters()).device)
 
     def _rollouts(self, learner: Learner, batch: Batch, prompt_KP: Tensor, made: Rollouts | None) -> Rollouts:
         """G rollouts of each problem, evenly over the prompts; those already made are not made again."""

@@ -23,8 +23,10 @@ class Cycle:
     rounds: int | None
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Cycle:
+    def read(cls, given: Any) -> Cycle:
         """Raises ValueError naming the key."""
+        if not isinstance(given, Mapping):
+            raise ValueError(f"objective.cycle={show(given)}: is a section; set objective.cycle.{', .'.join(CYCLE)}")
         for key in given:
             if key not in CYCLE:
                 raise ValueError(f"objective.cycle.{key}={show(given[key])}: unknown; {suggest(key, CYCLE)}")

@@ -107,7 +107,7 @@ class Informed:
         return [found[i] for i in order[:SHORT_LIST]]
 
 
-class Reader:
+class Asked:
     """A proposer as we call it: prompts in, a prompt out. A user's function that fails costs one warning, not a run."""
 
     def __init__(self, propose: Propose, layout: Layout, *, forgive: bool) -> None:
@@ -118,8 +118,8 @@ class Reader:
         try:
             texts = self._propose({COMPONENT: self._layout.text(prompt)}, {COMPONENT: records}, [COMPONENT])
             return self._read(texts)
-        # Whatever somebody else's function raises.
-        except Exception as error:
+        # Whatever somebody else's function raises, a script's exit too.
+        except (Exception, SystemExit) as error:
             if not self._forgive:
                 raise
             self._warn(error)
@@ -130,7 +130,7 @@ class Reader:
             raise ValueError(f"must give {{{COMPONENT!r}: text}}, not {texts!r:.80}")
         return self._layout.parse(texts[COMPONENT])
 
-    def _warn(self, error: Exception) -> None:
+    def _warn(self, error: BaseException) -> None:
         if not self._warned:
             self._warned = True
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from ttt.config import suggest
 from ttt.layout import Layout
-from ttt.prompts.proposers import Informed, Mutate, Propose, Reader, imported
+from ttt.prompts.proposers import Asked, Informed, Mutate, Propose, imported
 
 RESETS = ("task", "never")
 PROPOSERS = ("mutate", "informed", "callable", "random")
@@ -14,7 +14,7 @@ SEARCHES = ("pool", "gepa")
 ACCEPTS = ("improvement", "equal")
 
 
-def reader(proposer: str, propose: str | None, *, search: str, layout: Layout) -> Reader | None:
+def asked(proposer: str, propose: str | None, *, search: str, layout: Layout) -> Asked | None:
     """Who proposes; None: chance alone. Raises ValueError."""
     if (propose is not None) != (proposer == "callable"):
         needs = "needs adapter.propose=package.module:function" if propose is None else "takes no adapter.propose"
@@ -26,9 +26,9 @@ def reader(proposer: str, propose: str | None, *, search: str, layout: Layout) -
     if proposer == "random":
         return None
     if propose is not None:
-        return Reader(imported(propose), layout, forgive=True)
+        return Asked(imported(propose), layout, forgive=True)
     own: Propose = Informed(layout) if proposer == "informed" else Mutate(layout)
-    return Reader(own, layout, forgive=False)
+    return Asked(own, layout, forgive=False)
 
 
 def check_counts(*, emit: int, pool: int, proposals: int, minibatch: int, problems: int) -> None:

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from ttt.compare import Group, paired_with
+from ttt.compare import Group, headline, paired_with
 from ttt.config import show
 from ttt.frontier import RATE, Frontier
 from ttt.report import parts
 from ttt.report.parts import Picture, Table, picture, word
-from ttt.report.text import METRICS, UNDEFINED, clean, number, thin, tick
+from ttt.report.text import METRICS, QUANTITIES, UNDEFINED, UNITS, clean, number, thin, tick
 from ttt.sheet import Cell, Sheet, by_metric, by_row, by_task
 
 # Lines in a picture, tasks along which curves are drawn, and tasks of the table.
 LINES, LONG, TASKS = 6, 60, 100
-MODES = ("fast", "slow", "carried")
+MODES = ("fast", "slow", "carried", "archived")
 # Diagnostics that are drawn along the stream, where they were measured.
 DIAGNOSED = {
     "curve-dormant": ("Dormant units (tau 0.1)", "slow/plasticity/dormant_tau0.1"),
@@ -35,10 +35,10 @@ PLAIN = {"adapter.name": "none", "strategy.name": "naive"}
 
 def columns(groups: Sequence[Group]) -> dict[str, str]:
     """Metric -> its name in a header: those that some group has, main mode first."""
-    forgot = forgetting(groups)
-    asked = [f"fast/loss/{metric}" for metric in ("avg_learning", "avg_final", forgot)]
-    asked += ["fast_gain/loss/avg_final", "fast/accuracy/avg_final"]
-    asked += [f"{mode}/loss/{metric}" for mode in MODES[1:] for metric in ("avg_learning", "avg_final", forgot)]
+    forgot, (main, quantity) = forgetting(groups), headline(groups).split("/")
+    others = [mode for mode in MODES if mode != main]
+    told = [f"{mode}/{quantity}/{x}" for mode in (main, *others) for x in ("avg_learning", "avg_final", forgot)]
+    asked = [*told[:3], f"fast_gain/{quantity}/avg_final", f"{main}/accuracy/avg_final", *told[3:]]
     asked.append("cost/run/training_tokens_per_second")
     return {metric: called(metric) for metric in asked if any(known(group, metric) for group in groups)}
 
@@ -49,7 +49,7 @@ def known(group: Group, metric: str) -> bool:
 
 def forgetting(groups: Sequence[Group]) -> str:
     """The variant that thinned evaluations leave defined."""
-    whole = all(known(group, "fast/loss/forgetting_max_seen") for group in groups)
+    whole = all(known(group, f"{headline(groups)}/forgetting_max_seen") for group in groups)
     return "forgetting_max_seen" if whole else "forgetting_at_learn"
 
 
@@ -127,7 +127,8 @@ def frontier(groups: Sequence[Group]) -> Frontier | None:
     """Learning against forgetting, where the groups differ in their rate."""
     if any(not isinstance(group.label.get(RATE), int | float) for group in groups):
         return None
-    learning, forgot = "fast/loss/avg_learning", f"fast/loss/{forgetting(groups)}"
+    first = headline(groups)
+    learning, forgot = f"{first}/avg_learning", f"{first}/{forgetting(groups)}"
     if not all(known(group, metric) for group in groups for metric in (learning, forgot)):
         return None
     return Frontier.of(groups, key=RATE, learning=learning, forgetting=forgot)
@@ -180,24 +181,27 @@ def drawings(groups: Sequence[Group], lines: Sequence[Group], why: str, content:
         yield Drawing("frontier", "The frontier", caption, partial(_frontier, content))
     if not comparable(groups):
         return
+    first, unit = headline(groups), UNITS[headline(groups).split("/")[1]]
     curves = {
-        "curve-seen": ("All tasks learned so far", "fast/loss/avg_final"),
-        "curve-forgetting": ("Forgetting so far", f"fast/loss/{forgetting(groups)}"),
-        "curve-gain": ("Gain of fast over slow weights so far", "fast_gain/loss/avg_final"),
+        "curve-seen": ("All tasks learned so far", f"{first}/avg_final"),
+        "curve-forgetting": ("Forgetting so far", f"{first}/{forgetting(groups)}"),
+        "curve-gain": ("Gain of fast over slow weights so far", f"fast_gain/{first.split('/')[1]}/avg_final"),
     }
     # Of a long stream every row is a metric of its own over many tasks: minutes.
     for name, (title, asked) in curves.items() if len(lines[0].runs[0].results.tasks) <= LONG else ():
         caption = f"{asked} after each phase, mean and 95 % t-interval over seeds.{why}"
-        yield Drawing(name, title, caption, partial(_along, by_row(lines, asked), lines, names=()))
+        yield Drawing(name, title, caption, partial(_along, by_row(lines, asked), lines, names=(), ylabel=unit))
     for name, (title, asked) in DIAGNOSED.items():
         if any(known(group, asked) for group in lines):
             caption = f"{asked} after each phase, mean and 95 % t-interval over seeds.{why}"
             draw = partial(_along, by_row(lines, asked), lines, names=(), ylabel=asked.rpartition("/")[2])
             yield Drawing(name, title, caption, draw)
-    sheet = by_task(lines, "fast/loss/learned")
+    sheet = by_task(lines, f"{first}/learned")
     names = [tick(words[0]) for words, _ in sheet.rows]
-    caption = f"fast/loss on each task right after it was learned, mean and 95 % t-interval over seeds.{why}"
-    yield Drawing("tasks-learned", "Right after learning", caption, partial(_along, sheet, lines, names=names))
+    caption = f"{first} on each task right after it was learned, mean and 95 % t-interval over seeds.{why}"
+    yield Drawing(
+        "tasks-learned", "Right after learning", caption, partial(_along, sheet, lines, names=names, ylabel=unit)
+    )
 
 
 def _frontier(content: Frontier) -> Axes:
@@ -206,7 +210,7 @@ def _frontier(content: Frontier) -> Axes:
     return frontier(content)
 
 
-def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str = "bits per token") -> Axes:
+def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str) -> Axes:
     from ttt.figures.sheet import lines
 
     xlabel = "" if names else "tasks learned"
@@ -215,13 +219,14 @@ def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabe
 
 
 def per_task(groups: Sequence[Group], why: str) -> Table | None:
-    """The loss on each task at the end, a column for each group."""
+    """What each task scores at the end, a column for each group."""
     if not comparable(groups):
         return None
-    sheet = by_task(groups, "fast/loss/final")
+    mode, quantity = headline(groups).split("/")
+    sheet = by_task(groups, f"{mode}/{quantity}/final")
     picked = thin(len(sheet.rows), to=TASKS)
     rows = [[word(sheet.rows[j][0][0]), *map(interval, sheet.rows[j][1])] for j in picked]
     note = f"{len(picked)} of {len(sheet.rows)} tasks, evenly chosen." if len(picked) < len(sheet.rows) else ""
     head = {"task": ""} | {short(group): group.name for group in groups}
-    caption = "Loss on each task at the end, mode fast, bits per token"
+    caption = f"{QUANTITIES[quantity].capitalize()} on each task at the end, mode {mode}, {UNITS[quantity]}"
     return Table("per-task", caption, head, rows, note=(why + " " + note).strip())

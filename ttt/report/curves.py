@@ -155,14 +155,14 @@ def early_minus_late(scores: Json, column: int) -> float:
 def forgetting(record: Record) -> Picture:
     rows, missing = rows_of(record)
     metric = record.forgetting
-    modes = [mode for mode in ("slow", "fast") if mode in record.modes]
+    modes = list(dict.fromkeys(["slow", record.main_mode]))
     values = {mode: at_rows(record, metric, oriented(record, mode), rows) for mode in modes}
     lines = [Band(f"mode {mode}", rows, y) for mode, y in values.items()]
     caption = f"{metric}, in bits per token, over the tasks learned so far; above zero is harm."
     if len(modes) == 2:
-        recovered = [slow - fast for slow, fast in zip(values["slow"], values["fast"], strict=True)]
+        recovered = [slow - fast for slow, fast in zip(values["slow"], values[record.main_mode], strict=True)]
         lines.append(Band("recovered", rows, recovered))
-        caption += " Recovered: what fast weights make up for (slow minus fast)."
+        caption += f" Recovered: what fast weights make up for (slow minus {record.main_mode})."
     draw = partial(after, record, lines, ylabel="forgetting (bits per token)", zero=True)
     return picture(draw, name="forgetting", title="Forgetting, slow and fast", caption=caption + missing)
 

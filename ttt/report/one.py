@@ -11,7 +11,7 @@ from ttt.report import inside, page, tables
 from ttt.report.curves import pictures
 from ttt.report.heatmap import heats
 from ttt.report.record import Record, read
-from ttt.report.text import clean, command, sentence
+from ttt.report.text import MODES, clean, command, sentence
 from ttt.search import obeys_continual_rule
 
 
@@ -55,7 +55,7 @@ def content(record: Record) -> dict[str, Any]:
         "complete": record.complete,
         "has_fast": record.has_fast,
         "main_mode": record.main_mode,
-        "main_meaning": tables.MODES[record.main_mode],
+        "main_meaning": MODES[record.results.used][record.main_mode],
         "big": tables.big_numbers(record),
         "headline": tables.headline(record) if record.seen.tasks else [],
         "search": search(config),

@@ -42,9 +42,9 @@ class Record:
 
     @property
     def modes(self) -> list[str]:
-        """Without fast weights mode fast is mode slow: it is not shown twice."""
+        """Without fast weights every mode is mode slow: it is not shown twice."""
         modes = self.results.modes
-        return [mode for mode in modes if mode != "fast" or self.has_fast]
+        return [mode for mode in modes if mode == "slow" or self.has_fast]
 
     @property
     def has_fast(self) -> bool:
@@ -52,7 +52,7 @@ class Record:
 
     @property
     def main_mode(self) -> str:
-        return "fast" if self.has_fast else "slow"
+        return self.results.used if self.has_fast else "slow"
 
     @cached_property
     def seen(self) -> Results:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ttt.report.parts import Cell, Table, value, word
 from ttt.report.record import Record
-from ttt.report.text import METRICS, PEERS, QUANTITIES, UNITS, clean, duration, number, thin
+from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS, clean, duration, number, thin
 
 # Tasks of a table, and characters of a fingerprint.
 TASKS, PRINT = 100, 16
@@ -33,17 +33,19 @@ def big_numbers(record: Record) -> list[Big]:
     """Three to five, those that are defined."""
     if not record.seen.tasks:
         return []
-    mode = record.main_mode
+    quantity = record.results.headline.split("/")[1]
+    first, named = f"{record.main_mode}/{quantity}", QUANTITIES[quantity]
+    side = "lower is better" if quantity == "loss" else "higher is better"
     asked = [
-        (f"{mode}/loss/avg_learning", "loss right after learning", "lower is better"),
-        (f"{mode}/loss/avg_final", "loss after the whole stream", "lower is better"),
-        (f"{mode}/loss/{record.forgetting}", "forgetting", "+ is harm"),
-        (f"{mode}/loss/fwt_b_row0", "forward transfer", "+ is gain"),
+        (f"{first}/avg_learning", f"{named} right after learning", side),
+        (f"{first}/avg_final", f"{named} after the whole stream", side),
+        (f"{first}/{record.forgetting}", "forgetting", "+ is harm"),
+        (f"{first}/fwt_b_row0", "forward transfer", "+ is gain"),
     ]
     if record.has_fast:
-        asked.insert(3, ("fast_gain/loss/avg_final", "gain of fast over slow weights, at the end", "+ is gain"))
+        asked.insert(3, (f"fast_gain/{quantity}/avg_final", "gain of fast over slow weights, at the end", "+ is gain"))
     return [
-        Big(number(x), "bits per token", name, sign, metric)
+        Big(number(x), UNITS[quantity], name, sign, metric)
         for metric, name, sign in asked
         if math.isfinite(x := record.metric(metric))
     ]
@@ -52,7 +54,7 @@ def big_numbers(record: Record) -> list[Big]:
 def headline(record: Record) -> list[Table]:
     """A table for each quantity: metric by mode."""
     modes = record.modes
-    columns = {"metric": ""} | {mode: f"mode {mode}: {MODES[mode]}" for mode in modes}
+    columns = {"metric": ""} | {mode: f"mode {mode}: {MODES[record.results.used][mode]}" for mode in modes}
     return [
         Table(f"headline-{key}", f"{title.capitalize()} ({UNITS[key]})", columns, metric_rows(record, key))
         for key, title in QUANTITIES.items()
@@ -71,7 +73,9 @@ def metric_rows(record: Record, quantity: str) -> list[list[Cell]]:
     ]
     for key, label in SPLIT.items() if record.has_fast else ():
         cell = metric_cell(record, f"fast_gain/{quantity}/{key}")
-        rows.append([word(label, title=f"fast_gain/{key}"), *(cell if mode == "fast" else Cell("") for mode in modes)])
+        rows.append(
+            [word(label, title=f"fast_gain/{key}"), *(cell if mode == record.main_mode else Cell("") for mode in modes)]
+        )
     for key, label in INSIDE.items() if record.seen.points and len(record.seen.rows) > 1 else ():
         rows.append([word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
     for key, label in AGAIN.items() if record.seen.relearned else ():
@@ -97,12 +101,6 @@ INSIDE = {
 AGAIN = {
     "savings_slow": "steps saved in relearning (share)",
     "savings_slow_censored": "tasks that did not come back (share)",
-}
-MODES = {
-    "slow": "fast weights off",
-    "fast": "fast weights start empty, written while reading",
-    "carried": "from the state that the stream left",
-    "archived": "from the prompt that was best when the task ended",
 }
 
 

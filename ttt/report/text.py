@@ -34,6 +34,20 @@ QUANTITIES = {
 }
 UNITS = {"reward": "share", "success": "share", "kl": "bits per token"}
 UNITS |= {"loss": "bits per token", "loss_late": "bits per token", "accuracy": "share"}
+# What the modes are, by that in which the model is used.
+MODES = {
+    "fast": {
+        "slow": "fast weights off",
+        "fast": "fast weights start empty, written while reading",
+        "carried": "from the state that the stream left",
+    },
+    "carried": {
+        "slow": "learned weights, seed prompt",
+        "fast": "weights of the base, prompt in use (adapter=none: as learned)",
+        "carried": "learned weights, prompt in use",
+        "archived": "learned weights, the prompt that was best when the task ended",
+    },
+}
 UNDEFINED = "\u2013"
 # Characters of a name that fit below a tick.
 TICK = 13
