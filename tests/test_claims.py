@@ -137,6 +137,13 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     assert against == "adapter=none, objective.kl=0.05"
 
 
+def test_a_seed_on_two_bases_is_refused_and_told_how_to_pick(tmp_path):
+    run = invented(tmp_path, adapter="none", success=[0, 0, 0, 1], kl=[0] * 4)
+    twice = [Run(run.folder / str(base), 0, {**run.config, "base.seed": base}, {}, run.results) for base in (3, 4)]
+    with pytest.raises(ValueError, match=r"seed 0 of one method ran on the bases 3 and 4; .*--where base\.seed=3"):
+        settings_of(twice)
+
+
 def test_only_equal_bases_are_compared(tmp_path):
     fst = invented(tmp_path / "a", adapter="prompt_pool", success=[0, 0.5, 1, 1], kl=[0, 1, 1, 1])
     alone = invented(tmp_path / "b", adapter="none", success=[0, 0, 0.5, 1], kl=[0, 1, 1, 1])

@@ -101,12 +101,19 @@ class Setting:
 
 
 def settings_of(runs: Sequence[Run]) -> list[Setting]:
-    """Those of runs with objective=reward. Which base they began from sets no method apart."""
+    """Those of runs with objective=reward. Which base they began from sets no method apart. Raises ValueError for a
+    method that ran a seed on several bases: the seed is the unit."""
     found: dict[str, list[Run]] = {}
+    bases: dict[str, Any] = {}
     seeds = {run.folder: (run.seed, run.config.get("base.seed")) for run in runs}
     for run in runs:
         if run.config.get("objective.name") == "reward":
             config = {key: value for key, value in run.config.items() if key != "base.seed"}
+            base = run.config.get("base.seed")
+            first = bases.setdefault(json.dumps([run.seed, config], sort_keys=True), base)
+            if first != base:
+                raise ValueError(f"--claims: seed {run.seed} of one method ran on the bases {first} and {base}; a seed "
+                                 f"counts once: --where base.seed={first}")  # fmt: skip
             found.setdefault(json.dumps(_same(config), sort_keys=True), []).append(replace(run, config=config))
     commons = {key: _same(members[0].config) for key, members in found.items()}
     telling = {key for one in commons.values() for key in one if len({show(c.get(key)) for c in commons.values()}) > 1}
