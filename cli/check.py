@@ -30,8 +30,6 @@ EXTRAS = {
     "hydra/launcher": {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"},
     "hydra/sweeper": {"optuna": "optuna"},
 }
-
-
 # What a run may go without.
 OPTIONAL = ("experiment", "strategy@also")
 

@@ -120,8 +120,9 @@ class Screen:
             "dim: not yet learned, -: not measured"
         )
         self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
-        told = "; ".join(f"{mode}: {MODES[results.used][mode]}" for mode in results.modes)
-        self.note(f"\nmetrics ({results.scenario}-incremental), in each mode ({told})")
+        self.note(f"\nmetrics ({results.scenario}-incremental), in each mode:")
+        for one in results.modes:
+            self.note(f"  {one:<9}{MODES[results.used][one]}")
         self.console.print(metric_table(results))
         for value in about(read_config(folder.path)):
             ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
@@ -234,7 +235,7 @@ def metric_table(results: Results) -> Table:
         table.add_row(f"[bold]{title} ({UNITS[quantity]})[/bold]")
         for key, label in (METRICS | (PEERS if results.references else {})).items():
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
-            table.add_row(f"  {label}", key, *(f"{cell:.3f}".replace("nan", "-") for cell in cells))
+            table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]
         table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
         if quantity == "loss" and np.isfinite(results.entropy).all():

@@ -63,7 +63,7 @@ class Method:
         return self.is_prompted and self.says("task.num_tasks") == 2 and is_once
 
     def teaches_as(self, other: Method) -> bool:
-        """Are later tasks learned in the same way by both?"""
+        """Are later tasks learned in the same way by both? One without prompts is learned as with adapter=none."""
         if other.first_alone != self.first_alone and self.says("adapter.name") != "none":
             return False
         free = ("strategy.", "adapter.", "objective.cycle.") if other.first_alone else ("strategy.", "adapter.reset")

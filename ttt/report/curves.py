@@ -38,12 +38,15 @@ def pictures(record: Record) -> Iterator[Picture]:
 
 
 def training(record: Record) -> Picture:
-    steps, loss = binned([e["step"] for e in record.trained], [e["loss"] for e in record.trained])
-    caption = "Loss on the batches it learned from, in bits per token; thin lines where a task ends."
-    draw = partial(along_steps, record, [Band("training", steps, loss)], ylabel="loss (bits per token)")
-    return picture(
-        draw, name="training-loss", title="Training loss", caption=caption + left_out(loss, len(record.trained))
-    )
+    """Of a policy its rewards: its loss is no code length, it only has the right gradient."""
+    name, unit, of = "loss", "bits per token", [e["loss"] for e in record.trained]
+    if all("reward" in e["terms"] for e in record.trained):
+        name, unit, of = "reward", "share", [e["terms"]["reward"] for e in record.trained]
+    steps, values = binned([e["step"] for e in record.trained], of)
+    caption = f"{name.capitalize()} on the batches it learned from ({unit}); thin lines where a task ends."
+    draw = partial(along_steps, record, [Band("training", steps, values)], ylabel=f"{name} ({unit})")
+    caption += left_out(values, len(record.trained))
+    return picture(draw, name="training-loss", title=f"Training {name}", caption=caption)
 
 
 def throughput(record: Record) -> Picture:
