@@ -122,7 +122,7 @@ class Screen:
         self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
         self.note(f"\nmetrics ({results.scenario}-incremental), in each mode:")
         for one in results.modes:
-            self.note(f"  {one:<9}{MODES[results.used][one]}")
+            self.note(f"  {one:<10}{MODES[results.used][one]}")
         self.console.print(metric_table(results))
         for value in about(read_config(folder.path)):
             ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
