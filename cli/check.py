@@ -30,8 +30,6 @@ EXTRAS = {
     "hydra/launcher": {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"},
     "hydra/sweeper": {"optuna": "optuna"},
 }
-# What a run may go without.
-OPTIONAL = ("experiment", "strategy@also")
 
 
 class UsageError(ValueError):
@@ -150,9 +148,9 @@ def _check_group(override: Override, groups: list[str], loader: ConfigLoader, ex
         extras = EXTRAS.get(group, {})
         if str(value) in extras and str(value) not in options:
             raise UsageError(f'{group}={value}: not installed; pip install "ttt[{extras[str(value)]}]"')
-        # With its package, as in strategy@also.
-        typed = override.get_key_element().lstrip("+")
-        if str(value) not in [*options, *(["null"] if typed in OPTIONAL else [])]:
+        if str(value) not in options:
+            # With its package, as in strategy@also.
+            typed = override.get_key_element().lstrip("+")
             raise UsageError(f"{typed}={value}: unknown; {suggest(str(value), {*options, *extras})}")
 
 
@@ -162,10 +160,13 @@ def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None
         return
     if key == "study":
         raise UsageError(f"{override.input_line}: a study stands in experiment/NAME.yaml and is run by --study NAME")
+    if key == "published":
+        raise UsageError(f"{override.input_line}: published values stand in experiment/NAME.yaml")
     node = known
     parts = key.split(".")
     # What `+` appends must at least lie in a section that somebody reads.
-    for depth, name in enumerate(parts[:1] if override.is_add() or override.is_force_add() else parts):
+    walked = parts[:1] if override.is_add() or override.is_force_add() else parts
+    for depth, name in enumerate(walked):
         if not OmegaConf.is_dict(node) or name not in node:
             where = ".".join(parts[:depth])
             names = [str(k) for k in node if k not in ("_target_", "name")] if OmegaConf.is_dict(node) else []
@@ -176,6 +177,8 @@ def _check_key(override: Override, known: DictConfig, groups: list[str]) -> None
     value = override.value()
     if override.is_sweep_override():
         return
+    if walked == parts and OmegaConf.is_dict(node) and not isinstance(value, dict):
+        raise UsageError(f"{override.input_line}: is a section; set {key}.NAME, of {', '.join(map(str, node))}")
     if key == "seed" and (not isinstance(value, int) or isinstance(value, bool)):
         raise UsageError(f"{override.input_line}: must be an integer of at least 0")
     if key in ("output_dir", "cache_dir") and not (isinstance(value, str | QuotedString) and str(value)):

@@ -47,6 +47,11 @@ class StreamSettings(ABC):
             raise ValueError(f"task.scenario={self.scenario}: must be one of {', '.join(SCENARIOS)}")
         if not 0 <= self.blur < 1:
             raise ValueError(f"task.blur={self.blur}: must be at least 0 and below 1")
+        if self.blur and PASSES.fullmatch(str(self.steps_per_task)):
+            raise ValueError(
+                f"task.steps_per_task={self.steps_per_task}: with task.blur={self.blur} rows of other tasks take "
+                "the place of its own, and no pass is whole; give a number"
+            )
         for argument, words in (("steps_per_task", f"{ONE_PASS}, 4-pass, ..."), ("eval_sequences", ALL)):
             value = getattr(self, argument)
             is_word = PASSES.fullmatch(str(value)) if argument == "steps_per_task" else value == ALL

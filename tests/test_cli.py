@@ -19,6 +19,10 @@ WRONG = [
     (["adapter=none", "adapter.chunk=16"], "adapter.chunk=16: no 'chunk' in adapter; it has no settings"),
     (["seed=abc"], "seed=abc: must be an integer"),
     (["adapter=null"], "adapter=null: unknown; "),
+    (["experiment=null"], "experiment=null: unknown; "),
+    (["eval=3"], "eval=3: is a section; set eval.NAME, of every, tasks,"),
+    (["sweep=null"], "sweep=null: is a section; set sweep.NAME"),
+    (["published=3"], "published=3: published values stand in experiment/NAME.yaml"),
     (["strategy=null"], "strategy=null: unknown; "),
     (["seed="], "seed=: must be an integer"),
     (["seed=0,1"], "seed=0,1: several values are a sweep, which needs -m"),
@@ -33,6 +37,18 @@ WRONG = [
 # These need the classes, so torch.
 WRONG_VALUES = [
     (["seed=-1"], "seed=-1: must be at least 0"),
+    (["seed=99999999999999999999"], "seed=99999999999999999999: must be at least 0, and below 2^64"),
+    ([*FAST, "eval.anytime=100"], "eval.anytime=100: nothing is measured inside tasks of"),
+    (["task.blur=0.5", "task.steps_per_task=one-pass"], "task.steps_per_task=one-pass: with task.blur=0.5 rows of"),
+    (["strategy=joint", "strategy@also=replay"], "strategy@also=replay: does not go with strategy=joint: what is"),
+    (
+        ["strategy=l2", "strategy@also=olora"],
+        "strategy@also=olora: does not go with strategy=l2: parameters that are new",
+    ),
+    (
+        [*FAST, "strategy=lora_task", "strategy.per=task", "eval.anytime=1", "eval.savings=true"],
+        "eval.savings=true: strategy=lora_task has weights for each task",
+    ),
     (["task.num_tasks=0"], "task.num_tasks=0: must be at least 1"),
     (["task.num_tasks=11"], "task.held_out=10 keeps only 10"),
     (["task.held_out=2000"], "base=pretrain: task=split-sequence leaves no class of source=recall"),

@@ -248,6 +248,24 @@ def test_the_frontier_is_the_area_over_all_rates(study):
     assert "better" in plot.read_text()
 
 
+def test_a_frontier_leaves_out_what_is_not_measured_and_compares_equal_rates(study):
+    folder, values = study
+    axes = [METRIC, "slow/loss/avg_before"]
+    before = {c["adapter.name"]: c for c in cells(folder, "--frontier", "--axes", *axes) if c["column"] == "area"}
+    for seed in range(len(values["none", 0.1])):
+        write_run(folder, seed=seed, lr=0.3, value=float("nan"), adapter="none")
+    found = cells(folder, "--frontier", "--axes", *axes)
+    area = {c["adapter.name"]: c["mean"] for c in found if c["column"] == "area"}
+    # The worst values are those of runs that have some; a line with a hole has no area, the other keeps its own.
+    assert area == {"mlp_fast": before["mlp_fast"]["mean"], "none": None}
+    assert [c["mean"] for c in found if c["difference"]] == [None] * sum(c["difference"] for c in found)
+
+
+def test_an_average_is_no_difference_from_zero(study):
+    folder, _ = study
+    assert not any(c["resolved"] for c in cells(folder, "--metrics", "fast/loss/fwt_pairs_raw", "fast/loss/avg_final"))
+
+
 def test_a_curve_is_the_metric_along_the_stream(tmp_path):
     make_run(tmp_path, seed=0, tasks=3, noise=0.0)
     found = cells(tmp_path, "--curve", "fast/loss/avg_final", "--plot", tmp_path / "curve.svg")

@@ -684,3 +684,18 @@ def test_strategies_go_together(tmp_path: Path):
     assert learn_task(engine, assembly, 0)[-1].terms["l2_init.penalty"] > 0
     learn_task(alone, assembly, 0)
     assert slow_hash(engine.learner.model) != slow_hash(alone.learner.model)
+
+
+def test_what_replaces_weights_begins_and_ends_before_what_keeps_them():
+    _, engine = make(*MLP, "strategy=independent", "strategy@also=lora_task")
+    engine.learner.strategy.begin_task(engine, 0)
+    updates = [x for name, x in engine.learner.model.named_parameters() if "a_RI" in name]
+    # Zeros on both sides of an update would learn nothing, ever.
+    assert updates
+    assert all(bool(x.any()) for x in updates)
+    assert engine.learner.strategy.is_fresh
+    for first, second in (("l2", "consolidate"), ("consolidate", "l2")):
+        _, engine = make(*NANO, "adapter=mlp_fast", "adapter.chunk=4", "adapter.reset=task", f"strategy={first}",
+                         f"strategy@also={second}")  # fmt: skip
+        both = engine.learner.strategy
+        assert [part.name for part in both._in_turn] == ["consolidate", "l2"]

@@ -148,7 +148,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         stream=stream,
         learner=learner,
         own_names=own_names,
-        plan=Plan.read(config["eval"], stream=stream, is_cut=settings.world.strategy == "fsdp"),
+        plan=Plan.read(config["eval"], stream=stream, strategy=strategy, is_cut=settings.world.strategy == "fsdp"),
         pace=pace,
         base=base,
         settings=settings,

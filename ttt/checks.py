@@ -20,8 +20,8 @@ from ttt.trainer import TrainerSettings
 
 def check_values(config: Mapping[str, Any]) -> None:
     """Settings that belong to no part."""
-    if config["seed"] < 0:
-        raise ValueError(f"seed={config['seed']}: must be at least 0")
+    if not 0 <= config["seed"] < 2**64:
+        raise ValueError(f"seed={config['seed']}: must be at least 0, and below 2^64")
     for name in ("report", "references"):
         if not isinstance(config[name], bool):
             raise ValueError(f"{name}={show(config[name])}: must be true or false")

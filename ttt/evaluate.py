@@ -24,6 +24,7 @@ from ttt.objectives.reward import Reward
 from ttt.ranks import over_devices
 from ttt.scores import QUANTITIES, Scores
 from ttt.solve import solve, weights
+from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread
 
 # Tokens that are read at once: a bound on memory, without effect on the scores.
@@ -53,7 +54,7 @@ class Plan:
     diagnostics: bool = False
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], *, stream: Stream, is_cut: bool) -> Plan:
+    def read(cls, config: Mapping[str, Any], *, stream: Stream, strategy: Strategy, is_cut: bool) -> Plan:
         """From the section `eval` of a config; `is_cut`: are parameters cut over devices? Raises ValueError."""
         for argument in ("savings", "diagnostics"):
             if not isinstance(config[argument], bool):
@@ -63,8 +64,13 @@ class Plan:
             raise ValueError(f"eval.anytime={show(anytime)}: must be null or a number of steps, at least 1")
         if savings and anytime is None:
             raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
+        if savings and strategy.acts_at("evaluating"):
+            raise ValueError(f"eval.savings=true: strategy={strategy.name} has weights for each task and forgets none")
         if savings and is_cut:
             raise ValueError("eval.savings=true: needs a copy of whole weights; use trainer=ddp or one device")
+        longest = max(phase.steps for phase in stream.phases)
+        if anytime is not None and anytime >= longest:
+            raise ValueError(f"eval.anytime={anytime}: nothing is measured inside tasks of {longest} steps; type fewer")
         plan = cls.of(config["every"], stream=stream, tasks=config["tasks"])
         return replace(plan, anytime=anytime, savings=savings, diagnostics=config["diagnostics"] and not is_cut)
 

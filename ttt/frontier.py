@@ -6,6 +6,7 @@ rate, and better than another where its line lies further towards learning more 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,9 @@ class Line:
         """Those that have every rate of the line."""
         shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
         return sorted(shared)
+
+    def rates(self, key: str) -> list[Any]:
+        return [group.label[key] for group in self.groups]
 
     def best(self, metric: str) -> Group:
         """The group whose mean of `metric` is best."""
@@ -74,9 +78,11 @@ class Frontier:
 
     @property
     def reference(self) -> Point:
-        groups = [group for line in self.lines for group in line.groups]
-        x, y = (min(better(m) * v for group in groups for v in group.values(m)) for m in self.metrics)
-        return x, y
+        """Of runs that have both numbers; NaN where there is none."""
+        runs = [run for line in self.lines for group in line.groups for run in group.runs]
+        points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
+        kept = [point for point in points if all(map(math.isfinite, point))] or [[math.nan, math.nan]]
+        return min(x for x, _ in kept), min(y for _, y in kept)
 
     @property
     def metrics(self) -> tuple[str, str]:
@@ -98,7 +104,9 @@ class Frontier:
         rows = []
         for line, areas in zip(self.lines, all_areas, strict=True):
             rates = " ".join(show(group.label[self.key]) for group in line.groups)
-            shared = [areas[seed] - all_areas[0][seed] for seed in areas if seed in all_areas[0]]
+            # An area grows with the rates that it has.
+            is_alike = line.rates(self.key) == self.lines[0].rates(self.key)
+            shared = [areas[seed] - all_areas[0][seed] for seed in areas if is_alike and seed in all_areas[0]]
             more = Cell(t_interval(shared), difference=True, p=sign_flip(shared))
             area = Cell(t_interval(list(areas.values())))
             blank = Cell(Interval(float("nan"), float("nan"), 0, float("nan")))
@@ -109,4 +117,5 @@ class Frontier:
             f"frontier: area that each line dominates in the plane of {self.learning} and {self.forgetting}, from the "
             f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f})"
         )
+        title += "; differences between lines over equal rates"
         return Sheet(title, [*self.lines[0].label, self.key, "seeds"], ["area", "minus the first line's"], rows)

@@ -108,6 +108,7 @@ def _again(engine: Engine, stream: Stream, task: int, *, results: Results, every
 
     place = int(stream.learned_at[task]) - 1
     phase, before = stream.phases[place], sum(phase.steps for phase in stream.phases[:place])
+    before = 0 if engine.learner.strategy.is_fresh else before
     batch = stream.tasks[task].evaluation()
     rate = rate_of(engine.pace, before=before, steps=phase.steps, of=stream.steps)
     with borrowed(engine) as own:

@@ -10,10 +10,11 @@ from itertools import groupby
 from ttt.compare import Group
 from ttt.config import show
 from ttt.derived import better
+from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
 
 Baseline = Mapping[int, Group]
-SIGNED = ("forgetting", "bwt", "fwt", "slope")
+SIGNED = ("forgetting", "bwt", "fwt", "slope", "plasticity_loss", "plasticity_gap", "intransigence", "lost_")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Base
 
 
 def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Cell]:
-    signed = metric.startswith("fast_gain") or any(word in metric for word in SIGNED)
+    is_average = metric.split("/")[-1] in AVERAGES
+    signed = metric.startswith("fast_gain") or (not is_average and any(word in metric for word in SIGNED))
     cells = [_cell(group, metric, baseline.get(i), signed=signed) for i, group in enumerate(groups)]
     # The best is told by the values themselves, also where differences are shown.
     means = [_worst_last(group.interval(metric).mean, metric) for group in groups]

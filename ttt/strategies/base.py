@@ -41,6 +41,12 @@ class Strategy:
     learns = True
     # Is each task learned as if it were the first one?
     is_fresh = False
+    # Does it put other weights in place of learned ones, when it begins or at the end of a task? Then it comes first.
+    replaces = False
+    # Are the parameters of a task new ones?
+    renews = False
+    # Does it hold parameters near values that they had?
+    anchors = False
     # Does it work with the likelihood of right answers? objective=reward has rewards only.
     needs_likelihood = False
 

@@ -1,9 +1,10 @@
-"""Two strategies at once, as in `strategy=replay strategy@also=l2_init`: each point asks both, in this order."""
+"""Two strategies at once, as in `strategy=replay strategy@also=l2_init`: each point asks both, in this order; but what
+puts other weights in place of learned ones does so first, so that the other sees those."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -37,7 +38,15 @@ class Both(Strategy):
         for point in SINGLE:
             if first.acts_at(point) and second.acts_at(point):
                 raise ValueError(f"strategy@also={second.name}: does not go with strategy={first.name} ({point})")
+        for one, other in ((first, second), (second, first)):
+            refused = f"strategy@also={second.name}: does not go with strategy={first.name}: "
+            if one.acts_at("phases") and other.acts_at("memory"):
+                raise ValueError(f"{refused}what is learned from holds all data, and memory would be more of them")
+            if one.renews and other.anchors:
+                raise ValueError(f"{refused}parameters that are new with each task have no values to stay near")
         self._parts = (first, second)
+        self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
+        self.is_fresh = first.is_fresh or second.is_fresh
         self.learns = first.learns and second.learns
         self.needs_likelihood = first.needs_likelihood or second.needs_likelihood
         order = ("one", "ddp", "any")
@@ -60,10 +69,9 @@ class Both(Strategy):
             second.attach(model)
 
     def begin(self, engine: Engine, stream: Stream) -> None:
-        first, second = self._parts
-        first.begin(engine, stream)
-        with second_refuses():
-            second.begin(engine, stream)
+        for part in self._in_turn:
+            with second_refuses() if part is self._parts[1] else nullcontext():
+                part.begin(engine, stream)
 
     def begin_task(self, engine: Engine, index: int) -> None:
         for part in self._parts:
@@ -87,7 +95,7 @@ class Both(Strategy):
             part.stepped(engine)
 
     def end_task(self, engine: Engine, index: int) -> None:
-        for part in self._parts:
+        for part in self._in_turn:
             part.end_task(engine, index)
 
     def evaluating(self, task: int | None) -> AbstractContextManager[None]:

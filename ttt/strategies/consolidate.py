@@ -31,6 +31,7 @@ class Consolidate(Strategy):
     """Arguments are explained in conf/strategy/consolidate.yaml."""
 
     runs_on = "ddp"
+    replaces = True
 
     def __init__(self, *, name: str, every: str, share: float, rank: int | None) -> None:
         super().__init__(name=name)

@@ -53,6 +53,7 @@ class LowRankUpdates(Strategy):
     """One trained update beside each chosen layer, everything else frozen."""
 
     runs_on = "ddp"
+    replaces = True
 
     def __init__(self, *, name: str, rank: int, alpha: float, layers: list[str] | None) -> None:
         super().__init__(name=name)

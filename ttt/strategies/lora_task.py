@@ -35,7 +35,7 @@ class LoraTask(LowRankUpdates):
     def __init__(self, *, name: str, per: str, rank: int, alpha: float, layers: list[str] | None) -> None:
         super().__init__(name=name, rank=rank, alpha=alpha, layers=layers)
         check_choice(per, argument="per", allowed=PER)
-        self._is_each = per == "task"
+        self._is_each = self.renews = per == "task"
         # The updates of tasks that were learned, layer by layer; and the task that is being learned.
         self._kept: dict[int | None, list[Pair]] = {}
         self._now: int | None = None

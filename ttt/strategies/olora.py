@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class OLora(LowRankUpdates):
     """Arguments are explained in conf/strategy/olora.yaml."""
 
+    renews = True
+
     def __init__(self, *, name: str, coefficient: float, rank: int, alpha: float, layers: list[str] | None) -> None:
         super().__init__(name=name, rank=rank, alpha=alpha, layers=layers)
         check_not_negative(coefficient, argument="coefficient")

@@ -27,6 +27,7 @@ class Quadratic(Strategy):
     """Nothing pulls before the first `pull` or `pull_too`. No 1/2 in the penalty."""
 
     runs_on = "ddp"
+    anchors = True
 
     def __init__(self, *, name: str, coefficient: float) -> None:
         super().__init__(name=name)
