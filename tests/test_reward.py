@@ -380,7 +380,7 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
             ("adapter=prompt_pool", "objective.baseline=prompt", "objective.rollouts=7"),
             "objective.baseline=prompt: 4 prompts share objective.rollouts=7",
         ),
-        (("objective.cycle=null",), "objective.cycle=null: is a section; set objective.cycle.fast_budget"),
+        (("objective.cycle=null",), "objective.cycle=null: is a section; set objective.cycle."),
         (("objective.cycle=5",), "objective.cycle=5: is a section"),
         (("objective.reuse=true",), "objective.reuse=true: adapter=none searches for no prompt"),
         (
