@@ -686,6 +686,19 @@ def test_strategies_go_together(tmp_path: Path):
     assert slow_hash(engine.learner.model) != slow_hash(alone.learner.model)
 
 
+def test_one_update_for_the_whole_stream_is_learned_again_as_weights_are():
+    # Updates of each task are refused, alone or as one of two.
+    again = ("strategy=lora_task", "eval.anytime=1", "eval.savings=true")
+    assembly, _ = make(*MLP, *again)
+    assert assembly.plan.savings
+    for pair in (
+        [*again, "strategy.per=task"],
+        ["strategy=naive", "strategy@also=lora_task", "also.per=task", *again[1:]],
+    ):
+        with pytest.raises(ValueError, match="has weights for each task"):
+            make(*MLP, *pair)
+
+
 def test_what_replaces_weights_begins_and_ends_before_what_keeps_them():
     _, engine = make(*MLP, "strategy=independent", "strategy@also=lora_task")
     engine.learner.strategy.begin_task(engine, 0)

@@ -64,7 +64,7 @@ class Plan:
             raise ValueError(f"eval.anytime={show(anytime)}: must be null or a number of steps, at least 1")
         if savings and anytime is None:
             raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
-        if savings and strategy.acts_at("evaluating"):
+        if savings and strategy.renews and strategy.acts_at("evaluating"):
             raise ValueError(f"eval.savings=true: strategy={strategy.name} has weights for each task and forgets none")
         if savings and is_cut:
             raise ValueError("eval.savings=true: needs a copy of whole weights; use trainer=ddp or one device")

@@ -47,6 +47,7 @@ class Both(Strategy):
         self._parts = (first, second)
         self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
         self.is_fresh = first.is_fresh or second.is_fresh
+        self.renews = first.renews or second.renews
         self.learns = first.learns and second.learns
         self.needs_likelihood = first.needs_likelihood or second.needs_likelihood
         order = ("one", "ddp", "any")
