@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.cli.bench import Row, paired, ratio
 
 from ttt.assemble import build_learner
+from ttt.cli.bench import Row, paired, ratio
 from ttt.config import build
 from ttt.learner import Learner
 from ttt.reader import Reader

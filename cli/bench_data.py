@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+
 from ttt.cli.bench import Row, paired
 from ttt.cli.bench_harness import assembly_of
-
 from ttt.engine import Engine
 from ttt.stream import Phase
 from ttt.train import train

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.cli.bench import paired
 
 from ttt.assemble import Assembly, assemble
+from ttt.cli.bench import paired
 from ttt.engine import Engine
 from ttt.stream import IGNORE
 from ttt.train import train

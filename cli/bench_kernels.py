@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
 from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.meter import cost
 from ttt.kernels.inplace import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan

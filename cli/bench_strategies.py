@@ -15,10 +15,10 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ttt.cli.bench import Row, paired, ratio
-from ttt.cli.bench_harness import assembly_of
 
 from ttt.assemble import Assembly
+from ttt.cli.bench import Row, paired, ratio
+from ttt.cli.bench_harness import assembly_of
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.loop import begin_task

@@ -21,8 +21,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from ttt.cli.sweep import split
 
+from ttt.cli.sweep import split
 from ttt.config import show, suggest
 
 # Launchers and sweepers of Hydra's, and which extra of ttt brings them.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ttt.cli import views
 from ttt.cli.formats import FORMATS, write
-
 from ttt.compare import MOMENTS, Group, group_runs, headline, paired_with, where
 from ttt.config import suggest
 from ttt.frontier import RATE, axes

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import torch
 from omegaconf import OmegaConf
-from ttt.cli.check import UsageError
-from ttt.cli.references import measured
-from ttt.cli.screen import Screen
 
 from ttt import checkpoint
 from ttt.assemble import Assembly
 from ttt.checkpoint import Checkpoint
+from ttt.cli.check import UsageError
+from ttt.cli.references import measured
+from ttt.cli.screen import Screen
 from ttt.clock import Clock
 from ttt.device import Devices
 from ttt.diagnose import Diagnosis

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ttt.conf
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+
+import ttt.conf
 
 HEAD = """ttt-run: does this model keep learning, and what does it forget?
 

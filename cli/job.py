@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from ttt.cli.child import start
-
 from ttt.files import write_json
 from ttt.runfolder import alive
 

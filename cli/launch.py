@@ -14,6 +14,7 @@ from typing import Any
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+
 from ttt.cli.job import terminate_jobs
 from ttt.cli.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, objective_of, split, terminable
 

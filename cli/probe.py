@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
+
 from ttt.cli.probe_arguments import SIZES, arguments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
     from ttt.cli.probe_run import OpenedRun
 
 WIDTH = 140
@@ -79,7 +81,6 @@ def make_folder(folder: Path) -> None:
 
 def probe_made_up(typed: argparse.Namespace) -> Answer:
     from ttt.cli import probe_plot, probe_show
-
     from ttt.probes.induction import Setting, synthetic
 
     setting = Setting(**{name: getattr(typed, name) for name in SIZES}, seed=typed.seed)
@@ -91,7 +92,6 @@ def probe_made_up(typed: argparse.Namespace) -> Answer:
 
 def probe_activations(run: OpenedRun, typed: argparse.Namespace) -> Answer:
     from ttt.cli import probe_plot, probe_show
-
     from ttt.probes import activations
 
     vocab, length = len(activations.unembedding(run.learner.model)), run.stream.seq_len
@@ -112,7 +112,6 @@ def probe_activations(run: OpenedRun, typed: argparse.Namespace) -> Answer:
 
 def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
     from ttt.cli import probe_plot, probe_show
-
     from ttt.probes import state
 
     task = run.stream.tasks[-1]
@@ -125,7 +124,6 @@ def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
 
 def keep(folder: Path, numbers: dict[str, Any], figure: Figure) -> None:
     from ttt.cli.probe_plot import svg
-
     from ttt.files import write_bytes, write_json
     from ttt.journal import plain
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ttt.cli.job import reason
-
 from ttt.assemble import Assembly, describe
+from ttt.cli.job import reason
 from ttt.device import Devices
 from ttt.files import write_json
 from ttt.journal import plain

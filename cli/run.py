@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
 from ttt.cli.check import UsageError, arguments, check_command
 from ttt.cli.help import help_text
 from ttt.cli.launch import check_objective, is_ours, launch
 from ttt.cli.study import dry_run, expand
 from ttt.cli.sweep import Sweep
-
 from ttt.runfolder import RunFolder
 from ttt.world import is_first_here, several_started
 
@@ -31,12 +31,11 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     """One run, from a resolved config to an exit code. `references`: folders of its reference runs, if these are
     done."""
     # Imported here: `--help` and a typo need no torch.
+    from ttt.assemble import assemble
     from ttt.cli import torchrun
     from ttt.cli.execute import execute
     from ttt.cli.references import add_references, is_compared
     from ttt.cli.screen import Screen
-
-    from ttt.assemble import assemble
     from ttt.ranks import decided
 
     typed = copy.deepcopy(config)
@@ -83,9 +82,8 @@ def is_done(folder: RunFolder) -> bool:
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     """The stream of a run, shown without training; nothing is written but prepared data."""
-    from ttt.cli.preview import preview
-
     from ttt.assemble import assemble
+    from ttt.cli.preview import preview
 
     try:
         preview(assemble(config, trusted=trusted))

@@ -20,6 +20,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
+
 from ttt.cli.job import Starter, terminate_jobs
 from ttt.cli.overview import INTERVAL, Overview
 

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
 from ttt.kernels.gates import Gates, gates_of, group_size
 from ttt.kernels.groups import Back, Found, Group, back_batched, back_in_turn, read_batched, read_in_turn
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
 from ttt.kernels.delta import delta_chunk
 from ttt.kernels.lean import inplace_lean
 from ttt.kernels.rows import neighbours

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
 from ttt.kernels.scan import gated_scan
 
 # States up to which keeping every one of them is nothing beside the keys.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
 from ttt.kernels.gates import Gates
 
 

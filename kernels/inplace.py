@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
 from ttt.kernels.scan import gated_scan
 
 Memory = tuple[Tensor, Tensor]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
 from ttt.kernels.scan import gated_scan
 from ttt.kernels.ttt_layer import Weights, lane_masks, select, stacked
 

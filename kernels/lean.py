@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
 from ttt.kernels.chunkwise import inplace_chunkwise
 from ttt.kernels.gates import Weights, gate_weights, group_size
 

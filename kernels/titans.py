@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
 from ttt.kernels.delta import products_between, state_dtype
 
 

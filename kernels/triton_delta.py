@@ -20,6 +20,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from ttt.kernels.delta import Memory, delta_chunk
 from ttt.kernels.fused import WIDEST_KEY, Recomputed
 

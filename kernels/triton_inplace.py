@@ -23,6 +23,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from ttt.kernels.fused import Memory, Outputs, Recomputed, targets_torch
 from ttt.kernels.gates import Weights, gate_weights
 from ttt.kernels.lean import inplace_lean

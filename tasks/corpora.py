@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from ttt.tasks.corpus import Corpus
 
 from ttt.stream import Batch, Ints, Source, spread
+from ttt.tasks.corpus import Corpus
 
 
 @dataclass(kw_only=True, eq=False)

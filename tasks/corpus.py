@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+
+from ttt.stream import Batch, Ints, spread, whole_rows
 from ttt.tasks.documents import (
     CUT,
     EVAL,
@@ -31,8 +33,6 @@ from ttt.tasks.documents import (
 from ttt.tasks.prepared import prepared
 from ttt.tasks.spans import SPAN
 from ttt.tasks.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, train_bpe, visible
-
-from ttt.stream import Batch, Ints, spread, whole_rows
 
 
 @dataclass(kw_only=True, eq=False)

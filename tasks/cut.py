@@ -15,10 +15,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ttt.tasks.passes import Passes
 
 from ttt.mixture import gather
 from ttt.stream import IGNORE, Batch, Ints, Source, Task, spread
+from ttt.tasks.passes import Passes
 
 # Part of every generator's key, so that no two purposes ever share random numbers.
 HOLD_OUT, CHOOSE, BASE, LEARN, BEND, MIX, PLANT = range(7)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from ttt.tasks.spans import Bytes, clean_runs, known_spans, whole_characters
-from ttt.tasks.tokenizers import Tokens
 
 from ttt.stream import Ints
+from ttt.tasks.spans import Bytes, clean_runs, known_spans, whole_characters
+from ttt.tasks.tokenizers import Tokens
 
 # Raise it when the same documents are cut in another way.
 CUT = 1

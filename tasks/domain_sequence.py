@@ -12,10 +12,10 @@ import difflib
 from dataclasses import dataclass
 
 import numpy as np
-from ttt.tasks.cut import BASE, LEARN, View
-from ttt.tasks.settings import StreamSettings
 
 from ttt.stream import Ints, Source, Stream
+from ttt.tasks.cut import BASE, LEARN, View
+from ttt.tasks.settings import StreamSettings
 
 
 @dataclass(frozen=True, kw_only=True)

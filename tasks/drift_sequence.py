@@ -15,11 +15,11 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from ttt.tasks.cut import MIX
-from ttt.tasks.split_sequence import SplitSequence
 
 from ttt.mixture import mixture
 from ttt.stream import Batch, Phase, Task
+from ttt.tasks.cut import MIX
+from ttt.tasks.split_sequence import SplitSequence
 
 SCHEDULES = ("abrupt", "linear", "recurring")
 

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from ttt.tasks.examples import Examples, Labelled
 
 from ttt.stream import Ints
+from ttt.tasks.examples import Examples, Labelled
 
 # A larger vocabulary would make the embeddings, not the model, the largest part of a small run.
 MAX_SYMBOLS = 4096

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ttt.tasks.cut import BASE, BEND, LEARN, Sizes, fingerprint, shown
-from ttt.tasks.settings import StreamSettings
 
 from ttt.mixture import gather
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
+from ttt.tasks.cut import BASE, BEND, LEARN, Sizes, fingerprint, shown
+from ttt.tasks.settings import StreamSettings
 
 # Labellings that the base mixes.
 BASE_LABELLINGS = 200

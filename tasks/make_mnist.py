@@ -15,6 +15,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+
 from ttt.tasks.make_digits import write_images
 
 

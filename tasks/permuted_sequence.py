@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ttt.tasks.cut import BASE, BEND, CHOOSE, LEARN, View
-from ttt.tasks.settings import StreamSettings, hold_out
 
 from ttt.stream import Ints, Source, Stream
+from ttt.tasks.cut import BASE, BEND, CHOOSE, LEARN, View
+from ttt.tasks.settings import StreamSettings, hold_out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+
 from ttt.tasks.corpus import Corpus
 from ttt.tasks.documents import Document
 from ttt.tasks.spans import SPAN, known_spans, repeats

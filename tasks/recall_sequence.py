@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from ttt.tasks.cut import BASE, LEARN, PLANT, Sizes, fingerprint, shown
-from ttt.tasks.settings import StreamSettings
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
+from ttt.tasks.cut import BASE, LEARN, PLANT, Sizes, fingerprint, shown
+from ttt.tasks.settings import StreamSettings
 
 Pair = tuple[int, int]
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from ttt.stream import Batch, Phase, Source, Stream, Task
 from ttt.tasks.cut import BASE, CHOOSE, LEARN, fingerprint
 from ttt.tasks.problems import NAMES, Problems
 from ttt.tasks.settings import ALL, StreamSettings
-
-from ttt.stream import Batch, Phase, Source, Stream, Task
 
 # First in the key of every eval generator: no seed that anyone types leads to the same numbers.
 EVAL = 0x6576616C

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from ttt.tasks.swapped import Swapped
 
 from ttt.stream import Ints
+from ttt.tasks.swapped import Swapped
 
 DIGITS = 10
 

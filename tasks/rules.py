@@ -18,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from ttt.tasks.problems import refuse
 
 from ttt.layout import Layout, Prompt
 from ttt.stream import IGNORE, Batch, Ints, spread, whole_rows
+from ttt.tasks.problems import refuse
 
 # Words that a prompt holds; a place that says nothing.
 SLOTS, NONE = 2, -1

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
 
 from ttt.mixture import mixture
 from ttt.stream import Batch, Ints, Phase, Source, Stream, Task
+from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
 
 ONE_PASS = "one-pass"
 PASSES = re.compile(r"(one|[1-9][0-9]*)-pass(es)?")

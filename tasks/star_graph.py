@@ -25,10 +25,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from ttt.tasks.rules import Class, Rules
 
 from ttt.layout import Prompt
 from ttt.stream import IGNORE, Batch, Ints
+from ttt.tasks.rules import Class, Rules
 
 WALK, REVERSE, PARENT, CHILD = range(4)
 # Ways to call goals by other names.

@@ -12,9 +12,9 @@ from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
-from ttt.tasks.rules import NONE, SLOTS, Class, Rules, rng_of
 
 from ttt.stream import Ints
+from ttt.tasks.rules import NONE, SLOTS, Class, Rules, rng_of
 
 # Questions by whose answers two rules are told apart.
 PROBES = 1024

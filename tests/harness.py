@@ -14,6 +14,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
+
 from ttt.cli import run as cli_run
 
 # A run of seconds: synthetic data, a tiny model, a few steps.

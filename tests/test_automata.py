@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ttt.tasks.automata import Automata, entropy_rate, has_one_recurrent_class, stationary, transitions
-from ttt.tasks.recall import Recall
 
 from ttt.config import build
 from ttt.stream import IGNORE, Source
+from ttt.tasks.automata import Automata, entropy_rate, has_one_recurrent_class, stationary, transitions
+from ttt.tasks.recall import Recall
 
 PHI = (1 + 5**0.5) / 2
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import run_here
 from tests.test_reward import ALONE, POOL, RULES
 from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
+from ttt.cli.bench_harness import assembly_of
 from ttt.results import Results
 from ttt.runs import Run, flatten
 

@@ -21,12 +21,12 @@ from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+
+from ttt.config import build
 from ttt.tasks import documents, spans, tables
 from ttt.tasks.corpora import Corpora
 from ttt.tasks.hub import work_offline
 from ttt.tasks.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe, visible
-
-from ttt.config import build
 
 EMBEDDED = ["languages", "code", "prose", "tables", "corpora"]
 SYLLABLES = ("ba", "ne", "ti", "lo", "du", "ra", "me", "si", "ko", "tu", "the", "ing")

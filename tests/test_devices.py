@@ -14,9 +14,9 @@ import pytest
 import torch
 from harness import FAST, TINY, only_run, run_here, start
 from sharing import STEPS, base_weights, config_of, learn, save_and_go_on, together
-from ttt.cli import torchrun
 
 from ttt.checkpoint import load
+from ttt.cli import torchrun
 from ttt.evaluate import Plan
 from ttt.runfolder import RunFolder
 from ttt.world import World

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from harness import FAST, SMALL, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.cli import views
 
 from ttt.assemble import assemble
 from ttt.checkpoint import rng_tensors
+from ttt.cli import views
 from ttt.compare import group_runs
 from ttt.diagnose import PROBE_TOKENS, Diagnosis, some
 from ttt.learner import competing, slow_hash

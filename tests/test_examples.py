@@ -15,14 +15,14 @@ import pytest
 from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ttt.config import build
+from ttt.stream import IGNORE
 from ttt.tasks import digits, mnist
 from ttt.tasks.digits import Digits
 from ttt.tasks.examples import Examples, Labelled
 from ttt.tasks.images import patches, read_parquet
 from ttt.tasks.mnist import Mnist, as_rows, fetch
-
-from ttt.config import build
-from ttt.stream import IGNORE
 
 ALL = np.arange(10)
 

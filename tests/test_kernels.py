@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
 from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
 from ttt.kernels.gates import group_size
 from ttt.kernels.inplace import cheapest, inplace_dual, inplace_naive, inplace_scan

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
 from ttt.kernels.delta import delta_chunk, delta_naive, products_between
 from ttt.kernels.titans import TitansState, titans_chunk, titans_naive
 

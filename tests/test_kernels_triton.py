@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+
 from ttt.kernels.delta import delta_chunk, delta_naive
 from ttt.kernels.fused import delta, fused, inplace, targets, targets_torch
 from ttt.kernels.inplace import inplace_naive

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
 from ttt.kernels.lact import LactState, lact, lact_naive, newton_schulz, swiglu, written
 from ttt.kernels.ttt_layer import TTTState, gelu_with_slope, inner_steps, ttt_dual, ttt_naive
 

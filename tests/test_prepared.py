@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ttt.tasks import prepared as module
 from ttt.tasks.documents import layout, row
 from ttt.tasks.prepared import prepared

@@ -14,9 +14,9 @@ import pytest
 import torch
 from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
 from test_reward import POOL, RULES
+
 from ttt.cli import probe
 from ttt.cli.probe_run import open_run
-
 from ttt.probes.activations import KEYS, RATIOS, TARGETS, unembedding
 from ttt.probes.induction import CASES
 from ttt.probes.state import watching

@@ -12,13 +12,13 @@ from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from ttt.tasks.problems import NAMES, Problems
-from ttt.tasks.star_graph import PARENT, REVERSE, WALK, StarGraph
 
 from ttt.assemble import assemble
 from ttt.config import build
 from ttt.runs import read_run
 from ttt.stream import IGNORE, whole_rows
+from ttt.tasks.problems import NAMES, Problems
+from ttt.tasks.star_graph import PARENT, REVERSE, WALK, StarGraph
 
 # Three sizes each: the default, the smallest, an odd one.
 TYPED = {

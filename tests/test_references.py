@@ -12,8 +12,8 @@ import pytest
 import yaml
 from harness import only_run, run_here
 from test_vectors import VECTORS
-from ttt.cli import references, torchrun
 
+from ttt.cli import references, torchrun
 from ttt.metrics.seeds import t_interval
 from ttt.published import Value, agrees, by_published, values_of
 from ttt.reference_runs import STRATEGIES

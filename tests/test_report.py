@@ -21,9 +21,9 @@ from fake_runs import make_run
 from harness import FAST, TINY, Outcome, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.cli import report as cli_report
 
 from ttt.assemble import assemble
+from ttt.cli import report as cli_report
 from ttt.compare import group_runs
 from ttt.report.one import write_run
 from ttt.report.record import read, so_far

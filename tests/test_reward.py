@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ttt.cli.bench_harness import assembly_of
 
 from tests.harness import only_run, run_apart, run_here
+from ttt.cli.bench_harness import assembly_of
 from ttt.device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
@@ -443,7 +443,6 @@ def test_a_run_is_looked_at_as_it_is_used(tmp_path: Path):
         assert ", mode carried;" in outcome.out
         assert ": reward 0.0" in outcome.out
     from ttt.cli.compare import default
-
     from ttt.compare import group_runs, headline
     from ttt.frontier import axes
     from ttt.runs import find, read_run
@@ -491,6 +490,7 @@ def test_a_finished_run_says_when_the_code_of_ones_own_is_another(tmp_path: Path
 
 def test_what_a_search_looks_for_follows_the_objective():
     from omegaconf import OmegaConf
+
     from ttt.cli.sweep import objective_of as searched
 
     def config(objective: str, asked: str = "auto"):

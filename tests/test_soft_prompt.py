@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from ttt.cli.bench_harness import assembly_of
-from ttt.kernels import policy
 
 from tests.harness import only_run, run_here
 from tests.test_reward import RULES
 from tests.toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
+from ttt.cli.bench_harness import assembly_of
 from ttt.config import base_adapter
 from ttt.device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
+from ttt.kernels import policy
 from ttt.learner import slow_hash
 from ttt.objectives.lesson import lesson
 from ttt.objectives.reward import Reward

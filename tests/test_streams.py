@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_module
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from ttt.tasks.cut import MIX
-from ttt.tasks.drift_sequence import weights
 
 from ttt.config import build
 from ttt.evaluate import Plan
 from ttt.mixture import mixture
 from ttt.stream import IGNORE, Batch, Stream
+from ttt.tasks.cut import MIX
+from ttt.tasks.drift_sequence import weights
 from ttt.train import batches
 
 SIZES = ("task.num_tasks=4", "task.seq_len=64", "task.batch_size=3", "task.steps_per_task=5", "task.eval_sequences=4")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from harness import TINY, run_apart, run_here, start
 from rich.console import Console
+
 from ttt.cli.check import arguments, check_command, compose_run
 from ttt.cli.job import Job, reason
 from ttt.cli.overview import Overview, doing, span
 from ttt.cli.study import expand
 from ttt.cli.sweep import count_jobs, split
-
 from ttt.files import write_json
 from ttt.results import from_json
 from ttt.scores import REWARDED

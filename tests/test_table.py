@@ -10,9 +10,9 @@ import pytest
 from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.cli.preview import sample, table
 
 from ttt.assemble import assemble
+from ttt.cli.preview import sample, table
 from ttt.engine import Engine
 from ttt.train import train
 

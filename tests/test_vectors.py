@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from harness import TINY, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from ttt.tasks.passes import Passes
 
 from ttt.assemble import assemble
 from ttt.loop import begin_task
 from ttt.pace import Pace, rate_of
+from ttt.tasks.passes import Passes
 from ttt.train import train
 
 VECTORS = (

@@ -40,9 +40,7 @@ TINY = (
 )
 FAST = "adapter.chunk=4"
 NO_RECALL = ("source=", "task.held_out=", "task.seq_len=", "task.num_tasks=")
-REWARD = (
-    "task=reward-sequence source=rule-world objective=reward base.steps=2 base.warmup=1 task.num_tasks=2"
-)
+REWARD = "task=reward-sequence source=rule-world objective=reward base.steps=2 base.warmup=1 task.num_tasks=2"
 DIGITS = (
     "model=mlp source=digits adapter=none base=none task=permuted-sequence task.permute=positions "
     "task.num_tasks=3 task.eval_sequences=4"
