@@ -9,21 +9,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-CORE = Path(__file__).parent
-TRAINS = ("device", "engine", "learner", "ranks", "shards", "stream", "train")
-MEASURES = ("evaluate", "layout", "loop", "prompt_vectors", "rollouts", "solve")
+# Rooms whose code takes part in training a base; and, beside these, in a run.
+TRAINS = ("adapters", "bases", "devices", "learner", "models", "objectives", "optimizers", "stream", "training")
+MEASURES = ("evaluation", "metrics", "prompts", "results", "run", "strategies")
 
 
 def code_hash() -> str:
-    """SHA-256 over the modules that take part in training a base. What tasks give is in their fingerprints."""
-    return _digest(_files("adapters", "bases", "models", "optimizers", modules=TRAINS))
+    """SHA-256 over the rooms that take part in training a base. What tasks give is in their fingerprints."""
+    return _digest(_files(TRAINS))
 
 
 def run_code_hash(config: Mapping[str, Any], *, trusted: Iterable[Path]) -> str:
-    """Over all modules that take part in a run: also those below `trusted`, the user's, that were imported, and the
-    one with the function of adapter.propose."""
-    files = _files("adapters", "bases", "models", "optimizers", modules=TRAINS)
-    files += _files("metrics", "objectives", "prompts", "strategies", modules=MEASURES)
+    """Over all rooms that take part in a run: also the modules below `trusted`, the user's, that were imported, and
+    the one with the function of adapter.propose."""
+    files = _files((*TRAINS, *MEASURES))
     folders = [Path(folder).resolve() for folder in trusted]
     proposes = str(config["adapter"].get("propose")).partition(":")[0]
     for name, module in sorted(sys.modules.items()):
@@ -33,11 +32,13 @@ def run_code_hash(config: Mapping[str, Any], *, trusted: Iterable[Path]) -> str:
     return _digest(path for path in files if path.is_file())
 
 
-def _files(*folders: str, modules: Iterable[str]) -> list[Path]:
+def _files(rooms: Iterable[str]) -> list[Path]:
+    import ttt
     import ttt.kernels
 
-    places = [CORE / name for name in folders] + [Path(ttt.kernels.__path__[0])]
-    return [CORE / f"{name}.py" for name in modules] + [path for place in places for path in sorted(place.glob("*.py"))]
+    core = Path(ttt.__path__[0])
+    places = [core / room for room in rooms] + [Path(ttt.kernels.__path__[0])]
+    return [*sorted(core.glob("*.py")), *(path for place in places for path in sorted(place.rglob("*.py")))]
 
 
 def _digest(files: Iterable[Path]) -> str:
