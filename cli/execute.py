@@ -32,8 +32,8 @@ from ttt.ranks import decided
 from ttt.results import Results
 from ttt.resume import restore
 from ttt.runfolder import RunFolder
-from ttt.samples import samples
 from ttt.sinks.base import Guarded, first_line
+from ttt.stream import samples
 from ttt.train import NonFiniteError
 
 BUG, LOST, NON_FINITE, INTERRUPTED, TERMINATED = 70, 75, 76, 130, 143

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttt.assemble import Assembly
-from ttt.samples import SAMPLES, sample
-from ttt.stream import IGNORE, Batch, Ints, Stream, Task
+from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample
 
 # Batches that the estimates are made from, tasks that get a row.
 BATCHES, ROWS = 4, 20

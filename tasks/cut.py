@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ttt.mixture import gather
-from ttt.stream import IGNORE, Batch, Ints, Source, Task, spread
+from ttt.stream import IGNORE, Batch, Ints, Source, Task, gather, spread
 from ttt.tasks.passes import Passes
 
 # Part of every generator's key, so that no two purposes ever share random numbers.

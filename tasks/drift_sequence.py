@@ -16,8 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ttt.mixture import mixture
-from ttt.stream import Batch, Phase, Task
+from ttt.stream import Batch, Phase, Task, mixture
 from ttt.tasks.cut import MIX
 from ttt.tasks.split_sequence import SplitSequence
 

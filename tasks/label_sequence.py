@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt.mixture import gather
-from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
+from ttt.stream import IGNORE, Batch, Ints, Source, Stream, gather, whole_rows
 from ttt.tasks.cut import BASE, BEND, LEARN, Sizes, fingerprint, shown
 from ttt.tasks.settings import StreamSettings
 

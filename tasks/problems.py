@@ -12,8 +12,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
-from ttt.layout import Layout
-from ttt.stream import Batch, Source
+from ttt.stream import Batch, Layout, Source
 
 # Sources that are this, as one types them.
 NAMES = ("rule-world", "star-graph", "arithmetic")

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt.layout import Layout, Prompt
-from ttt.stream import IGNORE, Batch, Ints, spread, whole_rows
+from ttt.stream import IGNORE, Batch, Ints, Layout, Prompt, spread, whole_rows
 from ttt.tasks.problems import refuse
 
 # Words that a prompt holds; a place that says nothing.

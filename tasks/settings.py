@@ -10,8 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ttt.mixture import mixture
-from ttt.stream import Batch, Ints, Phase, Source, Stream, Task
+from ttt.stream import Batch, Ints, Phase, Source, Stream, Task, mixture
 from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
 
 ONE_PASS = "one-pass"

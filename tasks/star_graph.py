@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt.layout import Prompt
-from ttt.stream import IGNORE, Batch, Ints
+from ttt.stream import IGNORE, Batch, Ints, Prompt
 from ttt.tasks.rules import Class, Rules
 
 WALK, REVERSE, PARENT, CHILD = range(4)

@@ -23,7 +23,7 @@ FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "ta
 MAY_IMPORT = {
     "ttt.kernels": {"ttt.kernels"},
     "ttt": {"ttt.kernels", "ttt"},
-    "ttt.tasks": {"ttt.tasks", "ttt.stream", "ttt.mixture", "ttt.layout"},
+    "ttt.tasks": {"ttt.tasks", "ttt.stream"},
     "ttt.cli": {"ttt.kernels", "ttt", "ttt.cli"},
 }
 YAMLS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "experiment")

@@ -16,7 +16,6 @@ from toy_prompts import ARGUMENTS, LAYOUT, PLACES, SEED, VOCAB, World, make, ove
 
 from ttt.adapters.base import Evolving
 from ttt.config import base_adapter, build, code_hash
-from ttt.layout import Layout
 from ttt.learner import Learner
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW
@@ -24,6 +23,7 @@ from ttt.prompts.evolve import Pool
 from ttt.ranks import merges_lanes
 from ttt.reader import Reader
 from ttt.strategies.naive import Naive
+from ttt.stream import Layout
 
 HIDDEN, OTHER = words(1, 2, 3), words(4, 4, 5)
 BATCH = problems(HIDDEN, rows=16)

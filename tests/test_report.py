@@ -30,7 +30,7 @@ from ttt.report.record import read, so_far
 from ttt.report.text import UNDEFINED, clean, duration, number, thin
 from ttt.results import from_json
 from ttt.runs import find, read_run
-from ttt.samples import sample, samples
+from ttt.stream import sample, samples
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("report")

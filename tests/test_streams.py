@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 
 from ttt.config import build
 from ttt.evaluate import Plan
-from ttt.mixture import mixture
-from ttt.stream import IGNORE, Batch, Stream
+from ttt.stream import IGNORE, Batch, Stream, mixture
 from ttt.tasks.cut import MIX
 from ttt.tasks.drift_sequence import weights
 from ttt.train import batches

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.prompt_pool import PromptPool
-from ttt.layout import Layout, Prompt
 from ttt.rollouts import Rollouts
-from ttt.stream import IGNORE, Batch
+from ttt.stream import IGNORE, Batch, Layout, Prompt
 
 PLACES, DIGITS, FIRST, WORDS = 3, 10, 20, 6
 SEED: Prompt = (FIRST,) * PLACES

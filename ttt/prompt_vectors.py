@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ttt.layout import Layout
 from ttt.models.cache import Cache
+from ttt.stream import Layout
 
 
 def heads(prompt_RP: Tensor, layout: Layout) -> Tensor:

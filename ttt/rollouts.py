@@ -11,10 +11,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ttt.layout import Layout
 from ttt.models.cache import Cache
 from ttt.prompt_vectors import heads
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ from torch import Tensor
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.engine import Engine
 from ttt.kernels import policy
-from ttt.layout import Layout
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
 from ttt.prompt_vectors import predict
 from ttt.rollouts import sample
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout
 
 # Problems on which a divergence is measured, and of these under each word; a fixed seed, so that equal policies are
 # equally far.

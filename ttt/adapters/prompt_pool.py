@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Reset, Round
-from ttt.layout import Layout, Prompt
 from ttt.models.cache import Cache
 from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search, evolve
@@ -24,7 +23,7 @@ from ttt.prompts.gepa_search import search_by_gepa
 from ttt.prompts.pareto import frontier
 from ttt.prompts.settings import asked, check_choices, check_counts
 from ttt.rollouts import Play
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout, Prompt
 
 NAN = float("nan")
 

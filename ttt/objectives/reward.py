@@ -21,13 +21,12 @@ from torch import Tensor
 
 from ttt.adapters.base import Evolving
 from ttt.kernels import policy
-from ttt.layout import Layout
 from ttt.objectives.base import Objective
 from ttt.objectives.lesson import Lesson, lesson
 from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
 from ttt.prompt_vectors import heads, predict, vectors
 from ttt.rollouts import Play, Rollouts, evenly, sample
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout
 
 if TYPE_CHECKING:
     from ttt.learner import Learner

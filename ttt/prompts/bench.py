@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from ttt.layout import Layout, Prompt
 from ttt.rollouts import Play, Rollouts
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout, Prompt
 
 
 class Bench:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ttt.layout import Prompt
 from ttt.prompts.bench import Bench
 from ttt.prompts.pareto import cover, kept, weights
 from ttt.prompts.proposers import Proposer, failures
+from ttt.stream import Prompt
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttt.layout import Layout, Prompt
 from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search
 from ttt.prompts.proposers import COMPONENT, Proposer, Record, Texts, failures
 from ttt.rollouts import Rollouts
+from ttt.stream import Layout, Prompt
 
 if TYPE_CHECKING:
     from gepa.core.adapter import EvaluationBatch

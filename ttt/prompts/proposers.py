@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from ttt.layout import Layout, Prompt
 from ttt.rollouts import Rollouts
-from ttt.stream import Batch
+from ttt.stream import Batch, Layout, Prompt
 
 log = logging.getLogger("ttt")
 

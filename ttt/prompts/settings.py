@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from ttt.config import suggest
-from ttt.layout import Layout
 from ttt.prompts.proposers import Asked, Informed, Mutate, Propose, imported
+from ttt.stream import Layout
 
 RESETS = ("task", "never")
 PROPOSERS = ("mutate", "informed", "callable", "random")

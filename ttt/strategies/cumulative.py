@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ttt.mixture import Dealt, rows_of, share
 from ttt.strategies.base import Strategy
-from ttt.stream import Phase, Stream
+from ttt.stream import Dealt, Phase, Stream, rows_of, share
 
 
 class Cumulative(Strategy):

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from ttt.mixture import Dealt
 from ttt.strategies.base import Strategy
-from ttt.stream import Batch, Phase, Stream
+from ttt.stream import Batch, Dealt, Phase, Stream
 
 
 class Joint(Strategy):

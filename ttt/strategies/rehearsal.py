@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt.mixture import rows_of
 from ttt.strategies.base import Strategy
 from ttt.strategies.reservoir import Memory, key_of
 from ttt.strategies.shared import check_choice, check_least, check_tasks
-from ttt.stream import IGNORE, Batch, Ints, Stream
+from ttt.stream import IGNORE, Batch, Ints, Stream, rows_of
 
 if TYPE_CHECKING:
     from ttt.engine import Engine

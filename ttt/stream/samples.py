@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttt.stream import IGNORE, Stream, Task
+from ttt.stream.stream import IGNORE, Stream, Task
 
 # Tasks that get a sample, tokens and lines of one.
 SAMPLES, TOKENS, LINES = 3, 400, 24

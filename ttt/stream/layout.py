@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ttt.stream import IGNORE, Batch
+from ttt.stream.stream import IGNORE, Batch
 
 # One prompt: P tokens.
 Prompt = tuple[int, ...]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ttt.layout import Layout
+    from ttt.stream.layout import Layout
 
 IGNORE = -100
 Ints = NDArray[np.int64]

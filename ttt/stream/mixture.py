@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ttt.stream import Batch, Ints, Phase, Task
+from ttt.stream.stream import Batch, Ints, Phase, Task
 
 # Keeps the order of rows apart from all other random numbers.
 DEAL = 101
