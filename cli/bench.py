@@ -79,7 +79,7 @@ def shipped(group: str) -> list[str]:
 
 def _listed(parser: argparse.ArgumentParser, option: str, typed: str | None, *, allowed: Iterable[str]) -> list[str]:
     """Names with commas, each one of `allowed`; None: all."""
-    from ttt.config import suggest
+    from ttt.config.build import suggest
 
     names = list(allowed) if typed is None else typed.split(",")
     for name in names:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import build_learner
 from ttt.cli.bench import Row, paired, ratio
-from ttt.config import build
+from ttt.config.build import build
 from ttt.learner import Learner
 from ttt.reader import Reader
 from ttt.stream import Batch, Stream

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ttt.cli.sweep import split
-from ttt.config import show, suggest
+from ttt.config.build import show, suggest
 
 # Launchers and sweepers of Hydra's, and which extra of ttt brings them.
 EXTRAS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ttt.cli import views
 from ttt.cli.formats import FORMATS, write
 from ttt.compare import MOMENTS, Group, group_runs, headline, paired_with, where
-from ttt.config import suggest
+from ttt.config.build import suggest
 from ttt.frontier import RATE, axes
 from ttt.runs import Found, Run, find, read_run
 from ttt.sheet import Sheet, by_metric

@@ -13,7 +13,7 @@ from rich.console import Console
 from ttt.cli.check import UsageError, compose_run, experiments, study_of
 from ttt.cli.launch import is_grid
 from ttt.cli.sweep import split, varied
-from ttt.config import suggest
+from ttt.config.build import suggest
 
 # Both say which seeds there are.
 SEEDS = ("seed", "seeds")

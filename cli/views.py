@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from ttt.compare import MOMENTS, Group
-from ttt.config import suggest
+from ttt.config.build import suggest
 from ttt.frontier import Frontier
 from ttt.metrics.matrix import METRICS
 from ttt.sheet import Sheet, by_row, by_task

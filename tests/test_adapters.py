@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ttt.config import build
+from ttt.config.build import build
 from ttt.learner import Learner, slow_hash
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW

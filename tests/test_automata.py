@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttt.config import build
+from ttt.config.build import build
 from ttt.stream import IGNORE, Source
 from ttt.tasks.automata import Automata, entropy_rate, has_one_recurrent_class, stationary, transitions
 from ttt.tasks.recall import Recall

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ttt.config import build
+from ttt.config.build import build
 from ttt.tasks import documents, spans, tables
 from ttt.tasks.corpora import Corpora
 from ttt.tasks.hub import work_offline

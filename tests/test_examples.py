@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttt.config import build
+from ttt.config.build import build
 from ttt.stream import IGNORE
 from ttt.tasks import digits, mnist
 from ttt.tasks.digits import Digits

@@ -147,7 +147,7 @@ USE = """
 import sys, torch
 from importlib.resources import files
 from omegaconf import OmegaConf
-from ttt.config import build
+from ttt.config.build import build
 from ttt.models.nano import Nano
 from ttt.stream import Batch
 import ttt.kernels.fused

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
-from ttt.config import build
+from ttt.config.build import build
 from ttt.runs import read_run
 from ttt.stream import IGNORE, whole_rows
 from ttt.tasks.problems import NAMES, Problems

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from toy_prompts import ARGUMENTS, LAYOUT, PLACES, SEED, VOCAB, World, make, overlap, problems, words
 
 from ttt.adapters.base import Evolving
-from ttt.config import base_adapter, build, code_hash
+from ttt.config.build import base_adapter, build, code_hash
 from ttt.learner import Learner
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW

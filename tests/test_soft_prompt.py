@@ -15,7 +15,7 @@ from tests.toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.bench_harness import assembly_of
-from ttt.config import base_adapter
+from ttt.config.build import base_adapter
 from ttt.device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate

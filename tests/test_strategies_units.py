@@ -24,7 +24,7 @@ from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.clock import Clock
-from ttt.config import base_adapter
+from ttt.config.build import base_adapter
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.journal import Journal, plain

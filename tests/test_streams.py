@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ttt.config import build
+from ttt.config.build import build
 from ttt.evaluate import Plan
 from ttt.stream import IGNORE, Batch, Stream, mixture
 from ttt.tasks.cut import MIX

@@ -19,8 +19,8 @@ from ttt.checks import (
     check_values,
     vector_size,
 )
-from ttt.code import run_code_hash
-from ttt.config import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
+from ttt.config.build import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
+from ttt.config.code_hash import run_code_hash
 from ttt.device import Devices, OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import Plan

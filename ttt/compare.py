@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from ttt.config import show, suggest
+from ttt.config.build import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.results import Results

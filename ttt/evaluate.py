@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.adapters.base import Evolving, FastState, Mode
-from ttt.config import show
+from ttt.config.build import show
 from ttt.engine import Engine
 from ttt.learner import Learner, competing
 from ttt.objectives.reward import Reward

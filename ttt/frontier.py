@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttt.compare import Group, headline
-from ttt.config import show, suggest
+from ttt.config.build import show, suggest
 from ttt.derived import better
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval

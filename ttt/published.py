@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.config import show
+from ttt.config.build import show
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.runs import Run, flatten, read_config
 from ttt.sheet import Cell, Sheet

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from ttt.config import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config.build import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results import Results, from_json
 
 COSTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ttt.config import suggest
+from ttt.config.build import suggest
 from ttt.derived import better
 from ttt.results import Results
 from ttt.scores import QUANTITIES, REWARDED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ttt.compare import Group
-from ttt.config import show
+from ttt.config.build import show
 from ttt.derived import better
 from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval

@@ -11,7 +11,7 @@ import numpy as np
 
 from ttt.claims.series import PROMPTED
 from ttt.compare import Group, group_runs, name_of
-from ttt.config import show
+from ttt.config.build import show
 from ttt.runs import Run
 
 # Runs that differ in one of these saw other problems, or began elsewhere.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from ttt.compare import name_of
-from ttt.config import show
+from ttt.config.build import show
 from ttt.derived import better
 from ttt.figures import style
 from ttt.frontier import Frontier

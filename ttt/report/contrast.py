@@ -11,7 +11,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 
 from ttt.compare import Group, headline, paired_with
-from ttt.config import show
+from ttt.config.build import show
 from ttt.frontier import RATE, Frontier
 from ttt.report import parts
 from ttt.report.parts import Picture, Table, picture, word

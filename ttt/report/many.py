@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ttt.compare import Group, group_runs
-from ttt.config import show
+from ttt.config.build import show
 from ttt.files import write_bytes
 from ttt.report import contrast, page
 from ttt.report.one import search

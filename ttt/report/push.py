@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ttt.compare import Group
-from ttt.config import digest
+from ttt.config.build import digest
 from ttt.report import contrast
 from ttt.report.many import write_comparison
 from ttt.runs import Found

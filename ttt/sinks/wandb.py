@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttt.config import digest
+from ttt.config.build import digest
 from ttt.events import Event
 from ttt.journal import plain
 from ttt.results import Results

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt import __version__
-from ttt.code import code_hash
+from ttt.config.code_hash import code_hash
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
 _SHOWN = ("experiment", "study", "references", "published")
