@@ -29,7 +29,7 @@ from ttt.files import write_bytes, write_json
 from ttt.journal import Journal
 from ttt.loop import run_stream
 from ttt.ranks import decided
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.resume import restore
 from ttt.runfolder import RunFolder
 from ttt.sinks.base import Guarded, first_line

@@ -74,7 +74,7 @@ def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) 
 
 
 def _declare(note: Callable[[str], None], objective: str) -> None:
-    from ttt.search import obeys_continual_rule
+    from ttt.results.tuning import obeys_continual_rule
 
     if not obeys_continual_rule(objective):
         note(f"{objective} is not known from the current task alone: say so where you report what was found")
@@ -90,7 +90,7 @@ def _multirun(starter: Callable[[Any], Any], overrides: list[str]) -> None:
 def check_objective(config: DictConfig) -> str:
     """`maximize` or `minimize`, as the objective wants it. Raises ValueError for one that no run measures."""
     # Imported here: only a search needs the names of metrics, so torch.
-    from ttt.search import direction
+    from ttt.results.tuning import direction
 
     return direction(objective_of(config))
 

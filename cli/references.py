@@ -20,7 +20,7 @@ from ttt.device import Devices
 from ttt.files import write_json
 from ttt.journal import plain
 from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values
-from ttt.results import Results, from_json
+from ttt.results.results import Results, from_json
 from ttt.runfolder import RunFolder
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from ttt.assemble import Assembly
 from ttt.environment import device_name
-from ttt.events import Evaluated, Event, Trained, Waiting
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.published import about
 from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS
-from ttt.results import Results, from_json
+from ttt.results.events import Evaluated, Event, Trained, Waiting
+from ttt.results.results import Results, from_json
 from ttt.runfolder import RunFolder
 from ttt.runs import read_config
 

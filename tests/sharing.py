@@ -22,7 +22,7 @@ from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
 from ttt.journal import Journal
 from ttt.ranks import decided
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.resume import restore, save
 from ttt.shards import gather
 from ttt.stream import IGNORE, Batch

@@ -18,18 +18,18 @@ from ttt.anytime import joined
 from ttt.assemble import assemble
 from ttt.checkpoint import load_newest, rng_tensors
 from ttt.clock import Clock
-from ttt.derived import better
 from ttt.diagnose import Diagnosis
 from ttt.evaluate import evaluate, evaluate_along, tally, tally_along
-from ttt.events import Probed, Relearned, Trained
 from ttt.journal import Journal, plain
 from ttt.learner import slow_hash
 from ttt.loop import run_stream
 from ttt.metrics.slope import slope_interval
-from ttt.results import Results, from_json
+from ttt.results.catalogue import better
+from ttt.results.events import Probed, Relearned, Trained
+from ttt.results.results import Results, from_json
+from ttt.results.scores import QUANTITIES
 from ttt.resume import restore
 from ttt.runs import read_run
-from ttt.scores import QUANTITIES
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.train import Progress
 

@@ -15,7 +15,7 @@ from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, l
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
 from ttt.cli.bench_harness import assembly_of
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.runs import Run, flatten
 
 STEPS = [0, 10, 20, 30]

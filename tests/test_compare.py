@@ -16,9 +16,9 @@ from fake_runs import make_run
 from scipy.stats import t
 
 from ttt.compare import group_runs
-from ttt.results import Results
+from ttt.results.results import Results
+from ttt.results.scores import QUANTITIES
 from ttt.runs import find, read_run
-from ttt.scores import QUANTITIES
 
 METRIC = "fast/loss/avg_final"
 

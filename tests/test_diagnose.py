@@ -23,9 +23,9 @@ from ttt.metrics import plasticity
 from ttt.metrics.matrix import learning_slope
 from ttt.models.units import hidden_units
 from ttt.report import contrast
-from ttt.results import Results
+from ttt.results.results import Results
+from ttt.results.scores import QUANTITIES
 from ttt.runs import read_run
-from ttt.scores import QUANTITIES
 from ttt.stream import IGNORE, Batch
 from ttt.train import train
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ttt.derived import better
 from ttt.metrics import split
 from ttt.metrics.frontier import dominated_area
 from ttt.metrics.matrix import AVERAGES, METRICS, along, needed_cell, plain_rows, why_undefined
 from ttt.metrics.references import REFERENCE_METRICS, References, normalised, unmeasured
 from ttt.metrics.seeds import sign_flip, t_interval
-from ttt.results import Results
-from ttt.scores import QUANTITIES
+from ttt.results.catalogue import better
+from ttt.results.results import Results
+from ttt.results.scores import QUANTITIES
 
 
 def metric(name, a):

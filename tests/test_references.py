@@ -17,7 +17,7 @@ from ttt.cli import references, torchrun
 from ttt.metrics.seeds import t_interval
 from ttt.published import Value, agrees, by_published, values_of
 from ttt.reference_runs import STRATEGIES
-from ttt.results import from_json
+from ttt.results.results import from_json
 from ttt.runs import read_run
 
 # One process makes the costly fixtures once.

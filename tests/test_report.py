@@ -28,7 +28,7 @@ from ttt.compare import group_runs
 from ttt.report.one import write_run
 from ttt.report.record import read, so_far
 from ttt.report.text import UNDEFINED, clean, duration, number, thin
-from ttt.results import from_json
+from ttt.results.results import from_json
 from ttt.runs import find, read_run
 from ttt.stream import sample, samples
 

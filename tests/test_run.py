@@ -22,9 +22,9 @@ from ttt.assemble import Assembly, assemble
 from ttt.checkpoint import load
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
-from ttt.events import Waiting
 from ttt.learner import Learner, competing, slow_hash
 from ttt.lightning import LightningLearner
+from ttt.results.events import Waiting
 from ttt.strategies.naive import Naive
 from ttt.train import train
 

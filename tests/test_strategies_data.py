@@ -30,7 +30,7 @@ from ttt.evaluate import Plan
 from ttt.journal import Journal, plain
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.resume import restore
 from ttt.strategies.agem import project
 from ttt.strategies.der import packed, padded, squared_distance

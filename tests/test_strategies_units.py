@@ -32,7 +32,7 @@ from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.metrics.plasticity import dormant_tau
 from ttt.models.units import hear_training, hidden_units, listening
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.resume import restore
 from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank

@@ -25,7 +25,7 @@ from ttt.engine import Engine
 from ttt.journal import Journal
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.resume import restore
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator

@@ -21,9 +21,9 @@ from ttt.cli.overview import Overview, doing, span
 from ttt.cli.study import expand
 from ttt.cli.sweep import count_jobs, split
 from ttt.files import write_json
-from ttt.results import from_json
-from ttt.scores import REWARDED
-from ttt.search import direction, known_metrics, obeys_continual_rule
+from ttt.results.results import from_json
+from ttt.results.scores import REWARDED
+from ttt.results.tuning import direction, known_metrics, obeys_continual_rule
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("sweeps")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
-from ttt.events import Probed
-from ttt.results import Results
+from ttt.results.events import Probed
+from ttt.results.results import Results
 from ttt.stream import Stream
 from ttt.train import Progress
 

@@ -11,7 +11,7 @@ from typing import Any
 from ttt.config.build import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
-from ttt.results import Results
+from ttt.results.results import Results
 from ttt.runs import Run
 
 MOMENTS = ("before", "learned", "final")

@@ -22,7 +22,7 @@ from ttt.engine import Engine
 from ttt.learner import Learner, competing
 from ttt.objectives.reward import Reward
 from ttt.ranks import over_devices
-from ttt.scores import QUANTITIES, Scores
+from ttt.results.scores import QUANTITIES, Scores
 from ttt.solve import solve, weights
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread

@@ -13,9 +13,9 @@ from typing import Any
 
 from ttt.compare import Group, headline
 from ttt.config.build import show, suggest
-from ttt.derived import better
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
+from ttt.results.catalogue import better
 from ttt.sheet import Cell, Sheet
 
 RATE = "optimizer.lr"

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ttt.events import Evaluated, Event, as_record
+from ttt.results.events import Evaluated, Event, as_record
 
 
 class Journal:

@@ -13,10 +13,10 @@ from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate, evaluate_along
-from ttt.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.journal import Journal
 from ttt.pace import rate_of
-from ttt.results import Results
+from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
+from ttt.results.results import Results
 from ttt.resume import save
 from ttt.savings import relearn
 from ttt.stream import Stream

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ttt.results import Results, from_json
+from ttt.results.results import Results, from_json
 
 if TYPE_CHECKING:
     from ttt.assemble import Assembly

@@ -11,8 +11,8 @@ from ttt.clock import Clock
 from ttt.engine import Engine
 from ttt.journal import Journal, plain
 from ttt.ranks import deal
-from ttt.results import Results
-from ttt.rows import compact, points_from_json, rows_from_json
+from ttt.results.results import Results
+from ttt.results.rows import compact, points_from_json, rows_from_json
 from ttt.shards import gather, placed
 
 KEPT_CHECKPOINTS = 2

@@ -14,7 +14,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from ttt.config.build import NOT_IDENTITY, NOT_IDENTITY_TRAINER
-from ttt.results import Results, from_json
+from ttt.results.results import Results, from_json
 
 COSTS = (
     "training_tokens_per_second",

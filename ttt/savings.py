@@ -21,14 +21,14 @@ import numpy as np
 from ttt.metrics.anytime import criterion, first_steps
 from ttt.metrics.curves import Curves, Savings, savings, to_criterion
 from ttt.pace import rate_of
-from ttt.rows import Relearning
-from ttt.scores import Scores, sign
+from ttt.results.rows import Relearning
+from ttt.results.scores import Scores, sign
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ttt.engine import Engine
-    from ttt.results import Results
+    from ttt.results.results import Results
     from ttt.stream import Stream
 
 NAN = float("nan")
@@ -173,7 +173,7 @@ def _append(found: Relearning, step: int, scores: Scores) -> None:
 
 def _is_back(results: Results, found: Relearning) -> bool:
     """Is every criterion met that there is?"""
-    from ttt.derived import curves_of
+    from ttt.results.catalogue import curves_of
 
     for mode in results.modes:
         for quantity in SOUGHT:

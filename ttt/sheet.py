@@ -9,9 +9,9 @@ from itertools import groupby
 
 from ttt.compare import Group
 from ttt.config.build import show
-from ttt.derived import better
 from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
+from ttt.results.catalogue import better
 
 Baseline = Mapping[int, Group]
 SIGNED = ("forgetting", "bwt", "fwt", "slope", "plasticity_loss", "plasticity_gap", "intransigence", "lost_")

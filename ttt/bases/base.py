@@ -10,8 +10,8 @@ from typing import Protocol
 from torch import Tensor
 
 from ttt.device import Devices
-from ttt.events import Trained, Waiting
 from ttt.learner import Learner, OptimizerFactory
+from ttt.results.events import Trained, Waiting
 from ttt.stream import Stream
 
 Weights = dict[str, Tensor]

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from ttt.bases.base import Setting, Watcher, Weights
 from ttt.checkpoint import Checkpoint, load, save
 from ttt.engine import Engine
-from ttt.events import Trained, Waiting
 from ttt.optimizers.adamw import AdamW
 from ttt.ranks import decided
+from ttt.results.events import Trained, Waiting
 from ttt.shards import gather
 from ttt.train import train
 

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 
 from ttt.compare import name_of
 from ttt.config.build import show
-from ttt.derived import better
 from ttt.figures import style
 from ttt.frontier import Frontier
+from ttt.results.catalogue import better
 
 
 def frontier(content: Frontier) -> Axes:

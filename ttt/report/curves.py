@@ -15,7 +15,7 @@ from ttt.metrics.matrix import METRICS, Matrix, learned
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Json, Record
 from ttt.report.text import thin, tick
-from ttt.scores import sign
+from ttt.results.scores import sign
 
 # Points of a line, and rows at which a metric is taken anew.
 POINTS, ROWS = 400, 60

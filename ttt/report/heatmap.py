@@ -12,8 +12,8 @@ import numpy as np
 from ttt.figures.heat import COLORMAP
 from ttt.report.record import Record
 from ttt.report.text import QUANTITIES, UNITS, clean, number, thin
-from ttt.results import Results
-from ttt.scores import sign
+from ttt.results.results import Results
+from ttt.results.scores import sign
 
 # Rows or columns of a picture, and columns up to which its numbers can be read.
 SIZE, READABLE = 30, 12

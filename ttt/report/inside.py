@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from ttt import derived
 from ttt.figures.bands import Band, bands
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Record
 from ttt.report.text import clean, thin
+from ttt.results import catalogue as derived
 
 # Points of a line, and lines in a picture.
 POINTS, LINES = 400, 6

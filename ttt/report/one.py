@@ -12,7 +12,7 @@ from ttt.report.curves import pictures
 from ttt.report.heatmap import heats
 from ttt.report.record import Record, read
 from ttt.report.text import MODES, clean, command, sentence
-from ttt.search import obeys_continual_rule
+from ttt.results.tuning import obeys_continual_rule
 
 
 class Status(NamedTuple):

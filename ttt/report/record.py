@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ttt.results import Results
-from ttt.rows import Point, rows_from_json, scores_from_json
+from ttt.results.results import Results
+from ttt.results.rows import Point, rows_from_json, scores_from_json
+from ttt.results.scores import Scores
 from ttt.runfolder import alive
 from ttt.runs import read_config, read_json, read_results
-from ttt.scores import Scores
 
 Json = Mapping[str, Any]
 

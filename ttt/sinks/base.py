@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from ttt.events import Event
-from ttt.results import Results
+from ttt.results.events import Event
+from ttt.results.results import Results
 from ttt.sinks.numbers import past
 
 log = logging.getLogger("ttt")

@@ -7,8 +7,8 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ttt.events import Evaluated, Event, Probed, Trained
-from ttt.results import Results
+from ttt.results.events import Evaluated, Event, Probed, Trained
+from ttt.results.results import Results
 from ttt.sinks.base import RunInfo
 
 TRAIN = ("task", "task_name", "task_step", "step", "tokens", "seconds", "loss", "tokens_per_second")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttt.events import Event
-from ttt.results import Results
+from ttt.results.events import Event
+from ttt.results.results import Results
 from ttt.sinks.base import RunInfo
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttt.events import Evaluated, Event, Probed, Relearned, Trained
+from ttt.results.events import Evaluated, Event, Probed, Relearned, Trained
 
 HEADLINE = ("loss", "loss_late", "accuracy", "accuracy_late")
 # A family of metrics, and the axis along which it is meant to be read.

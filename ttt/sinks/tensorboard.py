@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ttt.events import Event
-from ttt.results import Results
+from ttt.results.events import Event
+from ttt.results.results import Results
 from ttt.sinks.base import RunInfo, require
 from ttt.sinks.numbers import FAMILIES, axes, finite, numbers
 

@@ -10,8 +10,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from ttt.events import Event
-from ttt.results import Results
+from ttt.results.events import Event
+from ttt.results.results import Results
 from ttt.sinks.base import RunInfo, require
 from ttt.sinks.numbers import axes, finite, numbers
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt.config.build import digest
-from ttt.events import Event
 from ttt.journal import plain
-from ttt.results import Results
+from ttt.results.events import Event
+from ttt.results.results import Results
 from ttt.sinks.base import RunInfo, first_line
 from ttt.sinks.numbers import AXES, FAMILIES, axes, finite, numbers, past
 

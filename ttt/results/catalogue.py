@@ -26,11 +26,11 @@ from ttt.metrics.references import LOWER as REFERENCE_LOWER
 from ttt.metrics.references import NOISE
 from ttt.metrics.slope import slope_interval
 from ttt.metrics.split import fast_share, lost_access, lost_knowledge, parts, plasticity_loss
+from ttt.results.scores import sign
 from ttt.savings import SAVED, SAVED_FAST, saved_again, saved_by_reading
-from ttt.scores import sign
 
 if TYPE_CHECKING:
-    from ttt.results import Results
+    from ttt.results.results import Results
 
 NAN = float("nan")
 LEARNING = ("plasticity_loss", "slope_low", "slope_high")

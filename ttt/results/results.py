@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttt import derived, rows
 from ttt.journal import plain
 from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
 from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values, why_not_compared
 from ttt.metrics.split import SPLIT
-from ttt.scores import Scores, sign
+from ttt.results import catalogue as derived
+from ttt.results import rows
+from ttt.results.scores import Scores, sign
 
 if TYPE_CHECKING:
     from ttt.stream import Stream
@@ -50,7 +51,7 @@ class Results:
         self.every = 0
         self.points: list[rows.Point] = []
         self.relearned: list[rows.Relearning] = []
-        # Kept by ttt.derived.
+        # Kept by ttt.results.catalogue.
         self.curves: dict[tuple[str, str, int, int], Curves] = {}
         # reference -> mode -> quantity -> a value for each task
         self.references: dict[str, dict[str, dict[str, list[float]]]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from ttt.scores import Scores
+from ttt.results.scores import Scores
 
 NAN = float("nan")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from ttt.scores import Scores
+from ttt.results.scores import Scores
 
 
 @dataclass(frozen=True)

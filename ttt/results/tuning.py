@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ttt.config.build import suggest
-from ttt.derived import better
-from ttt.results import Results
-from ttt.scores import QUANTITIES, REWARDED
+from ttt.results.catalogue import better
+from ttt.results.results import Results
+from ttt.results.scores import QUANTITIES, REWARDED
 
 ALL = (*QUANTITIES, *REWARDED)
 MODES = ("slow", "fast", "carried", "archived")

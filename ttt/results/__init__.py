@@ -1,0 +1,1 @@
+"""What a run measured, and every number that follows from it."""
