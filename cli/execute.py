@@ -21,14 +21,14 @@ from ttt.cli.check import UsageError
 from ttt.cli.references import measured
 from ttt.cli.screen import Screen
 from ttt.clock import Clock
-from ttt.device import Devices
+from ttt.devices.collective import decided
+from ttt.devices.one_device import Devices
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
 from ttt.environment import environment, peak_memory_bytes
 from ttt.files import write_bytes, write_json
 from ttt.journal import Journal
 from ttt.loop import run_stream
-from ttt.ranks import decided
 from ttt.results.results import Results
 from ttt.resume import restore
 from ttt.runfolder import RunFolder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttt.assemble import Assembly, describe
 from ttt.cli.job import reason
-from ttt.device import Devices
+from ttt.devices.one_device import Devices
 from ttt.files import write_json
 from ttt.journal import plain
 from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values

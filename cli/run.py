@@ -18,8 +18,8 @@ from ttt.cli.help import help_text
 from ttt.cli.launch import check_objective, is_ours, launch
 from ttt.cli.study import dry_run, expand
 from ttt.cli.sweep import Sweep
+from ttt.devices.processes import is_first_here, several_started
 from ttt.runfolder import RunFolder
-from ttt.world import is_first_here, several_started
 
 if TYPE_CHECKING:
     from ttt.assemble import Assembly
@@ -36,7 +36,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     from ttt.cli.execute import execute
     from ttt.cli.references import add_references, is_compared
     from ttt.cli.screen import Screen
-    from ttt.ranks import decided
+    from ttt.devices.collective import decided
 
     typed = copy.deepcopy(config)
     try:

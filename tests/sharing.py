@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 from ttt import checkpoint
 from ttt.assemble import assemble
 from ttt.clock import Clock
+from ttt.devices.collective import decided
+from ttt.devices.shards import gather
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
 from ttt.journal import Journal
-from ttt.ranks import decided
 from ttt.results.results import Results
 from ttt.resume import restore, save
-from ttt.shards import gather
 from ttt.stream import IGNORE, Batch
 from ttt.train import train
 

@@ -17,9 +17,9 @@ from sharing import STEPS, base_weights, config_of, learn, save_and_go_on, toget
 
 from ttt.checkpoint import load
 from ttt.cli import torchrun
+from ttt.devices.processes import World
 from ttt.evaluate import Plan
 from ttt.runfolder import RunFolder
-from ttt.world import World
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("devices")

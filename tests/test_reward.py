@@ -12,7 +12,7 @@ import torch
 
 from tests.harness import only_run, run_apart, run_here
 from ttt.cli.bench_harness import assembly_of
-from ttt.device import OneDevice
+from ttt.devices.one_device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.learner import slow_hash

@@ -16,7 +16,8 @@ from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.bench_harness import assembly_of
 from ttt.config.build import base_adapter
-from ttt.device import OneDevice
+from ttt.devices.collective import merges_lanes
+from ttt.devices.one_device import OneDevice
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.kernels import policy
@@ -25,7 +26,6 @@ from ttt.objectives.lesson import lesson
 from ttt.objectives.reward import Reward
 from ttt.prompt_vectors import predict
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
-from ttt.ranks import merges_lanes
 from ttt.reader import Reader
 from ttt.rollouts import Play, Rollouts, evenly, sample
 from ttt.solve import asked, divergence, score

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
 from ttt.clock import Clock
-from ttt.device import OneDevice
+from ttt.devices.one_device import OneDevice
 from ttt.engine import Engine
 from ttt.journal import Journal
 from ttt.learner import cross_entropy, slow_hash

@@ -21,18 +21,18 @@ from ttt.checks import (
 )
 from ttt.config.build import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
 from ttt.config.code_hash import run_code_hash
-from ttt.device import Devices, OneDevice
+from ttt.devices.one_device import Devices, OneDevice
+from ttt.devices.settings import TrainerSettings
+from ttt.devices.shards import check_adapter
 from ttt.engine import Engine
 from ttt.evaluate import Plan
 from ttt.learner import Learner, OptimizerFactory
 from ttt.pace import Pace
-from ttt.shards import check_adapter
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.strategies.naive import Naive
 from ttt.stream import Source, Stream
-from ttt.trainer import TrainerSettings
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ttt.devices.shards import placed
 from ttt.files import sha256, sync_folder, write_json
-from ttt.shards import placed
 
 Tensors = dict[str, Tensor]
 

@@ -10,12 +10,12 @@ from typing import Any
 from ttt.adapters.base import Adapter, Evolving
 from ttt.bases.base import Base
 from ttt.config.build import show
+from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
 from ttt.pace import Pace
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
-from ttt.trainer import TrainerSettings
 
 
 def check_values(config: Mapping[str, Any]) -> None:

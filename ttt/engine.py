@@ -11,11 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ttt.adapters.base import FastState, shared
-from ttt.device import Devices
+from ttt.devices.collective import collect_over_devices, mean_over_devices, merges_lanes
+from ttt.devices.one_device import Devices
+from ttt.devices.shards import follow, unsharded
 from ttt.learner import Learner
 from ttt.pace import Pace
-from ttt.ranks import collect_over_devices, mean_over_devices, merges_lanes
-from ttt.shards import follow, unsharded
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.config.build import show
+from ttt.devices.collective import over_devices
 from ttt.engine import Engine
 from ttt.learner import Learner, competing
 from ttt.objectives.reward import Reward
-from ttt.ranks import over_devices
 from ttt.results.scores import QUANTITIES, Scores
 from ttt.solve import solve, weights
 from ttt.strategies.base import Strategy

@@ -23,7 +23,7 @@ from ttt.results.results import Results, from_json
 
 if TYPE_CHECKING:
     from ttt.assemble import Assembly
-    from ttt.device import Devices
+    from ttt.devices.one_device import Devices
 
 STRATEGIES = ("joint", "independent", "frozen")
 # Initial weights that `untrained` is a mean over, by their seeds.

@@ -8,12 +8,12 @@ from pathlib import Path
 from ttt import checkpoint
 from ttt.checkpoint import Checkpoint, Tensors
 from ttt.clock import Clock
+from ttt.devices.collective import deal
+from ttt.devices.shards import gather, placed
 from ttt.engine import Engine
 from ttt.journal import Journal, plain
-from ttt.ranks import deal
 from ttt.results.results import Results
 from ttt.results.rows import compact, points_from_json, rows_from_json
-from ttt.shards import gather, placed
 
 KEPT_CHECKPOINTS = 2
 

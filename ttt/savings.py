@@ -153,7 +153,7 @@ def borrowed(engine: Engine) -> Iterator[Engine]:
 
 
 def _fresh_optimizer(engine: Engine) -> Optimizer:
-    from ttt.device import OneDevice
+    from ttt.devices.one_device import OneDevice
 
     optimizer = engine.learner.configure_optimizers()
     for group in optimizer.param_groups:

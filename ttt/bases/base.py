@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ttt.device import Devices
+from ttt.devices.one_device import Devices
 from ttt.learner import Learner, OptimizerFactory
 from ttt.results.events import Trained, Waiting
 from ttt.stream import Stream

@@ -14,9 +14,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ttt.devices.collective import over_devices
 from ttt.engine import Engine
 from ttt.learner import competing, cross_entropy
-from ttt.ranks import over_devices
 from ttt.stream import IGNORE, Batch, Phase
 
 PER = ("sample", "batch")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import Adapter, FastState
-from ttt.device import Devices
+from ttt.devices.one_device import Devices
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ttt.device import PLAIN, Devices, OneDevice
+from ttt.devices.one_device import PLAIN, Devices, OneDevice
+from ttt.devices.processes import World
 from ttt.environment import best_precision
-from ttt.world import World
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
@@ -114,7 +114,7 @@ class TrainerSettings:
         from lightning.fabric.strategies.ddp import DDPStrategy
         from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 
-        from ttt.shards import shard
+        from ttt.devices.shards import shard
 
         if self.world.strategy == "ddp":
             return DDPStrategy(timeout=PATIENCE)

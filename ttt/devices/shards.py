@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ttt.device import Devices
-from ttt.ranks import over_devices
+from ttt.devices.collective import over_devices
+from ttt.devices.one_device import Devices
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -1,0 +1,1 @@
+"""One device or many: where computing happens, and how several processes act as one."""
