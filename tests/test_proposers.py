@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toy_prompts import END, LAYOUT, PLACES, SEED, WORDS, World, make, problems, towards_five, words
 
 from ttt.prompts.proposers import BLIND, Asked, Informed, Mutate, edits, failures, imported
-from ttt.rollouts import Rollouts
+from ttt.prompts.rollouts import Rollouts
 
 HIDDEN = words(1, 2, 3)
 

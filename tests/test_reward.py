@@ -18,7 +18,7 @@ from ttt.evaluate import evaluate
 from ttt.learner import slow_hash
 from ttt.loop import begin_task
 from ttt.objectives.reward import Reward, matched
-from ttt.rollouts import Rollouts, sample
+from ttt.prompts.rollouts import Rollouts, sample
 from ttt.solve import divergence, score
 from ttt.train import train
 

@@ -24,10 +24,10 @@ from ttt.kernels import policy
 from ttt.learner import slow_hash
 from ttt.objectives.lesson import lesson
 from ttt.objectives.reward import Reward
-from ttt.prompt_vectors import predict
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
+from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
+from ttt.prompts.vectors import predict
 from ttt.reader import Reader
-from ttt.rollouts import Play, Rollouts, evenly, sample
 from ttt.solve import asked, divergence, score
 from ttt.stream import Batch
 from ttt.train import train

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.prompt_pool import PromptPool
-from ttt.rollouts import Rollouts
+from ttt.prompts.rollouts import Rollouts
 from ttt.stream import IGNORE, Batch, Layout, Prompt
 
 PLACES, DIGITS, FIRST, WORDS = 3, 10, 20, 6

@@ -23,8 +23,8 @@ from ttt.engine import Engine
 from ttt.kernels import policy
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
-from ttt.prompt_vectors import predict
-from ttt.rollouts import sample
+from ttt.prompts.rollouts import sample
+from ttt.prompts.vectors import predict
 from ttt.stream import Batch, Layout
 
 # Problems on which a divergence is measured, and of these under each word; a fixed seed, so that equal policies are

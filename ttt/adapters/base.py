@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ttt.kernels.chunks import ChunkGrid, Place, chunk_grid
 from ttt.models.cache import Cache
-from ttt.rollouts import Play, Rollouts
+from ttt.prompts.rollouts import Play, Rollouts
 from ttt.stream import Batch
 
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search, evolve
 from ttt.prompts.gepa_search import search_by_gepa
 from ttt.prompts.pareto import frontier
+from ttt.prompts.rollouts import Play
 from ttt.prompts.settings import asked, check_choices, check_counts
-from ttt.rollouts import Play
 from ttt.stream import Batch, Layout, Prompt
 
 NAN = float("nan")

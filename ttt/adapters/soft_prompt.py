@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Reset, Round
 from ttt.models.cache import Cache
-from ttt.prompt_vectors import adding
 from ttt.prompts.gradient import Ascent, Prompts, climb
+from ttt.prompts.rollouts import Play
 from ttt.prompts.settings import check_reset
-from ttt.rollouts import Play
+from ttt.prompts.vectors import adding
 from ttt.stream import Batch, Layout
 
 NAN = float("nan")

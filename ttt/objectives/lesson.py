@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt.kernels import policy
-from ttt.rollouts import Rollouts
+from ttt.prompts.rollouts import Rollouts
 
 # Nats by which log-probabilities may differ between sampling and training; a mistake shows as whole nats.
 AGREE = 0.5

@@ -24,8 +24,8 @@ from ttt.kernels import policy
 from ttt.objectives.base import Objective
 from ttt.objectives.lesson import Lesson, lesson
 from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
-from ttt.prompt_vectors import heads, predict, vectors
-from ttt.rollouts import Play, Rollouts, evenly, sample
+from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
+from ttt.prompts.vectors import heads, predict, vectors
 from ttt.stream import Batch, Layout
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from ttt.rollouts import Play, Rollouts
+from ttt.prompts.rollouts import Play, Rollouts
 from ttt.stream import Batch, Layout, Prompt
 
 

@@ -15,7 +15,7 @@ import torch
 from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search
 from ttt.prompts.proposers import COMPONENT, Proposer, Record, Texts, failures
-from ttt.rollouts import Rollouts
+from ttt.prompts.rollouts import Rollouts
 from ttt.stream import Layout, Prompt
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ttt.rollouts import Play, evenly
+from ttt.prompts.rollouts import Play, evenly
 
 # Adam's (arXiv 1412.6980). The second moment is short: there are few steps, and slow weights move between rounds.
 BETA1, BETA2, EPS = 0.9, 0.99, 1e-8

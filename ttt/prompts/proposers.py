@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ttt.rollouts import Rollouts
+from ttt.prompts.rollouts import Rollouts
 from ttt.stream import Batch, Layout, Prompt
 
 log = logging.getLogger("ttt")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt.models.cache import Cache
-from ttt.prompt_vectors import heads
+from ttt.prompts.vectors import heads
 from ttt.stream import Batch, Layout
 
 
