@@ -14,9 +14,7 @@ from typing import NamedTuple
 import torch
 from omegaconf import OmegaConf
 
-from ttt import checkpoint
 from ttt.assemble import Assembly
-from ttt.checkpoint import Checkpoint
 from ttt.cli.check import UsageError
 from ttt.cli.references import measured
 from ttt.cli.screen import Screen
@@ -25,14 +23,16 @@ from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
-from ttt.environment import environment, peak_memory_bytes
-from ttt.files import write_bytes, write_json
-from ttt.journal import Journal
 from ttt.loop import run_stream
 from ttt.results.results import Results
 from ttt.resume import restore
-from ttt.runfolder import RunFolder
 from ttt.sinks.base import Guarded, first_line
+from ttt.storage import checkpoint
+from ttt.storage.checkpoint import Checkpoint
+from ttt.storage.environment import environment, peak_memory_bytes
+from ttt.storage.files import write_bytes, write_json
+from ttt.storage.journal import Journal
+from ttt.storage.run_folder import RunFolder
 from ttt.stream import samples
 from ttt.train import NonFiniteError
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ttt.cli.child import start
-from ttt.files import write_json
-from ttt.runfolder import alive
+from ttt.storage.files import write_json
+from ttt.storage.run_folder import alive
 
 # Both lines are printed by ttt.cli.screen.
 FOLDER = re.compile(r"^files\s+(\S.*)$", re.MULTILINE)

@@ -124,8 +124,8 @@ def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
 
 def keep(folder: Path, numbers: dict[str, Any], figure: Figure) -> None:
     from ttt.cli.probe_plot import svg
-    from ttt.files import write_bytes, write_json
-    from ttt.journal import plain
+    from ttt.storage.files import write_bytes, write_json
+    from ttt.storage.journal import plain
 
     write_json(folder / "probe.json", plain(numbers))
     write_bytes(folder / "probe.svg", svg(figure))

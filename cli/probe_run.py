@@ -12,12 +12,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ttt import checkpoint
 from ttt.adapters.base import Evolving
 from ttt.assemble import Assembly, assemble
-from ttt.checkpoint import Checkpoint
 from ttt.learner import Learner
-from ttt.runfolder import RunFolder
+from ttt.storage import checkpoint
+from ttt.storage.checkpoint import Checkpoint
+from ttt.storage.run_folder import RunFolder
 from ttt.stream import Stream
 
 # What a run is put together from.

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from ttt.assemble import Assembly, describe
 from ttt.cli.job import reason
 from ttt.devices.one_device import Devices
-from ttt.files import write_json
-from ttt.journal import plain
 from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values
 from ttt.results.results import Results, from_json
-from ttt.runfolder import RunFolder
+from ttt.storage.files import write_json
+from ttt.storage.journal import plain
+from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ttt.cli.screen import Screen

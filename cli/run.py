@@ -19,7 +19,7 @@ from ttt.cli.launch import check_objective, is_ours, launch
 from ttt.cli.study import dry_run, expand
 from ttt.cli.sweep import Sweep
 from ttt.devices.processes import is_first_here, several_started
-from ttt.runfolder import RunFolder
+from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ttt.assemble import Assembly

@@ -89,7 +89,7 @@ def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None)
     if not is_grid(config):
         raise UsageError("--dry-run: a search chooses its runs as it goes; nothing to show before")
     from ttt.assemble import assemble
-    from ttt.runfolder import RunFolder
+    from ttt.storage.run_folder import RunFolder
 
     console = Console(highlight=False)
     runs = split([word for word in words if not key(word).startswith("hydra")])

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ttt.runfolder import RunFolder
+from ttt.storage.run_folder import RunFolder
 
 FAILED, INTERRUPTED, LOST = 70, 130, 75
 # Seconds that processes have to write what they must when they are told to stop.

@@ -20,11 +20,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from ttt.assemble import describe
-from ttt.files import write_json
-from ttt.journal import Journal
 from ttt.results.events import Evaluated, Trained
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES, Scores
+from ttt.storage.files import write_json
+from ttt.storage.journal import Journal
 
 PACKAGES = {"ttt": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu", "lightning": "2.6.6", "numpy": "2.4.6"}
 

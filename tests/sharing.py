@@ -15,16 +15,16 @@ from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt import checkpoint
 from ttt.assemble import assemble
 from ttt.clock import Clock
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
-from ttt.journal import Journal
 from ttt.results.results import Results
 from ttt.resume import restore, save
+from ttt.storage import checkpoint
+from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch
 from ttt.train import train
 

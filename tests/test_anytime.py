@@ -16,11 +16,9 @@ from omegaconf import OmegaConf
 
 from ttt.anytime import joined
 from ttt.assemble import assemble
-from ttt.checkpoint import load_newest, rng_tensors
 from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.evaluate import evaluate, evaluate_along, tally, tally_along
-from ttt.journal import Journal, plain
 from ttt.learner import slow_hash
 from ttt.loop import run_stream
 from ttt.metrics.slope import slope_interval
@@ -31,6 +29,8 @@ from ttt.results.scores import QUANTITIES
 from ttt.resume import restore
 from ttt.runs import read_run
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
+from ttt.storage.checkpoint import load_newest, rng_tensors
+from ttt.storage.journal import Journal, plain
 from ttt.train import Progress
 
 # Vectors and the plain MLP.

@@ -74,8 +74,11 @@ WRONG_VALUES = [
     (["trainer.accelerator=cuda"], "trainer.accelerator=cuda: no CUDA device here"),
     (["logger=wandb", "logger.mode=sometimes"], "logger.mode=sometimes: must be one of"),
     (["adapter._target_=os.system"], "adapter._target_=os.system: must be a class of ttt"),
-    (["adapter._target_=ttt.files.os.system"], "adapter._target_=ttt.files.os.system"),
-    (["adapter._target_=ttt.journal.Path"], "adapter._target_=ttt.journal.Path: not a class defined there"),
+    (["adapter._target_=ttt.storage.files.os.system"], "adapter._target_=ttt.storage.files.os.system"),
+    (
+        ["adapter._target_=ttt.storage.journal.Path"],
+        "adapter._target_=ttt.storage.journal.Path: not a class defined there",
+    ),
 ]
 
 

@@ -15,11 +15,11 @@ import torch
 from harness import FAST, TINY, only_run, run_here, start
 from sharing import STEPS, base_weights, config_of, learn, save_and_go_on, together
 
-from ttt.checkpoint import load
 from ttt.cli import torchrun
 from ttt.devices.processes import World
 from ttt.evaluate import Plan
-from ttt.runfolder import RunFolder
+from ttt.storage.checkpoint import load
+from ttt.storage.run_folder import RunFolder
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("devices")

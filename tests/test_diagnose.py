@@ -14,7 +14,6 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
-from ttt.checkpoint import rng_tensors
 from ttt.cli import views
 from ttt.compare import group_runs
 from ttt.diagnose import PROBE_TOKENS, Diagnosis, some
@@ -26,6 +25,7 @@ from ttt.report import contrast
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
 from ttt.runs import read_run
+from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch
 from ttt.train import train
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from ttt.bases.pretrain import Pretrain
-from ttt.checkpoint import optimizer_tensors, restore_optimizer
 from ttt.optimizers.adafactor import Adafactor
 from ttt.optimizers.adamw import AdamW
 from ttt.optimizers.muon import Muon
 from ttt.optimizers.sgd import SGD
+from ttt.storage.checkpoint import optimizer_tensors, restore_optimizer
 
 
 class Two(nn.Module):

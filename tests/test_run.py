@@ -19,12 +19,12 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from ttt.assemble import Assembly, assemble
-from ttt.checkpoint import load
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
 from ttt.learner import Learner, competing, slow_hash
 from ttt.lightning import LightningLearner
 from ttt.results.events import Waiting
+from ttt.storage.checkpoint import load
 from ttt.strategies.naive import Naive
 from ttt.train import train
 

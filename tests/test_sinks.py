@@ -15,13 +15,13 @@ from harness import FAST, TINY, only_run, run_apart, run_here
 
 from ttt.evaluate import QUANTITIES
 from ttt.figures.heat import heat, pixels
-from ttt.journal import Journal
 from ttt.results.events import Evaluated, Trained
 from ttt.results.results import Results
 from ttt.sinks.base import Guarded, RunInfo
 from ttt.sinks.csv import CsvSink
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.sinks.tensorboard import TensorboardSink
+from ttt.storage.journal import Journal
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("sinks")

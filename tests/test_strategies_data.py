@@ -22,16 +22,16 @@ from hypothesis import strategies as st
 from learning import learn_task
 from omegaconf import OmegaConf
 
-from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
 from ttt.clock import Clock
 from ttt.engine import Engine
 from ttt.evaluate import Plan
-from ttt.journal import Journal, plain
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results
 from ttt.resume import restore
+from ttt.storage import checkpoint
+from ttt.storage.journal import Journal, plain
 from ttt.strategies.agem import project
 from ttt.strategies.der import packed, padded, squared_distance
 from ttt.strategies.reservoir import Memory

@@ -22,18 +22,18 @@ from torch import Tensor
 import ttt.assemble
 from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
-from ttt.checkpoint import load
 from ttt.clock import Clock
 from ttt.config.build import base_adapter
 from ttt.engine import Engine
 from ttt.evaluate import evaluate
-from ttt.journal import Journal, plain
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.metrics.plasticity import dormant_tau
 from ttt.models.units import hear_training, hidden_units, listening
 from ttt.results.results import Results
 from ttt.resume import restore
+from ttt.storage.checkpoint import load
+from ttt.storage.journal import Journal, plain
 from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank
 from ttt.strategies.naive import Naive

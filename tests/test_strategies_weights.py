@@ -17,16 +17,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from learning import learn_task
 from omegaconf import DictConfig, OmegaConf
 
-from ttt import checkpoint
 from ttt.assemble import Assembly, assemble
 from ttt.clock import Clock
 from ttt.devices.one_device import OneDevice
 from ttt.engine import Engine
-from ttt.journal import Journal
 from ttt.learner import cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results
 from ttt.resume import restore
+from ttt.storage import checkpoint
+from ttt.storage.journal import Journal
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator
 from ttt.train import NonFiniteError, train

@@ -20,10 +20,10 @@ from ttt.cli.job import Job, reason
 from ttt.cli.overview import Overview, doing, span
 from ttt.cli.study import expand
 from ttt.cli.sweep import count_jobs, split
-from ttt.files import write_json
 from ttt.results.results import from_json
 from ttt.results.scores import REWARDED
 from ttt.results.tuning import direction, known_metrics, obeys_continual_rule
+from ttt.storage.files import write_json
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("sweeps")

@@ -13,12 +13,12 @@ from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate, evaluate_along
-from ttt.journal import Journal
 from ttt.pace import rate_of
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
 from ttt.resume import save
 from ttt.savings import relearn
+from ttt.storage.journal import Journal
 from ttt.stream import Stream
 from ttt.train import Progress, train
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ttt import checkpoint
-from ttt.checkpoint import Checkpoint, Tensors
 from ttt.clock import Clock
 from ttt.devices.collective import deal
 from ttt.devices.shards import gather, placed
 from ttt.engine import Engine
-from ttt.journal import Journal, plain
 from ttt.results.results import Results
 from ttt.results.rows import compact, points_from_json, rows_from_json
+from ttt.storage import checkpoint
+from ttt.storage.checkpoint import Checkpoint, Tensors
+from ttt.storage.journal import Journal, plain
 
 KEPT_CHECKPOINTS = 2
 

@@ -90,7 +90,7 @@ def relearn(engine: Engine, stream: Stream, *, results: Results, every: int) -> 
     What comes is also kept in `results`. The copy begins each task as the stream left the learner, with fresh moments
     and without a strategy. The run's own weights, fast state and random numbers stay what they are.
     """
-    from ttt.checkpoint import restore_rng, rng_tensors
+    from ttt.storage.checkpoint import restore_rng, rng_tensors
 
     random = rng_tensors()
     results.relearned = []

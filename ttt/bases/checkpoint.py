@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ttt.bases.base import Setting, Weights
-from ttt.checkpoint import load, load_newest
+from ttt.storage.checkpoint import load, load_newest
 
 
 class CheckpointBase:

@@ -12,12 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import Setting, Watcher, Weights
-from ttt.checkpoint import Checkpoint, load, save
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
 from ttt.engine import Engine
 from ttt.optimizers.adamw import AdamW
 from ttt.results.events import Trained, Waiting
+from ttt.storage.checkpoint import Checkpoint, load, save
 from ttt.train import train
 
 

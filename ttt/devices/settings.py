@@ -11,7 +11,7 @@ import torch
 
 from ttt.devices.one_device import PLAIN, Devices, OneDevice
 from ttt.devices.processes import World
-from ttt.environment import best_precision
+from ttt.storage.environment import best_precision
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from ttt.compare import Group, group_runs
 from ttt.config.build import show
-from ttt.files import write_bytes
 from ttt.report import contrast, page
 from ttt.report.one import search
 from ttt.report.parts import Cell, Table, value, word
 from ttt.report.text import clean, thin
 from ttt.runs import Found, Run, read_config, read_json, read_run
+from ttt.storage.files import write_bytes
 
 # Rows of the tables of runs; with more the page would grow past its limit.
 RUNS, LEFT_OUT = 1000, 100

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttt.files import write_bytes
 from ttt.report import inside, page, tables
 from ttt.report.curves import pictures
 from ttt.report.heatmap import heats
 from ttt.report.record import Record, read
 from ttt.report.text import MODES, clean, command, sentence
 from ttt.results.tuning import obeys_continual_rule
+from ttt.storage.files import write_bytes
 
 
 class Status(NamedTuple):

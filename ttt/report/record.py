@@ -16,8 +16,8 @@ import numpy as np
 from ttt.results.results import Results
 from ttt.results.rows import Point, rows_from_json, scores_from_json
 from ttt.results.scores import Scores
-from ttt.runfolder import alive
 from ttt.runs import read_config, read_json, read_results
+from ttt.storage.run_folder import alive
 
 Json = Mapping[str, Any]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttt.journal import plain
 from ttt.metrics.curves import Curves
 from ttt.metrics.matrix import AVERAGES, METRICS, Matrix, along, why_undefined
 from ttt.metrics.references import NOISE, REFERENCE_METRICS, References, from_values, why_not_compared
@@ -16,6 +15,7 @@ from ttt.metrics.split import SPLIT
 from ttt.results import catalogue as derived
 from ttt.results import rows
 from ttt.results.scores import Scores, sign
+from ttt.storage.journal import plain
 
 if TYPE_CHECKING:
     from ttt.stream import Stream

@@ -104,7 +104,7 @@ def past(journal: Path) -> Iterator[Event]:
 
 
 def _measured(content: Any) -> Any:
-    """The inverse of `ttt.journal.plain`: null is NaN again."""
+    """The inverse of `ttt.storage.journal.plain`: null is NaN again."""
     if isinstance(content, dict):
         return {key: _measured(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt.config.build import digest
-from ttt.journal import plain
 from ttt.results.events import Event
 from ttt.results.results import Results
 from ttt.sinks.base import RunInfo, first_line
 from ttt.sinks.numbers import AXES, FAMILIES, axes, finite, numbers, past
+from ttt.storage.journal import plain
 
 if TYPE_CHECKING:
     import wandb

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ttt.devices.shards import placed
-from ttt.files import sha256, sync_folder, write_json
+from ttt.storage.files import sha256, sync_folder, write_json
 
 Tensors = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ttt.files import write_json
+from ttt.storage.files import write_json
 
 
 class BusyError(ValueError):
