@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from ttt.assemble import build_learner
 from ttt.cli.bench import Row, paired, ratio
 from ttt.config.build import build
-from ttt.learner import Learner
-from ttt.reader import Reader
+from ttt.learner import Learner, Reader
 from ttt.stream import Batch, Stream
 
 # One row at a time: with more rows in short calls small operations would be shared among more tokens.

@@ -11,7 +11,7 @@ import torch
 
 from ttt.cli.bench import Row, paired
 from ttt.cli.bench_harness import assembly_of
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.stream import Phase
 from ttt.train import train
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import Assembly, assemble
 from ttt.cli.bench import paired
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.stream import IGNORE
 from ttt.train import train
 

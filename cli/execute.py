@@ -22,7 +22,7 @@ from ttt.clock import Clock
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.diagnose import Diagnosis
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.loop import run_stream
 from ttt.results.results import Results
 from ttt.resume import restore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttt.assemble import Assembly
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.loop import begin_task
 from ttt.train import Progress, train
 

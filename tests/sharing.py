@@ -19,8 +19,8 @@ from ttt.assemble import assemble
 from ttt.clock import Clock
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
-from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
+from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.resume import restore, save
 from ttt.storage import checkpoint

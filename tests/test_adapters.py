@@ -14,10 +14,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ttt.config.build import build
-from ttt.learner import Learner, slow_hash
+from ttt.learner import Learner, Reader, slow_hash
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW
-from ttt.reader import Reader
 from ttt.strategies.naive import Naive
 from ttt.stream import Batch
 

@@ -17,11 +17,10 @@ from toy_prompts import ARGUMENTS, LAYOUT, PLACES, SEED, VOCAB, World, make, ove
 from ttt.adapters.base import Evolving
 from ttt.config.build import base_adapter, build, code_hash
 from ttt.devices.collective import merges_lanes
-from ttt.learner import Learner
+from ttt.learner import Learner, Reader
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW
 from ttt.prompts.evolve import Pool
-from ttt.reader import Reader
 from ttt.strategies.naive import Naive
 from ttt.stream import Layout
 

@@ -13,9 +13,8 @@ import torch
 from tests.harness import only_run, run_apart, run_here
 from ttt.cli.bench_harness import assembly_of
 from ttt.devices.one_device import OneDevice
-from ttt.engine import Engine
 from ttt.evaluate import evaluate
-from ttt.learner import slow_hash
+from ttt.learner import Engine, slow_hash
 from ttt.loop import begin_task
 from ttt.objectives.reward import Reward, matched
 from ttt.prompts.rollouts import Rollouts, sample

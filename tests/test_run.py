@@ -19,9 +19,8 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from ttt.assemble import Assembly, assemble
-from ttt.engine import Engine
 from ttt.evaluate import evaluate
-from ttt.learner import Learner, competing, slow_hash
+from ttt.learner import Engine, Learner, competing, slow_hash
 from ttt.lightning import LightningLearner
 from ttt.results.events import Waiting
 from ttt.storage.checkpoint import load

@@ -24,9 +24,8 @@ from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
 from ttt.clock import Clock
 from ttt.config.build import base_adapter
-from ttt.engine import Engine
 from ttt.evaluate import evaluate
-from ttt.learner import cross_entropy, slow_hash
+from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.metrics.plasticity import dormant_tau
 from ttt.models.units import hear_training, hidden_units, listening

@@ -20,8 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from ttt.assemble import Assembly, assemble
 from ttt.clock import Clock
 from ttt.devices.one_device import OneDevice
-from ttt.engine import Engine
-from ttt.learner import cross_entropy, slow_hash
+from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results
 from ttt.resume import restore

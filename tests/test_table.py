@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
 from ttt.cli.preview import sample, table
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.train import train
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -12,8 +12,8 @@ from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
-from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate
+from ttt.learner import Engine
 from ttt.results.events import Probed
 from ttt.results.results import Results
 from ttt.stream import Stream

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Mode
-from ttt.engine import Engine
-from ttt.learner import competing, cross_entropy
+from ttt.learner import Engine, competing, cross_entropy
 from ttt.metrics import plasticity
 from ttt.models.units import Units, hidden_units, listening
 from ttt.stream import IGNORE, Batch, Stream, spread

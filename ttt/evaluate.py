@@ -19,8 +19,7 @@ from torch import Tensor
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.config.build import show
 from ttt.devices.collective import over_devices
-from ttt.engine import Engine
-from ttt.learner import Learner, competing
+from ttt.learner import Engine, Learner, competing
 from ttt.objectives.reward import Reward
 from ttt.results.scores import QUANTITIES, Scores
 from ttt.solve import solve, weights

@@ -11,8 +11,8 @@ from typing import Any
 from ttt import anytime
 from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
-from ttt.engine import Engine
 from ttt.evaluate import Plan, evaluate, evaluate_along
+from ttt.learner import Engine
 from ttt.pace import rate_of
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results

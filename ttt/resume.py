@@ -8,7 +8,7 @@ from pathlib import Path
 from ttt.clock import Clock
 from ttt.devices.collective import deal
 from ttt.devices.shards import gather, placed
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.results.rows import compact, points_from_json, rows_from_json
 from ttt.storage import checkpoint

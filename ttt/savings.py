@@ -27,7 +27,7 @@ from ttt.results.scores import Scores, sign
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from ttt.engine import Engine
+    from ttt.learner import Engine
     from ttt.results.results import Results
     from ttt.stream import Stream
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import Evolving, FastState, Mode
-from ttt.engine import Engine
 from ttt.kernels import policy
-from ttt.learner import Learner
+from ttt.learner import Engine, Learner
 from ttt.objectives.reward import Reward
 from ttt.prompts.rollouts import sample
 from ttt.prompts.vectors import predict

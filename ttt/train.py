@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from ttt.adapters.base import FastState
 from ttt.devices.collective import collect, deal, mean, mean_over_devices, over_devices
 from ttt.devices.shards import average_whole, clip
-from ttt.engine import Engine
-from ttt.learner import num_scored
+from ttt.learner import Engine, num_scored
 from ttt.stream import Batch
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from ttt.bases.base import Setting, Watcher, Weights
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
-from ttt.engine import Engine
+from ttt.learner import Engine
 from ttt.optimizers.adamw import AdamW
 from ttt.results.events import Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save

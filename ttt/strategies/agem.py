@@ -21,7 +21,7 @@ from ttt.strategies.rehearsal import Rehearsal
 from ttt.stream import Batch
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class Agem(Rehearsal):

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from ttt.stream import Batch, Phase, Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
-    from ttt.learner import Learner
+    from ttt.learner import Engine, Learner
 
 
 class Strategy:

@@ -13,8 +13,7 @@ from ttt.strategies.base import Strategy
 from ttt.stream import Batch, Phase, Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
-    from ttt.learner import Learner
+    from ttt.learner import Engine, Learner
 
 # Of these a run has one.
 SINGLE = ("phases", "memory", "evaluating")

@@ -19,8 +19,7 @@ from ttt.strategies.teacher import Taught
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
-    from ttt.learner import Learner
+    from ttt.learner import Engine, Learner
 
 
 class Distill(Taught):

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ttt.devices.collective import over_devices
-from ttt.engine import Engine
-from ttt.learner import competing, cross_entropy
+from ttt.learner import Engine, competing, cross_entropy
 from ttt.stream import IGNORE, Batch, Phase
 
 PER = ("sample", "batch")

@@ -14,7 +14,7 @@ from ttt.strategies.quadratic import Quadratic
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class L2Init(Quadratic):

@@ -23,7 +23,7 @@ from ttt.strategies.shared import check_choice, check_tasks, generator
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 TO = ("start", "fresh")
 

@@ -22,7 +22,7 @@ from ttt.strategies.shared import check_least, generator
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class LowRank(nn.Module):

@@ -21,8 +21,7 @@ from ttt.strategies.teacher import Taught, Weights, wearing, weights_of
 from ttt.stream import IGNORE, Batch, Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
-    from ttt.learner import Learner
+    from ttt.learner import Engine, Learner
 
 
 class Lwf(Taught):

@@ -15,7 +15,7 @@ import torch
 from ttt.strategies.ewc import Ewc
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class OnlineEwc(Ewc):

@@ -20,7 +20,7 @@ from ttt.strategies.shared import check_not_negative
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class Quadratic(Strategy):

@@ -26,7 +26,7 @@ from ttt.strategies.shared import generator
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class Recycling(Strategy):

@@ -21,7 +21,7 @@ from ttt.strategies.shared import check_least
 from ttt.stream import Stream
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 
 class Redo(Recycling):

@@ -17,7 +17,7 @@ from ttt.strategies.shared import check_choice, check_least, check_tasks
 from ttt.stream import IGNORE, Batch, Ints, Stream, rows_of
 
 if TYPE_CHECKING:
-    from ttt.engine import Engine
+    from ttt.learner import Engine
 
 BALANCES = ("reservoir", "task", "class")
 COLUMNS = ("tokens", "targets", "segments", "outputs")

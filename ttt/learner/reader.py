@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import FastState
-from ttt.learner import Learner
+from ttt.learner.learner import Learner
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 

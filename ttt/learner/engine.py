@@ -14,7 +14,7 @@ from ttt.adapters.base import FastState, shared
 from ttt.devices.collective import collect_over_devices, mean_over_devices, merges_lanes
 from ttt.devices.one_device import Devices
 from ttt.devices.shards import follow, unsharded
-from ttt.learner import Learner
+from ttt.learner.learner import Learner
 from ttt.pace import Pace
 
 
