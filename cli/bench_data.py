@@ -13,7 +13,7 @@ from ttt.cli.bench import Row, paired
 from ttt.cli.bench_harness import assembly_of
 from ttt.learner import Engine
 from ttt.stream import Phase
-from ttt.train import train
+from ttt.training.train import train
 
 STEPS = 5
 STREAMS = (

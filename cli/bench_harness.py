@@ -14,7 +14,7 @@ from ttt.assemble import Assembly, assemble
 from ttt.cli.bench import paired
 from ttt.learner import Engine
 from ttt.stream import IGNORE
-from ttt.train import train
+from ttt.training.train import train
 
 STEPS = 10
 

@@ -23,7 +23,7 @@ from ttt.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.loop import begin_task
 from ttt.stream import Batch
-from ttt.train import train
+from ttt.training.train import train
 
 TASKS = 10
 JOB = (

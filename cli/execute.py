@@ -18,7 +18,6 @@ from ttt.assemble import Assembly
 from ttt.cli.check import UsageError
 from ttt.cli.references import measured
 from ttt.cli.screen import Screen
-from ttt.clock import Clock
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.diagnose import Diagnosis
@@ -34,7 +33,8 @@ from ttt.storage.files import write_bytes, write_json
 from ttt.storage.journal import Journal
 from ttt.storage.run_folder import RunFolder
 from ttt.stream import samples
-from ttt.train import NonFiniteError
+from ttt.training.clock import Clock
+from ttt.training.train import NonFiniteError
 
 BUG, LOST, NON_FINITE, INTERRUPTED, TERMINATED = 70, 75, 76, 130, 143
 # Seconds until a process whose others are gone is told why.

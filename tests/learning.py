@@ -5,7 +5,7 @@ from __future__ import annotations
 from ttt.assemble import Assembly
 from ttt.learner import Engine
 from ttt.loop import begin_task
-from ttt.train import Progress, train
+from ttt.training.train import Progress, train
 
 
 def learn_task(engine: Engine, assembly: Assembly, index: int, *, ends: bool = True) -> list[Progress]:

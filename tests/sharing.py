@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
-from ttt.clock import Clock
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
 from ttt.evaluate import Plan, evaluate
@@ -26,7 +25,8 @@ from ttt.resume import restore, save
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch
-from ttt.train import train
+from ttt.training.clock import Clock
+from ttt.training.train import train
 
 STEPS = 50
 # Three sequences to evaluate: two devices cannot share them evenly.

@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 
 from ttt.anytime import joined
 from ttt.assemble import assemble
-from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.evaluate import evaluate, evaluate_along, tally, tally_along
 from ttt.learner import slow_hash
@@ -31,7 +30,8 @@ from ttt.runs import read_run
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.storage.checkpoint import load_newest, rng_tensors
 from ttt.storage.journal import Journal, plain
-from ttt.train import Progress
+from ttt.training.clock import Clock
+from ttt.training.train import Progress
 
 # Vectors and the plain MLP.
 MLP = ("model=mlp", "source=digits", "adapter=none", "base=none", "task=permuted-sequence", "task.permute=positions",

@@ -27,7 +27,7 @@ from ttt.results.scores import QUANTITIES
 from ttt.runs import read_run
 from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch
-from ttt.train import train
+from ttt.training.train import train
 
 NANO = (*SMALL, *FAST, "base=none", "adapter.reset=never")
 STATIC = (*SMALL, "adapter=none", "base=none")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
 from ttt.evaluate import evaluate
-from ttt.train import train
+from ttt.training.train import train
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "tasks", "ttt.kernels": ROOT / "kernels"}

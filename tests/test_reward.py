@@ -19,7 +19,7 @@ from ttt.loop import begin_task
 from ttt.objectives.reward import Reward, matched
 from ttt.prompts.rollouts import Rollouts, sample
 from ttt.solve import divergence, score
-from ttt.train import train
+from ttt.training.train import train
 
 RULES = (
     "task=reward-sequence",

@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader
 from ttt.assemble import Assembly, assemble
 from ttt.evaluate import evaluate
 from ttt.learner import Engine, Learner, competing, slow_hash
-from ttt.lightning import LightningLearner
 from ttt.results.events import Waiting
 from ttt.storage.checkpoint import load
 from ttt.strategies.naive import Naive
-from ttt.train import train
+from ttt.training.lightning import LightningLearner
+from ttt.training.train import train
 
 
 def make(*overrides: str, small: tuple[str, ...] = TINY) -> Assembly:

@@ -28,7 +28,7 @@ from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
 from ttt.prompts.vectors import predict
 from ttt.solve import asked, divergence, score
 from ttt.stream import Batch
-from ttt.train import train
+from ttt.training.train import train
 
 SOFT = (
     "adapter=soft_prompt",

@@ -23,7 +23,6 @@ from learning import learn_task
 from omegaconf import OmegaConf
 
 from ttt.assemble import Assembly, assemble
-from ttt.clock import Clock
 from ttt.evaluate import Plan
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
@@ -36,7 +35,8 @@ from ttt.strategies.der import packed, padded, squared_distance
 from ttt.strategies.reservoir import Memory
 from ttt.strategies.teacher import divergence, wearing, weights_of
 from ttt.stream import IGNORE, Batch
-from ttt.train import NonFiniteError, train
+from ttt.training.clock import Clock
+from ttt.training.train import NonFiniteError, train
 
 STEPS = 6
 DIGITS = (

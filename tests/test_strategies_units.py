@@ -22,7 +22,6 @@ from torch import Tensor
 import ttt.assemble
 from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
-from ttt.clock import Clock
 from ttt.config.build import base_adapter
 from ttt.evaluate import evaluate
 from ttt.learner import Engine, cross_entropy, slow_hash
@@ -37,7 +36,8 @@ from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank
 from ttt.strategies.naive import Naive
 from ttt.stream import Batch
-from ttt.train import NonFiniteError, train
+from ttt.training.clock import Clock
+from ttt.training.train import NonFiniteError, train
 
 ENVIRONMENT = tuple(o for o in SMALL if o.startswith(("trainer", "logger", "report")))
 MLP = (

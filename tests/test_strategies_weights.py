@@ -18,7 +18,6 @@ from learning import learn_task
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.assemble import Assembly, assemble
-from ttt.clock import Clock
 from ttt.devices.one_device import OneDevice
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
@@ -28,7 +27,8 @@ from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator
-from ttt.train import NonFiniteError, train
+from ttt.training.clock import Clock
+from ttt.training.train import NonFiniteError, train
 
 ENVIRONMENT = (
     "trainer.threads=1", "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none", "report=false",

@@ -15,7 +15,7 @@ from ttt.evaluate import Plan
 from ttt.stream import IGNORE, Batch, Stream, mixture
 from ttt.tasks.cut import MIX
 from ttt.tasks.drift_sequence import weights
-from ttt.train import batches
+from ttt.training.train import batches
 
 SIZES = ("task.num_tasks=4", "task.seq_len=64", "task.batch_size=3", "task.steps_per_task=5", "task.eval_sequences=4")
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from ttt.assemble import assemble
 from ttt.cli.preview import sample, table
 from ttt.learner import Engine
-from ttt.train import train
+from ttt.training.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
 STREAMS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
 from ttt.loop import begin_task
-from ttt.pace import Pace, rate_of
 from ttt.tasks.passes import Passes
-from ttt.train import train
+from ttt.training.pace import Pace, rate_of
+from ttt.training.train import train
 
 VECTORS = (
     "model=mlp", "model.widths=[32,16]", "adapter=none", "base=none", "source=digits", "task=permuted-sequence",

@@ -17,10 +17,10 @@ from ttt.learner import Engine
 from ttt.results.events import Probed
 from ttt.results.results import Results
 from ttt.stream import Stream
-from ttt.train import Progress
+from ttt.training.train import Progress
 
 if TYPE_CHECKING:
-    from ttt.clock import Clock
+    from ttt.training.clock import Clock
 
 
 def pieces(plan: Plan, *, report_every: int) -> int:

@@ -26,12 +26,12 @@ from ttt.devices.settings import TrainerSettings
 from ttt.devices.shards import check_adapter
 from ttt.evaluate import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
-from ttt.pace import Pace
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.strategies.naive import Naive
 from ttt.stream import Source, Stream
+from ttt.training.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _rehearse(
 def _optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:
     """What moves the slow weights, and how fast."""
     names = [field.name for field in fields(Pace)]
-    timing = {"_target_": "ttt.pace.Pace"} | {name: config[name] for name in names if name in config}
+    timing = {"_target_": "ttt.training.pace.Pace"} | {name: config[name] for name in names if name in config}
     rest = {name: value for name, value in config.items() if name not in names}
     built: OptimizerFactory = build(rest, group="optimizer", given={}, trusted=trusted)
     return built, build(timing, group="optimizer", given={}, trusted=trusted)

@@ -13,9 +13,9 @@ from ttt.config.build import show
 from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
-from ttt.pace import Pace
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
+from ttt.training.pace import Pace
 
 
 def check_values(config: Mapping[str, Any]) -> None:

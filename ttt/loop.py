@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ttt import anytime
-from ttt.clock import Clock
 from ttt.diagnose import Diagnosis
 from ttt.evaluate import Plan, evaluate, evaluate_along
 from ttt.learner import Engine
-from ttt.pace import rate_of
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
 from ttt.resume import save
 from ttt.savings import relearn
 from ttt.storage.journal import Journal
 from ttt.stream import Stream
-from ttt.train import Progress, train
+from ttt.training.clock import Clock
+from ttt.training.pace import rate_of
+from ttt.training.train import Progress, train
 
 
 def run_stream(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ttt.clock import Clock
 from ttt.devices.collective import deal
 from ttt.devices.shards import gather, placed
 from ttt.learner import Engine
@@ -14,6 +13,7 @@ from ttt.results.rows import compact, points_from_json, rows_from_json
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint, Tensors
 from ttt.storage.journal import Journal, plain
+from ttt.training.clock import Clock
 
 KEPT_CHECKPOINTS = 2
 

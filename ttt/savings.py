@@ -20,9 +20,9 @@ import numpy as np
 
 from ttt.metrics.anytime import criterion, first_steps
 from ttt.metrics.curves import Curves, Savings, savings, to_criterion
-from ttt.pace import rate_of
 from ttt.results.rows import Relearning
 from ttt.results.scores import Scores, sign
+from ttt.training.pace import rate_of
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -104,7 +104,7 @@ def relearn(engine: Engine, stream: Stream, *, results: Results, every: int) -> 
 
 def _again(engine: Engine, stream: Stream, task: int, *, results: Results, every: int) -> Relearning:
     from ttt.evaluate import evaluate
-    from ttt.train import train
+    from ttt.training.train import train
 
     place = int(stream.learned_at[task]) - 1
     phase, before = stream.phases[place], sum(phase.steps for phase in stream.phases[:place])

@@ -18,7 +18,7 @@ from ttt.learner import Engine
 from ttt.optimizers.adamw import AdamW
 from ttt.results.events import Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save
-from ttt.train import train
+from ttt.training.train import train
 
 
 class Pretrain:

@@ -15,7 +15,7 @@ from ttt.devices.collective import collect_over_devices, mean_over_devices, merg
 from ttt.devices.one_device import Devices
 from ttt.devices.shards import follow, unsharded
 from ttt.learner.learner import Learner
-from ttt.pace import Pace
+from ttt.training.pace import Pace
 
 
 @dataclass(frozen=True)

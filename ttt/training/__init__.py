@@ -1,0 +1,1 @@
+"""The inner loop: optimizer steps and the pace at which they are taken."""
