@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from ttt.cli import views
 from ttt.cli.formats import FORMATS, write
-from ttt.compare import MOMENTS, Group, group_runs, headline, paired_with, where
+from ttt.compare.frontier import RATE, axes
+from ttt.compare.groups import MOMENTS, Group, group_runs, headline, paired_with, where
+from ttt.compare.runs import Found, Run, find, read_run
+from ttt.compare.table import Sheet, by_metric
 from ttt.config.build import suggest
-from ttt.frontier import RATE, axes
-from ttt.runs import Found, Run, find, read_run
-from ttt.sheet import Sheet, by_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def beside(typed: argparse.Namespace, found: Found) -> Sheet | None:
         if (typed.published or typed.claims) and getattr(typed, option):
             raise ValueError(f"--{option}: does not go with {shown}, which says itself what is compared")
     if typed.published:
-        from ttt.published import by_published
+        from ttt.compare.published import by_published
 
         return by_published(_runs(typed, found))
     if typed.claims:

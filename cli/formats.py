@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ttt.sheet import Cell, Sheet
+from ttt.compare.table import Cell, Sheet
 
 # Columns where nobody says how many there are.
 WIDTH = 140

@@ -41,9 +41,9 @@ def check(to: Path | None) -> None:
 def write(runs: list[str], *, to: Path | None) -> str:
     """Write the page; returns a line that says where. Raises ValueError in the user's words."""
     # Imported here: `--help` needs no matplotlib.
+    from ttt.compare.runs import find
     from ttt.report.many import write_comparison
     from ttt.report.one import write_run
-    from ttt.runs import find
 
     found = find(runs)
     folders = [*found.done, *found.unfinished]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
-from ttt.compare import MOMENTS, Group
+from ttt.compare.frontier import Frontier
+from ttt.compare.groups import MOMENTS, Group
+from ttt.compare.table import Sheet, by_row, by_task
 from ttt.config.build import suggest
-from ttt.frontier import Frontier
 from ttt.metrics.matrix import METRICS
-from ttt.sheet import Sheet, by_row, by_task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def frontier(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> Drawn
     content = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
 
     def draw() -> Axes:
-        from ttt.figures.frontier import frontier
+        from ttt.compare.draw_frontier import frontier
 
         return frontier(content)
 
@@ -74,7 +74,7 @@ def curve(groups: Sequence[Group], typed: str) -> Drawn:
 
 
 def _draw(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
-    from ttt.figures.sheet import lines
+    from ttt.compare.draw import lines
 
     return lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
 

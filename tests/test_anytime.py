@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from ttt.anytime import joined
 from ttt.assemble import assemble
+from ttt.compare.runs import read_run
 from ttt.diagnose import Diagnosis
 from ttt.evaluate import evaluate, evaluate_along, tally, tally_along
 from ttt.learner import slow_hash
@@ -26,7 +27,6 @@ from ttt.results.events import Probed, Relearned, Trained
 from ttt.results.results import Results, from_json
 from ttt.results.scores import QUANTITIES
 from ttt.resume import restore
-from ttt.runs import read_run
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.storage.checkpoint import load_newest, rng_tensors
 from ttt.storage.journal import Journal, plain

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run
 
+from ttt.compare.runs import find
 from ttt.report.many import write_comparison
 from ttt.report.one import write_run
-from ttt.runs import find
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOUND = next((path for name in BROWSERS if (path := shutil.which(name))), None)

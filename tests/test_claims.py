@@ -15,8 +15,8 @@ from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, l
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
 from ttt.cli.bench_harness import assembly_of
+from ttt.compare.runs import Run, flatten
 from ttt.results.results import Results
-from ttt.runs import Run, flatten
 
 STEPS = [0, 10, 20, 30]
 PER_STEP = 100.0
@@ -296,7 +296,7 @@ def test_the_gap_to_a_fresh_network_is_that_of_later_tasks(tmp_path):
 def test_real_runs_are_compared_and_what_cannot_be_is_one_line(tmp_path):
     for adapter in (ALONE, POOL):
         assert run_here([*RULES, *adapter, "eval.anytime=2", "task.num_tasks=1"], tmp_path).code == 0
-    from ttt.runs import find, read_run
+    from ttt.compare.runs import find, read_run
 
     runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
     sheet = claims(runs)

@@ -15,10 +15,10 @@ import yaml
 from fake_runs import make_run
 from scipy.stats import t
 
-from ttt.compare import group_runs
+from ttt.compare.groups import group_runs
+from ttt.compare.runs import find, read_run
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
-from ttt.runs import find, read_run
 
 METRIC = "fast/loss/avg_final"
 

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
 from ttt.cli import views
-from ttt.compare import group_runs
+from ttt.compare.groups import group_runs
+from ttt.compare.runs import read_run
 from ttt.diagnose import PROBE_TOKENS, Diagnosis, some
 from ttt.learner import competing, slow_hash
 from ttt.metrics import plasticity
@@ -24,7 +25,6 @@ from ttt.models.units import hidden_units
 from ttt.report import contrast
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
-from ttt.runs import read_run
 from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch
 from ttt.training.train import train

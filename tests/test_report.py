@@ -24,12 +24,12 @@ from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
 from ttt.cli import report as cli_report
-from ttt.compare import group_runs
+from ttt.compare.groups import group_runs
+from ttt.compare.runs import find, read_run
 from ttt.report.one import write_run
 from ttt.report.record import read, so_far
 from ttt.report.text import UNDEFINED, clean, duration, number, thin
 from ttt.results.results import from_json
-from ttt.runs import find, read_run
 from ttt.stream import sample, samples
 
 # One process makes the costly fixtures once.

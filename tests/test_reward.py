@@ -442,9 +442,9 @@ def test_a_run_is_looked_at_as_it_is_used(tmp_path: Path):
         assert ", mode carried;" in outcome.out
         assert ": reward 0.0" in outcome.out
     from ttt.cli.compare import default
-    from ttt.compare import group_runs, headline
-    from ttt.frontier import axes
-    from ttt.runs import find, read_run
+    from ttt.compare.frontier import axes
+    from ttt.compare.groups import group_runs, headline
+    from ttt.compare.runs import find, read_run
 
     runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
     groups = group_runs(runs)

@@ -21,10 +21,10 @@ import numpy as np
 
 from ttt.claims.series import Series, Values, at_level, reached
 from ttt.claims.settings import Method, Setting, settings_of
-from ttt.compare import at_moment
+from ttt.compare.groups import at_moment
+from ttt.compare.runs import Run
+from ttt.compare.table import Cell, Sheet
 from ttt.metrics.seeds import Interval, t_interval
-from ttt.runs import Run
-from ttt.sheet import Cell, Sheet
 
 # Success rates at which distances from the base are compared.
 GRID = np.arange(0.1, 0.91, 0.1)

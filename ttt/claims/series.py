@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttt.runs import Run
+from ttt.compare.runs import Run
 
 Values = NDArray[np.float64]
 # Adapters whose fast weights are prompts.

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from ttt.compare import Group, headline, paired_with
+from ttt.compare.frontier import RATE, Frontier
+from ttt.compare.groups import Group, headline, paired_with
+from ttt.compare.table import Cell, Sheet, by_metric, by_row, by_task
 from ttt.config.build import show
-from ttt.frontier import RATE, Frontier
 from ttt.report import parts
 from ttt.report.parts import Picture, Table, picture, word
 from ttt.report.text import METRICS, QUANTITIES, UNDEFINED, UNITS, clean, number, thin, tick
-from ttt.sheet import Cell, Sheet, by_metric, by_row, by_task
 
 # Lines in a picture, tasks along which curves are drawn, and tasks of the table.
 LINES, LONG, TASKS = 6, 60, 100
@@ -205,13 +205,13 @@ def drawings(groups: Sequence[Group], lines: Sequence[Group], why: str, content:
 
 
 def _frontier(content: Frontier) -> Axes:
-    from ttt.figures.frontier import frontier
+    from ttt.compare.draw_frontier import frontier
 
     return frontier(content)
 
 
 def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str) -> Axes:
-    from ttt.figures.sheet import lines
+    from ttt.compare.draw import lines
 
     xlabel = "" if names else "tasks learned"
     labels = [short(group) for group in groups]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ttt.compare import Group, group_runs
+from ttt.compare.groups import Group, group_runs
+from ttt.compare.runs import Found, Run, read_config, read_json, read_run
 from ttt.config.build import show
 from ttt.report import contrast, page
 from ttt.report.one import search
 from ttt.report.parts import Cell, Table, value, word
 from ttt.report.text import clean, thin
-from ttt.runs import Found, Run, read_config, read_json, read_run
 from ttt.storage.files import write_bytes
 
 # Rows of the tables of runs; with more the page would grow past its limit.

@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ttt.compare import Group
+from ttt.compare.groups import Group
+from ttt.compare.runs import Found
+from ttt.compare.table import Sheet
 from ttt.config.build import digest
 from ttt.report import contrast
 from ttt.report.many import write_comparison
-from ttt.runs import Found
-from ttt.sheet import Sheet
 
 
 def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ttt.compare.runs import read_config, read_json, read_results
 from ttt.results.results import Results
 from ttt.results.rows import Point, rows_from_json, scores_from_json
 from ttt.results.scores import Scores
-from ttt.runs import read_config, read_json, read_results
 from ttt.storage.run_folder import alive
 
 Json = Mapping[str, Any]

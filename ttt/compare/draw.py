@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ttt.compare.table import Sheet
 from ttt.figures.bands import Band, bands
-from ttt.sheet import Sheet
 
 
 def lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:

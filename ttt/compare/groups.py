@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from ttt.compare.runs import Run
 from ttt.config.build import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.results.results import Results
-from ttt.runs import Run
 
 MOMENTS = ("before", "learned", "final")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from ttt.compare import name_of
+from ttt.compare.frontier import Frontier
+from ttt.compare.groups import name_of
 from ttt.config.build import show
 from ttt.figures import style
-from ttt.frontier import Frontier
 from ttt.results.catalogue import better
 
 

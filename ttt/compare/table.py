@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from ttt.compare import Group
+from ttt.compare.groups import Group
 from ttt.config.build import show
 from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval

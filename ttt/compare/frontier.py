@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare import Group, headline
+from ttt.compare.groups import Group, headline
+from ttt.compare.table import Cell, Sheet
 from ttt.config.build import show, suggest
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
 from ttt.results.catalogue import better
-from ttt.sheet import Cell, Sheet
 
 RATE = "optimizer.lr"
 

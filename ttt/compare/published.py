@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ttt.compare.runs import Run, flatten, read_config
+from ttt.compare.table import Cell, Sheet
 from ttt.config.build import show
 from ttt.metrics.seeds import Interval, t_interval
-from ttt.runs import Run, flatten, read_config
-from ttt.sheet import Cell, Sheet
 
 NAN = float("nan")
 

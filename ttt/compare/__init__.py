@@ -1,0 +1,1 @@
+"""Many runs side by side: groups of seeds, tables of intervals, frontiers."""
