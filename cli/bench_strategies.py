@@ -19,7 +19,7 @@ from torch import nn
 from ttt.assemble import Assembly
 from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.bench_harness import assembly_of
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.loop import begin_task
 from ttt.stream import Batch

@@ -20,7 +20,7 @@ from ttt.cli.references import measured
 from ttt.cli.screen import Screen
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
-from ttt.diagnose import Diagnosis
+from ttt.evaluation.diagnose import Diagnosis
 from ttt.learner import Engine
 from ttt.loop import run_stream
 from ttt.results.results import Results

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ttt.assemble import assemble
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
-from ttt.evaluate import Plan, evaluate
+from ttt.evaluation.evaluate import Plan, evaluate
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.resume import restore, save

@@ -14,11 +14,11 @@ from harness import FAST, SMALL, TINY, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.anytime import joined
 from ttt.assemble import assemble
 from ttt.compare.runs import read_run
-from ttt.diagnose import Diagnosis
-from ttt.evaluate import evaluate, evaluate_along, tally, tally_along
+from ttt.evaluation.anytime import joined
+from ttt.evaluation.diagnose import Diagnosis
+from ttt.evaluation.evaluate import evaluate, evaluate_along, tally, tally_along
 from ttt.learner import slow_hash
 from ttt.loop import run_stream
 from ttt.metrics.slope import slope_interval

@@ -17,7 +17,7 @@ from ttt.assemble import assemble
 from ttt.cli import views
 from ttt.compare.groups import group_runs
 from ttt.compare.runs import read_run
-from ttt.diagnose import PROBE_TOKENS, Diagnosis, some
+from ttt.evaluation.diagnose import PROBE_TOKENS, Diagnosis, some
 from ttt.learner import competing, slow_hash
 from ttt.metrics import plasticity
 from ttt.metrics.matrix import learning_slope

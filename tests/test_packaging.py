@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from ttt.assemble import assemble
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
 from ttt.training.train import train
 
 ROOT = Path(__file__).parents[1]

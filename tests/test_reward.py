@@ -13,12 +13,12 @@ import torch
 from tests.harness import only_run, run_apart, run_here
 from ttt.cli.bench_harness import assembly_of
 from ttt.devices.one_device import OneDevice
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
+from ttt.evaluation.rewards import divergence, score
 from ttt.learner import Engine, slow_hash
 from ttt.loop import begin_task
 from ttt.objectives.reward import Reward, matched
 from ttt.prompts.rollouts import Rollouts, sample
-from ttt.solve import divergence, score
 from ttt.training.train import train
 
 RULES = (

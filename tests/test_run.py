@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from ttt.assemble import Assembly, assemble
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine, Learner, competing, slow_hash
 from ttt.results.events import Waiting
 from ttt.storage.checkpoint import load

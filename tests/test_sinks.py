@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 from harness import FAST, TINY, only_run, run_apart, run_here
 
-from ttt.evaluate import QUANTITIES
+from ttt.evaluation.evaluate import QUANTITIES
 from ttt.figures.heat import heat, pixels
 from ttt.results.events import Evaluated, Trained
 from ttt.results.results import Results

@@ -18,7 +18,8 @@ from ttt.cli.bench_harness import assembly_of
 from ttt.config.build import base_adapter
 from ttt.devices.collective import merges_lanes
 from ttt.devices.one_device import OneDevice
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
+from ttt.evaluation.rewards import asked, divergence, score
 from ttt.kernels import policy
 from ttt.learner import Engine, Reader, slow_hash
 from ttt.objectives.lesson import lesson
@@ -26,7 +27,6 @@ from ttt.objectives.reward import Reward
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
 from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
 from ttt.prompts.vectors import predict
-from ttt.solve import asked, divergence, score
 from ttt.stream import Batch
 from ttt.training.train import train
 

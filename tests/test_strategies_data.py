@@ -23,7 +23,7 @@ from learning import learn_task
 from omegaconf import OmegaConf
 
 from ttt.assemble import Assembly, assemble
-from ttt.evaluate import Plan
+from ttt.evaluation.evaluate import Plan
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results

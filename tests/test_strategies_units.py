@@ -23,7 +23,7 @@ import ttt.assemble
 from ttt.adapters.base import additive
 from ttt.assemble import Assembly, assemble
 from ttt.config.build import base_adapter
-from ttt.evaluate import evaluate
+from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.loop import begin_task, run_stream
 from ttt.metrics.plasticity import dormant_tau

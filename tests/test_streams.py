@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ttt.config.build import build
-from ttt.evaluate import Plan
+from ttt.evaluation.evaluate import Plan
 from ttt.stream import IGNORE, Batch, Stream, mixture
 from ttt.tasks.cut import MIX
 from ttt.tasks.drift_sequence import weights

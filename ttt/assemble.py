@@ -24,7 +24,7 @@ from ttt.config.code_hash import run_code_hash
 from ttt.devices.one_device import Devices, OneDevice
 from ttt.devices.settings import TrainerSettings
 from ttt.devices.shards import check_adapter
-from ttt.evaluate import Plan
+from ttt.evaluation.evaluate import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy

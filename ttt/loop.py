@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttt import anytime
-from ttt.diagnose import Diagnosis
-from ttt.evaluate import Plan, evaluate, evaluate_along
+from ttt.evaluation import anytime
+from ttt.evaluation.diagnose import Diagnosis
+from ttt.evaluation.evaluate import Plan, evaluate, evaluate_along
+from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
 from ttt.resume import save
-from ttt.savings import relearn
 from ttt.storage.journal import Journal
 from ttt.stream import Stream
 from ttt.training.clock import Clock

@@ -73,7 +73,7 @@ def untrained(assembly: Assembly, fabric: Devices) -> dict[str, dict[str, list[f
     """mode -> quantity -> task: the mean over networks with random weights."""
     import numpy as np
 
-    from ttt.evaluate import evaluate
+    from ttt.evaluation.evaluate import evaluate
     from ttt.learner import Engine
 
     batches = [task.evaluation() for task in assembly.stream.tasks]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ttt.evaluation.relearn import SAVED, SAVED_FAST, saved_again, saved_by_reading
 from ttt.metrics.anytime import ANYTIME, LOWER, VALUES, anytime, shots, why_undefined
 from ttt.metrics.curves import Curves, Savings, mean_seen
 from ttt.metrics.matrix import AVERAGES, Metric, forgetting_at_learn, learning_slope
@@ -27,7 +28,6 @@ from ttt.metrics.references import NOISE
 from ttt.metrics.slope import slope_interval
 from ttt.metrics.split import fast_share, lost_access, lost_knowledge, parts, plasticity_loss
 from ttt.results.scores import sign
-from ttt.savings import SAVED, SAVED_FAST, saved_again, saved_by_reading
 
 if TYPE_CHECKING:
     from ttt.results.results import Results

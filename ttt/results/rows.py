@@ -14,7 +14,7 @@ class Row(TypedDict):
     """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise.
 
     `step`: optimizer steps done (None: unknown). `current`: the task just taught. `diagnostics`: numbers by name.
-    `profile`: for each of `columns` the loss along the context in mode fast, see `ttt.evaluate.PIECES`.
+    `profile`: for each of `columns` the loss along the context in mode fast, see `ttt.evaluation.evaluate.PIECES`.
     """
 
     columns: list[int]

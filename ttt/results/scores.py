@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 QUANTITIES = ("loss", "accuracy", "loss_early", "loss_late", "accuracy_early", "accuracy_late")
-# Also of problems with a verifiable answer, see ttt.solve.
+# Also of problems with a verifiable answer, see ttt.evaluation.rewards.
 REWARDED = ("reward", "success", "kl", "kl_words")
 
 # mode -> quantity -> one value a measured task

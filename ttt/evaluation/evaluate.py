@@ -19,10 +19,10 @@ from torch import Tensor
 from ttt.adapters.base import Evolving, FastState, Mode
 from ttt.config.build import show
 from ttt.devices.collective import over_devices
+from ttt.evaluation.rewards import solve, weights
 from ttt.learner import Engine, Learner, competing
 from ttt.objectives.reward import Reward
 from ttt.results.scores import QUANTITIES, Scores
-from ttt.solve import solve, weights
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
-from ttt.evaluate import Plan, evaluate
+from ttt.evaluation.evaluate import Plan, evaluate
 from ttt.learner import Engine
 from ttt.results.events import Probed
 from ttt.results.results import Results

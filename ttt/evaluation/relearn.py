@@ -103,7 +103,7 @@ def relearn(engine: Engine, stream: Stream, *, results: Results, every: int) -> 
 
 
 def _again(engine: Engine, stream: Stream, task: int, *, results: Results, every: int) -> Relearning:
-    from ttt.evaluate import evaluate
+    from ttt.evaluation.evaluate import evaluate
     from ttt.training.train import train
 
     place = int(stream.learned_at[task]) - 1

@@ -1,0 +1,1 @@
+"""What a learner scores. Evaluation only reads."""
