@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import build_learner
 from ttt.cli.bench import Row, paired, ratio
 from ttt.config.build import build
 from ttt.learner import Learner, Reader
+from ttt.run.assemble import build_learner
 from ttt.stream import Batch, Stream
 
 # One row at a time: with more rows in short calls small operations would be shared among more tokens.

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import Assembly, assemble
 from ttt.cli.bench import paired
 from ttt.learner import Engine
+from ttt.run.assemble import Assembly, assemble
 from ttt.stream import IGNORE
 from ttt.training.train import train
 

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ttt.assemble import Assembly
 from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.bench_harness import assembly_of
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
-from ttt.loop import begin_task
+from ttt.run.assemble import Assembly
+from ttt.run.loop import begin_task
 from ttt.stream import Batch
 from ttt.training.train import train
 

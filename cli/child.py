@@ -17,10 +17,10 @@ from typing import Protocol
 # Loaded before the server forks: torch._dynamo comes with the first optimizer, pandas with the first parquet file.
 PRELOADED = [
     "hydra",
-    "ttt.cli.execute",
+    "ttt.run.execute",
     "ttt.cli.screen",
-    "ttt.assemble",
-    "ttt.loop",
+    "ttt.run.assemble",
+    "ttt.run.loop",
     "torch._dynamo",
     "pandas",
     "pyarrow.parquet",

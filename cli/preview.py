@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ttt.assemble import Assembly
+from ttt.run.assemble import Assembly
 from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample
 
 # Batches that the estimates are made from, tasks that get a row.

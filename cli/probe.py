@@ -23,7 +23,7 @@ from ttt.cli.probe_arguments import SIZES, arguments
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ttt.cli.probe_run import OpenedRun
+    from ttt.run.open import OpenedRun
 
 WIDTH = 140
 # What is shown, what is kept, its picture.
@@ -62,7 +62,7 @@ def main() -> None:
 def opened(typed: argparse.Namespace) -> OpenedRun | None:
     if typed.run is None:
         return None
-    from ttt.cli.probe_run import open_run
+    from ttt.run.open import open_run
 
     trusted = [typed.config_dir] if typed.config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)

@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ttt.assemble import Assembly, describe
 from ttt.cli.job import reason
 from ttt.devices.one_device import Devices
-from ttt.reference_runs import STRATEGIES, Values, config_of, untrained, values
 from ttt.results.results import Results, from_json
+from ttt.run.assemble import Assembly, describe
+from ttt.run.references import STRATEGIES, Values, config_of, untrained, values
 from ttt.storage.files import write_json
 from ttt.storage.journal import plain
 from ttt.storage.run_folder import RunFolder

@@ -22,7 +22,7 @@ from ttt.devices.processes import is_first_here, several_started
 from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from ttt.assemble import Assembly
+    from ttt.run.assemble import Assembly
 
 USAGE = 2
 
@@ -31,12 +31,12 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     """One run, from a resolved config to an exit code. `references`: folders of its reference runs, if these are
     done."""
     # Imported here: `--help` and a typo need no torch.
-    from ttt.assemble import assemble
     from ttt.cli import torchrun
-    from ttt.cli.execute import execute
     from ttt.cli.references import add_references, is_compared
     from ttt.cli.screen import Screen
     from ttt.devices.collective import decided
+    from ttt.run.assemble import assemble
+    from ttt.run.execute import execute
 
     typed = copy.deepcopy(config)
     try:
@@ -82,8 +82,8 @@ def is_done(folder: RunFolder) -> bool:
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     """The stream of a run, shown without training; nothing is written but prepared data."""
-    from ttt.assemble import assemble
     from ttt.cli.preview import preview
+    from ttt.run.assemble import assemble
 
     try:
         preview(assemble(config, trusted=trusted))

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ttt.assemble import Assembly
 from ttt.compare.published import about
 from ttt.compare.runs import read_config
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results, from_json
+from ttt.run.assemble import Assembly
 from ttt.storage.environment import device_name
 from ttt.storage.run_folder import RunFolder
 

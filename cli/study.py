@@ -88,7 +88,7 @@ def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None)
     """List the runs of a sweep with their folders. Writes nothing but prepared data."""
     if not is_grid(config):
         raise UsageError("--dry-run: a search chooses its runs as it goes; nothing to show before")
-    from ttt.assemble import assemble
+    from ttt.run.assemble import assemble
     from ttt.storage.run_folder import RunFolder
 
     console = Console(highlight=False)

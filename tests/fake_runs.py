@@ -19,10 +19,10 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ttt.assemble import describe
 from ttt.results.events import Evaluated, Trained
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES, Scores
+from ttt.run.assemble import describe
 from ttt.storage.files import write_json
 from ttt.storage.journal import Journal
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ttt.assemble import Assembly
 from ttt.learner import Engine
-from ttt.loop import begin_task
+from ttt.run.assemble import Assembly
+from ttt.run.loop import begin_task
 from ttt.training.train import Progress, train
 
 

@@ -15,13 +15,13 @@ from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.devices.collective import decided
 from ttt.devices.shards import gather
 from ttt.evaluation.evaluate import Plan, evaluate
 from ttt.learner import Engine
 from ttt.results.results import Results
-from ttt.resume import restore, save
+from ttt.run.assemble import assemble
+from ttt.run.resume import restore, save
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch

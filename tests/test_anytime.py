@@ -14,19 +14,19 @@ from harness import FAST, SMALL, TINY, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.compare.runs import read_run
 from ttt.evaluation.anytime import joined
 from ttt.evaluation.diagnose import Diagnosis
 from ttt.evaluation.evaluate import evaluate, evaluate_along, tally, tally_along
 from ttt.learner import slow_hash
-from ttt.loop import run_stream
 from ttt.metrics.slope import slope_interval
 from ttt.results.catalogue import better
 from ttt.results.events import Probed, Relearned, Trained
 from ttt.results.results import Results, from_json
 from ttt.results.scores import QUANTITIES
-from ttt.resume import restore
+from ttt.run.assemble import assemble
+from ttt.run.loop import run_stream
+from ttt.run.resume import restore
 from ttt.sinks.numbers import FAMILIES, axes, numbers, past
 from ttt.storage.checkpoint import load_newest, rng_tensors
 from ttt.storage.journal import Journal, plain

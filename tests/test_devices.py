@@ -310,7 +310,7 @@ def test_the_verdict_names_who_failed_first(tmp_path, codes, code, status, word)
 
 
 def test_evaluation_grows_with_the_tasks_not_with_their_square():
-    from ttt.assemble import assemble
+    from ttt.run.assemble import assemble
 
     config = config_of("adapter=none", "task.num_tasks=12", "task.held_out=12", "eval.tasks=3", "task.eval_sequences=1")
     assembly = assemble(config, trusted=[])

@@ -13,7 +13,6 @@ from harness import FAST, SMALL, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.cli import views
 from ttt.compare.groups import group_runs
 from ttt.compare.runs import read_run
@@ -25,6 +24,7 @@ from ttt.models.units import hidden_units
 from ttt.report import contrast
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
+from ttt.run.assemble import assemble
 from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch
 from ttt.training.train import train

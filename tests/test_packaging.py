@@ -13,8 +13,8 @@ from harness import FAST, SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.evaluation.evaluate import evaluate
+from ttt.run.assemble import assemble
 from ttt.training.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -16,10 +16,10 @@ from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
 from test_reward import POOL, RULES
 
 from ttt.cli import probe
-from ttt.cli.probe_run import open_run
 from ttt.probes.activations import KEYS, RATIOS, TARGETS, unembedding
 from ttt.probes.induction import CASES
 from ttt.probes.state import watching
+from ttt.run.open import open_run
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("probe")

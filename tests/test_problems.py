@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.compare.runs import read_run
 from ttt.config.build import build
+from ttt.run.assemble import assemble
 from ttt.stream import IGNORE, whole_rows
 from ttt.tasks.problems import NAMES, Problems
 from ttt.tasks.star_graph import PARENT, REVERSE, WALK, StarGraph

@@ -17,8 +17,8 @@ from ttt.cli import references, torchrun
 from ttt.compare.published import Value, agrees, by_published, values_of
 from ttt.compare.runs import read_run
 from ttt.metrics.seeds import t_interval
-from ttt.reference_runs import STRATEGIES
 from ttt.results.results import from_json
+from ttt.run.references import STRATEGIES
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("references")

@@ -22,7 +22,6 @@ from harness import FAST, TINY, Outcome, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.cli import report as cli_report
 from ttt.compare.groups import group_runs
 from ttt.compare.runs import find, read_run
@@ -30,6 +29,7 @@ from ttt.report.one import write_run
 from ttt.report.record import read, so_far
 from ttt.report.text import UNDEFINED, clean, duration, number, thin
 from ttt.results.results import from_json
+from ttt.run.assemble import assemble
 from ttt.stream import sample, samples
 
 # One process makes the costly fixtures once.

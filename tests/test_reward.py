@@ -16,9 +16,9 @@ from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate
 from ttt.evaluation.rewards import divergence, score
 from ttt.learner import Engine, slow_hash
-from ttt.loop import begin_task
 from ttt.objectives.reward import Reward, matched
 from ttt.prompts.rollouts import Rollouts, sample
+from ttt.run.loop import begin_task
 from ttt.training.train import train
 
 RULES = (
@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(ada
     whole = run_here([*RULES, *adapter], tmp_path / "whole")
     assert whole.code == 0, whole.err
 
-    from ttt import loop
+    from ttt.run import loop
 
     first = loop.measure
     with monkeypatch.context() as patch:

@@ -18,10 +18,10 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from ttt.assemble import Assembly, assemble
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine, Learner, competing, slow_hash
 from ttt.results.events import Waiting
+from ttt.run.assemble import Assembly, assemble
 from ttt.storage.checkpoint import load
 from ttt.strategies.naive import Naive
 from ttt.training.lightning import LightningLearner

@@ -541,7 +541,7 @@ def test_distillation_moves_the_bare_model_towards_the_prompted_one():
 
 def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(tmp_path: Path, monkeypatch):
     """4 steps a task, 3 a cycle: the first task ends inside one. Moments, archive and chance are in the checkpoint."""
-    from ttt import loop
+    from ttt.run import loop
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from learning import learn_task
 from omegaconf import OmegaConf
 
-from ttt.assemble import Assembly, assemble
 from ttt.evaluation.evaluate import Plan
 from ttt.learner import Engine, cross_entropy, slow_hash
-from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results
-from ttt.resume import restore
+from ttt.run.assemble import Assembly, assemble
+from ttt.run.loop import begin_task, run_stream
+from ttt.run.resume import restore
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal, plain
 from ttt.strategies.agem import project

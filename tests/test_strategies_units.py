@@ -19,17 +19,17 @@ from learning import learn_task
 from omegaconf import OmegaConf
 from torch import Tensor
 
-import ttt.assemble
+import ttt.run.assemble
 from ttt.adapters.base import additive
-from ttt.assemble import Assembly, assemble
 from ttt.config.build import base_adapter
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine, cross_entropy, slow_hash
-from ttt.loop import begin_task, run_stream
 from ttt.metrics.plasticity import dormant_tau
 from ttt.models.units import hear_training, hidden_units, listening
 from ttt.results.results import Results
-from ttt.resume import restore
+from ttt.run.assemble import Assembly, assemble
+from ttt.run.loop import begin_task, run_stream
+from ttt.run.resume import restore
 from ttt.storage.checkpoint import load
 from ttt.storage.journal import Journal, plain
 from ttt.strategies.consolidate import truncated
@@ -220,8 +220,8 @@ def test_a_strategy_refuses_in_the_words_that_were_typed_for_it(typed, said):
     ],
 )  # fmt: skip
 def test_a_strategy_is_tried_before_a_base_is_trained_if_it_prepares_anything(typed, networks, monkeypatch):
-    built, build = [], ttt.assemble.build_learner
-    monkeypatch.setattr(ttt.assemble, "build_learner", lambda *a, **k: built.append(1) or build(*a, **k))
+    built, build = [], ttt.run.assemble.build_learner
+    monkeypatch.setattr(ttt.run.assemble, "build_learner", lambda *a, **k: built.append(1) or build(*a, **k))
     assemble(_composed(*TINY, *FAST, *typed), trusted=[])
     assert len(built) == networks
 

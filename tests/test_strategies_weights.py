@@ -17,12 +17,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from learning import learn_task
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.assemble import Assembly, assemble
 from ttt.devices.one_device import OneDevice
 from ttt.learner import Engine, cross_entropy, slow_hash
-from ttt.loop import begin_task, run_stream
 from ttt.results.results import Results
-from ttt.resume import restore
+from ttt.run.assemble import Assembly, assemble
+from ttt.run.loop import begin_task, run_stream
+from ttt.run.resume import restore
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm

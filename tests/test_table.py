@@ -11,9 +11,9 @@ from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
 from ttt.cli.preview import sample, table
 from ttt.learner import Engine
+from ttt.run.assemble import assemble
 from ttt.training.train import train
 
 CONF = Path(__file__).parents[1] / "conf"

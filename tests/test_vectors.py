@@ -10,8 +10,8 @@ from harness import TINY, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.assemble import assemble
-from ttt.loop import begin_task
+from ttt.run.assemble import assemble
+from ttt.run.loop import begin_task
 from ttt.tasks.passes import Passes
 from ttt.training.pace import Pace, rate_of
 from ttt.training.train import train

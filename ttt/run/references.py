@@ -22,8 +22,8 @@ import yaml
 from ttt.results.results import Results, from_json
 
 if TYPE_CHECKING:
-    from ttt.assemble import Assembly
     from ttt.devices.one_device import Devices
+    from ttt.run.assemble import Assembly
 
 STRATEGIES = ("joint", "independent", "frozen")
 # Initial weights that `untrained` is a mean over, by their seeds.

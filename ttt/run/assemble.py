@@ -10,7 +10,14 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Watcher, Weights
-from ttt.checks import (
+from ttt.config.build import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
+from ttt.config.code_hash import run_code_hash
+from ttt.devices.one_device import Devices, OneDevice
+from ttt.devices.settings import TrainerSettings
+from ttt.devices.shards import check_adapter
+from ttt.evaluation.evaluate import Plan
+from ttt.learner import Engine, Learner, OptimizerFactory
+from ttt.run.checks import (
     check_base,
     check_cache,
     check_devices,
@@ -19,13 +26,6 @@ from ttt.checks import (
     check_values,
     vector_size,
 )
-from ttt.config.build import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
-from ttt.config.code_hash import run_code_hash
-from ttt.devices.one_device import Devices, OneDevice
-from ttt.devices.settings import TrainerSettings
-from ttt.devices.shards import check_adapter
-from ttt.evaluation.evaluate import Plan
-from ttt.learner import Engine, Learner, OptimizerFactory
 from ttt.sinks.base import RunInfo, Sink
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses

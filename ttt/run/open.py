@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ttt.adapters.base import Evolving
-from ttt.assemble import Assembly, assemble
 from ttt.learner import Learner
+from ttt.run.assemble import Assembly, assemble
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.run_folder import RunFolder

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from omegaconf import OmegaConf
 
-from ttt.assemble import Assembly
 from ttt.cli.check import UsageError
 from ttt.cli.references import measured
 from ttt.cli.screen import Screen
@@ -22,9 +21,10 @@ from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.diagnose import Diagnosis
 from ttt.learner import Engine
-from ttt.loop import run_stream
 from ttt.results.results import Results
-from ttt.resume import restore
+from ttt.run.assemble import Assembly
+from ttt.run.loop import run_stream
+from ttt.run.resume import restore
 from ttt.sinks.base import Guarded, first_line
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint

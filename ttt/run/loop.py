@@ -15,7 +15,7 @@ from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
-from ttt.resume import save
+from ttt.run.resume import save
 from ttt.storage.journal import Journal
 from ttt.stream import Stream
 from ttt.training.clock import Clock
