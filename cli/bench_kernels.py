@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.meter import cost
-from ttt.kernels.inplace import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan
-from ttt.kernels.lean import inplace_lean
+from ttt.kernels.inplace.lean import inplace_lean
+from ttt.kernels.inplace.naive import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan
 
 
 class Size(NamedTuple):

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ttt.kernels.chunks import NOTHING_READ, Place, chunk_grid
-from ttt.kernels.gates import group_size
-from ttt.kernels.inplace import cheapest, inplace_dual, inplace_naive, inplace_scan
-from ttt.kernels.lean import inplace_lean
-from ttt.kernels.rows import neighbours, row_norm
+from ttt.kernels.inplace.gates import group_size
+from ttt.kernels.inplace.lean import inplace_lean
+from ttt.kernels.inplace.naive import cheapest, inplace_dual, inplace_naive, inplace_scan
+from ttt.kernels.inplace.rows import neighbours, row_norm
+from ttt.kernels.inplace.steps import Steps, inplace_steps, inplace_steps_naive
 from ttt.kernels.scan import gated_scan
-from ttt.kernels.steps import Steps, inplace_steps, inplace_steps_naive
 
 SIZES = st.integers(min_value=1, max_value=5)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ttt.kernels.delta import delta_chunk, delta_naive, products_between
-from ttt.kernels.titans import TitansState, titans_chunk, titans_naive
+from ttt.kernels.delta.chunk import delta_chunk, delta_naive, products_between
+from ttt.kernels.titans.chunk import TitansState, titans_chunk, titans_naive
 
 SIZES = st.integers(min_value=1, max_value=5)
 LENGTHS = st.integers(min_value=1, max_value=11)

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ttt.kernels.delta import delta_chunk, delta_naive
-from ttt.kernels.fused import delta, fused, inplace, targets, targets_torch
-from ttt.kernels.inplace import inplace_naive
-from ttt.kernels.lean import inplace_lean
+from ttt.kernels.delta.chunk import delta_chunk, delta_naive
+from ttt.kernels.dispatch import delta, fused, inplace, targets, targets_torch
+from ttt.kernels.inplace.lean import inplace_lean
+from ttt.kernels.inplace.naive import inplace_naive
 
 INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -76,19 +76,19 @@ def memory_inputs(seed: int, n: int, c: int, f: int, d: int, dtype: torch.dtype 
 
 
 def delta_kernel(q_BTK: Tensor, **rest):
-    from ttt.kernels.triton_delta import delta_triton
+    from ttt.kernels.delta.triton import delta_triton
 
     return delta_triton(q_BTK, **rest)
 
 
 def inplace_kernel(q_BNCF: Tensor, **rest):
-    from ttt.kernels.triton_inplace import inplace_triton
+    from ttt.kernels.inplace.triton import inplace_triton
 
     return inplace_triton(q_BNCF, **rest)
 
 
 def targets_kernel(x_BNCD: Tensor, **rest):
-    from ttt.kernels.triton_inplace import targets_triton
+    from ttt.kernels.inplace.triton import targets_triton
 
     return targets_triton(x_BNCD, **rest)
 
@@ -150,7 +150,7 @@ from omegaconf import OmegaConf
 from ttt.config.build import build
 from ttt.models.nano import Nano
 from ttt.stream import Batch
-import ttt.kernels.fused
+import ttt.kernels.dispatch
 
 tokens = torch.arange(128).view(2, 64) % 7
 shape = dict(vocab_size=7, seq_len=64, layers=1, width=16, heads=2, mlp_width=24, window=4, rope_base=1e4)
@@ -177,8 +177,8 @@ TRANSLATE = """
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from ttt.kernels.triton_delta import _delta_kernel
-from ttt.kernels.triton_inplace import _states_kernel, _targets_kernel
+from ttt.kernels.delta.triton import _delta_kernel
+from ttt.kernels.inplace.triton import _states_kernel, _targets_kernel
 
 def translate(kernel, **constants):
     kinds = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
@@ -273,7 +273,7 @@ def test_inplace_equals_the_definition(f, d, block, dtype, monkeypatch):
     # Blocks of one chunk: products of bf16 are exact in fp32, and nothing is rounded behind them.
     close(last, exact_last, 1e-5 if block == 1 else CLOSE[dtype])
     # One block at a time.
-    monkeypatch.setattr("ttt.kernels.triton_inplace.STATES_BYTES", 1)
+    monkeypatch.setattr("ttt.kernels.inplace.triton.STATES_BYTES", 1)
     again = call(inplace_kernel, inputs, block=block)
     assert torch.equal(again[0], read)
     assert torch.equal(again[1], last)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ttt.kernels.lact import LactState, lact, lact_naive, newton_schulz, swiglu, written
-from ttt.kernels.ttt_layer import TTTState, gelu_with_slope, inner_steps, ttt_dual, ttt_naive
+from ttt.kernels.lact.chunk import LactState, lact, lact_naive, newton_schulz, swiglu, written
+from ttt.kernels.ttt_layer.chunk import TTTState, gelu_with_slope, inner_steps, ttt_dual, ttt_naive
 
 SMALL = st.integers(1, 3)
 FLAGS = ("token_BNC", "opens_BN", "closes_BN")

@@ -3,7 +3,7 @@
     S <- g_t S;  S <- S + beta_t (v_t - S k_t) k_t^T;  o_t = S q_t        k, q of unit length
     beta_t = sigmoid(w_b x_t + b_b)  g_t = exp(-softplus(w_g x_t + b_g)), or 1 with gated=false
 
-DeltaNet (arXiv 2406.06484); gated: Gated DeltaNet (arXiv 2412.06464). kernels/delta.py has the forms.
+DeltaNet (arXiv 2406.06484); gated: Gated DeltaNet (arXiv 2412.06464). kernels/delta/chunk.py has the forms.
 Shapes: B batch (lanes), T time, H heads, K head width, D model width.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Lifetime, Pass, Reset
 from ttt.adapters.beside import BesideAttention, into_lanes, out_of_lanes, unit
-from ttt.kernels.fused import delta
+from ttt.kernels.dispatch import delta
 
 
 class DeltaFast(BesideAttention):

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.adapters.base import OPEN, Desk, FastState, Pass
-from ttt.kernels.fused import inplace, targets
-from ttt.kernels.inplace import Choice, cheapest
-from ttt.kernels.rows import row_norm
+from ttt.kernels.dispatch import inplace, targets
+from ttt.kernels.inplace.naive import Choice, cheapest
+from ttt.kernels.inplace.rows import row_norm
+from ttt.kernels.inplace.steps import Steps, inplace_steps
 from ttt.kernels.scan import gated_scan
-from ttt.kernels.steps import Steps, inplace_steps
 
 # |k|^2 that a normalised write treats as nothing.
 LAMBDA = 1e-3

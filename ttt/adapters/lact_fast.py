@@ -4,7 +4,7 @@
     G_j = sum over the chunk of lr_jt grad_j <f(k_t), v_t>      M <- mu M + G      W <- rownorm(W + Muon(M))
     lr_jt = softplus(w_j x_t + b_j)       mu = mean of sigmoid(w x_t + b)          k, q, v: silu; k, q: unit length
 
-LaCT (arXiv 2505.23884); kernels/lact.py has the forms. The initial W are slow weights.
+LaCT (arXiv 2505.23884); kernels/lact/chunk.py has the forms. The initial W are slow weights.
 Shapes: B batch (lanes), T time, H heads, K head width, F hidden width, D model width, J = 3 weights.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
-from ttt.kernels.lact import NAMES, LactState, lact, swiglu
+from ttt.kernels.lact.chunk import NAMES, LactState, lact, swiglu
 
 
 class LactFast(BesideAttention):

@@ -4,9 +4,9 @@
     S  <- decay * (S + eta * sum over the chunk of v_t k_t^T), as the next chunk begins
     k_t = z_t / |z_t|             v_t = W_t conv(rms_norm(embedding))_t: by its start, the next token
 
-In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace.py holds the recurrence. The keys' norm,
+In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace/naive.py holds the recurrence. The keys' norm,
 the decay and the learned eta are ours: docs/decisions.md says on what evidence. Other rules (error
-correction, momentum, clipping) are in kernels/steps.py.
+correction, momentum, clipping) are in kernels/inplace/steps.py.
 Shapes: B batch (lanes), T time, V vocabulary, D model width.
 """
 

@@ -3,7 +3,7 @@
     u_t = v_t - S_start k_t;  m <- mu_t m + theta_t u_t k_t^T;  S <- (1 - alpha_t) S + m;  o_t = S q_t
     theta, mu, alpha = sigmoid(w x_t + b), each its own; S_start: the memory as the chunk began
 
-Titans (arXiv 2501.00663), memory-augmented network, linear memory. kernels/titans.py has the forms.
+Titans (arXiv 2501.00663), memory-augmented network, linear memory. kernels/titans/chunk.py has the forms.
 Shapes: B batch (lanes), T time, N chunks, C cells a chunk, H heads, K head width, D model width.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
-from ttt.kernels.titans import TitansState, titans_chunk, titans_naive
+from ttt.kernels.titans.chunk import TitansState, titans_chunk, titans_naive
 
 # By their start: a tenth of a gradient step, half of the momentum, 2 % forgotten a token.
 STARTS = {"theta": -2.0, "mu": 0.0, "alpha": -4.0}

@@ -3,7 +3,7 @@
     f(x; W) = x + LN(W x + b)       W <- W - eta_t grad 1/2 |f(k_t; W_start) - v_t|^2       o_t = f(q_t; W)
     eta_t = step * sigmoid(w x_t + b) / K * max(p_i, 0)      p_i: learned, at first 1/i for the i-th token of a chunk
 
-TTT-Linear (arXiv 2407.04620); kernels/ttt_layer.py has the forms. The initial W and b are slow weights.
+TTT-Linear (arXiv 2407.04620); kernels/ttt_layer/chunk.py has the forms. The initial W and b are slow weights.
 There p_i scales what token i reads, here what it writes; keys do not turn with their position.
 Shapes: B batch (lanes), T time, C cells a chunk, H heads, K head width, D model width.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
 from ttt.adapters.beside import BesideAttention
 from ttt.adapters.cells import Cells
-from ttt.kernels.ttt_layer import EPS, TTTState, ttt_dual
+from ttt.kernels.ttt_layer.chunk import EPS, TTTState, ttt_dual
 
 
 class TTTLinear(BesideAttention):

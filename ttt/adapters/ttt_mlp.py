@@ -2,7 +2,7 @@
 
     f(x; W) = x + LN(W2 gelu(W1 x + b1) + b2), written and read as in `ttt_linear`
 
-TTT-MLP (arXiv 2407.04620); kernels/ttt_layer.py has the forms. Hidden layer: 4 K.
+TTT-MLP (arXiv 2407.04620); kernels/ttt_layer/chunk.py has the forms. Hidden layer: 4 K.
 Shapes: K head width.
 """
 

@@ -21,7 +21,7 @@ Gates = list[float | Tensor]
 
 
 class Weights(NamedTuple):
-    """Products of gates, for each block: a, M, e and t of kernels/lean.py. Leading dimension 1: lanes are alike."""
+    """Products of gates, for each block: a, M, e and t of kernels/inplace/lean.py. Leading dimension 1: lanes are alike."""
 
     since_start_BJG: Tensor
     between_BJGG: Tensor

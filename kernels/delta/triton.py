@@ -1,4 +1,4 @@
-"""The gated delta rule as one kernel: kernels/delta.py's chunk form, the state never leaving the chip.
+"""The gated delta rule as one kernel: kernels/delta/chunk.py's chunk form, the state never leaving the chip.
 
     S_t = d_t S_0 + sum_{i<=t} D[t, i] u_i k_i^T;  (1 + L) U = beta (V - d K S_0^T);  L = beta D (K K^T), i < t
 
@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ttt.kernels.delta import Memory, delta_chunk
-from ttt.kernels.fused import WIDEST_KEY, Recomputed
+from ttt.kernels.delta.chunk import Memory, delta_chunk
+from ttt.kernels.dispatch import WIDEST_KEY, Recomputed
 
 # tl.dot wants no side below 16.
 SHORTEST = 16

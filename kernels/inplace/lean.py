@@ -11,7 +11,7 @@ the block's end, and over the whole block. The backward pass goes through the bl
     dS = t G + (a * dO)^T Q     dA = (dO V^T) * M            A = (Q K^T) * M
 
 It keeps one state in every `group` blocks and makes the others again. One block is the dual form; blocks of
-one chunk need no masked product: kernels/chunkwise.py has them.
+one chunk need no masked product: kernels/inplace/chunkwise.py has them.
 Shapes: B batch (lanes), N chunks, C tokens a chunk, J blocks, G chunks a block, L = G C tokens a block,
 D model width, F feed-forward width.
 """
@@ -24,15 +24,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ttt.kernels.chunkwise import inplace_chunkwise
-from ttt.kernels.gates import Weights, gate_weights, group_size
+from ttt.kernels.inplace.chunkwise import inplace_chunkwise
+from ttt.kernels.inplace.gates import Weights, gate_weights, group_size
 
 
 def inplace_lean(
     q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor,
     weight_DF: Tensor | None = None, block: int = 1,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """What kernels/inplace.py's forms give, `block` chunks at a time; with `weight_DF`, W0 q is read as well."""
+    """What kernels/inplace/naive.py's forms give, `block` chunks at a time; with `weight_DF`, W0 q is read as well."""
     assert weight_DF is None or block == 1, "only a block of one chunk reads one matrix"
     if block == 1:
         return inplace_chunkwise(

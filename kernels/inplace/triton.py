@@ -24,10 +24,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ttt.kernels.fused import Memory, Outputs, Recomputed, targets_torch
-from ttt.kernels.gates import Weights, gate_weights
-from ttt.kernels.lean import inplace_lean
-from ttt.kernels.triton_delta import tile
+from ttt.kernels.delta.triton import tile
+from ttt.kernels.dispatch import Memory, Outputs, Recomputed, targets_torch
+from ttt.kernels.inplace.gates import Weights, gate_weights
+from ttt.kernels.inplace.lean import inplace_lean
 
 # What the states before a group of blocks may take.
 STATES_BYTES = 2**28
@@ -150,7 +150,7 @@ def _inplace(
 def _read(
     q_BJLF: Tensor, *, k_BJLF: Tensor, v_BJLD: Tensor, before_BJDF: Tensor, since_BJG: Tensor, between_BJGG: Tensor
 ) -> Tensor:
-    """a * (Q S^T) + ((Q K^T) * M) V, as kernels/lean.py has it, for all blocks at once."""
+    """a * (Q S^T) + ((Q K^T) * M) V, as kernels/inplace/lean.py has it, for all blocks at once."""
     size, dtype = q_BJLF.shape[2] // since_BJG.shape[2], q_BJLF.dtype
     read_BJLD = q_BJLF @ before_BJDF.mT
     read_BJLD *= since_BJG.repeat_interleave(size, 2)[..., None].to(dtype)

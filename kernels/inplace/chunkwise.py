@@ -2,7 +2,7 @@
 
     X_n = g_n S_n      O_n = Q_n (W0 + X_n)^T      S_{n+1} = X_n + V_n^T K_n
 
-Autograd through kernels/inplace.py's scan keeps a state for every chunk, several times over. Here one state in
+Autograd through kernels/inplace/naive.py's scan keeps a state for every chunk, several times over. Here one state in
 every group of chunks is kept and the others are made again. The backward pass goes through the chunks in
 reverse; with G the gradient of S_{n+1}:
 
@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ttt.kernels.gates import Gates, gates_of, group_size
-from ttt.kernels.groups import Back, Found, Group, back_batched, back_in_turn, read_batched, read_in_turn
+from ttt.kernels.inplace.gates import Gates, gates_of, group_size
+from ttt.kernels.inplace.groups import Back, Found, Group, back_batched, back_in_turn, read_batched, read_in_turn
 
 
 def inplace_chunkwise(
     q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor,
     weight_DF: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """What kernels/inplace.py's forms give; with `weight_DF`, W0 q is read as well."""
+    """What kernels/inplace/naive.py's forms give; with `weight_DF`, W0 q is read as well."""
     gate_BN, state_BDF = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (gate_BN, state_BDF))
     # A sum with the state would be rounded to the tokens' precision.
     apart = weight_DF is not None and q_BNCF.dtype != state_BDF.dtype

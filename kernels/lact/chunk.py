@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.kernels.scan import gated_scan
-from ttt.kernels.ttt_layer import Weights, lane_masks, select, stacked
+from ttt.kernels.ttt_layer.chunk import Weights, lane_masks, select, stacked
 
 NAMES = ("w0", "w1", "w2")
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ttt.kernels.gates import group_size
+from ttt.kernels.inplace.gates import group_size
 
 
 class Steps(NamedTuple):

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ttt.kernels.delta import delta_chunk
-from ttt.kernels.lean import inplace_lean
-from ttt.kernels.rows import neighbours
+from ttt.kernels.delta.chunk import delta_chunk
+from ttt.kernels.inplace.lean import inplace_lean
+from ttt.kernels.inplace.rows import neighbours
 
 # A wider state leaves a program no registers; no head is.
 WIDEST_KEY = 128
@@ -55,10 +55,10 @@ def delta(
     state_BVK: Tensor,
     size: int = 32,
 ) -> Memory:
-    """The gated delta rule: kernels/delta.py's `delta_chunk`, or its kernel."""
+    """The gated delta rule: kernels/delta/chunk.py's `delta_chunk`, or its kernel."""
     form = delta_chunk
     if fused(q_BTK) and q_BTK.shape[-1] <= WIDEST_KEY:
-        from ttt.kernels.triton_delta import delta_triton
+        from ttt.kernels.delta.triton import delta_triton
 
         form = delta_triton
     return form(q_BTK, k_BTK=k_BTK, v_BTV=v_BTV, beta_BT=beta_BT, gate_BT=gate_BT, state_BVK=state_BVK, size=size)
@@ -68,13 +68,13 @@ def inplace(
     q_BNCF: Tensor, *, k_BNCF: Tensor, v_BNCD: Tensor, gate_BN: Tensor, state_BDF: Tensor,
     weight_DF: Tensor | None = None, block: int = 1,
 ) -> Memory:  # fmt: skip
-    """The in-place memory: kernels/lean.py's `inplace_lean`, or the kernel that makes the states.
+    """The in-place memory: kernels/inplace/lean.py's `inplace_lean`, or the kernel that makes the states.
 
     In full precision operations decide, and W0 read with the state saves one product: no kernel.
     """
     inputs = {"k_BNCF": k_BNCF, "v_BNCD": v_BNCD, "gate_BN": gate_BN, "state_BDF": state_BDF}
     if weight_DF is None and fused(q_BNCF):
-        from ttt.kernels.triton_inplace import inplace_triton
+        from ttt.kernels.inplace.triton import inplace_triton
 
         return inplace_triton(q_BNCF, **inputs, block=block)
     return inplace_lean(q_BNCF, **inputs, weight_DF=weight_DF, block=block)
@@ -83,7 +83,7 @@ def inplace(
 def targets(x_BNCD: Tensor, *, conv_OD: Tensor, target_DD: Tensor, scale_BNC1: Tensor) -> Tensor:
     """What the in-place memory writes: scale * (conv(x) W_t); the convolution stays inside its chunk."""
     if fused(x_BNCD):
-        from ttt.kernels.triton_inplace import targets_triton
+        from ttt.kernels.inplace.triton import targets_triton
 
         return targets_triton(x_BNCD, conv_OD=conv_OD, target_DD=target_DD, scale_BNC1=scale_BNC1)
     return targets_torch(x_BNCD, conv_OD, target_DD, scale_BNC1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ttt.kernels.delta import products_between, state_dtype
+from ttt.kernels.delta.chunk import products_between, state_dtype
 
 
 class TitansState(NamedTuple):

@@ -1,6 +1,6 @@
 """A group of chunks of the in-place memory, forward and backward: one by one, or batched.
 
-kernels/chunkwise.py has the equations. One by one: products add to the state in place, and the frozen weight is
+kernels/inplace/chunkwise.py has the equations. One by one: products add to the state in place, and the frozen weight is
 read with the state. Batched: all products of a group in one call, each state rounded to the tokens' precision.
 Shapes: B batch (lanes), N chunks of the group, C tokens a chunk, D model width, F feed-forward width.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ttt.kernels.gates import Gates
+from ttt.kernels.inplace.gates import Gates
 
 
 class Group(NamedTuple):

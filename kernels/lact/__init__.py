@@ -1,0 +1,1 @@
+"""LaCT: large chunks that write into a SwiGLU network."""

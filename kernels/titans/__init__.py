@@ -1,0 +1,1 @@
+"""Titans: the delta rule with momentum and forgetting."""

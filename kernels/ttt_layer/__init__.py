@@ -1,0 +1,1 @@
+"""Test-time training layers."""
