@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from ttt.stream import Ints
-from ttt.tasks.swapped import Swapped
+from ttt.tasks.machinery.swapped import Swapped
 
 # More digits than that do not fit into 64 bits when two numbers are multiplied.
 MOST_DIGITS = 9

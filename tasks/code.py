@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
 
 # Tests and their data; what others installed; tables that a program wrote; texts that are no code.
 NO_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ttt.stream import Batch, Ints, Source, spread
-from ttt.tasks.corpus import Corpus
+from ttt.tasks.machinery.corpus import Corpus
 
 
 @dataclass(kw_only=True, eq=False)

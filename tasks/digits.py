@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttt.tasks.images import Images, Pictures, read_parquet
+from ttt.tasks.machinery.images import Images, Pictures, read_parquet
 
 DATA = Path(__file__).parent / "data" / "digits.parquet"
 SIDE, WHITE = 8, 16

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt.stream import Ints, Source, Stream
-from ttt.tasks.cut import BASE, LEARN, View
-from ttt.tasks.settings import StreamSettings
+from ttt.tasks.machinery.cut import BASE, LEARN, View
+from ttt.tasks.machinery.settings import StreamSettings
 
 
 @dataclass(frozen=True, kw_only=True)

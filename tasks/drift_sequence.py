@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt.stream import Batch, Phase, Task, mixture
-from ttt.tasks.cut import MIX
+from ttt.tasks.machinery.cut import MIX
 from ttt.tasks.split_sequence import SplitSequence
 
 SCHEDULES = ("abrupt", "linear", "recurring")

@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
-from ttt.tasks.hub import offline_error, quiet, refusal, work_offline
-from ttt.tasks.prepared import file_hash
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
+from ttt.tasks.machinery.hub import offline_error, quiet, refusal, work_offline
+from ttt.tasks.machinery.prepared import file_hash
 
 KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
 WHAT = f"a dataset of the hub (OWNER/NAME), a file ({'|'.join(KINDS)}) or a folder of such files"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, gather, whole_rows
-from ttt.tasks.cut import BASE, BEND, LEARN, Sizes, fingerprint, shown
-from ttt.tasks.settings import StreamSettings
+from ttt.tasks.machinery.cut import BASE, BEND, LEARN, Sizes, fingerprint, shown
+from ttt.tasks.machinery.settings import StreamSettings
 
 # Labellings that the base mixes.
 BASE_LABELLINGS = 200

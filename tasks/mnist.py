@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from ttt.stream import Ints
-from ttt.tasks.hub import work_offline
-from ttt.tasks.images import Bytes, Images, Pictures, read_parquet, unpack
-from ttt.tasks.prepared import prepared
+from ttt.tasks.machinery.hub import work_offline
+from ttt.tasks.machinery.images import Bytes, Images, Pictures, read_parquet, unpack
+from ttt.tasks.machinery.prepared import prepared
 
 DATA = Path(__file__).parent / "data" / "mnist.parquet"
 SIDE, WHITE = 28, 255

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt.stream import Ints, Source, Stream
-from ttt.tasks.cut import BASE, BEND, CHOOSE, LEARN, View
-from ttt.tasks.settings import StreamSettings, hold_out
+from ttt.tasks.machinery.cut import BASE, BEND, CHOOSE, LEARN, View
+from ttt.tasks.machinery.settings import StreamSettings, hold_out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
-from ttt.tasks.spans import SPAN, known_spans, repeats
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
+from ttt.tasks.machinery.spans import SPAN, known_spans, repeats
 
 # A topic of which more than this share stands in longer ones is a passage of them.
 PASSAGE = 0.1

@@ -15,8 +15,8 @@ from itertools import product
 import numpy as np
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
-from ttt.tasks.cut import BASE, LEARN, PLANT, Sizes, fingerprint, shown
-from ttt.tasks.settings import StreamSettings
+from ttt.tasks.machinery.cut import BASE, LEARN, PLANT, Sizes, fingerprint, shown
+from ttt.tasks.machinery.settings import StreamSettings
 
 Pair = tuple[int, int]
 

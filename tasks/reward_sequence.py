@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttt.stream import Batch, Phase, Source, Stream, Task
-from ttt.tasks.cut import BASE, CHOOSE, LEARN, fingerprint
-from ttt.tasks.problems import NAMES, Problems
-from ttt.tasks.settings import ALL, StreamSettings
+from ttt.tasks.machinery.cut import BASE, CHOOSE, LEARN, fingerprint
+from ttt.tasks.machinery.problems import NAMES, Problems
+from ttt.tasks.machinery.settings import ALL, StreamSettings
 
 # First in the key of every eval generator: no seed that anyone types leads to the same numbers.
 EVAL = 0x6576616C

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from ttt.stream import Ints
-from ttt.tasks.swapped import Swapped
+from ttt.tasks.machinery.swapped import Swapped
 
 DIGITS = 10
 

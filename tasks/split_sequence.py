@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt.stream import Ints, Source, Stream
-from ttt.tasks.cut import BASE, CHOOSE, LEARN, View, label
-from ttt.tasks.settings import StreamSettings, hold_out
+from ttt.tasks.machinery.cut import BASE, CHOOSE, LEARN, View, label
+from ttt.tasks.machinery.settings import StreamSettings, hold_out
 
 # Groups of base classes that stand for as many small tasks, where outputs are those of a task.
 BASE_GROUPS = 200

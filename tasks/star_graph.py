@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ttt.stream import IGNORE, Batch, Ints, Prompt
-from ttt.tasks.rules import Class, Rules
+from ttt.tasks.machinery.rules import Class, Rules
 
 WALK, REVERSE, PARENT, CHILD = range(4)
 # Ways to call goals by other names.

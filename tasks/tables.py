@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
-from ttt.tasks.prepared import file_hash
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
+from ttt.tasks.machinery.prepared import file_hash
 
 DATA = Path(__file__).parent / "data" / "tables.parquet"
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
 
 LAYOUT = "put the files of each class into a folder of its own: FOLDER/CLASS/FILE"
 

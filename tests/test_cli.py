@@ -259,8 +259,8 @@ def test_readme_commands_are_real():
 HAIKU = """
 from dataclasses import dataclass
 from typing import ClassVar
-from ttt.tasks.corpus import Corpus
-from ttt.tasks.documents import Document
+from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.documents import Document
 
 @dataclass(kw_only=True, eq=False)
 class OwnHaiku(Corpus):

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ttt.config.build import build
-from ttt.tasks import documents, spans, tables
+from ttt.tasks import tables
 from ttt.tasks.corpora import Corpora
-from ttt.tasks.hub import work_offline
-from ttt.tasks.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe, visible
+from ttt.tasks.machinery import documents, spans
+from ttt.tasks.machinery.hub import work_offline
+from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe, visible
 
 EMBEDDED = ["languages", "code", "prose", "tables", "corpora"]
 SYLLABLES = ("ba", "ne", "ti", "lo", "du", "ra", "me", "si", "ko", "tu", "the", "ing")

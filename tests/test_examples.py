@@ -20,8 +20,8 @@ from ttt.config.build import build
 from ttt.stream import IGNORE
 from ttt.tasks import digits, mnist
 from ttt.tasks.digits import Digits
-from ttt.tasks.examples import Examples, Labelled
-from ttt.tasks.images import patches, read_parquet
+from ttt.tasks.machinery.examples import Examples, Labelled
+from ttt.tasks.machinery.images import patches, read_parquet
 from ttt.tasks.mnist import Mnist, as_rows, fetch
 
 ALL = np.arange(10)

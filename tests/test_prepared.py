@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttt.tasks import prepared as module
-from ttt.tasks.documents import layout, row
-from ttt.tasks.prepared import prepared
+from ttt.tasks.machinery import prepared as module
+from ttt.tasks.machinery.documents import layout, row
+from ttt.tasks.machinery.prepared import prepared
 
 # Two processes that begin each round together. File locks do nothing there, as on some network drives.
 RACE = """
 import fcntl, sys, time
 from pathlib import Path
 fcntl.flock = fcntl.lockf = lambda *arguments: None
-from ttt.tasks.prepared import prepared
+from ttt.tasks.machinery.prepared import prepared
 
 cache, me, other, rounds = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 for number in range(rounds):

@@ -17,7 +17,7 @@ from ttt.compare.runs import read_run
 from ttt.config.build import build
 from ttt.run.assemble import assemble
 from ttt.stream import IGNORE, whole_rows
-from ttt.tasks.problems import NAMES, Problems
+from ttt.tasks.machinery.problems import NAMES, Problems
 from ttt.tasks.star_graph import PARENT, REVERSE, WALK, StarGraph
 
 # Three sizes each: the default, the smallest, an odd one.

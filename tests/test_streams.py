@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from ttt.config.build import build
 from ttt.evaluation.evaluate import Plan
 from ttt.stream import IGNORE, Batch, Stream, mixture
-from ttt.tasks.cut import MIX
 from ttt.tasks.drift_sequence import weights
+from ttt.tasks.machinery.cut import MIX
 from ttt.training.train import batches
 
 SIZES = ("task.num_tasks=4", "task.seq_len=64", "task.batch_size=3", "task.steps_per_task=5", "task.eval_sequences=4")

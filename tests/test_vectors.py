@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ttt.run.assemble import assemble
 from ttt.run.loop import begin_task
-from ttt.tasks.passes import Passes
+from ttt.tasks.machinery.passes import Passes
 from ttt.training.pace import Pace, rate_of
 from ttt.training.train import train
 

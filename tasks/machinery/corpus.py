@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ttt.stream import Batch, Ints, spread, whole_rows
-from ttt.tasks.documents import (
+from ttt.tasks.machinery.documents import (
     CUT,
     EVAL,
     LEFT_OUT,
@@ -30,9 +30,9 @@ from ttt.tasks.documents import (
     layout,
     row,
 )
-from ttt.tasks.prepared import prepared
-from ttt.tasks.spans import SPAN
-from ttt.tasks.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, train_bpe, visible
+from ttt.tasks.machinery.prepared import prepared
+from ttt.tasks.machinery.spans import SPAN
+from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, train_bpe, visible
 
 
 @dataclass(kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from itertools import combinations, product
 import numpy as np
 
 from ttt.stream import Ints
-from ttt.tasks.rules import NONE, SLOTS, Class, Rules, rng_of
+from ttt.tasks.machinery.rules import NONE, SLOTS, Class, Rules, rng_of
 
 # Questions by whose answers two rules are told apart.
 PROBES = 1024

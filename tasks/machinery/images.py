@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt.stream import Ints
-from ttt.tasks.examples import Examples, Labelled
+from ttt.tasks.machinery.examples import Examples, Labelled
 
 # A larger vocabulary would make the embeddings, not the model, the largest part of a small run.
 MAX_SYMBOLS = 4096

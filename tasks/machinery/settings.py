@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from ttt.stream import Batch, Ints, Phase, Source, Stream, Task, mixture
-from ttt.tasks.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
+from ttt.tasks.machinery.cut import HOLD_OUT, MIX, DrawnTask, Sizes, View
 
 ONE_PASS = "one-pass"
 PASSES = re.compile(r"(one|[1-9][0-9]*)-pass(es)?")

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt.stream import Ints
-from ttt.tasks.spans import Bytes, clean_runs, known_spans, whole_characters
-from ttt.tasks.tokenizers import Tokens
+from ttt.tasks.machinery.spans import Bytes, clean_runs, known_spans, whole_characters
+from ttt.tasks.machinery.tokenizers import Tokens
 
 # Raise it when the same documents are cut in another way.
 CUT = 1

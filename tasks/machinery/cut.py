@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ttt.stream import IGNORE, Batch, Ints, Source, Task, gather, spread
-from ttt.tasks.passes import Passes
+from ttt.tasks.machinery.passes import Passes
 
 # Part of every generator's key, so that no two purposes ever share random numbers.
 HOLD_OUT, CHOOSE, BASE, LEARN, BEND, MIX, PLANT = range(7)

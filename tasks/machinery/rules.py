@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ttt.stream import IGNORE, Batch, Ints, Layout, Prompt, spread, whole_rows
-from ttt.tasks.problems import refuse
+from ttt.tasks.machinery.problems import refuse
 
 # Words that a prompt holds; a place that says nothing.
 SLOTS, NONE = 2, -1

@@ -1,0 +1,1 @@
+"""What streams and sources are built from."""
