@@ -140,7 +140,7 @@ def patches(levels_NYX: NDArray[np.uint16], *, patch: int, levels: int) -> NDArr
 
 
 def read_parquet(path: Path, *, side: int) -> tuple[Bytes, Ints]:
-    """Pixels and classes of an embedded file, as tasks/make_digits.py writes it."""
+    """Pixels and classes of an embedded file, as tasks/data/make_digits.py writes it."""
     # Imported here: it takes time that `ttt-run --help` need not spend.
     import pyarrow.parquet
 

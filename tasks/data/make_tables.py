@@ -1,7 +1,7 @@
 """Build `tasks/data/tables.parquet` from a wheel of scikit-learn (1.9.1, BSD-3-Clause).
 
     pip download --no-deps scikit-learn==1.9.1
-    python -m ttt.tasks.make_tables scikit_learn-1.9.1-*.whl tasks/data/tables.parquet
+    python -m ttt.tasks.data.make_tables scikit_learn-1.9.1-*.whl tasks/data/tables.parquet
 
 One row a table: `name`, `text`: a heading, then the observations as CSV. They are put into a random order that is
 fixed here: some tables are sorted by what they classify, so that their end would say nothing of their beginning.
