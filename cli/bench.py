@@ -49,7 +49,11 @@ def main() -> None:
 
     torch.set_num_threads(typed.threads)
     # Imported here: a wrong argument should not wait for torch.
-    from ttt.cli import bench_adapters, bench_data, bench_harness, bench_kernels, bench_strategies
+    from ttt.cli.benches import adapters as bench_adapters
+    from ttt.cli.benches import data as bench_data
+    from ttt.cli.benches import harness as bench_harness
+    from ttt.cli.benches import kernels as bench_kernels
+    from ttt.cli.benches import strategies as bench_strategies
 
     console = Console(highlight=False)
     if typed.what == "harness":

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttt.cli import views
-from ttt.cli.formats import FORMATS, write
+from ttt.cli.tables import views
+from ttt.cli.tables.formats import FORMATS, write
 from ttt.compare.frontier import RATE, axes
 from ttt.compare.groups import MOMENTS, Group, group_runs, headline, paired_with, where
 from ttt.compare.runs import Found, Run, find, read_run

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
-from ttt.cli.probe_arguments import SIZES, arguments
+from ttt.cli.probes.arguments import SIZES, arguments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,8 @@ def make_folder(folder: Path) -> None:
 
 
 def probe_made_up(typed: argparse.Namespace) -> Answer:
-    from ttt.cli import probe_plot, probe_show
+    from ttt.cli.probes import plot as probe_plot
+    from ttt.cli.probes import show as probe_show
     from ttt.probes.induction import Setting, synthetic
 
     setting = Setting(**{name: getattr(typed, name) for name in SIZES}, seed=typed.seed)
@@ -91,7 +92,8 @@ def probe_made_up(typed: argparse.Namespace) -> Answer:
 
 
 def probe_activations(run: OpenedRun, typed: argparse.Namespace) -> Answer:
-    from ttt.cli import probe_plot, probe_show
+    from ttt.cli.probes import plot as probe_plot
+    from ttt.cli.probes import show as probe_show
     from ttt.probes import activations
 
     vocab, length = len(activations.unembedding(run.learner.model)), run.stream.seq_len
@@ -111,7 +113,8 @@ def probe_activations(run: OpenedRun, typed: argparse.Namespace) -> Answer:
 
 
 def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
-    from ttt.cli import probe_plot, probe_show
+    from ttt.cli.probes import plot as probe_plot
+    from ttt.cli.probes import show as probe_show
     from ttt.probes import state
 
     task = run.stream.tasks[-1]
@@ -123,7 +126,7 @@ def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
 
 
 def keep(folder: Path, numbers: dict[str, Any], figure: Figure) -> None:
-    from ttt.cli.probe_plot import svg
+    from ttt.cli.probes.plot import svg
     from ttt.storage.files import write_bytes, write_json
     from ttt.storage.journal import plain
 

@@ -13,11 +13,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.check import UsageError, arguments, check_command
-from ttt.cli.help import help_text
-from ttt.cli.launch import check_objective, is_ours, launch
-from ttt.cli.study import dry_run, expand
-from ttt.cli.sweep import Sweep
+from ttt.cli.runs.check import UsageError, arguments, check_command
+from ttt.cli.runs.help import help_text
+from ttt.cli.sweeps.launch import check_objective, is_ours, launch
+from ttt.cli.sweeps.study import dry_run, expand
+from ttt.cli.sweeps.sweep import Sweep
 from ttt.devices.processes import is_first_here, several_started
 from ttt.storage.run_folder import RunFolder
 
@@ -31,9 +31,9 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     """One run, from a resolved config to an exit code. `references`: folders of its reference runs, if these are
     done."""
     # Imported here: `--help` and a typo need no torch.
-    from ttt.cli import torchrun
-    from ttt.cli.references import add_references, is_compared
-    from ttt.cli.screen import Screen
+    from ttt.cli.runs import torchrun
+    from ttt.cli.runs.references import add_references, is_compared
+    from ttt.cli.runs.screen import Screen
     from ttt.devices.collective import decided
     from ttt.run.assemble import assemble
     from ttt.run.execute import execute
@@ -67,8 +67,8 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
 
 def _references(assembly: Assembly) -> dict[str, Path]:
     """Run or find them, unless this is one process of several."""
-    from ttt.cli.references import run_references
-    from ttt.cli.screen import Screen
+    from ttt.cli.runs.references import run_references
+    from ttt.cli.runs.screen import Screen
 
     if assembly.settings.world.starter is not None:
         who = assembly.settings.world.starter
@@ -82,7 +82,7 @@ def is_done(folder: RunFolder) -> bool:
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
     """The stream of a run, shown without training; nothing is written but prepared data."""
-    from ttt.cli.preview import preview
+    from ttt.cli.runs.preview import preview
     from ttt.run.assemble import assemble
 
     try:

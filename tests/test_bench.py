@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from ttt.cli.meter import cost
+from ttt.cli.benches.meter import cost
 
 
 def test_operations_of_products_by_hand():

@@ -14,7 +14,7 @@ from tests.test_reward import ALONE, POOL, RULES
 from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of
-from ttt.cli.bench_harness import assembly_of
+from ttt.cli.benches.harness import assembly_of
 from ttt.compare.runs import Run, flatten
 from ttt.results.results import Results
 

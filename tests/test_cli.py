@@ -239,8 +239,8 @@ def test_parts_of_ones_own(tmp_path):
 
 def test_readme_commands_are_real():
     """Every ttt-run line of the README composes."""
-    from ttt.cli.check import arguments, check_command
-    from ttt.cli.study import expand
+    from ttt.cli.runs.check import arguments, check_command
+    from ttt.cli.sweeps.study import expand
 
     root = Path(__file__).parents[1]
     text = (root / "README.md").read_text()

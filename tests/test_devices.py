@@ -15,7 +15,7 @@ import torch
 from harness import FAST, TINY, only_run, run_here, start
 from sharing import STEPS, base_weights, config_of, learn, save_and_go_on, together
 
-from ttt.cli import torchrun
+from ttt.cli.runs import torchrun
 from ttt.devices.processes import World
 from ttt.evaluation.evaluate import Plan
 from ttt.storage.checkpoint import load

@@ -13,7 +13,7 @@ from harness import FAST, SMALL, only_run, run_here
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.cli import views
+from ttt.cli.tables import views
 from ttt.compare.groups import group_runs
 from ttt.compare.runs import read_run
 from ttt.evaluation.diagnose import PROBE_TOKENS, Diagnosis, some

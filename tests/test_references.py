@@ -13,7 +13,7 @@ import yaml
 from harness import only_run, run_here
 from test_vectors import VECTORS
 
-from ttt.cli import references, torchrun
+from ttt.cli.runs import references, torchrun
 from ttt.compare.published import Value, agrees, by_published, values_of
 from ttt.compare.runs import read_run
 from ttt.metrics.seeds import t_interval

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.harness import only_run, run_apart, run_here
-from ttt.cli.bench_harness import assembly_of
+from ttt.cli.benches.harness import assembly_of
 from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate
 from ttt.evaluation.rewards import divergence, score
@@ -490,7 +490,7 @@ def test_a_finished_run_says_when_the_code_of_ones_own_is_another(tmp_path: Path
 def test_what_a_search_looks_for_follows_the_objective():
     from omegaconf import OmegaConf
 
-    from ttt.cli.sweep import objective_of as searched
+    from ttt.cli.sweeps.sweep import objective_of as searched
 
     def config(objective: str, asked: str = "auto"):
         return OmegaConf.create({"objective": {"name": objective}, "sweep": {"objective": asked}})

@@ -14,7 +14,7 @@ from tests.test_reward import RULES
 from tests.toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
-from ttt.cli.bench_harness import assembly_of
+from ttt.cli.benches.harness import assembly_of
 from ttt.config.build import base_adapter
 from ttt.devices.collective import merges_lanes
 from ttt.devices.one_device import OneDevice

@@ -15,11 +15,11 @@ import pytest
 from harness import TINY, run_apart, run_here, start
 from rich.console import Console
 
-from ttt.cli.check import arguments, check_command, compose_run
-from ttt.cli.job import Job, reason
-from ttt.cli.overview import Overview, doing, span
-from ttt.cli.study import expand
-from ttt.cli.sweep import count_jobs, split
+from ttt.cli.runs.check import arguments, check_command, compose_run
+from ttt.cli.sweeps.job import Job, reason
+from ttt.cli.sweeps.overview import Overview, doing, span
+from ttt.cli.sweeps.study import expand
+from ttt.cli.sweeps.sweep import count_jobs, split
 from ttt.results.results import from_json
 from ttt.results.scores import REWARDED
 from ttt.results.tuning import direction, known_metrics, obeys_continual_rule

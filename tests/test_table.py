@@ -11,7 +11,7 @@ from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.cli.preview import sample, table
+from ttt.cli.runs.preview import sample, table
 from ttt.learner import Engine
 from ttt.run.assemble import assemble
 from ttt.training.train import train

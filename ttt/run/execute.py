@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from omegaconf import OmegaConf
 
-from ttt.cli.check import UsageError
-from ttt.cli.references import measured
-from ttt.cli.screen import Screen
+from ttt.cli.runs.check import UsageError
+from ttt.cli.runs.references import measured
+from ttt.cli.runs.screen import Screen
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.diagnose import Diagnosis

@@ -1,6 +1,6 @@
 """One run of a sweep: a process of its own, its output in NNNN.log, its state in NNNN.json beside that.
 
-Whatever starts it (a thread here, joblib, SLURM, Ray), these two files tell `ttt.cli.overview` how it goes. A process
+Whatever starts it (a thread here, joblib, SLURM, Ray), these two files tell `ttt.cli.sweeps.overview` how it goes. A process
 for each run also keeps runs apart where a launcher reuses its workers: no thread count or random state is left over.
 """
 
@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ttt.cli.child import start
+from ttt.cli.sweeps.child import start
 from ttt.storage.files import write_json
 from ttt.storage.run_folder import alive
 
-# Both lines are printed by ttt.cli.screen.
+# Both lines are printed by ttt.cli.runs.screen.
 FOLDER = re.compile(r"^files\s+(\S.*)$", re.MULTILINE)
 FINISHED = re.compile(r"^results\s+(\S.*)/results\.json$", re.MULTILINE)
 
@@ -69,7 +69,7 @@ class Starter:
         return self.run(int(hydra.job.num) + 1, list(hydra.overrides.task), warm=False).objective
 
     def run(self, number: int, overrides: Sequence[str], *, warm: bool = True) -> Job:
-        """Start the run and wait for it; `warm` as in ttt.cli.child."""
+        """Start the run and wait for it; `warm` as in ttt.cli.sweeps.child."""
         job = Job(number, list(overrides))
         if self.max_failures is not None:
             failed = sum(other.status == "failed" for other in read_jobs(self.folder))

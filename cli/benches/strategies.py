@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ttt.cli.bench import Row, paired, ratio
-from ttt.cli.bench_harness import assembly_of
+from ttt.cli.benches.harness import assembly_of
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.run.assemble import Assembly

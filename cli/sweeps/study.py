@@ -10,9 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from ttt.cli.check import UsageError, compose_run, experiments, study_of
-from ttt.cli.launch import is_grid
-from ttt.cli.sweep import split, varied
+from ttt.cli.runs.check import UsageError, compose_run, experiments, study_of
+from ttt.cli.sweeps.launch import is_grid
+from ttt.cli.sweeps.sweep import split, varied
 from ttt.config.build import suggest
 
 # Both say which seeds there are.

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ttt.cli.job import reason
+from ttt.cli.sweeps.job import reason
 from ttt.devices.one_device import Devices
 from ttt.results.results import Results, from_json
 from ttt.run.assemble import Assembly, describe
@@ -24,7 +24,7 @@ from ttt.storage.journal import plain
 from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from ttt.cli.screen import Screen
+    from ttt.cli.runs.screen import Screen
 
 LOOK_EVERY = 1.0
 
@@ -57,7 +57,7 @@ def _run(name: str, config: dict[str, Any], trusted: Sequence[Path], folder: Run
         order, log = Path(work) / "run.json", Path(work) / "log"
         order.write_text(json.dumps({"config": config, "trusted": [str(path) for path in trusted]}))
         with log.open("w") as output:
-            command = [sys.executable, "-m", "ttt.cli.references", str(order)]
+            command = [sys.executable, "-m", "ttt.cli.runs.references", str(order)]
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
         said = reason(log.read_text(errors="replace"))
     if folder.is_taken():
@@ -99,8 +99,8 @@ def _stored(folder: RunFolder) -> Results:
 
 def main(arguments: Collection[str]) -> None:
     """The process of one reference."""
-    from ttt.cli.check import UsageError
     from ttt.cli.run import complain, run_one
+    from ttt.cli.runs.check import UsageError
 
     (file,) = arguments
     content = json.loads(Path(file).read_text())

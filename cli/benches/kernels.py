@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.cli.bench import Row, paired, ratio
-from ttt.cli.meter import cost
+from ttt.cli.benches.meter import cost
 from ttt.kernels.inplace.lean import inplace_lean
 from ttt.kernels.inplace.naive import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan
 

@@ -1,6 +1,6 @@
 """Launchers and sweepers of Hydra's: `hydra/launcher=joblib`, `hydra/sweeper=optuna` and so on, each an extra of ttt.
 
-They decide where and when a run starts; what they start is `ttt.cli.job.Starter`, the same as without them.
+They decide where and when a run starts; what they start is `ttt.cli.sweeps.job.Starter`, the same as without them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.job import terminate_jobs
-from ttt.cli.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, objective_of, split, terminable
+from ttt.cli.sweeps.job import terminate_jobs
+from ttt.cli.sweeps.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, objective_of, split, terminable
 
 # Seconds that a run has to stop by itself at Ctrl-C.
 GRACE = 2.0

@@ -43,7 +43,7 @@ def start(
         content = {"config": config, "trusted": [str(path) for path in trusted], "typed": sys.argv}
         content["references"] = {name: str(path) for name, path in (references or {}).items()}
         order.write_text(json.dumps(content))
-        return _elastic(["-m", "ttt.cli.torchrun", str(order)], processes=processes, work=work, folder=folder)
+        return _elastic(["-m", "ttt.cli.runs.torchrun", str(order)], processes=processes, work=work, folder=folder)
 
 
 def _elastic(arguments: Sequence[str], *, processes: int, work: str, folder: RunFolder) -> int:
@@ -108,8 +108,8 @@ def _watch_starter(starter: int) -> None:
 
 def main(arguments: Collection[str]) -> None:
     """One of the processes."""
-    from ttt.cli.check import UsageError
     from ttt.cli.run import complain, run_one
+    from ttt.cli.runs.check import UsageError
 
     # What a shell starts in the background has Ctrl-C ignored, and children inherit that; torchrun passes it on.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ttt.cli.job import FOLDER, Job, log_file, read_jobs
+from ttt.cli.sweeps.job import FOLDER, Job, log_file, read_jobs
 
 # Seconds between two looks at the files of the jobs.
 INTERVAL = 0.5

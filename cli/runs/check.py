@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ttt.cli.sweep import split
+from ttt.cli.sweeps.sweep import split
 from ttt.config.build import show, suggest
 
 # Launchers and sweepers of Hydra's, and which extra of ttt brings them.

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from ttt.cli.bench import Row, paired
-from ttt.cli.bench_harness import assembly_of
+from ttt.cli.benches.harness import assembly_of
 from ttt.learner import Engine
 from ttt.stream import Phase
 from ttt.training.train import train

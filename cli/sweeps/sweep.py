@@ -21,8 +21,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from ttt.cli.job import Starter, terminate_jobs
-from ttt.cli.overview import INTERVAL, Overview
+from ttt.cli.sweeps.job import Starter, terminate_jobs
+from ttt.cli.sweeps.overview import INTERVAL, Overview
 
 INTERRUPTED, TERMINATED = 130, 143
 

@@ -18,7 +18,7 @@ from typing import Protocol
 PRELOADED = [
     "hydra",
     "ttt.run.execute",
-    "ttt.cli.screen",
+    "ttt.cli.runs.screen",
     "ttt.run.assemble",
     "ttt.run.loop",
     "torch._dynamo",

@@ -1,0 +1,1 @@
+"""`ttt-bench`: what each benchmark measures."""

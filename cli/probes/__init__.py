@@ -1,0 +1,1 @@
+"""`ttt-probe`: its arguments, tables and plots."""

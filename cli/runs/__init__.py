@@ -1,0 +1,1 @@
+"""`ttt-run`: one run, from what was typed to what is shown."""

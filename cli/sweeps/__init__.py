@@ -1,0 +1,1 @@
+"""`ttt-run -m`: many runs, each a process of its own."""

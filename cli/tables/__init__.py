@@ -1,0 +1,1 @@
+"""`ttt-compare`: tables for a terminal, a page, a paper, or another program."""
