@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import run_here
+from test_reward import ALONE, POOL, RULES
 
-from tests.harness import run_here
-from tests.test_reward import ALONE, POOL, RULES
 from ttt.claims.fst import Sooner, asymptote, claims, cut, later, later_slope, list_of, matched, needed
 from ttt.claims.series import Series, at_level, reached
 from ttt.claims.settings import settings_of

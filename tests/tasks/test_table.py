@@ -16,7 +16,7 @@ from ttt.learner import Engine
 from ttt.run.assemble import assemble
 from ttt.training.train import train
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 STREAMS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 REFUSED = {

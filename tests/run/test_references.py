@@ -85,7 +85,7 @@ def test_frozen_learned_nothing_and_independent_begins_anew(done):
 
 def test_what_the_readme_of_outputs_explains_is_there(done):
     root, _, _ = done
-    section = (Path(__file__).parents[1] / "outputs/README.md").read_text().partition("What `results.json` holds")[2]
+    section = (Path(__file__).parents[2] / "outputs/README.md").read_text().partition("What `results.json` holds")[2]
     keys = set(re.findall(r"^\| `(\w+)", section, re.MULTILINE))
     assert {"references", "rows", "anytime"} <= keys <= set(read(folders(root)["none-naive-sgd"]))
 

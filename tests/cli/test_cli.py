@@ -242,7 +242,7 @@ def test_readme_commands_are_real():
     from ttt.cli.runs.check import arguments, check_command
     from ttt.cli.sweeps.study import expand
 
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     text = (root / "README.md").read_text()
     lines = [line.strip().split("#")[0].split() for line in text.splitlines() if line.strip().startswith("ttt-run ")]
     assert len(lines) >= 3

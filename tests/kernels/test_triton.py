@@ -115,7 +115,7 @@ def with_gradients(form, inputs: dict[str, Tensor], learned: set[str]) -> list[T
 def apart(arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
     ours = ("TTT_TRITON", "TRITON_INTERPRET", "PYTEST_ADDOPTS")
     environment = {key: x for key, x in os.environ.items() if key not in ours} | more
-    command, root = [sys.executable, *arguments], Path(__file__).parents[1]
+    command, root = [sys.executable, *arguments], Path(__file__).parents[2]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -141,7 +141,7 @@ class SweepServer(Standin):
 
 def test_the_sweep_file_drives_a_run(tmp_path):
     """`wandb sweep` and `wandb agent`, with the documented file; only its runs are made small."""
-    sweep = yaml.safe_load((Path(__file__).parents[1] / "docs" / "wandb-sweep.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb-sweep.yaml").read_text())
     small = [o for o in TRACKED if not o.startswith("task=")]
     sweep["command"][-1:] = [*small, sweep["command"][-1]]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))

@@ -17,7 +17,7 @@ from ttt.evaluation.evaluate import evaluate
 from ttt.run.assemble import assemble
 from ttt.training.train import train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDERS = {"ttt": ROOT / "ttt", "ttt.cli": ROOT / "cli", "ttt.tasks": ROOT / "tasks", "ttt.kernels": ROOT / "kernels"}
 # Who may import whom: kernels <- ttt <- tasks <- cli. tasks may use only the stream's nouns.
 MAY_IMPORT = {

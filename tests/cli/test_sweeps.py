@@ -28,7 +28,7 @@ from ttt.storage.files import write_json
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("sweeps")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDIES = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml") if "\nstudy:" in path.read_text()}
 # Long enough for the default chunk of mlp_fast, which a sweep over adapters cannot set.
 SMALLEST = [*(o for o in TINY if not o.startswith("task.seq_len")), "task.seq_len=36", "base=none", "task.num_tasks=1"]

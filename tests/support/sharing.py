@@ -1,4 +1,4 @@
-"""What each of several real gloo processes does in tests/test_devices.py: a module of its own, for them to import."""
+"""What each of several real gloo processes does in tests/devices/test_devices.py: a module of its own, for them to import."""
 
 from __future__ import annotations
 

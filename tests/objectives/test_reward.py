@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import only_run, run_apart, run_here
 
-from tests.harness import only_run, run_apart, run_here
 from ttt.cli.benches.harness import assembly_of
 from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import only_run, run_here
+from test_reward import RULES
+from toy_prompts import LAYOUT
 
-from tests.harness import only_run, run_here
-from tests.test_reward import RULES
-from tests.toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.benches.harness import assembly_of
