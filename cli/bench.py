@@ -83,7 +83,7 @@ def shipped(group: str) -> list[str]:
 
 def _listed(parser: argparse.ArgumentParser, option: str, typed: str | None, *, allowed: Iterable[str]) -> list[str]:
     """Names with commas, each one of `allowed`; None: all."""
-    from ttt.config.build import suggest
+    from ttt.config.messages import suggest
 
     names = list(allowed) if typed is None else typed.split(",")
     for name in names:

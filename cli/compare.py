@@ -15,7 +15,7 @@ from ttt.compare.frontier import RATE, axes
 from ttt.compare.groups import MOMENTS, Group, group_runs, headline, paired_with, where
 from ttt.compare.runs import Found, Run, find, read_run
 from ttt.compare.table import Sheet, by_metric
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

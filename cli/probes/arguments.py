@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 
 PROBES = ("induction", "state")
 # Of the made-up experiment: those of the published figures (docs/measurements.md).

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ttt.cli.sweeps.sweep import split
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 
 # Launchers and sweepers of Hydra's, and which extra of ttt brings them.
 EXTRAS = {

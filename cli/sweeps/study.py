@@ -13,7 +13,7 @@ from rich.console import Console
 from ttt.cli.runs.check import UsageError, compose_run, experiments, study_of
 from ttt.cli.sweeps.launch import is_grid
 from ttt.cli.sweeps.sweep import split, varied
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 
 # Both say which seeds there are.
 SEEDS = ("seed", "seeds")

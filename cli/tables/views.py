@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import MOMENTS, Group
 from ttt.compare.table import Sheet, by_row, by_task
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 from ttt.metrics.matrix import METRICS
 
 if TYPE_CHECKING:

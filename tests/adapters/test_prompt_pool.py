@@ -15,7 +15,9 @@ from safetensors.torch import load, save
 from toy_prompts import ARGUMENTS, LAYOUT, PLACES, SEED, VOCAB, World, make, overlap, problems, words
 
 from ttt.adapters.base import Evolving
-from ttt.config.build import base_adapter, build, code_hash
+from ttt.config.build import build
+from ttt.config.code_hash import code_hash
+from ttt.config.identity import base_adapter
 from ttt.devices.collective import merges_lanes
 from ttt.learner import Learner, Reader
 from ttt.models.nano import Nano

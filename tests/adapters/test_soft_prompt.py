@@ -15,7 +15,7 @@ from toy_prompts import LAYOUT
 from ttt.adapters.base import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.benches.harness import assembly_of
-from ttt.config.build import base_adapter
+from ttt.config.identity import base_adapter
 from ttt.devices.collective import merges_lanes
 from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import ttt.run.assemble
 from ttt.adapters.base import additive
-from ttt.config.build import base_adapter
+from ttt.config.identity import base_adapter
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.metrics.plasticity import dormant_tau

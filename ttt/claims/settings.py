@@ -12,7 +12,7 @@ import numpy as np
 from ttt.claims.series import PROMPTED
 from ttt.compare.groups import Group, group_runs, name_of
 from ttt.compare.runs import Run
-from ttt.config.build import show
+from ttt.config.messages import show
 
 # Runs that differ in one of these saw other problems, or began elsewhere.
 SAME = ("source", "task", "base", "model")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import name_of
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.figures import style
 from ttt.results.catalogue import better
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ttt.compare.groups import Group, headline
 from ttt.compare.table import Cell, Sheet
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
 from ttt.results.catalogue import better

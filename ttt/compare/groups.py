@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ttt.compare.runs import Run
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.results.results import Results

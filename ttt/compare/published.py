@@ -18,7 +18,7 @@ from typing import Any
 
 from ttt.compare.runs import Run, flatten, read_config
 from ttt.compare.table import Cell, Sheet
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.metrics.seeds import Interval, t_interval
 
 NAN = float("nan")

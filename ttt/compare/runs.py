@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from ttt.config.build import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config.identity import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results.results import Results, from_json
 
 COSTS = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ttt.compare.groups import Group
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
 from ttt.results.catalogue import better

@@ -1,32 +1,22 @@
 """From a resolved config to objects, refusing in one line what does not fit.
 
-A group's YAML names its class in `_target_`; the class's own annotations say what each argument may be.
+A group's YAML names its class in `_target_`; the class's annotations say what each argument may be.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import importlib
 import inspect
-import json
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttt import __version__
-from ttt.config.code_hash import code_hash
+from ttt.config.allowed import kind_of, refusal
+from ttt.config.messages import show, suggest
 
-# Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
-_SHOWN = ("experiment", "study", "references", "published")
-NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
-_DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
-NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
-# What every base is trained by; and, of an adapter's arguments that act in the stream only, with these.
-BASE_OBJECTIVE = {"_target_": "ttt.objectives.next_token.NextToken", "name": "next_token"}
-STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
+# Classes that lay elsewhere in version 0.1: its run folders name them in their config.yaml.
+ALIASES = {"ttt.trainer.TrainerSettings": "ttt.devices.settings.TrainerSettings"}
 
 
 def build(
@@ -39,34 +29,33 @@ def build(
 ) -> Any:
     """Call the class that `config` names with its other keys, `given`, and what it takes of `offered`.
 
-    Raises ValueError in the user's words: unknown argument, wrong type, or a target that is neither ours
-    nor defined below one of the `trusted` folders.
+    Raises ValueError in the user's words: unknown argument, wrong type, value that is not allowed, or a
+    target that is neither ours nor defined below one of the `trusted` folders.
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
     arguments = {key: _nested(value, group=f"{group}.{key}", trusted=trusted) for key, value in arguments.items()}
-    parameters = [name for name in inspect.signature(target).parameters]
+    parameters = inspect.signature(target).parameters
     taken = {name: value for name, value in (offered or {}).items() if name in parameters}
-    typed = [name for name in parameters if name not in taken]
-    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
+    open_names = [name for name in parameters if name not in taken]
+    hints = typing.get_type_hints(target.__init__, include_extras=True)  # type: ignore[misc]
     for key, value in arguments.items():
-        if key not in typed:
-            raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, typed)}")
-        if not fits(value, hints.get(key, object)):
-            raise ValueError(f"{group}.{key}={show(value)}: must be {describe(hints[key])}")
-    arguments = {key: float(value) if hints.get(key) is float else value for key, value in arguments.items()}
-    missing = [
-        name
-        for name, parameter in inspect.signature(target).parameters.items()
-        if name not in arguments and name not in taken and parameter.default is parameter.empty
-    ]
+        if key not in open_names:
+            raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, open_names)}")
+        why = refusal(value, hints.get(key, object))
+        if why:
+            raise ValueError(f"{group}.{key}={show(value)}: {why}")
+    # YAML reads 1 as an integer; a class that wants a number gets 1.0.
+    arguments = {key: float(value) if kind_of(hints.get(key)) is float else value for key, value in arguments.items()}
+    required = [name for name in open_names if parameters[name].default is inspect.Parameter.empty]
+    missing = [name for name in required if name not in arguments]
     if missing:
         raise ValueError(f"{group}.{missing[0]}: missing; {group}={config.get('name')} needs it")
     return target(**arguments, **taken)
 
 
 def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
-    """A mapping that names a class is built, wherever it stands: a source may be made of sources."""
+    """Build a mapping that names a class, wherever it stands: a source may be made of sources."""
     if not isinstance(value, Mapping):
         return value
     if "_target_" in value:
@@ -76,6 +65,7 @@ def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
 
 def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
     """The class at a dotted path. Code from elsewhere is not run: a config may come from a stranger."""
+    path = ALIASES.get(path, path)
     module_name, _, name = path.rpartition(".")
     if not module_name.startswith("ttt."):
         file = module_name.replace(".", "/") + ".py"
@@ -84,86 +74,10 @@ def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
                 f"{group}._target_={path}: must be a class of ttt, or of a module in the folder of --config-dir"
             )
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        target = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{group}._target_={path}: {error}") from error
-    # A name that a module merely imported is not its own.
-    if not inspect.isclass(found) or found.__module__ != module_name:
+    # A name that a module only imported does not count: it would let a config reach any class at all.
+    if not inspect.isclass(target) or target.__module__ != module_name:
         raise ValueError(f"{group}._target_={path}: not a class defined there")
-    return found
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Is `value` one of what `hint` allows? An int serves as a float, a bool never as a number."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if origin is list:
-        return isinstance(value, list) and all(fits(item, typing.get_args(hint)[0]) for item in value)
-    if origin is typing.Literal:
-        # Which values are allowed is said by the class, with what they mean.
-        return isinstance(value, str)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool, type(None)):
-        return isinstance(value, hint)
-    return True
-
-
-def describe(hint: Any) -> str:
-    names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    names |= {list[int]: "a list of integers", list[str]: "a list of names"}
-    return " or ".join(names.get(option, str(option)) for option in options)
-
-
-def show(value: Any) -> str:
-    """As one would type it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def suggest(word: str, allowed: Iterable[str]) -> str:
-    """`did you mean x?` if anything is near, and what is allowed."""
-    allowed = sorted(allowed)
-    near = difflib.get_close_matches(word.replace("_", "-"), [a.replace("_", "-") for a in allowed], n=1, cutoff=0.5)
-    hint = next((f"did you mean {a}? " for a in allowed if near and a.replace("_", "-") == near[0]), "")
-    return f"{hint}allowed: {', '.join(allowed)}"
-
-
-def _without_cache(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _without_cache(v) if isinstance(v, Mapping) else v for k, v in config.items() if k != "cache_dir"}
-
-
-def identity(config: Mapping[str, Any], *, data: str) -> str:
-    """SHA-256 of all that determines the numbers of a run; `data`: the fingerprint of its source."""
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    kept["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
-    kept["source"] = _without_cache(config["source"])
-    return digest({"ttt": __version__, "data": data, **kept})
-
-
-def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
-    """SHA-256 of all that determines a pretrained base: config, data, precision and the code itself."""
-    kept = {
-        "base": config["base"],
-        "model": config["model"],
-        "adapter": base_adapter(config["adapter"]),
-        "stream": stream_fingerprint,
-        "precision": config["trainer"]["precision"],
-        "code": code_hash(),
-    }
-    return digest(kept)
-
-
-def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The adapter as the base is trained with it, whatever its lifetime in the stream; one with `base: none` is not
-    there yet."""
-    if adapter.get("base") == "none":
-        return {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}
-    return {key: STREAM_ONLY.get(key, value) for key, value in adapter.items()}
-
-
-def digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return target

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.adapters.base import Evolving, FastState, Mode
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.devices.collective import over_devices
 from ttt.evaluation.rewards import solve, weights
 from ttt.learner import Engine, Learner, competing

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 
 BASELINES = ("problem", "prompt")
 LESSONS = ("reward", "prompt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 from ttt.prompts.proposers import Asked, Informed, Mutate, Propose, imported
 from ttt.stream import Layout
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from ttt.compare.frontier import RATE, Frontier
 from ttt.compare.groups import Group, headline, paired_with
 from ttt.compare.table import Cell, Sheet, by_metric, by_row, by_task
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.report import parts
 from ttt.report.parts import Picture, Table, picture, word
 from ttt.report.text import METRICS, QUANTITIES, UNDEFINED, UNITS, clean, number, thin, tick

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.runs import Found, Run, read_config, read_json, read_run
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.report import contrast, page
 from ttt.report.one import search
 from ttt.report.parts import Cell, Table, value, word

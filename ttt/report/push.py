@@ -13,7 +13,7 @@ from typing import Any
 from ttt.compare.groups import Group
 from ttt.compare.runs import Found
 from ttt.compare.table import Sheet
-from ttt.config.build import digest
+from ttt.config.identity import digest
 from ttt.report import contrast
 from ttt.report.many import write_comparison
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 from ttt.results.catalogue import better
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES, REWARDED

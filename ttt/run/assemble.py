@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ttt.bases.base import Base, Setting, Watcher, Weights
-from ttt.config.build import BASE_OBJECTIVE, base_adapter, base_identity, build, identity
+from ttt.config.build import build
 from ttt.config.code_hash import run_code_hash
+from ttt.config.identity import BASE_OBJECTIVE, base_adapter, base_identity, identity
 from ttt.devices.one_device import Devices, OneDevice
 from ttt.devices.settings import TrainerSettings
 from ttt.devices.shards import check_adapter

@@ -9,7 +9,7 @@ from typing import Any
 
 from ttt.adapters.base import Adapter, Evolving
 from ttt.bases.base import Base
-from ttt.config.build import show
+from ttt.config.messages import show
 from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward

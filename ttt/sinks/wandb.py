@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttt.config.build import digest
+from ttt.config.identity import digest
 from ttt.results.events import Event
 from ttt.results.results import Results
 from ttt.sinks.base import RunInfo, first_line

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 from ttt.models.units import HasUnits, hidden_units
 from ttt.strategies.base import Strategy
 from ttt.strategies.quadratic import numbered, placed

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.config.build import show, suggest
+from ttt.config.messages import show, suggest
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_least, generator
 from ttt.stream import Stream

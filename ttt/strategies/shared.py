@@ -7,7 +7,7 @@ from math import isfinite
 
 import torch
 
-from ttt.config.build import suggest
+from ttt.config.messages import suggest
 from ttt.stream import Stream
 
 

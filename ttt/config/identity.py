@@ -1,0 +1,63 @@
+"""The names of runs and of bases: hashes over everything that determines their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ttt import __version__
+from ttt.config.code_hash import code_hash
+
+# Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
+_SHOWN = ("experiment", "study", "references", "published")
+NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
+_DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
+NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
+# Every base is trained by this objective.
+BASE_OBJECTIVE = {"_target_": "ttt.objectives.next_token.NextToken", "name": "next_token"}
+# Arguments of an adapter that act in the stream only, and the value with which a base is trained.
+STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
+
+
+def identity(config: Mapping[str, Any], *, data: str) -> str:
+    """SHA-256 of all that determines the numbers of a run; `data` is the fingerprint of its source."""
+    content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
+    content["source"] = _without_cache(config["source"])
+    return digest({"ttt": __version__, "data": data, **content})
+
+
+def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
+    """SHA-256 of all that determines a pretrained base: config, data, precision and the code itself."""
+    return digest(
+        {
+            "base": config["base"],
+            "model": config["model"],
+            "adapter": base_adapter(config["adapter"]),
+            "stream": stream_fingerprint,
+            "precision": config["trainer"]["precision"],
+            "code": code_hash(),
+        }
+    )
+
+
+def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the adapter with which the base is trained, whatever its lifetime in the stream.
+
+    An adapter whose YAML says `base: none` is attached only after the base was trained.
+    """
+    if adapter.get("base") == "none":
+        return {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}
+    return {key: STREAM_ONLY.get(key, value) for key, value in adapter.items()}
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _without_cache(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A section without its cache folders, at any depth: where data is kept changes no number."""
+    return {k: _without_cache(v) if isinstance(v, Mapping) else v for k, v in config.items() if k != "cache_dir"}
