@@ -12,7 +12,7 @@ from ttt.results.events import Evaluated, Event, as_record
 
 
 class Journal:
-    """Appends to `path`. Opened at `position`, it forgets what a stopped run wrote behind that."""
+    """Append events to `path`, cut first at `position`: a stopped run may have written more."""
 
     def __init__(self, path: Path, *, position: int = 0) -> None:
         self._file = path.open("ab")
@@ -33,7 +33,7 @@ class Journal:
 
 
 def plain(content: Any) -> Any:
-    """JSON has no NaN: what was not measured is null."""
+    """Return `content` as JSON can hold it: keys as text, tuples as lists, NaN and infinity as null."""
     if isinstance(content, dict):
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -41,3 +41,21 @@ def plain(content: Any) -> Any:
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, in order; an empty list if there is no such file.
+
+    Raises ValueError naming the file and the line of a record that is not JSON.
+    """
+    if not file.is_file():
+        return []
+    # A line without its end is still being written, or was cut short by a crash: it does not count.
+    lines = file.read_bytes().split(b"\n")[:-1]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{file}: line {number} is not JSON ({error})") from error
+    return records
