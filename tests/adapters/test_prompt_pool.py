@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load, save
 from toy_prompts import ARGUMENTS, LAYOUT, PLACES, SEED, VOCAB, World, make, overlap, problems, words
 
-from ttt.adapters.base import Evolving
+from ttt.adapters.evolving import Evolving
 from ttt.config.build import build
 from ttt.config.code_hash import code_hash
 from ttt.config.identity import base_adapter
@@ -86,7 +86,7 @@ def test_rows_with_a_prompt_of_their_own_keep_it():
     learner, mixed = learner_of(), BATCH.tokens_BT.clone()
     mixed[0, :PLACES], mixed[1, 1] = torch.tensor(OTHER), words(5)[0]
     batch = BATCH._replace(tokens_BT=mixed)
-    told = learner.adapter.told(mixed, holding(learner, 1, 2, 3))
+    told = learner.adapter.with_prompt(mixed, holding(learner, 1, 2, 3))
     assert torch.equal(told[:2], mixed[:2])
     assert torch.equal(told[2:], behind(HIDDEN).tokens_BT[2:])
     logits, _ = learner(batch, holding(learner, 1, 2, 3))
@@ -148,9 +148,9 @@ def test_only_the_first_piece_holds_a_prompt():
 def test_half_a_prompt_is_no_prompt():
     learner = learner_of()
     few = BATCH.tokens_BT[:, : PLACES - 1]
-    assert torch.equal(learner.adapter.told(few, learner.adapter.initial()), few)
+    assert torch.equal(learner.adapter.with_prompt(few, learner.adapter.initial()), few)
     with pytest.raises(AssertionError, match="whole prompt"):
-        learner.adapter.told(few, holding(learner, 1, 2, 3))
+        learner.adapter.with_prompt(few, holding(learner, 1, 2, 3))
 
 
 # States.
@@ -198,7 +198,7 @@ def test_lanes_may_differ():
     learner = learner_of()
     learner.adapter.reset = "task"
     state = learner.lanes(holding(learner, 1, 2, 3), 10, of=16)
-    told = learner.adapter.told(BATCH.tokens_BT, state)
+    told = learner.adapter.with_prompt(BATCH.tokens_BT, state)
     assert torch.equal(told[:10], behind(HIDDEN).tokens_BT[:10])
     assert torch.equal(told[10:], BATCH.tokens_BT[10:])
     assert all(len(x) == 1 for x in learner.adapter.carry(state).values())
@@ -214,7 +214,7 @@ def test_one_prompt_held_is_the_one_in_use():
     pool = make()
     state = pool.holding(torch.tensor(OTHER))
     assert pool.emitted(state).tolist() == [list(OTHER)] * 4
-    assert torch.equal(pool.told(BATCH.tokens_BT, state), behind(OTHER).tokens_BT)
+    assert torch.equal(pool.with_prompt(BATCH.tokens_BT, state), behind(OTHER).tokens_BT)
     numbers = pool.diagnostics(state)
     assert (numbers["pool"], numbers["emitted"], numbers["words_changed"]) == (1, 1, 1)
     assert numbers["best_record"] != numbers["best_record"]

@@ -12,7 +12,7 @@ from harness import only_run, run_here
 from test_reward import RULES
 from toy_prompts import LAYOUT
 
-from ttt.adapters.base import Evolving
+from ttt.adapters.evolving import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.benches.harness import assembly_of
 from ttt.config.identity import base_adapter

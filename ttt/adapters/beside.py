@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, Desk, FastState, Lifetime, Pass, pick_layers
+from ttt.adapters.base import OPEN, FastState, Lifetime
+from ttt.adapters.layers import pick_layers
+from ttt.adapters.reading import Desk, Pass
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.adapters.base import OPEN, Pass
+from ttt.adapters.base import OPEN
+from ttt.adapters.reading import Pass
 
 
 class Cells:

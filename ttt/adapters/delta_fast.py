@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState, Lifetime, Pass, Reset
+from ttt.adapters.base import FastState, Lifetime, Reset
+from ttt.adapters.reading import Pass
 from ttt.adapters.beside import BesideAttention, into_lanes, out_of_lanes, unit
 from ttt.kernels.dispatch import delta
 

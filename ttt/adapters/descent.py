@@ -19,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, FastState, Lifetime, check_chunk, open_place
+from ttt.adapters.base import OPEN, FastState, Lifetime
+from ttt.adapters.layers import check_chunk
+from ttt.adapters.reading import open_place
 from ttt.kernels.chunks import NOTHING_READ, ChunkGrid, Place, chunk_grid
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -80,7 +82,7 @@ class Descent(nn.Module):
 
     def __init__(self, *, chunk: int, seq_len: int, lifetime: Lifetime, rates: Rates) -> None:
         super().__init__()
-        check_chunk(chunk, seq_len=seq_len, least=2)
+        check_chunk(chunk, seq_len=seq_len)
         self.chunk, self.lifetime, self.rates = chunk, lifetime, rates
         self.log_step = nn.Parameter(torch.tensor(math.log(rates.step)), requires_grad=rates.learn_step)
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, Desk, FastState, Pass
+from ttt.adapters.base import OPEN, FastState
+from ttt.adapters.reading import Desk, Pass
 from ttt.kernels.dispatch import inplace, targets
 from ttt.kernels.inplace.naive import Choice, cheapest
 from ttt.kernels.inplace.rows import row_norm

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
+from ttt.adapters.base import OPEN, FastState, Lifetime, Reset
+from ttt.adapters.layers import check_chunk
+from ttt.adapters.reading import Pass
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
 from ttt.kernels.lact.chunk import NAMES, LactState, lact, swiglu

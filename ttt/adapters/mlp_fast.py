@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import Desk, FastState, Lifetime, Reset, check_chunk, down_projections, pick_layers
+from ttt.adapters.base import FastState, Lifetime, Reset
+from ttt.adapters.layers import check_chunk, down_projections, pick_layers
+from ttt.adapters.reading import Desk
 from ttt.adapters.fast_down import FastDown, Sources, WriteRule
 from ttt.models.cache import Cache
 from ttt.stream import Batch

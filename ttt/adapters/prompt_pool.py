@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState, Reset, Round
+from ttt.adapters.base import FastState, Reset
+from ttt.adapters.evolving import Round
 from ttt.models.cache import Cache
 from ttt.prompts.bench import Bench
 from ttt.prompts.evolve import Pool, Search, evolve
@@ -90,10 +91,10 @@ class PromptPool:
         seed prompt is known behind it: scores inside a prompt mean nothing.
         """
         is_first = cache is None or not cache.tensors
-        tokens_BT = self.told(batch.tokens_BT, state) if is_first else batch.tokens_BT
+        tokens_BT = self.with_prompt(batch.tokens_BT, state) if is_first else batch.tokens_BT
         return model(tokens_BT, segment_BT=batch.segment_BT, cache=cache), state
 
-    def told(self, tokens_BT: Tensor, state: FastState) -> Tensor:
+    def with_prompt(self, tokens_BT: Tensor, state: FastState) -> Tensor:
         """Rows with the best prompt in place of the seed prompt; those that carry another one stay."""
         words = self._layout.prompt_len
         if tokens_BT.shape[1] < words:
@@ -104,7 +105,7 @@ class PromptPool:
         bare_B1 = (old_BP == self._seed(tokens_BT.device)).all(1, keepdim=True)
         return torch.cat([torch.where(bare_B1, best_LP, old_BP), tokens_BT[:, words:]], 1)
 
-    def added(self, tokens_BT: Tensor, state: FastState) -> None:
+    def prompt_vectors(self, tokens_BT: Tensor, state: FastState) -> None:
         """Its prompts are words."""
 
     def emitted(self, state: FastState) -> Tensor:
@@ -121,7 +122,7 @@ class PromptPool:
         in_use = [tuple(prompt) for prompt in self.emitted(after).tolist()]
         return Round(after, bench.used, bench.under(in_use))
 
-    def least(self, *, rows: int, group: int) -> int:
+    def min_rollouts(self, *, rows: int, group: int) -> int:
         """Parent and child on a small batch, and both on a problem."""
         return 0 if self._propose is None else 2 * self._search.tried(rows) + 2
 

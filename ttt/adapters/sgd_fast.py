@@ -16,7 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import Lifetime, Reset, down_projections
+from ttt.adapters.base import Lifetime, Reset
+from ttt.adapters.layers import down_projections
 from ttt.adapters.descent import Descent, Rates
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 

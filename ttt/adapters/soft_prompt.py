@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState, Reset, Round
+from ttt.adapters.base import FastState, Reset
+from ttt.adapters.evolving import Round
 from ttt.models.cache import Cache
 from ttt.prompts.gradient import Ascent, Prompts, climb
 from ttt.prompts.rollouts import Play
@@ -74,14 +75,14 @@ class SoftPrompt:
         With `cache`, prompts stand in the first piece, which must hold the whole of them.
         """
         is_first = cache is None or not cache.tensors
-        with adding(model, self.added(batch.tokens_BT, state) if is_first else None):
+        with adding(model, self.prompt_vectors(batch.tokens_BT, state) if is_first else None):
             return model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache), state
 
-    def told(self, tokens_BT: Tensor, state: FastState) -> Tensor:
+    def with_prompt(self, tokens_BT: Tensor, state: FastState) -> Tensor:
         """Rows as they are."""
         return tokens_BT
 
-    def added(self, tokens_BT: Tensor, state: FastState) -> Tensor | None:
+    def prompt_vectors(self, tokens_BT: Tensor, state: FastState) -> Tensor | None:
         """[B, P, D]: the best prompt for rows that carry the seed prompt, zero for those that carry another one."""
         words = self._layout.prompt_len
         if tokens_BT.shape[1] < words:
@@ -104,7 +105,7 @@ class SoftPrompt:
         after = (found.prompt_KPD, found.first_KPD, found.second_KPD, found.record_K, found.taken)
         return Round({name: x.detach()[None] for name, x in zip(names, after, strict=True)}, used, None)
 
-    def least(self, *, rows: int, group: int) -> int:
+    def min_rollouts(self, *, rows: int, group: int) -> int:
         """A group of answers to one problem."""
         return group
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
+from ttt.adapters.base import OPEN, FastState, Lifetime, Reset
+from ttt.adapters.layers import check_chunk
+from ttt.adapters.reading import Pass
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
 from ttt.kernels.titans.chunk import TitansState, titans_chunk, titans_naive

@@ -13,7 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, FastState, Lifetime, Pass, Reset, check_chunk
+from ttt.adapters.base import OPEN, FastState, Lifetime, Reset
+from ttt.adapters.layers import check_chunk
+from ttt.adapters.reading import Pass
 from ttt.adapters.beside import BesideAttention
 from ttt.adapters.cells import Cells
 from ttt.kernels.ttt_layer.chunk import EPS, TTTState, ttt_dual

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.adapters.base import Evolving, FastState, Mode
+from ttt.adapters.base import FastState, Mode
+from ttt.adapters.evolving import Evolving
 from ttt.config.messages import show
 from ttt.devices.collective import over_devices
 from ttt.evaluation.rewards import solve, weights

@@ -18,7 +18,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ttt.adapters.base import Evolving, FastState, Mode
+from ttt.adapters.base import FastState, Mode
+from ttt.adapters.evolving import Evolving
 from ttt.kernels import policy
 from ttt.learner import Engine, Learner
 from ttt.objectives.reward import Reward
@@ -66,7 +67,7 @@ def asked(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> t
     adapter, tokens_BT = learner.adapter, batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - layout.answer_len]
     if not isinstance(adapter, Evolving):
         return tokens_BT, None
-    return adapter.told(tokens_BT, state), adapter.added(tokens_BT, state)
+    return adapter.with_prompt(tokens_BT, state), adapter.prompt_vectors(tokens_BT, state)
 
 
 def worded(batch: Batch, layout: Layout) -> Tensor:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ttt.adapters.base import Evolving
+from ttt.adapters.evolving import Evolving
 from ttt.kernels import policy
 from ttt.objectives.base import Objective
 from ttt.objectives.lesson import Lesson, lesson

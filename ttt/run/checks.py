@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ttt.adapters.base import Adapter, Evolving
+from ttt.adapters.base import Adapter
+from ttt.adapters.evolving import Evolving
 from ttt.bases.base import Base
 from ttt.config.messages import show
 from ttt.devices.settings import TrainerSettings
@@ -96,7 +97,7 @@ def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
         if objective.reuse:
             raise ValueError(f"objective.reuse=true: adapter={adapter.name} searches for no prompt; use prompt_pool")
         return
-    budget, least = objective.cycle.fast_budget, adapter.least(rows=rows, group=objective.group)
+    budget, least = objective.cycle.fast_budget, adapter.min_rollouts(rows=rows, group=objective.group)
     if 0 < budget < least:
         raise ValueError(f"objective.cycle.fast_budget={budget}: a round takes at least {least}, none takes 0")
     in_use = len(adapter.emitted(adapter.initial()))

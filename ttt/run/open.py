@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ttt.adapters.base import Evolving
+from ttt.adapters.evolving import Evolving
 from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
 from ttt.storage import checkpoint
