@@ -5,6 +5,7 @@ A group's YAML names its class in `_target_`; the class's annotations say what e
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import typing
@@ -38,7 +39,9 @@ def build(
     parameters = inspect.signature(target).parameters
     taken = {name: value for name, value in (offered or {}).items() if name in parameters}
     open_names = [name for name in parameters if name not in taken]
-    hints = typing.get_type_hints(target.__init__, include_extras=True)  # type: ignore[misc]
+    # A dataclass inherits fields, whose annotations can be resolved only in the module of each base.
+    annotated = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
+    hints = typing.get_type_hints(annotated, include_extras=True)
     for key, value in arguments.items():
         if key not in open_names:
             raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, open_names)}")
