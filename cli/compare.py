@@ -13,7 +13,7 @@ from ttt.cli.tables import views
 from ttt.cli.tables.formats import FORMATS, write
 from ttt.compare.frontier import RATE, axes
 from ttt.compare.groups import MOMENTS, Group, group_runs, headline, paired_with, where
-from ttt.compare.runs import Found, Run, find, read_run
+from ttt.compare.runs import Run, RunSearch, find_runs, read_run
 from ttt.compare.table import Sheet, by_metric
 from ttt.config.messages import suggest
 
@@ -36,7 +36,7 @@ class View:
 def main() -> None:
     typed = arguments()
     try:
-        found = find(typed.runs)
+        found = find_runs(typed.runs)
         whole = beside(typed, found)
         groups = [] if whole else read(typed, found)
         view = View(whole, None) if whole else look(typed, groups)
@@ -106,12 +106,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(typed: argparse.Namespace, found: Found) -> list[Group]:
+def read(typed: argparse.Namespace, found: RunSearch) -> list[Group]:
     """The groups of all finished runs that were asked for. Raises ValueError in the user's words."""
     return group_runs(_runs(typed, found))
 
 
-def beside(typed: argparse.Namespace, found: Found) -> Sheet | None:
+def beside(typed: argparse.Namespace, found: RunSearch) -> Sheet | None:
     """Whatever streams the runs saw: each is compared with what is published, or claimed, about its own."""
     shown = "--published" if typed.published else "--claims"
     for option in ("metrics", "sort", "baseline", "axes", "wandb"):
@@ -128,7 +128,7 @@ def beside(typed: argparse.Namespace, found: Found) -> Sheet | None:
     return None
 
 
-def _runs(typed: argparse.Namespace, found: Found) -> list[Run]:
+def _runs(typed: argparse.Namespace, found: RunSearch) -> list[Run]:
     if not found.done:
         raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(found)}")
     return where([read_run(folder) for folder in found.done], typed.where)
@@ -164,12 +164,12 @@ def pick_baseline(groups: Sequence[Group], typed: str) -> dict[int, Group]:
     return paired_with(groups, key=key, value=value)
 
 
-def tell_unfinished(found: Found) -> None:
+def tell_unfinished(found: RunSearch) -> None:
     if found.unfinished:
         print(f"ttt-compare: left out{_unfinished(found)}", file=sys.stderr)
 
 
-def _unfinished(found: Found) -> str:
+def _unfinished(found: RunSearch) -> str:
     if not found.unfinished:
         return ""
     states = list(found.unfinished.values())

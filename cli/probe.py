@@ -14,52 +14,61 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console, RenderableType
 
-from ttt.cli.probes.arguments import SIZES, arguments
+from ttt.cli.probes.arguments import SIZES, probe_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ttt.run.open import OpenedRun
 
+# Columns of a console that is a file or a pipe.
 WIDTH = 140
-# What is shown, what is kept, its picture.
-Answer = tuple[Sequence[RenderableType], dict[str, Any], "Figure"]
+
+
+class Answer(NamedTuple):
+    """What a probe prints, the numbers that --out keeps, and their picture."""
+
+    parts: Sequence[RenderableType]
+    numbers: dict[str, Any]
+    figure: Figure
 
 
 def main() -> None:
-    """The console command."""
+    """Run the console command."""
     try:
-        typed = arguments(sys.argv[1:], about=__doc__ or "")
-        # Imported here and below: a wrong word should not wait for torch.
+        typed = probe_options(sys.argv[1:], about=__doc__ or "")
+        # Imported here and below, so that a mistyped word does not wait for torch.
         import torch
 
         torch.set_num_threads(typed.threads)
         run = opened(typed)
+        # Made before the probe runs: a folder that cannot be made is not found out after minutes.
         if typed.out is not None:
             make_folder(typed.out)
         start = time.perf_counter()
-        probe = (probe_state if typed.probe == "state" else probe_activations) if run is not None else None
-        shown, kept, figure = probe(run, typed) if probe and run else probe_made_up(typed)
+        answer = answer_of(run, typed)
     except ValueError as error:
         print(f"ttt-probe: {error}", file=sys.stderr)
         sys.exit(2)
     seconds = time.perf_counter() - start
     console = Console(highlight=False)
     if not console.is_terminal:
-        # Half a number in a file is none.
+        # Rich would cut numbers to the 80 columns that it assumes of a file.
         console.width = max(console.width, WIDTH)
-    for part in shown:
+    for part in answer.parts:
         console.print(part)
     if typed.out is not None:
-        keep(typed.out, {"probe": typed.probe, "run": run and str(typed.run), "seconds": seconds, **kept}, figure)
+        head = {"probe": typed.probe, "run": run and str(typed.run), "seconds": seconds}
+        keep(typed.out, head | answer.numbers, answer.figure)
     console.print(f"{seconds:.1f} s" + (f"; kept in {typed.out}" if typed.out else ""))
 
 
 def opened(typed: argparse.Namespace) -> OpenedRun | None:
+    """Open the run that was typed, if any. Raises ValueError if it has nothing to probe."""
     if typed.run is None:
         return None
     from ttt.run.open import open_run
@@ -79,56 +88,69 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"--out {folder}: cannot be made: {error.strerror}") from error
 
 
-def probe_made_up(typed: argparse.Namespace) -> Answer:
-    from ttt.cli.probes import plot as probe_plot
-    from ttt.cli.probes import show as probe_show
-    from ttt.probes.induction import Setting, synthetic
+def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
+    if run is None:
+        return synthetic_induction(typed)
+    return state_of_run(run) if typed.probe == "state" else induction_of_run(run, typed)
 
-    setting = Setting(**{name: getattr(typed, name) for name in SIZES}, seed=typed.seed)
+
+def synthetic_induction(typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.plot import plot_synthetic
+    from ttt.cli.probes.show import show_synthetic
+    from ttt.probes.induction import SyntheticSizes, synthetic
+
+    sizes = SyntheticSizes(**{name: getattr(typed, name) for name in SIZES}, seed=typed.seed)
     with Console(stderr=True).status("") as status:
-        rows = synthetic(setting, progress=lambda done: status.update(f"trial {done} of {setting.trials}"))
-    kept = {"settings": vars(setting), "rows": rows}
-    return probe_show.made_up(rows), kept, probe_plot.made_up(rows)
+        rows = synthetic(sizes, progress=lambda done: status.update(f"trial {done} of {sizes.trials}"))
+    return Answer(show_synthetic(rows), {"settings": vars(sizes), "rows": rows}, plot_synthetic(rows))
 
 
-def probe_activations(run: OpenedRun, typed: argparse.Namespace) -> Answer:
-    from ttt.cli.probes import plot as probe_plot
-    from ttt.cli.probes import show as probe_show
-    from ttt.probes import activations
+def induction_of_run(run: OpenedRun, typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.plot import plot_activations
+    from ttt.cli.probes.show import show_activations
+    from ttt.probes.activations import draw_prompts, probe_activations, unembedding
 
-    vocab, length = len(activations.unembedding(run.learner.model)), run.stream.seq_len
-    prompts = activations.draw_prompts(typed.prompts, length=length, vocab=vocab, seed=typed.seed)
+    vocab, length = len(unembedding(run.learner.model)), run.stream.seq_len
+    prompts = draw_prompts(typed.prompts, length=length, vocab=vocab, seed=typed.seed)
     with Console(stderr=True).status("") as status:
-        found = activations.probe_activations(
+        tables = probe_activations(
             run.learner,
             prompts,
             true_prompts=typed.true_prompts,
             seed=typed.seed,
             progress=lambda done: status.update(f"prompt {done} of {typed.prompts}"),
         )
-    of_them = min(typed.true_prompts, typed.prompts)
-    settings = {"prompts": typed.prompts, "true_prompts": of_them, "tokens": length, "vocab": vocab, "seed": typed.seed}
-    kept = {"settings": settings | {"adapter": run.adapter, "learned": run.learned}, **found}
-    return probe_show.activations(kept), kept, probe_plot.activations(kept)
+    settings = {
+        "prompts": typed.prompts,
+        "true_prompts": min(typed.true_prompts, typed.prompts),
+        "tokens": length,
+        "vocab": vocab,
+        "seed": typed.seed,
+        "adapter": run.adapter,
+        "learned": run.learned,
+    }
+    numbers = {"settings": settings, **tables}
+    return Answer(show_activations(numbers), numbers, plot_activations(numbers))
 
 
-def probe_state(run: OpenedRun, typed: argparse.Namespace) -> Answer:
-    from ttt.cli.probes import plot as probe_plot
-    from ttt.cli.probes import show as probe_show
-    from ttt.probes import state
+def state_of_run(run: OpenedRun) -> Answer:
+    from ttt.cli.probes.plot import plot_state
+    from ttt.cli.probes.show import show_state
+    from ttt.probes.state import journal_numbers, probe_state
 
+    # The last task is the one whose state the stream left.
     task = run.stream.tasks[-1]
-    found = state.probe_state(run.learner, task.evaluation())
-    journal = state.journal_numbers(run.folder.metrics) if run.folder.metrics.is_file() else []
     settings = {"adapter": run.adapter, "learned": run.learned, "task": task.name}
-    kept = {"settings": settings, "journal": journal, **found}
-    return probe_show.state(kept), kept, probe_plot.state(kept)
+    journal = journal_numbers(run.folder.metrics)
+    numbers = {"settings": settings, "journal": journal, **probe_state(run.learner, task.evaluation())}
+    return Answer(show_state(numbers), numbers, plot_state(numbers))
 
 
 def keep(folder: Path, numbers: dict[str, Any], figure: Figure) -> None:
+    """Write probe.json and probe.svg."""
     from ttt.cli.probes.plot import svg
+    from ttt.results.rows import plain
     from ttt.storage.files import write_bytes, write_json
-    from ttt.storage.journal import plain
 
     write_json(folder / "probe.json", plain(numbers))
     write_bytes(folder / "probe.svg", svg(figure))

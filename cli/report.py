@@ -1,4 +1,4 @@
-"""ttt-report: run folders in, one self-contained HTML page out."""
+"""ttt-report: from run folders to one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ The page needs no network and no server: open it in any browser, print it, or se
 
 
 def main() -> None:
-    typed = arguments()
+    typed = report_options()
     try:
-        check(typed.output)
-        print(write(typed.runs, to=typed.output))
+        check_output(typed.output)
+        print(write_page(typed.runs, to=typed.output))
     except ValueError as error:
         print(f"ttt-report: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def arguments() -> argparse.Namespace:
+def report_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ttt-report", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,42 +30,45 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check(to: Path | None) -> None:
-    """Raises ValueError for a file that cannot be a page."""
+def check_output(to: Path | None) -> None:
+    """Raise ValueError for a file that cannot be the page, before any run is read."""
     if to is not None and to.suffix != ".html":
         raise ValueError(f"-o {to}: must end in .html")
     if to is not None and not to.parent.is_dir():
         raise ValueError(f"-o {to}: there is no folder {to.parent}")
 
 
-def write(runs: list[str], *, to: Path | None) -> str:
-    """Write the page; returns a line that says where. Raises ValueError in the user's words."""
-    # Imported here: `--help` needs no matplotlib.
-    from ttt.compare.runs import find
+def write_page(runs: list[str], *, to: Path | None) -> str:
+    """Write the page and return a line that says where. Raises ValueError in the user's words."""
+    # Imported here, so that `--help` does not wait for matplotlib.
+    from ttt.compare.runs import find_runs
     from ttt.report.many import write_comparison
     from ttt.report.one import write_run
 
-    found = find(runs)
-    folders = [*found.done, *found.unfinished]
+    found_runs = find_runs(runs)
+    folders = [*found_runs.done, *found_runs.unfinished]
     typed = " ".join(runs)
     if not folders:
         raise ValueError(f"{typed}: holds no run (neither results.json nor status.json)")
     try:
         if len(folders) == 1:
             file = write_run(folders[0], to=to)
-        elif not found.done:
+        elif not found_runs.done:
             raise ValueError(
                 f"{typed}: holds no finished run to compare; {len(folders)} unfinished, the first in {folders[0]}"
             )
         else:
-            file = write_comparison(found, to=to or place(runs))
+            file = write_comparison(found_runs, to=to or default_page(runs))
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error
     return f"wrote {file} ({file.stat().st_size / 1000:,.0f} kB)"
 
 
-def place(runs: list[str]) -> Path:
-    """Where the page of several runs goes by itself. Raises ValueError where that is not clear."""
+def default_page(runs: list[str]) -> Path:
+    """Return where the page of several runs goes without -o.
+
+    Raises ValueError unless one folder was typed: only then is the place obvious.
+    """
     if len(runs) > 1 or not Path(runs[0]).expanduser().is_dir():
         raise ValueError(f"{' '.join(runs)}: several runs; say where their page goes: -o FILE.html")
     return Path(runs[0]).expanduser() / "report.html"

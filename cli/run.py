@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,75 +12,78 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.runs.check import UsageError, arguments, check_command
+from ttt.cli.announce import announce_folder, announce_refusal
+from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.help import help_text
-from ttt.cli.sweeps.launch import check_objective, is_ours, launch
+from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.study import dry_run, expand
 from ttt.cli.sweeps.sweep import Sweep
+from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
+from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ttt.run.assemble import Assembly
 
-USAGE = 2
-
 
 def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
-    """One run, from a resolved config to an exit code. `references`: folders of its reference runs, if these are
-    done."""
+    """One run, from a resolved config to an exit code.
+
+    `references`: folders of its reference runs, if these are done.
+    """
     # Imported here: `--help` and a typo need no torch.
-    from ttt.cli.runs import torchrun
-    from ttt.cli.runs.references import add_references, is_compared
     from ttt.cli.runs.screen import Screen
+    from ttt.cli.runs.torchrun import run_on_devices
     from ttt.devices.collective import decided
     from ttt.run.assemble import assemble
     from ttt.run.execute import execute
+    from ttt.run.references import add_references, is_compared
 
-    typed = copy.deepcopy(config)
     try:
         assembly = assemble(config, trusted=trusted)
         folder, world = RunFolder(assembly.info.folder), assembly.settings.world
         if config["references"] and references is None:
             references = _references(assembly)
         # What random weights score takes all processes to find.
-        if world.must_start and not (is_done(folder) and (not references or is_compared(folder, references))):
+        is_whole = folder.is_done() and (not references or is_compared(folder, references))
+        announce_folder(folder.path, before=is_whole)
+        if world.must_start and not is_whole:
             del assembly
-            return torchrun.start(typed, trusted=trusted, processes=world.size, folder=folder, references=references)
+            return run_on_devices(config, trusted=trusted, processes=world.size, folder=folder, references=references)
         if world.must_start:
             Screen().finished_before(folder, code=assembly.code)
-            return 0
+            return ExitCode.DONE
         fabric = assembly.settings.fabric()
         screen = Screen(quiet=not fabric.is_global_zero)
-        # One process looks, and takes the folder: the others do what it found.
-        if decided(fabric, lambda: is_done(folder)):
+        # One process looks, and takes the folder; the others do what it decides.
+        if decided(fabric, folder.is_done):
             if references:
                 add_references(assembly, fabric, folder, references)
             screen.finished_before(folder, code=assembly.code)
-            return 0
+            return ExitCode.DONE
         decided(fabric, folder.open)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return execute(assembly, fabric, folder, screen, references or {})
+    outcome, results = execute(assembly, fabric, folder, screen, references or {})
+    if fabric.is_global_zero:
+        screen.ended(outcome, results, folder)
+    return outcome.code
 
 
 def _references(assembly: Assembly) -> dict[str, Path]:
-    """Run or find them, unless this is one process of several."""
+    """Run the references or find them, unless this is one process of several."""
     from ttt.cli.runs.references import run_references
     from ttt.cli.runs.screen import Screen
 
-    if assembly.settings.world.starter is not None:
-        who = assembly.settings.world.starter
-        raise ValueError(f"references=true: {who} started several processes; first run the references without it")
+    starter = assembly.settings.world.starter
+    if starter is not None:
+        raise ValueError(f"references=true: {starter} started several processes; first run the references without it")
     return run_references(assembly, Screen())
 
 
-def is_done(folder: RunFolder) -> bool:
-    return folder.status().get("status") == "done"
-
-
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
-    """The stream of a run, shown without training; nothing is written but prepared data."""
+    """Show the stream of a run without training; nothing is written but prepared data."""
     from ttt.cli.runs.preview import preview
     from ttt.run.assemble import assemble
 
@@ -93,7 +95,7 @@ def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
 
 
 def composed(action: Callable[..., int]) -> Callable[[], None]:
-    """What Hydra calls: `action` on the resolved config."""
+    """The function that Hydra calls: `action` on the resolved config."""
 
     @hydra.main(version_base="1.3", config_path="pkg://ttt.conf", config_name="config")
     def start(config: DictConfig) -> int:
@@ -113,22 +115,24 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
 
 
 def complain(error: UsageError) -> int:
+    """Print the one line of a refusal; return its exit code."""
     if is_first_here():
         print(f"ttt-run: {error}", file=sys.stderr)
-    return USAGE
+        announce_refusal(str(error))
+    return ExitCode.USAGE
 
 
 def main() -> None:
     """The console command."""
     try:
-        typed = arguments(sys.argv[1:])
+        typed = parse_command(sys.argv[1:])
         sys.exit(answer(typed) or None)
     except UsageError as error:
         sys.exit(complain(error))
 
 
 def answer(typed: argparse.Namespace) -> int:
-    """Check the command, then run it: a question to Hydra, a sweep, or one run."""
+    """Check the command, then run it: a question to Hydra, a sweep, or one run. Return the exit code."""
     if typed.help:
         print(help_text())
         return 0
@@ -152,20 +156,23 @@ def answer(typed: argparse.Namespace) -> int:
 
 
 def one_after_another(sweeps: Sequence[tuple[argparse.Namespace, DictConfig]]) -> int:
-    """The worst of their exit codes; failed runs (1) do not keep the next sweep from starting, a stop does."""
+    """Run sweeps in turn; return the worst of their exit codes.
+
+    Failed runs do not keep the next sweep from starting, a stop does.
+    """
     code = 0
     for typed, config in sweeps:
         code = max(code, sweep(typed, config))
-        if code > 1:
+        if code > ExitCode.FAILED:
             break
     return code
 
 
 def sweep(typed: argparse.Namespace, config: DictConfig) -> int:
-    """Many runs: only shown, started here, or handed to a launcher or sweeper of Hydra's."""
+    """Show many runs, start them here, or hand them to a launcher or sweeper of Hydra's."""
     try:
         if any(word.startswith("sweep.objective=") for word in typed.overrides):
-            check_objective(config)
+            check_search(config)
         if typed.dry_run:
             return dry_run(typed.overrides, config=config, config_dir=typed.config_dir)
         if is_ours(config):

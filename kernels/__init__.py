@@ -1,1 +1,1 @@
-"""Tensors in, tensors out. Imports torch, and Triton where asked for; a naive form beside every fast one."""
+"""Tensor operations: tensors in, tensors out, with a naive form beside every fast one."""

@@ -1,8 +1,8 @@
-"""The chunk grid: a row of tokens cut into chunks, restarted at every document of the row.
+"""The chunk grid: rows of tokens cut into chunks that start anew at every document.
 
-A reader may hand in a sequence in pieces: a grid then goes on where the one before it ended, in the
-middle of a chunk. Padding (segment below 0) has no place in the grid.
-Shapes: B batch, T time, N chunks a row, C cells a chunk, X any width.
+A reader may pass a sequence in pieces: the grid of a piece then continues where the previous piece
+ended, possibly in the middle of a chunk. Padding (segment below 0) takes no place in the grid.
+Shapes: B batch, T time, N chunks per row, C cells per chunk, G = N C cells per row, X any width.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The segment "before" the first token: padding is negative too, but is never compared with it.
 NOTHING_READ = -1
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a reader stopped: tokens in the open chunk, and the document of the last token, a lane each."""
+    """Where a reader stopped in each lane: tokens in the open chunk, document of the last token."""
 
     count_B: Tensor
     segment_B: Tensor
@@ -28,10 +29,12 @@ class Place:
 class ChunkGrid:
     """Where each token of a row lies in the grid of chunks.
 
-    `token_BNC`: the cell holds a token of this row (of padding and of earlier pieces: no);
-    `opens_BN`, `begins_BN`, `closes_BN`: the chunk's first token is here and begins a document; its first
-    token is here; its last token is here. Leading dimension 1 where all lanes are alike;
-    `slot_BT`: token t lies in cell n * C + c, padding in a cell behind the last (None: plainly in order);
+    `token_BNC`: the cell holds a token of this row, not padding or a token of an earlier piece.
+    `begins_BN`: the chunk's first token lies in this row. `opens_BN`: it also begins a document.
+    `closes_BN`: the chunk's last token lies in this row.
+    These masks have a leading dimension of 1 where all lanes are alike.
+    `slot_BT`: the cell n C + c of each token; padding lies in an extra cell after the last one.
+    None: token t lies in cell t.
     `end`: where the row stops.
     """
 
@@ -46,21 +49,23 @@ class ChunkGrid:
     end: Place
 
     def split(self, x_BTX: Tensor) -> Tensor:
-        """[B, T, X] -> [B, N, C, X]; cells without a token are zero."""
+        """Spread [B, T, X] over [B, N, C, X]; cells without a token are zero."""
         if self.slot_BT is None:
             x_BGX = F.pad(x_BTX, (0, 0, 0, self.cells - self.length)) if self.cells > self.length else x_BTX
         else:
             index_BTX = self.slot_BT.unsqueeze(-1).expand_as(x_BTX)
+            # All padding goes into one extra cell, which is cut off again.
             zeros_BGX = x_BTX.new_zeros(x_BTX.shape[0], self.cells + 1, x_BTX.shape[-1])
             x_BGX = zeros_BGX.scatter(1, index_BTX, x_BTX)[:, :-1]
         return x_BGX.unflatten(1, (self.num_chunks, self.size))
 
     @property
     def cells(self) -> int:
+        """Number of cells per row."""
         return self.num_chunks * self.size
 
     def join(self, x_BNCX: Tensor) -> Tensor:
-        """[B, N, C, X] -> [B, T, X]: the inverse of `split`; padding gets zeros."""
+        """Collect [B, T, X] from [B, N, C, X]: the inverse of `split`; padding becomes zero."""
         x_BGX = x_BNCX.flatten(1, 2)
         if self.slot_BT is None:
             return x_BGX[:, : self.length]
@@ -71,11 +76,13 @@ class ChunkGrid:
 def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, thin: bool = False) -> ChunkGrid:
     """Cut rows into chunks of `chunk` tokens; a new value in `segment_BT` starts a new document.
 
-    With `after`, the rows go on where an earlier piece stopped; `thin`: a piece of one token then gets one
-    cell, so that decoding does not pay for a whole chunk. Raises ValueError if `chunk` is below 1.
+    With `after`, the rows continue where an earlier piece stopped. With `thin`, a piece of one
+    token gets a grid of one cell, so that decoding does not pay for a whole chunk.
+    Raises ValueError if `chunk` is below 1.
     """
     if chunk < 1:
-        raise ValueError(f"chunk={chunk}: a chunk holds at least one token")
+        raise ValueError(f"chunk={chunk}: must be at least 1")
+    # One document from the start is what training reads nearly always: its grid needs no scatter.
     if after is None and bool((segment_BT == segment_BT[:, :1]).all() & (segment_BT[:, :1] >= 0).all()):
         return _plain_grid(segment_BT, chunk)
     batch, length = segment_BT.shape
@@ -85,10 +92,13 @@ def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, th
     real_BT = segment_BT >= 0
     rank_BT = real_BT.cumsum(1)
     opens_BT = real_BT & (segment_BT != _segment_before(segment_BT, real_BT, after.segment_B))
-    # Tokens of its document before each token; what was read before the row counts as negative ranks.
+    # The rank of the first token of each token's document. A document that began in an earlier
+    # piece starts at a negative rank, minus the tokens that its open chunk already holds.
     start_BT = torch.where(opens_BT, rank_BT - 1, -length - chunk).cummax(1).values
     place_BT = (rank_BT - 1 - torch.maximum(start_BT, -after.count_B[:, None])) % chunk
+    # The first token of a row counts too, for it may lie in the middle of a chunk.
     chunk_BT = (real_BT & ((place_BT == 0) | (rank_BT == 1))).cumsum(1) - 1
+    # A row of padding alone still has one (empty) chunk, so that shapes stay valid.
     num_chunks = max(int(chunk_BT.max()) + 1, 1)
     size = 1 if thin and length == 1 else chunk
 
@@ -113,7 +123,7 @@ def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, th
 
 
 def _plain_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
-    """The grid of rows that each hold one document, from its beginning."""
+    """Return the grid of rows that each hold one document from its beginning."""
     length, device = segment_BT.shape[1], segment_BT.device
     num_chunks = -(-length // chunk)
     index_N = torch.arange(num_chunks, device=device)
@@ -132,14 +142,15 @@ def _plain_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
 
 
 def _segment_before(segment_BT: Tensor, real_BT: Tensor, segment_B: Tensor) -> Tensor:
-    """The document of the last token before each token; padding in between does not count."""
+    """Return the document of the last token before each token; padding in between is skipped."""
     time_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
     last_BT = F.pad(torch.where(real_BT, time_T, -1).cummax(1).values, (1, -1), value=-1)
     return torch.where(last_BT < 0, segment_B[:, None], segment_BT.gather(1, last_BT.clamp(min=0)))
 
 
 def _end(segment_BT: Tensor, place_BT: Tensor, rank_BT: Tensor, after: Place, chunk: int) -> Place:
-    """The place behind the last token of each row; where the row is all padding, the old one."""
+    """Return the place after the last token of each row; a row of padding keeps its old place."""
+    # argmax returns the first maximum: padding after the last token repeats its rank.
     last_B1 = rank_BT.argmax(1, keepdim=True)
     some_B = rank_BT[:, -1] > 0
     count_B = (place_BT.gather(1, last_B1)[:, 0] + 1) % chunk

@@ -1,9 +1,10 @@
-"""Python's own library: the source text of the modules that every Python brings along.
+"""The source text of Python's standard library, as the running Python brings it along.
 
-    tarfile    def nts(s, encoding, errors):\\n    \\"\\"\\"Convert a null-terminated bytes object to a string...
+    tarfile    def nts(s, encoding, errors):\\n    \\"\\"\\"Convert a null-terminated bytes...
     json       def _decode_uXXXX(s, pos, _m=HEXDIGITS.match):\\n    esc = _m(s, pos + 1)...
 
-A class is a package or a module with all its files; which there are, and what they say, depends on the Python.
+A class is a package or a module with all its files. Their number and content depend on the version
+of Python.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Any, ClassVar
 from ttt.tasks.machinery.corpus import Corpus
 from ttt.tasks.machinery.documents import Document
 
-# Tests and their data; what others installed; tables that a program wrote; texts that are no code.
+# Tests and their data, and what others installed.
 NO_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+# Tables that a program wrote, and texts that are no code.
 NO_MODULES = {"encodings", "pydoc_data", "this", "antigravity", "__phello__"}
+# Settings of the machine on which Python was built.
 NO_BEGINNINGS = ("config-", "_sysconfigdata", "_sysconfig_vars")
-# Copies and descendants of one another: over a fiftieth of their 128-byte strings is shared (Python 3.11).
+# Copies and descendants of one another: over 2 % of their 128-byte strings agree (Python 3.11).
 RELATIVES = (
     ("distutils", "shutil", "sysconfig"),
     ("lib2to3", "tokenize"),
@@ -34,18 +37,19 @@ RELATIVES = (
 
 @dataclass(kw_only=True, eq=False)
 class Code(Corpus):
-    """About a hundred classes, from half a megabyte down to `min_bytes`; relatives form one family."""
+    """About a hundred classes of up to half a megabyte; relatives form one family."""
 
     min_bytes: ClassVar[int] = 20_000
 
     def documents(self) -> Iterator[Document]:
-        group = {name: names[0] for names in RELATIVES for name in names}
+        first_relative = {name: names[0] for names in RELATIVES for name in names}
         groups: dict[str, int] = {}
         for name, _, content in _modules():
-            number = groups.setdefault(group.get(name, name), len(groups))
-            yield Document(name, number, _decoded(content))
+            group = groups.setdefault(first_relative.get(name, name), len(groups))
+            yield Document(name, group, _decoded(content))
 
     def recipe(self) -> Mapping[str, Any]:
+        # Hashes the content, not Python's version: distributions patch the library.
         digest = hashlib.sha256()
         for _, path, content in _modules():
             digest.update(f"{path}:{len(content)}\n".encode())
@@ -54,10 +58,10 @@ class Code(Corpus):
 
 
 def _modules() -> Iterator[tuple[str, str, bytes]]:
-    """Class name, path inside the library and content of each file."""
+    """Yield the class name, the path inside the library and the content of each file."""
     library = sysconfig.get_paths()["stdlib"]
     for folder, folders, files in os.walk(library):
-        # Not entered, since what others installed can be a hundred times the library.
+        # Pruned here, not skipped later: site-packages can be a hundred times the library.
         folders[:] = sorted(name for name in folders if name not in NO_FOLDERS)
         for file in sorted(files):
             path = Path(folder, file)

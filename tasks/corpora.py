@@ -3,7 +3,10 @@
     parts   languages: 522 classes, code: 102 classes, prose: 16 classes
     ->      "languages/eng English", ..., "code/json", ..., "prose/types"
 
-A part answers for its own classes: what it draws, measures and reads in one pass is what it does alone.
+Each part serves its own classes: its draws, eval rows and passes are the same as without the other
+parts.
+
+Shapes: B rows.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from ttt.tasks.machinery.corpus import Corpus
 
 @dataclass(kw_only=True, eq=False)
 class Corpora:
-    """All parts are running text in the same tokens. Units are numbered so that they tell their part."""
+    """All parts are running text in the same tokens; classes are numbered part after part."""
 
     name: str
     parts: dict[str, Source]
@@ -41,6 +44,7 @@ class Corpora:
         counts = [sum(map(len, source.families())) for source in self._sources]
         self._part = np.repeat(np.arange(len(counts)), counts)
         self._offset = np.cumsum([0, *counts[:-1]])
+        # Names count too: classes are called after them.
         content = [f"{name} {source.fingerprint}" for name, source in self.parts.items()]
         self.fingerprint = hashlib.sha256("\n".join(content).encode()).hexdigest()
         self.rows = dict(sum((Counter(source.rows) for source in self._sources), Counter[str]()))
@@ -54,65 +58,71 @@ class Corpora:
         return f"{list(self.parts)[part]}/{self._sources[part].class_name(index - int(self._offset[part]))}"
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
-        """Each row is of any of `classes` with the same chance: first its part, then the part draws the class."""
+        """Draw the part of each row in proportion to its classes; the part then draws the class."""
         parts = self._part[rng.choice(classes, size=rows)]
-        # Also where a part gives no row: it refuses a length that it could not serve.
+        # A part with no row is called too: it refuses a length that it could not serve later.
         batches = [
-            self._sources[p].draw(own, rows=int((parts == p).sum()), length=length, rng=rng)
-            for p, own in self._by_part(classes)
+            self._sources[p].draw(part_classes, rows=int((parts == p).sum()), length=length, rng=rng)
+            for p, part_classes in self._by_part(classes)
         ]
         return _in_order(batches, parts)
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
-        """With more classes than rows one row for each of some, evenly."""
+        """Return eval rows evenly over `classes`: one row for some if there are fewer rows."""
         some = classes[spread(min(rows, len(classes)), over=len(classes))]
         counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
         pairs = zip(some, counts.tolist(), strict=True)
-        return Batch.stack([self._of(c).evaluation(self._own(c), rows=n, length=length) for c, n in pairs])
+        return Batch.stack([self._of(c).evaluation(self._within(c), rows=n, length=length) for c, n in pairs])
 
     def eval_examples(self, classes: Ints) -> int | None:
         return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
-        found = []
-        for p, own in self._by_part(classes):
+        numbers = []
+        for p, part_classes in self._by_part(classes):
             assert self._sources[p].per_row(length=length) == 1, "a row of running text is one unit"
-            units = self._sources[p].units(own, length=length)
+            units = self._sources[p].units(part_classes, length=length)
+            # One endless part makes the whole endless: no pass would end.
             if units is None:
                 return None
-            found.append(units * len(self._sources) + p)
-        return np.concatenate(found)
+            # The remainder tells the part: `take` gets nothing but the numbers.
+            numbers.append(units * len(self._sources) + p)
+        return np.concatenate(numbers)
 
     def take(self, units: Ints, *, length: int) -> Batch:
-        parts, own = units[:, 0] % len(self._sources), units // len(self._sources)
-        batches = [self._sources[p].take(own[parts == p], length=length) for p in np.flatnonzero(np.bincount(parts))]
+        parts, part_units = units[:, 0] % len(self._sources), units // len(self._sources)
+        present = np.flatnonzero(np.bincount(parts))
+        batches = [self._sources[p].take(part_units[parts == p], length=length) for p in present]
         return _in_order(batches, parts)
 
     def per_row(self, *, length: int) -> int:
         return 1
 
     def entropy(self, classes: Ints) -> float:
-        return float(np.mean([self._of(c).entropy(self._own(c)) for c in classes]))
+        return float(np.mean([self._of(c).entropy(self._within(c)) for c in classes]))
 
     def show(self, tokens: Ints) -> str:
         return self._sources[0].show(tokens)
 
     def _of(self, index: int) -> Source:
+        """Return the source that holds class `index`."""
         return self._sources[self._part[index]]
 
-    def _own(self, index: int) -> Ints:
-        """A class, as its part counts."""
+    def _within(self, index: int) -> Ints:
+        """Return class `index` by its number within its part: [1]."""
         return np.array([index - self._offset[self._part[index]]])
 
     def _by_part(self, classes: Ints) -> Iterator[tuple[int, Ints]]:
+        """Yield each part that holds some of `classes`, with their numbers within the part."""
         for p in range(len(self._sources)):
-            own = classes[self._part[classes] == p] - self._offset[p]
-            if len(own):
-                yield p, own
+            part_classes = classes[self._part[classes] == p] - self._offset[p]
+            if len(part_classes):
+                yield p, part_classes
 
 
 def _in_order(batches: Sequence[Batch], parts: Ints) -> Batch:
-    """Rows that stand part after part, put back to where `parts` says."""
+    """Return rows that stand part after part in the order of `parts` [B]."""
+    # Sorting a permutation inverts it: the first argsort is the order in which the rows stand.
     return Batch.stack(batches).pick(np.argsort(np.argsort(parts, kind="stable"), kind="stable"))
 
 
@@ -125,9 +135,9 @@ def _check(parts: dict[str, Source]) -> None:
         if isinstance(source, Corpus) and source.tokenizer.startswith("bpe-"):
             raise ValueError(
                 f"source.parts.{name}.tokenizer={source.tokenizer}: each part would have symbols of its own, "
-                "so that one number means different strings; corpora takes bytes"
+                "and one token would stand for different strings; use bytes"
             )
     sizes = {name: source.vocab_size for name, source in parts.items()}
     if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(f"source.parts: tokens differ in number: {said}; give all parts the same tokenizer")
+        counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"source.parts: tokens differ in number: {counts}; give all parts the same tokenizer")

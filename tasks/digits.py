@@ -10,7 +10,8 @@
         ░░██▓▓
     digit 0
 
-A pixel counts the dark ones among 16: 0 to 16. Provenance and licence: tasks/data/README.md.
+A pixel is the number of dark ones among 4 x 4 finer pixels, 0 to 16. Provenance and licence:
+tasks/data/README.md.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ SIDE, WHITE = 8, 16
 
 @dataclass(kw_only=True, eq=False)
 class Digits(Images):
-    """The file is in the order in which people wrote: the last of each class are mostly other writers."""
+    """Arguments are explained in conf/examples.yaml."""
 
     def pictures(self) -> Pictures:
+        # The file keeps the order of writing: the last images of each class, its eval part, mostly
+        # come from other writers than the train part.
         pixels_NYX, classes_N = read_parquet(DATA, side=SIDE)
         return Pictures(pixels_NYX, classes_N, WHITE)

@@ -1,9 +1,10 @@
-"""Rows of a dataset of the Hugging Face hub, or of files of the kinds in which such datasets come.
+"""Rows of a dataset of the Hugging Face hub, or of local files in the formats of such datasets.
 
     {"text": "I rented I AM CURIOUS-YELLOW from my video store...", "label": 0}
     {"text": "Zentropa is the most original movie I've seen...",    "label": 1}
 
-The text of a class is what `text_column` holds in the rows in which `class_column` names it, a line break between.
+The text of a class is the `text_column` of all rows whose `class_column` names the class, joined by
+line breaks.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
 
 from ttt.tasks.machinery.corpus import Corpus
 from ttt.tasks.machinery.documents import Document
-from ttt.tasks.machinery.hub import offline_error, quiet, refusal, work_offline
+from ttt.tasks.machinery.hub import hub_refusal, offline_error, quiet, work_offline
 from ttt.tasks.machinery.prepared import file_hash
 
 KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
@@ -26,7 +29,7 @@ WHAT = f"a dataset of the hub (OWNER/NAME), a file ({'|'.join(KINDS)}) or a fold
 
 @dataclass(kw_only=True, eq=False)
 class Hf(Corpus):
-    """Classes in the order in which the rows bring them up; what is left out is counted in `rows`."""
+    """Classes in the order of their first rows; `rows` counts what is left out."""
 
     path: str | None
     subset: str | None
@@ -34,7 +37,7 @@ class Hf(Corpus):
     revision: str | None
     text_column: str
     class_column: str | None
-    max_rows: int | None
+    max_rows: Annotated[int, Ge(1)] | None
     streaming: bool
 
     min_bytes: ClassVar[int] = 2000
@@ -45,20 +48,19 @@ class Hf(Corpus):
             yield Document(name, groups.setdefault(name, len(groups)), text)
 
     def recipe(self) -> Mapping[str, Any]:
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(f"source.max_rows={self.max_rows}: must be at least 1, or null for all")
         names = ("subset", "split", "text_column", "class_column", "max_rows")
         recipe = {name: getattr(self, name) for name in names}
         files = self._files()
+        # Local files count by content, under any path; a dataset of the hub by name and commit.
         if files is None:
             return recipe | {"path": self.path, "revision": self.revision}
         return recipe | {"files": {path.name: file_hash(path) for path in files}}
 
-    def asked(self) -> str:
+    def typed(self) -> str:
         return f"source.path={self.path}"
 
     def _files(self) -> list[Path] | None:
-        """Files of one kind; None for a dataset of the hub."""
+        """Return the local files, all of one kind, or None for a dataset of the hub."""
         if self.path is None:
             raise ValueError(f"source.path=null: name {WHAT}")
         path = Path(self.path).expanduser()
@@ -71,31 +73,34 @@ class Hf(Corpus):
             return files
         if path.exists() and path.suffix not in KINDS:
             raise ValueError(f"source.path={self.path}: cannot be read; allowed: {WHAT}")
+        # A path that looks local is no name on the hub: say so here, not after a look-up there.
         if not path.exists() and (path.suffix in KINDS or self.path.startswith((".", "~", "/"))):
             raise ValueError(f"source.path={self.path}: no such file; allowed: {WHAT}")
         return [path] if path.exists() else None
 
     def _columns(self) -> Iterator[tuple[str | None, str]]:
-        """Text and class name of each row."""
-        # Imported here: it takes a second that `ttt-run --help` need not spend.
-        from datasets import ClassLabel
-
-        # One class: it is called like the file or the dataset.
-        path = Path(str(self.path))
-        only = path.stem if path.suffix in KINDS else path.name
+        """Yield the text and the class name of each row."""
         features: dict[str, Any] = {}
         for number, row in enumerate(self._rows(features)):
-            if not number:
+            # Column names are only known with the first row, at least for streamed files.
+            if number == 0:
                 self._check_columns(list(row))
-            text, name = row[self.text_column], only
-            if self.class_column is not None:
-                value = row[self.class_column]
-                label = features.get(self.class_column)
-                # A number that stands for a name says so in its feature.
-                name = label.int2str(value) if isinstance(label, ClassLabel) and value is not None else str(value)
+            text, name = row[self.text_column], self._class_of(row, features)
             if not isinstance(text, str | int | float | None):
                 raise ValueError(f"source.text_column={self.text_column}: holds no text, but {type(text).__name__}")
             yield None if text is None else str(text), name
+
+    def _class_of(self, row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
+        if self.class_column is None:
+            # All rows are one class, named after the file or the dataset.
+            path = Path(str(self.path))
+            return path.stem if path.suffix in KINDS else path.name
+        # Deferred: `datasets` takes a second to import, and `ttt-run --help` does not need it.
+        from datasets import ClassLabel
+
+        value, label = row[self.class_column], features.get(self.class_column)
+        # A number may stand for a name, which its feature knows.
+        return str(label.int2str(value)) if isinstance(label, ClassLabel) and value is not None else str(value)
 
     def _check_columns(self, columns: list[str]) -> None:
         for argument in ("text_column", "class_column"):
@@ -108,7 +113,7 @@ class Hf(Corpus):
                 )
 
     def _rows(self, features: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The first `max_rows` rows. `features` receives what is known of the columns."""
+        """Yield the first `max_rows` rows; fill `features` with the types of the columns."""
         with quiet():
             try:
                 data = self._load()
@@ -116,17 +121,17 @@ class Hf(Corpus):
                 yield from islice(data, self.max_rows)
             except ConnectionError as error:
                 raise offline_error(str(self.path)) from error
-            # RuntimeError: a dataset that would run its own code.
+            # RuntimeError: the dataset is a script, and `datasets` does not run foreign code.
             except (OSError, ValueError, RuntimeError) as error:
-                asked = {"path": self.path, "split": self.split, "subset": self.subset}
-                raise ValueError(refusal(error, asked)) from error
+                typed = {"path": self.path, "split": self.split, "subset": self.subset}
+                raise ValueError(hub_refusal(error, typed)) from error
 
     def _load(self) -> Any:
         import datasets
 
         files = self._files()
         if files is not None:
-            # Streamed: what is kept of them is the prepared data, not another copy.
+            # Streamed, so that `datasets` caches no second copy beside the prepared data.
             names = [str(path) for path in files]
             kind = KINDS[files[0].suffix]
             return datasets.load_dataset(kind, data_files=names, split=self.split, streaming=True)
@@ -135,6 +140,6 @@ class Hf(Corpus):
             self.subset,
             split=self.split,
             revision=self.revision,
-            # Without a network only a dataset that was downloaded as a whole can be read.
+            # Without a network only a dataset that was downloaded completely can be read.
             streaming=not work_offline() and self.streaming,
         )

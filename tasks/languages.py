@@ -1,6 +1,6 @@
 """The Universal Declaration of Human Rights in over 500 languages.
 
-    English    ...Article 1\\nAll human beings are born free and equal in dignity and rights. They are...
+    English    ...Article 1\\nAll human beings are born free and equal in dignity and rights...
     Bulu       ...ATYIÑ ÔSU\\nBôt bese be ne abialé été fili a ekokomba...
 
 A class is one text of about 12 kB. Provenance and licence: tasks/data/README.md.
@@ -22,15 +22,16 @@ DATA = Path(__file__).parent / "data" / "languages.parquet"
 
 @dataclass(kw_only=True, eq=False)
 class Languages(Corpus):
-    """Spellings and close relatives of one language share wording, so they form one family."""
+    """One class per text; spellings and close relatives of one language form one family."""
 
-    # A text below this size has too little for a train and an eval part.
+    # A shorter text is too small to be cut into a train and an eval part.
     min_bytes: ClassVar[int] = 6000
 
     def documents(self) -> Iterator[Document]:
-        # Imported here: it takes time that `ttt-run --help` need not spend.
+        # Deferred: pyarrow takes a while to import, and `ttt-run --help` does not need it.
         import pyarrow.parquet
 
+        # `group` joins texts that share wording; a base must not read a relative of a task's text.
         for text in pyarrow.parquet.read_table(DATA).to_pylist():
             yield Document(f"{text['code']} {text['name']}", text["group"], text["text"])
 

@@ -3,7 +3,7 @@
     world 7      k0->v3  k1->v0  k2->v5 ...
     a sequence   k2 v5 k0 v3 k2 v5 k1 v0 ...     only the values are scored
 
-What a world maps cannot be known beforehand: it is read from the context, or stored in slow weights.
+Nothing predicts what a world maps: the model reads it in the context, or stores it in slow weights.
 """
 
 from __future__ import annotations
@@ -11,25 +11,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from ttt.stream import IGNORE, Batch, Ints, spread, whole_rows
+from ttt.tasks.machinery.endless import Endless
 
+# Part of the key of every eval generator, so that training cannot draw the same sequences.
 EVAL = 1
 
 
-class Recall:
-    """One class per world. Tokens 0..K-1 are keys, K..K+V-1 are values; a cipher renames keys."""
+class Recall(Endless):
+    """One class per world. Tokens 0..K-1 are keys, K..K+V-1 values; a cipher renames the keys."""
 
-    example_len: int | None = None
-    vector_size: int | None = None
-    labels = range(0)
-
-    def __init__(self, *, name: str, num_keys: int, num_values: int, num_worlds: int, world_seed: int) -> None:
-        for argument, value in (("num_keys", num_keys), ("num_values", num_values), ("num_worlds", num_worlds)):
-            if value < 2:
-                raise ValueError(f"source.{argument}={value}: must be at least 2")
+    def __init__(
+        self,
+        *,
+        name: str,
+        num_keys: Annotated[int, Ge(2)],
+        num_values: Annotated[int, Ge(2)],
+        num_worlds: Annotated[int, Ge(2)],
+        world_seed: Annotated[int, Ge(0)],
+    ) -> None:
         self.name = name
         self.vocab_size = num_keys + num_values
         self.symbols = range(num_keys)
@@ -50,26 +55,17 @@ class Recall:
         return self._pairs(rng.choice(classes, size=rows), length=length, rng=rng)
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
-        same = [np.array(list(group)) for _, group in groupby(classes[spread(rows, over=len(classes))])]
-        keys = [[self._seed, int(world[0]), EVAL] for world in same]
-        return Batch.stack(
-            [self._pairs(w, length=length, rng=np.random.default_rng(k)) for w, k in zip(same, keys, strict=True)]
-        )
-
-    def eval_examples(self, classes: Ints) -> int | None:
-        return None
-
-    def units(self, classes: Ints, *, length: int) -> Ints | None:
-        return None
-
-    def take(self, units: Ints, *, length: int) -> Batch:
-        raise AssertionError("recall has no units: sequences are made up as they are asked for")
-
-    def per_row(self, *, length: int) -> int:
-        raise AssertionError("recall has no units: sequences are made up as they are asked for")
+        # One generator per world: its rows do not depend on what other worlds are in a task.
+        worlds = classes[spread(rows, over=len(classes))]
+        runs = [np.array(list(run)) for _, run in groupby(worlds)]
+        keys = [[self._seed, int(run[0]), EVAL] for run in runs]
+        batches = [
+            self._pairs(run, length=length, rng=np.random.default_rng(key)) for run, key in zip(runs, keys, strict=True)
+        ]
+        return Batch.stack(batches)
 
     def entropy(self, classes: Ints) -> float:
-        """Every value is certain for one who knows the world."""
+        """Return 0 bits: whoever knows the world knows every value."""
         return 0.0
 
     def show(self, tokens: Ints) -> str:
@@ -77,9 +73,11 @@ class Recall:
         return " ".join("→".join(names[i : i + 2]) for i in range(0, len(names), 2))
 
     def _pairs(self, worlds_B: Ints, *, length: int, rng: np.random.Generator) -> Batch:
+        # The window holds length + 1 tokens: the inputs, and the last target.
         keys = rng.integers(0, self._num_keys, size=(len(worlds_B), length // 2 + 1))
         pairs = np.stack([keys, self._map[worlds_B[:, None], keys]], axis=-1)
         window = pairs.reshape(len(worlds_B), -1)[:, : length + 1]
         targets = window[:, 1:].copy()
+        # Keys are random: a score of them would only add the same noise to every model.
         targets[:, 1::2] = IGNORE
         return whole_rows(window[:, :-1], targets)

@@ -1,4 +1,4 @@
-"""Five well-known tables as CSV, an observation a line.
+"""Five well-known tables as CSV, one observation per line.
 
     iris     5.1,3.5,1.4,0.2,0
     wine     14.23,1.71,2.43,15.6,127,2.8,3.06,0.28,2.29,5.64,1.04,3.92,1065,0
@@ -22,13 +22,13 @@ DATA = Path(__file__).parent / "data" / "tables.parquet"
 
 @dataclass(kw_only=True, eq=False)
 class Tables(Corpus):
-    """One class per table."""
+    """One class per table, each a family of its own."""
 
-    # Iris, the smallest, has 2.8 kB.
+    # Iris, the smallest table, has 2.8 kB.
     min_bytes: ClassVar[int] = 2500
 
     def documents(self) -> Iterator[Document]:
-        # Imported here: it takes time that `ttt-run --help` need not spend.
+        # Deferred: pyarrow takes a while to import, and `ttt-run --help` does not need it.
         import pyarrow.parquet
 
         for group, table in enumerate(pyarrow.parquet.read_table(DATA).to_pylist()):

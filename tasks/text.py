@@ -4,7 +4,8 @@
       austen/   1796-cassandra.txt  1801-cassandra.txt
       keats/    brawne.txt          reynolds/1818.txt
 
-Every file in a class's folder counts, at any depth and of any kind, if it is UTF-8; hidden ones do not.
+All files in a class's folder are read, at any depth and of any kind, unless they are hidden or not
+UTF-8.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ LAYOUT = "put the files of each class into a folder of its own: FOLDER/CLASS/FIL
 
 @dataclass(kw_only=True, eq=False)
 class Text(Corpus):
-    """Classes in the order of their folders' names. What is left out (too small, no UTF-8) is counted in `rows`."""
+    """Classes in the order of their folders' names.
+
+    `rows` counts what is left out: classes that are too small, files that are not UTF-8.
+    """
 
     path: str | None
 
@@ -37,13 +41,14 @@ class Text(Corpus):
 
     def recipe(self) -> Mapping[str, Any]:
         digest = hashlib.sha256()
+        # Names count too: they say which class a text belongs to.
         for path in self._files():
             text = _read(path)
             content = "unreadable" if text is None else hashlib.sha256(text.encode()).hexdigest()
             digest.update(f"{path.relative_to(self._folder()).as_posix()}\0{content}\n".encode(errors="replace"))
         return {"sha256": digest.hexdigest()}
 
-    def asked(self) -> str:
+    def typed(self) -> str:
         return f"source.path={self.path}"
 
     def _folder(self) -> Path:
@@ -56,17 +61,18 @@ class Text(Corpus):
         return folder
 
     def _files(self) -> list[Path]:
-        """All files of all classes. Raises ValueError when there is none."""
+        """Return all files of all classes, sorted. Raises ValueError if there are none."""
         folder = self._folder()
         if not any(folder.iterdir()):
             raise ValueError(f"source.path={self.path}: the folder is empty; {LAYOUT}")
         classes = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         if not classes:
             raise ValueError(f"source.path={self.path}: has files, but no folders in it; {LAYOUT}")
-        found = [path for path in folder.glob("*/**/*") if path.is_file() and not _hidden(path.relative_to(folder))]
-        if not found:
+        # Folders such as .git and files such as .DS_Store are nobody's text.
+        files = [path for path in folder.glob("*/**/*") if path.is_file() and not _hidden(path.relative_to(folder))]
+        if not files:
             raise ValueError(f"source.path={self.path}: there is no file in its folders; {LAYOUT}")
-        return sorted(found)
+        return sorted(files)
 
 
 def _hidden(path: Path) -> bool:
@@ -74,6 +80,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _read(path: Path) -> str | None:
+    # Not read_text: it would translate line ends, and the text would depend on the system.
     try:
         return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,92 +1,107 @@
-"""Every adapter in the main job's model: its training step over the plain model's, and time per token by length."""
+"""Every adapter in the main job's model: its training step over the plain model's, and its speed by length.
+
+Shapes: B batch, T time, V vocabulary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from ttt.cli.bench import Row, paired, ratio
-from ttt.config.build import build
+from ttt.cli.benches.assembled import assembly_of
+from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.learner import Learner, Reader
-from ttt.run.assemble import build_learner
-from ttt.stream import Batch, Stream
+from ttt.run.assemble import Assembly
+from ttt.stream import Batch
 
-# One row at a time: with more rows in short calls small operations would be shared among more tokens.
 LENGTHS = (512, 2048, 8192)
+# One row at a time: more rows would share the fixed cost of small operations in short sequences.
 LONG_BATCH = 1
 STEP_BATCH, STEP_LENGTH = 16, 256
 DECODED = 32
+PREFIX = 64
+# The main job's vocabulary of 256, from the one source that has sequences of any length. Only its
+# sizes matter: the benchmark draws its own tokens.
+DATA = (
+    "source=recall",
+    "source.num_keys=128",
+    "source.num_values=128",
+    "task.num_tasks=2",
+    "task.batch_size=1",
+    "task.eval_sequences=1",
+    "base=none",
+)
 
 
-def learner_of(adapter: str, *, length: int) -> tuple[Learner, str]:
-    """The main job's learner for sequences of `length`, and the precision it would train in."""
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = compose("config", overrides=[f"adapter={adapter}", f"task.seq_len={length}"])
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    stream = Stream(base=None, tasks=(), phases=(), vocab_size=256, seq_len=length, scenario="domain", show=str)
-    parts = {group: build(resolved[group], group=group, given={}, trusted=[]) for group in ("optimizer", "strategy")}
-    precision = build(resolved["trainer"], group="trainer", given={}, trusted=[]).precision
-    learner, _ = build_learner(resolved, trusted=[], stream=stream, **parts)
-    return learner, precision
+def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
+    """Yield one row per adapter: medians of paired rounds; seconds are CPU time of this machine."""
+    plain_step = training_call(_assembly("none", STEP_LENGTH), batch=STEP_BATCH, length=STEP_LENGTH)
+    for name in adapters:
+        try:
+            short = _assembly(name, STEP_LENGTH)
+        # Some adapters serve other streams only, such as those with rewards.
+        except ValueError as error:
+            yield {"adapter": name, "why not": str(error)}
+            continue
+        step = training_call(short, batch=STEP_BATCH, length=STEP_LENGTH)
+        seconds = paired({"none": plain_step, name: step}, rounds=rounds)
+        calls = {
+            str(length): training_call(_assembly(name, length), batch=LONG_BATCH, length=length) for length in LENGTHS
+        }
+        by_length = paired(calls, rounds=rounds)
+        shortest, longest = (by_length[str(length)] for length in (LENGTHS[0], LENGTHS[-1]))
+        decoding = paired({name: decoding_call(short.learner)}, rounds=min(rounds, 3))[name]
+        state = short.learner.adapter.initial()
+        yield {
+            "adapter": name,
+            "training step over none": ratio(seconds[name], seconds["none"]).median,
+            **{f"us/token at {length}": median(s) / int(length) * 1e6 for length, s in by_length.items()},
+            # Per token: 1 means that the time grows with the length and no faster.
+            f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, shortest).median * LENGTHS[0] / LENGTHS[-1],
+            "ms/token decoding": min(decoding) / DECODED * 1e3,
+            "state numbers": str(sum(x.numel() for x in state.values())),
+        }
 
 
-def training_step(learner: Learner, *, batch: int, length: int, half: bool) -> Callable[[], None]:
-    """Forward and backward on random tokens, from an empty state."""
-    tokens_BT = torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(0))
+def _assembly(adapter: str, length: int) -> Assembly:
+    """Build the main job with this adapter, for sequences of `length` tokens."""
+    threads = f"trainer.threads={torch.get_num_threads()}"
+    return assembly_of(*DATA, f"adapter={adapter}", f"task.seq_len={length}", threads)
+
+
+def training_call(assembly: Assembly, *, batch: int, length: int) -> Callable[[], None]:
+    """Return a forward and backward pass on random tokens that starts from an empty fast state."""
+    learner, half = assembly.learner, assembly.settings.precision == "bf16-mixed"
+    tokens_BT = _random_tokens(learner, batch, length)
     rows = Batch(tokens_BT, tokens_BT.roll(-1, 1), torch.zeros_like(tokens_BT))
     state = learner.adapter.initial()
 
-    def run() -> None:
+    def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits_BTV, _ = learner(rows, state)
             loss = F.cross_entropy(logits_BTV.float().flatten(0, 1), rows.targets_BT.flatten())
         loss.backward()
         learner.zero_grad()
 
-    return run
+    return step
 
 
-def decode(learner: Learner, *, batch: int, length: int) -> Callable[[], None]:
-    """DECODED tokens, one by one, behind a prefix that was read at once."""
-    tokens_BT = torch.randint(256, (batch, length), generator=torch.Generator().manual_seed(0))
+def decoding_call(learner: Learner) -> Callable[[], None]:
+    """Return a call that reads DECODED tokens one by one, after a prefix that was read at once."""
+    tokens_BT = _random_tokens(learner, 1, PREFIX)
     reader = Reader(learner)
     reader.read(tokens_BT)
 
-    def run() -> None:
+    def decode() -> None:
         for t in range(DECODED):
             reader.read(tokens_BT[:, t : t + 1])
 
-    return run
+    return decode
 
 
-def measure(adapters: list[str], *, rounds: int) -> Iterator[Row]:
-    """One row an adapter: ratios of paired rounds; seconds are CPU time of this machine, now."""
-    plain, precision = learner_of("none", length=STEP_LENGTH)
-    half = precision == "bf16-mixed"
-    base_step = training_step(plain, batch=STEP_BATCH, length=STEP_LENGTH, half=half)
-    for name in adapters:
-        learner, _ = learner_of(name, length=STEP_LENGTH)
-        step = training_step(learner, batch=STEP_BATCH, length=STEP_LENGTH, half=half)
-        seconds = paired({"none": base_step, name: step}, rounds=rounds)
-        calls = {}
-        for length in LENGTHS:
-            learner, _ = learner_of(name, length=length)
-            calls[str(length)] = training_step(learner, batch=LONG_BATCH, length=length, half=half)
-        long = paired(calls, rounds=rounds)
-        short, longest = (long[str(length)] for length in (LENGTHS[0], LENGTHS[-1]))
-        decoding = paired({"it": decode(learner_of(name, length=STEP_LENGTH)[0], batch=1, length=64)}, rounds=3)["it"]
-        state = learner.adapter.initial()
-        yield {
-            "adapter": name,
-            "training step over none": ratio(seconds[name], seconds["none"])[1],
-            **{f"us/token at {length}": median(times) / int(length) * 1e6 for length, times in long.items()},
-            f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, short)[1] * LENGTHS[0] / LENGTHS[-1],
-            "ms/token decoding": min(decoding) / DECODED * 1e3,
-            "state numbers": str(sum(x.numel() for x in state.values())),
-        }
+def _random_tokens(learner: Learner, batch: int, length: int) -> torch.Tensor:
+    vocab_size = learner.model.get_input_embeddings().num_embeddings
+    return torch.randint(vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""What preparing and batching cost beside the training step of the plain nano model, for streams and sources."""
+"""What preparing and batching cost beside the plain nano model's training step, by stream and source."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
-from ttt.cli.bench import Row, paired
-from ttt.cli.benches.harness import assembly_of
+from ttt.cli.benches.assembled import assembly_of
+from ttt.cli.benches.timing import Row, paired
 from ttt.learner import Engine
 from ttt.stream import Phase
 from ttt.training.train import train
@@ -31,35 +31,39 @@ STREAMS = (
 )
 
 
-def batching(phase: Phase) -> None:
-    for step in range(STEPS):
-        phase.batch(step)
-
-
-def training(engine: Engine, phase: Phase) -> None:
-    for _ in train(engine, phase, steps=STEPS, report_every=STEPS):
-        pass
-
-
-def measure(*, rounds: int) -> Iterator[Row]:
-    """One row a stream: seconds until a checked run stands (data prepared before), CPU ms of a batch and a step."""
+def measure_data(*, rounds: int) -> Iterator[Row]:
+    """Yield one row per stream: seconds to build a run, CPU milliseconds of a batch and of a step."""
     for task, source in STREAMS:
         threads = f"trainer.threads={torch.get_num_threads()}"
         overrides = (f"task={task}", f"source={source}", "adapter=none", "base=none", threads)
+        # The first run of a source prepares its data and keeps them in the cache.
         assembly_of(*overrides)
         start = time.perf_counter()
         assembly = assembly_of(*overrides)
         opened = time.perf_counter() - start
-        engine = Engine.build(assembly.settings.fabric(), assembly.learner, assembly.learner.configure_optimizers())
+        engine = assembly.engine(assembly.settings.fabric(), None)
         phase = assembly.stream.phases[0]
-
-        seconds = paired({"batch": partial(batching, phase), "step": partial(training, engine, phase)}, rounds=rounds)
+        sides = {"batch": partial(draw_batches, phase), "step": partial(take_steps, engine, phase)}
+        seconds = paired(sides, rounds=rounds)
         batch, step = (statistics.median(seconds[side]) / STEPS * 1e3 for side in ("batch", "step"))
         yield {
             "task": task,
             "source": source,
-            "s to stand": opened,
+            "s to build": opened,
             "ms a batch": batch,
             "ms a step": step,
+            # A step includes its batch.
             "share %": 100 * batch / step,
         }
+
+
+def draw_batches(phase: Phase) -> None:
+    """Draw the first STEPS batches of a phase and drop them."""
+    for step in range(STEPS):
+        phase.batch(step)
+
+
+def take_steps(engine: Engine, phase: Phase) -> None:
+    """Train for STEPS steps of a phase."""
+    for _ in train(engine, phase, steps=STEPS, report_every=STEPS):
+        pass

@@ -1,37 +1,32 @@
-"""Our training loop against a bare torch loop that takes the same steps on batches already in memory."""
+"""Our training loop beside a bare torch loop that takes the same steps on batches already in memory.
+
+Shapes: B batch, T time, V vocabulary.
+"""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from ttt.cli.bench import paired
-from ttt.learner import Engine
-from ttt.run.assemble import Assembly, assemble
+from ttt.cli.benches.assembled import assembly_of
+from ttt.cli.benches.timing import paired
+from ttt.learner import Learner
+from ttt.run.assemble import Assembly
 from ttt.stream import IGNORE
 from ttt.training.train import train
 
 STEPS = 10
 
 
-def assembly_of(*overrides: str) -> Assembly:
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = compose("config", overrides=["logger=none", *overrides])
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    return assemble(resolved, trusted=[])
-
-
-def measure(*, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds for STEPS steps of the main job: ours and bare."""
+def measure_harness(*, rounds: int) -> dict[str, list[float]]:
+    """Return the CPU seconds for STEPS steps of the main job, for `bare` and `harness`."""
     assembly = assembly_of(f"trainer.threads={torch.get_num_threads()}")
     fabric = assembly.settings.fabric()
+    # Each side trains weights of its own, from the same start.
     bare = BareLoop(copy.deepcopy(assembly.learner), assembly, fabric.device)
-    engine = Engine.build(fabric, assembly.learner, assembly.learner.configure_optimizers())
+    engine = assembly.engine(fabric, None)
     task = assembly.stream.tasks[0]
 
     def harness() -> None:
@@ -42,9 +37,9 @@ def measure(*, rounds: int) -> dict[str, list[float]]:
 
 
 class BareLoop:
-    """What one would write without a harness: the same model, adapter, optimizer and clipping."""
+    """A loop as written without a harness: the same model, adapter, optimizer and clipping."""
 
-    def __init__(self, learner: Any, assembly: Assembly, device: torch.device) -> None:
+    def __init__(self, learner: Learner, assembly: Assembly, device: torch.device) -> None:
         self._model, self._adapter = learner.model.to(device), learner.adapter
         self._optimizer = learner.configure_optimizers()
         self._clip = learner.optimizer_factory.clip
@@ -53,6 +48,7 @@ class BareLoop:
         self._state = self._adapter.initial()
 
     def run(self) -> None:
+        """Take STEPS training steps, the fast state carried from one to the next."""
         for batch in self._batches:
             with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
                 logits_BTV, after = self._adapter.read(self._model, batch, self._state, write=True)

@@ -1,4 +1,4 @@
-"""The gated MLP with `mlp_fast` against the same MLP without: every executor, forward and forward + backward.
+"""The gated MLP with `mlp_fast` beside the same MLP without: every form, forward and forward + backward.
 
 Shapes: B batch, T time, N chunks, C tokens a chunk, D model width, F feed-forward width.
 """
@@ -13,14 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.cli.bench import Row, paired, ratio
 from ttt.cli.benches.meter import cost
+from ttt.cli.benches.timing import Row, paired, ratio
+from ttt.kernels.inplace.choice import Choice, cheapest
+from ttt.kernels.inplace.dual import inplace_dual
 from ttt.kernels.inplace.lean import inplace_lean
-from ttt.kernels.inplace.naive import Choice, cheapest, inplace_dual, inplace_naive, inplace_scan
+from ttt.kernels.inplace.naive import inplace_naive
+from ttt.kernels.inplace.scan import inplace_scan
 
 
 class Size(NamedTuple):
-    """One row of the table; `width` is D, the MLP is `mlp_width` wide."""
+    """B, T, D, F and C of one layer."""
 
     batch: int
     length: int
@@ -29,7 +32,7 @@ class Size(NamedTuple):
     chunk: int
 
 
-# The main job's, the two of the project's targets, and a long one.
+# The main job's size, the two that the project has targets for, and a long sequence.
 SIZES = (
     Size(16, 256, 96, 256, 32),
     Size(1, 2048, 256, 688, 64),
@@ -43,13 +46,14 @@ GRID = tuple(
     for chunk in (32, 128, 512)
     if chunk < length
 )
-# The loop over tokens, and forms whose cost grows with T * T, are left out where they would take minutes.
+# Up to this many tokens: the loop over tokens, and the form whose cost grows with T * T, take
+# minutes beyond.
 DUAL_TOKENS = LOOP_TOKENS = 2048
 LOOP = "loop over tokens"
 
 
-class Layer:
-    """One gated MLP, its fast weights written by hand-me-down targets, so that only the memory is compared."""
+class GatedLayer:
+    """One gated MLP whose fast weights are written with plain linear targets: only the memory differs."""
 
     def __init__(self, size: Size, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
@@ -66,12 +70,15 @@ class Layer:
         self.start_BDF = torch.zeros(size.batch, size.width, size.mlp_width)
 
     def hidden(self) -> Tensor:
+        """Return the hidden activations z [B, T, F]: the keys of the memory."""
         return F.silu(F.linear(self.x_BTD, self.gate_FD)) * F.linear(self.x_BTD, self.up_FD)
 
     def plain(self) -> Tensor:
+        """Return the output of the MLP without fast weights [B, T, D]."""
         return F.linear(self.hidden(), self.w0_DF)
 
     def fast(self, form: Callable[..., tuple[Tensor, Tensor]], *, folded: bool) -> Tensor:
+        """Return the output with fast weights [B, T, D]; a folded `form` applies W0 itself."""
         z_BTF = self.hidden()
         z_BNCF = z_BTF.unflatten(1, (self.chunks, -1))
         v_BNCD = (self.x_BTD @ self.target_DD).unflatten(1, (self.chunks, -1))
@@ -80,11 +87,11 @@ class Layer:
         return read_BTD if folded else F.linear(z_BTF, self.w0_DF) + read_BTD
 
     def sides(self, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
-        """Plain first; then every executor that ends in reasonable time."""
+        """Return a call for the plain MLP, then for every form that ends in reasonable time."""
         block = self._choice(torch.bfloat16).block
         forms: dict[str, Callable[[], Tensor]] = {"plain": self.plain}
         if dtype == torch.float32:
-            # In half precision W0 is always read apart.
+            # Half precision never folds W0 in: the sum of W0 and the state would be rounded.
             folded = partial(inplace_lean, weight_DF=self.w0_DF)
             forms["lean, W0 folded in"] = partial(self.fast, folded, folded=True)
         forms["lean, W0 apart"] = partial(self.fast, inplace_lean, folded=False)
@@ -102,25 +109,26 @@ class Layer:
         return cheapest(self.chunks, chunk=chunk, width=width, mlp_width=mlp_width, dtype=dtype)
 
     def picked(self, dtype: torch.dtype) -> str:
-        """What the adapter would use, by the name that it has in the table."""
+        """Return the form that `mlp_fast` would use, by its name in the table."""
         choice = self._choice(dtype)
         if choice.folded:
             return "lean, W0 folded in"
         return f"lean, {choice.block} chunks" if choice.block > 1 else "lean, W0 apart"
 
 
-def measure(sizes: Sequence[Size], *, dtypes: Sequence[torch.dtype], rounds: int) -> Iterator[Row]:
+def measure_kernels(sizes: Sequence[Size], *, dtypes: Sequence[torch.dtype], rounds: int) -> Iterator[Row]:
+    """Yield the rows of every size in every number format."""
     for size in sizes:
         for dtype in dtypes:
             yield from measure_size(size, dtype=dtype, rounds=rounds)
 
 
 def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row]:
-    """Time over the plain MLP's, medians of paired rounds, with FLOPs and peak memory beside."""
-    layer = Layer(size, dtype)
+    """Yield one row per form: time over the plain MLP's, FLOPs, bytes touched and peak memory over its."""
+    layer = GatedLayer(size, dtype)
     sides = layer.sides(dtype)
     forward = paired({name: no_grad(call) for name, call in sides.items()}, rounds=rounds)
-    # The loop would keep a state for every token.
+    # Backward through the loop would need a state of D x F for every token.
     sides.pop(LOOP, None)
     both = paired({name: backward(call) for name, call in sides.items()}, rounds=rounds)
     costs = {name: (cost(no_grad(call)), cost(backward(call))) for name, call in sides.items()}
@@ -129,19 +137,20 @@ def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row
         yield {
             **_where(size, dtype),
             "form": name + (" *" if name == layer.picked(dtype) else ""),
-            "forward": ratio(forward[name], forward["plain"])[1],
+            "forward": ratio(forward[name], forward["plain"]).median,
             "FLOPs": f.flops / plain_f.flops,
-            "forward + backward": ratio(both[name], both["plain"])[1],
+            "forward + backward": ratio(both[name], both["plain"]).median,
+            # With a space: one row holds the FLOPs of both columns of times.
             "FLOPs ": b.flops / plain_b.flops,
             "bytes touched": b.touched / plain_b.touched,
             "peak memory": b.peak / plain_b.peak,
         }
     if LOOP in forward:
-        slower = ratio(forward[LOOP], forward[layer.picked(dtype)])[1]
+        slower = ratio(forward[LOOP], forward[layer.picked(dtype)]).median
         yield {
             **_where(size, dtype),
-            "form": f"{LOOP}: {slower:.0f} x the one picked",
-            "forward": ratio(forward[LOOP], forward["plain"])[1],
+            "form": f"{LOOP}: {slower:.0f} x the form picked",
+            "forward": ratio(forward[LOOP], forward["plain"]).median,
         }
 
 
@@ -155,6 +164,8 @@ def _where(size: Size, dtype: torch.dtype) -> Row:
 
 
 def no_grad(call: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return `call` as a function that needs no gradients and drops the result."""
+
     def run() -> None:
         with torch.no_grad():
             call()
@@ -163,6 +174,8 @@ def no_grad(call: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def backward(call: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return `call` as a function that also runs the backward pass."""
+
     def run() -> None:
         call().sum().backward()
 

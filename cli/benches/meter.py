@@ -1,4 +1,4 @@
-"""What a call costs in operators: operations, bytes that operators touch, and the most bytes alive at once."""
+"""The cost of a call, read from its operators: FLOPs, bytes touched, and the most bytes alive at once."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Cost:
+    """Floating-point operations; bytes that operators read and write; peak of allocated bytes."""
+
     flops: float
     touched: float
     peak: float
 
 
 class _Meter(TorchDispatchMode):
-    """Counts every operator's inputs and outputs, and what it allocates until that is freed."""
+    """Count the bytes of every operator's inputs and outputs, and of its allocations until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.touched, self.live, self.peak = 0, 0, 0
-        self._known: set[int] = set()
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        # A view moves no bytes.
         if not func.is_view:
             tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
             self.touched += sum(x.numel() * x.element_size() for x in tensors)
             for x in tree_leaves(out):
                 if isinstance(x, Tensor):
-                    self._born(x.untyped_storage())
+                    self._allocated(x.untyped_storage())
         return out
 
-    def _born(self, storage: torch.UntypedStorage) -> None:
+    def _allocated(self, storage: torch.UntypedStorage) -> None:
         key, size = storage.data_ptr(), storage.nbytes()
-        if key in self._known or not size:
+        if key in self._alive or not size:
             return
-        self._known.add(key)
+        self._alive.add(key)
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._died, key, size)
+        # Torch reuses addresses, so a storage is forgotten in the moment that it is freed.
+        weakref.finalize(storage, self._freed, key, size)
 
-    def _died(self, key: int, size: int) -> None:
-        self._known.discard(key)
+    def _freed(self, key: int, size: int) -> None:
+        self._alive.discard(key)
         self.live -= size
 
 
@@ -59,8 +63,8 @@ def _batched_product(into: Any, a_BXY: torch.Size, b_BYZ: torch.Size, beta: Any 
 
 
 def cost(call: Callable[[], None]) -> Cost:
-    """Of one call. `peak` counts what the call itself allocates, its inputs and weights do not count."""
-    # Torch counts the product that adds to a copy, but not the one that adds in place.
+    """Return the cost of one call. `peak` counts what the call allocates, not its inputs and weights."""
+    # Torch counts `baddbmm`, but not its in-place variant.
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _batched_product}) as counter:
         call()
     with _Meter() as meter:

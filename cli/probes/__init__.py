@@ -1,1 +1,1 @@
-"""`ttt-probe`: its arguments, tables and plots."""
+"""The arguments, tables and plots of `ttt-probe`."""

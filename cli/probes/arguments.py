@@ -1,4 +1,4 @@
-"""What was typed behind `ttt-probe`, checked; one line for what cannot be meant."""
+"""Parse and check the arguments of `ttt-probe`; each mistake is one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import NoReturn
 from ttt.config.messages import suggest
 
 PROBES = ("induction", "state")
-# Of the made-up experiment: those of the published figures (docs/measurements.md).
+# Defaults of the made-up experiment: the sizes of the published figures (docs/measurements.md).
 SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
+# Defaults of the experiment with a run.
 PROMPTS = {"prompts": 256, "true_prompts": 64}
-# What each form of the command listens to, beside --out and --threads.
+# Options that each form of the command uses, beside --out and --threads.
 ACTS = {
     "induction without a run": {*SIZES, "seed"},
     "induction RUN": {*PROMPTS, "seed", "config_dir"},
@@ -20,17 +21,20 @@ ACTS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, where argparse prints its usage as well."""
+class OneLineParser(argparse.ArgumentParser):
+    """Raise ValueError with one line for a mistake, where argparse would print its usage too."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see ttt-probe --help")
 
 
-def arguments(argv: list[str], *, about: str) -> argparse.Namespace:
-    """Raises ValueError in the user's words."""
+def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
+    """Return the checked arguments. Raises ValueError in the user's words.
+
+    `about` is the description that --help prints.
+    """
     parser = build_parser(about)
-    # Options may stand before, between or behind the words.
+    # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if typed.probe is None and not unknown:
         raise ValueError("say what to probe: induction, or state RUN; see ttt-probe --help")
@@ -40,13 +44,14 @@ def arguments(argv: list[str], *, about: str) -> argparse.Namespace:
         options = [max(action.option_strings, key=len) for action in parser._actions if action.option_strings]
         why = f"unknown; {suggest(unknown[0], options)}" if unknown[0].startswith("-") else "one run at a time"
         raise ValueError(f"{unknown[0]}: {why}")
-    check(typed)
+    check_options(typed)
+    fill_defaults(typed)
     return typed
 
 
-def build_parser(about: str) -> Parser:
+def build_parser(about: str) -> OneLineParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
+    parser = OneLineParser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))
     parser.add_argument("run", nargs="?", type=Path, help="a run folder")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write probe.json and probe.svg")
@@ -63,11 +68,12 @@ def build_parser(about: str) -> Parser:
     return parser
 
 
-def check(typed: argparse.Namespace) -> None:
-    """Values in range, and none that would do nothing. Then defaults take the places left open."""
+def check_options(typed: argparse.Namespace) -> None:
+    """Raise ValueError for a value out of range, and for an option that would do nothing."""
     if typed.probe == "state" and typed.run is None:
         raise ValueError("state: needs a run folder: ttt-probe state RUN")
     form = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
+    # None means not typed: defaults are filled in later, to tell them from what was typed.
     for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
         if getattr(typed, name) is not None:
             raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
@@ -77,10 +83,14 @@ def check(typed: argparse.Namespace) -> None:
             raise ValueError(f"{option(name)} {value}: must be at least {least}")
     if typed.config_dir is not None and not typed.config_dir.is_dir():
         raise ValueError(f"--config-dir {typed.config_dir}: no such folder")
+
+
+def fill_defaults(typed: argparse.Namespace) -> None:
     for name, value in {**SIZES, **PROMPTS, "seed": 0}.items():
         if getattr(typed, name) is None:
             setattr(typed, name, value)
 
 
 def option(name: str) -> str:
+    """Return the option that sets `name`: --true-prompts for true_prompts."""
     return f"--{name.replace('_', '-')}"

@@ -12,17 +12,18 @@ Rows = Sequence[dict[str, Any]]
 
 
 def svg(figure: Figure) -> bytes:
-    """The same numbers give the same bytes."""
+    """Return the SVG; the same numbers give the same bytes."""
     import matplotlib
 
     buffer = io.BytesIO()
+    # Matplotlib salts the ids of an SVG by chance and dates it: both would change every time.
     with matplotlib.rc_context({"svg.hashsalt": "ttt", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def made_up(rows: Rows) -> Figure:
-    """Left: v* and k* with what was predicted for v*. Right: how far v* stands out."""
+def plot_synthetic(rows: Rows) -> Figure:
+    """Plot v* and k* with the prediction for v* (left), and how far v* stands out (right)."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [f"{row['target']}, {row['keys']}, a={row['mean']:g}" for row in rows]
@@ -39,9 +40,12 @@ def made_up(rows: Rows) -> Figure:
     return figure
 
 
-def activations(kept: dict[str, Any]) -> Figure:
-    """A panel a layer: z-score of v* by keys and target; bars: lens, then the true change for each ratio."""
-    rows = kept["rows"]
+def plot_activations(numbers: dict[str, Any]) -> Figure:
+    """Plot the z-score of v* by keys and target, in a panel for each layer.
+
+    Bars are the lens, then the true change at each ratio.
+    """
+    rows = numbers["rows"]
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     figure = Figure(figsize=(11, 1 + 2.8 * len(layers)), layout="constrained")
     for axes, layer in zip(figure.subplots(len(layers), 1, squeeze=False)[:, 0], layers, strict=True):
@@ -50,6 +54,7 @@ def activations(kept: dict[str, Any]) -> Figure:
         reads = list(dict.fromkeys(row["ratio"] for row in mine))
         for i, ratio in enumerate(reads):
             bars = [row for row in mine if row["ratio"] == ratio]
+            # Bars of one group stand side by side, centred on their tick.
             x = [at + (i - (len(reads) - 1) / 2) * 0.2 for at in range(len(writes))]
             errors = [row["z_v_se"] for row in bars]
             label = "lens" if ratio is None else f"true, {ratio:g}"
@@ -61,18 +66,18 @@ def activations(kept: dict[str, Any]) -> Figure:
     return figure
 
 
-def state(kept: dict[str, Any]) -> Figure:
-    """Left: the state's size over the stream. Right: what the writes change, by position."""
+def plot_state(numbers: dict[str, Any]) -> Figure:
+    """Plot the state's size over the stream (left), and what writes change by position (right)."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    journal = kept["journal"]
-    names = [name for name in (journal[-1] if journal else {}) if name.endswith("state_over_w0")]
-    for name in names:
+    journal = numbers["journal"]
+    sizes = [name for name in (journal[-1] if journal else {}) if name.endswith("state_over_w0")]
+    for name in sizes:
         left.plot([row["row"] for row in journal], [row.get(name) for row in journal], "o-", label=name)
     left.set(xlabel="after task", ylabel="|S| / |W0|", title="fast state over the stream")
-    if names:
+    if sizes:
         left.legend(fontsize=7)
-    parts = kept["parts"]
+    parts = numbers["parts"]
     middle = [(row["from"] + row["to"] - 1) / 2 for row in parts]
     for mode in ("fast", "carried"):
         if mode in parts[0]:

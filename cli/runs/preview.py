@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttt.run.assemble import Assembly
-from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample
+from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample_text
 
 # Batches that the estimates are made from, tasks that get a row.
 BATCHES, ROWS = 4, 20
@@ -31,7 +31,7 @@ def preview(assembly: Assembly) -> None:
     note("bits of a scored token, over a few batches: its frequency alone; lzma on all tokens; exact where it is known")
     for task in stream.tasks[:SAMPLES]:
         note(f"\n{task.name}, first sequence of its eval part:")
-        console.print(sample(stream, task), markup=False)
+        console.print(sample_text(stream, task), markup=False)
 
 
 def table(stream: Stream) -> Table:

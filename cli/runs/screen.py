@@ -16,13 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ttt.compare.published import about
-from ttt.compare.runs import read_config
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS
+from ttt.results import catalogue
 from ttt.results.events import Evaluated, Event, Trained, Waiting
-from ttt.results.results import Results, from_json
+from ttt.results.results import Results
+from ttt.results.saved import from_json
 from ttt.run.assemble import Assembly
+from ttt.run.execute import Outcome
+from ttt.run.exit_codes import ExitCode
 from ttt.storage.environment import device_name
+from ttt.storage.read import read_config
 from ttt.storage.run_folder import RunFolder
 
 
@@ -125,7 +129,7 @@ class Screen:
             self.note(f"  {one:<10}{MODES[results.used][one]}")
         self.console.print(metric_table(results))
         for value in about(read_config(folder.path)):
-            ours, spread = results.metric(value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
+            ours, spread = catalogue.metric(results, value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
             self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
         for line in _beyond(results):
             self.note(line)
@@ -136,8 +140,13 @@ class Screen:
         if where:
             self.note(where)
 
-    def stopped(self, reason: str, folder: RunFolder, *, resumable: bool) -> None:
-        print(f"ttt-run: stopped: {reason}", file=sys.stderr)
+    def ended(self, outcome: Outcome, results: Results, folder: RunFolder) -> None:
+        """Show the results, or why there are none."""
+        if outcome.code == ExitCode.DONE:
+            self.results(results, folder, outcome.where)
+            return
+        print(f"ttt-run: stopped: {outcome.reason}", file=sys.stderr)
+        resumable = outcome.status == "requeue"
         hint = "the same command resumes after the last finished task" if resumable else f"see {folder.path}"
         print(f"ttt-run: {hint}", file=sys.stderr)
 
@@ -173,9 +182,9 @@ BEYOND = {
 
 def _beyond(results: Results) -> Iterator[str]:
     """A line for each kind that was measured."""
-    names = set(results.names())
+    names = set(catalogue.names(results))
     for word, asked in BEYOND.items():
-        found = {label: results.metric(name) for label, name in asked.items() if name in names}
+        found = {label: catalogue.metric(results, name) for label, name in asked.items() if name in names}
         if found:
             yield f"{word:<9}" + ", ".join(f"{label} {value:.3f}".replace("nan", "-") for label, value in found.items())
 
@@ -223,7 +232,7 @@ def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
 
 def metric_table(results: Results) -> Table:
     """The headline metrics: a column for each mode, a block for each quantity."""
-    metrics = results.metrics()
+    metrics = catalogue.metrics(results)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("")
     table.add_column("metric", style="dim")

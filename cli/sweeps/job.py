@@ -1,14 +1,14 @@
 """One run of a sweep: a process of its own, its output in NNNN.log, its state in NNNN.json beside that.
 
-Whatever starts it (a thread here, joblib, SLURM, Ray), these two files tell `ttt.cli.sweeps.overview` how it goes. A process
-for each run also keeps runs apart where a launcher reuses its workers: no thread count or random state is left over.
+Whatever starts it (a thread here, joblib, SLURM, Ray), these files tell `ttt.cli.sweeps.overview` how it
+goes. A process for each run also keeps runs apart where a launcher reuses its workers: no thread count or
+random state is left over.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import time
@@ -17,13 +17,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ttt.cli.sweeps.child import start
+from ttt.cli.announce import read_announcement
+from ttt.cli.sweeps.child import start_child
+from ttt.run.exit_codes import STOPPED, ExitCode
 from ttt.storage.files import write_json
-from ttt.storage.run_folder import alive
-
-# Both lines are printed by ttt.cli.runs.screen.
-FOLDER = re.compile(r"^files\s+(\S.*)$", re.MULTILINE)
-FINISHED = re.compile(r"^results\s+(\S.*)/results\.json$", re.MULTILINE)
+from ttt.storage.run_folder import RunFolder, alive
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Starter:
-    """What all runs of a sweep have in common. Called by a Hydra launcher it is the job, and returns the objective."""
+    """What all runs of a sweep have in common. A Hydra launcher calls it as the job and gets the objective."""
 
     folder: Path
     cwd: Path
@@ -62,7 +60,7 @@ class Starter:
     objective: str
 
     def __call__(self, config: Any) -> float | None:
-        """The value of the objective; None for a run that failed, which a sweeper takes for a failure too."""
+        """Run the job that Hydra has in mind; return the value of its objective, None for a run that failed."""
         from hydra.core.hydra_config import HydraConfig
 
         hydra = HydraConfig.get()
@@ -75,8 +73,13 @@ class Starter:
             failed = sum(other.status == "failed" for other in read_jobs(self.folder))
             if failed >= self.max_failures:
                 return self._write(replace(job, status="skipped", reason=f"{failed} runs had failed", seconds=0.0))
-        log = log_file(self.folder, number)
-        child = start([*self.extra, *overrides], cwd=self.cwd, log=log, warm=warm)
+        child = start_child(
+            [*self.extra, *overrides],
+            cwd=self.cwd,
+            log=log_file(self.folder, number),
+            announcement=announcement_file(self.folder, number),
+            warm=warm,
+        )
         job = self._write(replace(job, pid=child.pid))
         try:
             child.wait()
@@ -89,24 +92,35 @@ class Starter:
         return job
 
     def _ended(self, job: Job, code: int) -> Job:
-        text = log_file(self.folder, job.number).read_text(errors="replace")
-        status = {0: "done", 75: "stopped", 130: "stopped", 143: "stopped", -2: "stopped", -15: "stopped"}.get(
-            code, "failed"
-        )
-        found = FOLDER.search(text) or FINISHED.search(text)
+        """The job after its process ended: its folder says how the run went, and what it measured."""
+        announced = read_announcement(announcement_file(self.folder, job.number))
+        status = "done" if code == ExitCode.DONE else "stopped" if code in STOPPED else "failed"
+        folder = announced.get("folder")
         return replace(
             job,
             status=status,
             code=code,
             seconds=time.time() - job.started,
-            reason="" if code == 0 else reason(text),
-            folder=found[1] if found else None,
-            before=code == 0 and not FOLDER.search(text),
-            objective=self._objective(found[1]) if code == 0 and found else None,
+            reason="" if code == ExitCode.DONE else self._reason(job.number, announced),
+            folder=folder,
+            before=bool(announced.get("before")),
+            objective=self._objective(folder) if code == ExitCode.DONE and folder else None,
         )
 
+    def _reason(self, number: int, announced: dict[str, Any]) -> str:
+        """Why a run stopped, in one line."""
+        if "refused" in announced:
+            return str(announced["refused"])
+        if "folder" in announced:
+            said = RunFolder(self.cwd / announced["folder"]).status().get("reason")
+            if said:
+                return str(said)
+        # It died before it could say anything: the last line that it printed is all there is.
+        lines = log_file(self.folder, number).read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else "no output"
+
     def _objective(self, folder: str) -> float | None:
-        results = json.loads((self.cwd / folder / "results.json").read_text())
+        results = json.loads(RunFolder(self.cwd / folder).results.read_text())
         value: float | None = results["metrics"].get(self.objective)
         return value
 
@@ -116,7 +130,13 @@ class Starter:
 
 
 def log_file(folder: Path, number: int) -> Path:
+    """What the run with this number printed."""
     return folder / f"{number:04d}.log"
+
+
+def announcement_file(folder: Path, number: int) -> Path:
+    """Where the run with this number says which folder is its own."""
+    return folder / f"run-{number:04d}.json"
 
 
 def read_jobs(folder: Path, *, but: Collection[int] = ()) -> Iterator[Job]:
@@ -126,18 +146,14 @@ def read_jobs(folder: Path, *, but: Collection[int] = ()) -> Iterator[Job]:
             yield Job(**json.loads(path.read_text()))
 
 
-def terminate_jobs(folder: Path, *, told: Collection[int] = ()) -> set[int]:
-    """SIGTERM to every run of this host that has not ended, but to those in `told`; returns whom it was sent to."""
+def terminate_jobs(folder: Path, *, but: Collection[int] = ()) -> set[int]:
+    """Send SIGTERM to every run of this host that has not ended, but to the pids in `but`.
+
+    Return the pids that it was sent to.
+    """
     here = socket.gethostname()
-    pids = {job.pid for job in read_jobs(folder) if not job.ended and job.host == here} - set(told)
+    pids = {job.pid for job in read_jobs(folder) if not job.ended and job.host == here} - set(but)
     alive_pids = {pid for pid in pids if alive(pid)}
     for pid in alive_pids:
         os.kill(pid, signal.SIGTERM)
     return alive_pids
-
-
-def reason(text: str) -> str:
-    """Why a run stopped, in one line of its log: what it says itself, else the last thing it wrote."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith("ttt-run: ")]
-    return said[0].removeprefix("ttt-run: ").removeprefix("stopped: ") if said else lines[-1] if lines else "no output"

@@ -15,8 +15,10 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from ttt.cli.sweeps.grid import split
 from ttt.cli.sweeps.job import terminate_jobs
-from ttt.cli.sweeps.sweep import INTERRUPTED, TERMINATED, Sweep, TerminatedError, objective_of, split, terminable
+from ttt.cli.sweeps.sweep import Sweep, SweepTerminatedError, objective_of, terminable
+from ttt.run.exit_codes import ExitCode
 
 # Seconds that a run has to stop by itself at Ctrl-C.
 GRACE = 2.0
@@ -54,13 +56,13 @@ def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) 
         with overview.watch(), terminable():
             _multirun(sweep.starter, overrides)
         overview.settle()
-    except (KeyboardInterrupt, TerminatedError) as stop:
+    except (KeyboardInterrupt, SweepTerminatedError) as stop:
         if isinstance(stop, KeyboardInterrupt):
             # Runs that share this terminal got it too; workers of Ray, say, do not.
             time.sleep(GRACE)
         terminate_jobs(sweep.starter.folder)
         overview.note("stopped; the same command goes on from here")
-        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+        return ExitCode.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ExitCode.TERMINATED
     except Exception as error:
         # With failed runs that is no news: optuna finds no best one among none, say.
         if not overview.count("failed"):
@@ -87,7 +89,7 @@ def _multirun(starter: Callable[[Any], Any], overrides: list[str]) -> None:
         hydra.multirun(config_name="config", task_function=starter, overrides=overrides, with_log_configuration=False)
 
 
-def check_objective(config: DictConfig) -> str:
+def check_search(config: DictConfig) -> str:
     """`maximize` or `minimize`, as the objective wants it. Raises ValueError for one that no run measures."""
     # Imported here: only a search needs the names of metrics, so torch.
     from ttt.results.tuning import direction
@@ -97,7 +99,7 @@ def check_objective(config: DictConfig) -> str:
 
 def check_direction(config: DictConfig, *, typed: Sequence[str]) -> str:
     """The direction of the objective. Raises ValueError where the user typed the other."""
-    wanted, metric = check_objective(config), objective_of(config)
+    wanted, metric = check_search(config), objective_of(config)
     for word in typed:
         if word.lstrip("+").startswith("hydra.sweeper.direction=") and word.partition("=")[2].lower() != wanted:
             raise ValueError(f"{word}: sweep.objective={metric} has to be {wanted.replace('ize', 'ized')}")

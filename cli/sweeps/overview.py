@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import threading
@@ -17,12 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ttt.cli.sweeps.job import FOLDER, Job, log_file, read_jobs
+from ttt.cli.announce import read_announcement
+from ttt.cli.sweeps.job import Job, announcement_file, read_jobs
+from ttt.storage.journal import last_record
+from ttt.storage.run_folder import RunFolder
 
 # Seconds between two looks at the files of the jobs.
 INTERVAL = 0.5
-# The end of a journal that surely holds its last line, but for streams of thousands of tasks.
-TAIL = 1 << 16
 
 
 class Overview:
@@ -151,37 +151,28 @@ class Overview:
 
 
 def doing(folder: Path, job: Job) -> str:
-    """The last thing that a running job measured, else the last thing it said."""
-    log = log_file(folder, job.number)
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    found = FOLDER.search(text)
-    if not found:
+    """What a running job does now: the last thing that it measured, or what it is about to measure."""
+    announced = read_announcement(announcement_file(folder, job.number))
+    if "folder" not in announced:
         return "starting"
-    journal = Path(found[1]) / "metrics.jsonl"
-    # The first line of the tail may be cut, the last may be half written.
-    lines = tail(journal).split(b"\n")[:-1] if journal.is_file() else []
-    if not lines:
+    # The sweep runs in the folder in which its runs run.
+    journal = RunFolder(Path(announced["folder"])).metrics
+    if not journal.is_file():
         return "base"
-    try:
-        event = json.loads(lines[-1])
-    except ValueError:
+    event = last_record(journal)
+    if event is None:
         return "measuring"
     if event["event"] == "trained":
         loss = "-" if event["loss"] is None else f"{event['loss']:.2f}"
         step = f"step {event['task_step']}/{event['task_steps']}"
         return f"task {event['task']} {event['task_name']}: {step}, {loss} bits"
-    return f"measured after task {event['row']}" if event["row"] else "measured before the stream"
-
-
-def tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - TAIL, 0))
-        return file.read()
+    if event["event"] == "evaluated":
+        return f"measured after task {event['row']}" if event["row"] else "measured before the stream"
+    return f"measuring task {event['task']}"
 
 
 def span(seconds: float) -> str:
-    """A time as one says it."""
+    """A time in words: 12 s, 5 min, 2 h 05 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

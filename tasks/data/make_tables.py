@@ -3,8 +3,7 @@
     pip download --no-deps scikit-learn==1.9.1
     python -m ttt.tasks.data.make_tables scikit_learn-1.9.1-*.whl tasks/data/tables.parquet
 
-One row a table: `name`, `text`: a heading, then the observations as CSV. They are put into a random order that is
-fixed here: some tables are sorted by what they classify, so that their end would say nothing of their beginning.
+One row per table: `name` and `text`, which is a heading, then the observations as CSV.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 FOLDER = "sklearn/datasets/data"
 DIABETES = "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6,progression"
@@ -29,17 +30,19 @@ DIGITS = ",".join([f"pixel {row} {column}" for row in range(8) for column in ran
 
 
 def read_tables(wheel: Path) -> dict[str, tuple[str, list[str]]]:
-    """Heading and observations of each table. A first line that only counts them is no observation."""
+    """Read the heading and the observations of each table."""
     with zipfile.ZipFile(wheel) as package:
 
         def lines(name: str) -> list[str]:
             data = package.read(f"{FOLDER}/{name}")
             return (gzip.decompress(data) if name.endswith(".gz") else data).decode("ascii").splitlines()
 
+        # Two files hold one table here: the progression of a patient stands apart.
         target = [str(int(float(line))) for line in lines("diabetes_target.csv.gz")]
         patients = [",".join(line.split()) for line in lines("diabetes_data_raw.csv.gz")]
         kinds = ("mean", "error", "worst")
         cells = ",".join(f"{kind} {feature}" for kind in kinds for feature in CELL.split(","))
+        # The first line of a .csv only counts the observations.
         return {
             "breast_cancer": (f"{cells},benign", lines("breast_cancer.csv")[1:]),
             "diabetes": (DIABETES, [f"{line},{y}" for line, y in zip(patients, target, strict=True)]),
@@ -50,16 +53,15 @@ def read_tables(wheel: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def main() -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     wheel, target = Path(sys.argv[1]), Path(sys.argv[2])
     rng = np.random.default_rng(0)
     rows = []
     for name, (heading, lines) in read_tables(wheel).items():
         assert all(line.count(",") == heading.count(",") for line in lines), name
-        mixed = [lines[i] for i in rng.permutation(len(lines))]
-        rows.append({"name": name, "text": "\n".join([heading, *mixed]) + "\n"})
+        # Some tables are sorted by class: their eval part, the end, would hold classes that their
+        # train part lacks.
+        shuffled = [lines[i] for i in rng.permutation(len(lines))]
+        rows.append({"name": name, "text": "\n".join([heading, *shuffled]) + "\n"})
         print(f"{name}: {len(lines)} observations, {len(rows[-1]['text'])} bytes")
     pq.write_table(pa.Table.from_pylist(rows), target, compression="zstd", compression_level=19)
     print(f"sha256 {hashlib.sha256(target.read_bytes()).hexdigest()}  {target.name}, {target.stat().st_size} bytes")

@@ -1,9 +1,9 @@
-"""Running text by class, the part that all such sources share: cut, cleaned, tokenised, prepared, read in windows.
+"""What all sources of running text share: cut, clean, tokenise, prepare, read windows.
 
-    class "eng English"   train   ...All human beings are born free and equal in dignity and rights...
-                          eval    Article 25\\nEveryone has the right to a standard of living adequate...
+    class "eng English"   train   ...All human beings are born free and equal in dignity...
+                          eval    Article 25\\nEveryone has the right to a standard of living...
 
-A subclass says what its documents are (`documents`) and what they depend on (`recipe`).
+A subclass provides the documents (`documents`) and what they depend on (`recipe`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Interval
 
 from ttt.stream import Batch, Ints, spread, whole_rows
 from ttt.tasks.machinery.documents import (
@@ -25,10 +26,10 @@ from ttt.tasks.machinery.documents import (
     TRAIN,
     UNREADABLE,
     Document,
-    Layout,
+    PreparedText,
     cut_documents,
-    layout,
-    row,
+    prepared_row,
+    prepared_text,
 )
 from ttt.tasks.machinery.prepared import prepared
 from ttt.tasks.machinery.spans import SPAN
@@ -39,12 +40,13 @@ from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenize
 class Corpus(ABC):
     """One class per text; its last `eval_share`, from a line break on, is its eval part.
 
-    A class is left out when its text is below `min_bytes`, or when no run of its eval part, without the spans that
-    some train part holds too, is half as long as the eval part of a text of `min_bytes`.
+    Spans that any train part holds too are cut out of eval parts, which leaves runs. A class is
+    left out when its text is below `min_bytes`, or when none of its runs is half as long as the
+    eval part of a text of `min_bytes`.
     """
 
     name: str
-    eval_share: float
+    eval_share: Annotated[float, Interval(gt=0, lt=1)]
     tokenizer: str
     cache_dir: str
     vocab_size: int = field(init=False)
@@ -57,10 +59,9 @@ class Corpus(ABC):
     min_bytes: ClassVar[int]
 
     def __post_init__(self) -> None:
-        if not 0 < self.eval_share < 1:
-            raise ValueError(f"source.eval_share={self.eval_share}: must lie between 0 and 1")
         symbols = bpe_symbols(self.tokenizer)
         recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.min_bytes}
+        # All that determines the prepared rows, but for the tokenizer.
         self._recipe = recipe | {"documents": dict(self.recipe())}
         self._coder: Tokenizer = ByteTokenizer()
         if symbols is None:
@@ -72,14 +73,14 @@ class Corpus(ABC):
 
     @abstractmethod
     def documents(self) -> Iterable[Document]:
-        """All there is; a class's text is its documents in this order, a line break between two."""
+        """Return all documents; those of a class, joined by line breaks, are its text."""
 
     @abstractmethod
     def recipe(self) -> Mapping[str, Any]:
-        """All that determines the documents, hashes of what they are read from included."""
+        """Return all that determines the documents, including hashes of what they are read from."""
 
-    def asked(self) -> str:
-        """What the user typed to get this corpus."""
+    def typed(self) -> str:
+        """Return what the user typed to get this corpus; refusals begin with it."""
         return f"source={self.name}"
 
     def families(self) -> Sequence[Sequence[int]]:
@@ -92,23 +93,29 @@ class Corpus(ABC):
         return self._names[index]
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
+        """Draw windows of train parts: first the class, then a place in it, both evenly."""
         self._check_length(classes, length)
-        chosen = rng.choice(classes, size=rows)
-        room = self._end[chosen] - self._start[chosen] - length
-        return self._windows(self._start[chosen] + rng.integers(0, room), length)
+        class_B = rng.choice(classes, size=rows)
+        # The last start leaves one token after the window, for the last target.
+        room_B = self._end[class_B] - self._start[class_B] - length
+        return self._windows(self._start[class_B] + rng.integers(0, room_B), length)
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
-        """With more classes than rows one row for each of some, evenly."""
+        """Return fixed windows of eval parts, evenly; with few rows, of some classes only."""
         some = classes[spread(min(rows, len(classes)), over=len(classes))]
         counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
         starts = [self._eval_starts(int(c), int(count), length) for c, count in zip(some, counts, strict=True)]
         return self._windows(np.concatenate(starts), length)
 
     def eval_examples(self, classes: Ints) -> int | None:
+        # Running text has windows at every place, so "all" would be as many as there are tokens.
         return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
-        """Where windows of `length` tokens begin, one behind the other; what is left at a train part's end is not."""
+        """Return the starts of windows of `length` tokens, side by side in each train part.
+
+        What is left at the end of a train part and does not fill a window is in no unit.
+        """
         self._check_length(classes, length)
         return np.concatenate([np.arange(self._start[c], self._end[c] - length, length) for c in classes])
 
@@ -134,63 +141,68 @@ class Corpus(ABC):
             )
 
     def _eval_starts(self, index: int, count: int, length: int) -> Ints:
-        """`count` starts, evenly over all places where a window lies inside one run."""
+        """Return `count` starts, evenly over all places where a window lies inside one run."""
         starts, ends = self._runs[index]
         feasible = (ends - starts - length).clip(min=0)
-        behind = np.cumsum(feasible)
-        if not behind[-1]:
+        # The places of all runs are numbered end to end; each run's numbers stop below its total.
+        total = np.cumsum(feasible)
+        if not total[-1]:
             longest = (ends - starts).max()
             raise ValueError(
                 f"task.seq_len={length}: longer than the eval part of {self._names[index]!r} ({longest} tokens "
                 f"in one piece); {longest - 1} is the most that fits"
             )
-        picked = np.linspace(0, behind[-1] - 1, count).astype(np.int64)
-        run = np.searchsorted(behind, picked, side="right")
-        return starts[run] + picked - (behind - feasible)[run]
+        places = np.linspace(0, total[-1] - 1, count).astype(np.int64)
+        run = np.searchsorted(total, places, side="right")
+        return starts[run] + places - (total - feasible)[run]
 
     def _windows(self, starts: Ints, length: int) -> Batch:
+        # One token more than a row has: the last one is a target only.
         window = self._tokens[starts[:, None] + np.arange(length + 1)]
         return whole_rows(window[:, :-1], window[:, 1:])
 
-    def _text(self) -> Layout:
-        """The parts as bytes, whatever the tokenizer."""
+    def _text(self) -> PreparedText:
+        """Return the parts as bytes, whatever the tokenizer."""
 
         def rows() -> Iterator[dict[str, Any]]:
             return cut_documents(
-                self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, asked=self.asked()
+                self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, typed=self.typed()
             )
 
-        return layout(prepared(self.cache_dir, name=self.name, recipe=self._recipe, rows=rows))
+        return prepared_text(prepared(self.cache_dir, name=self.name, recipe=self._recipe, rows=rows))
 
-    def _encoded(self, symbols: int) -> Layout:
-        """The parts as tokens of a BPE trained on the train parts; it is prepared data of its own."""
+    def _encoded(self, symbols: int) -> PreparedText:
+        """Return the parts as tokens of a BPE trained on the train parts."""
         name = f"{self.name}-{self.tokenizer}"
 
         def trained() -> list[dict[str, str]]:
+            # Read only where it is needed: with both steps prepared, the bytes are never opened.
             text = self._text()
             return [{"tokenizer": train_bpe((text.text(i) for i in text.rows(TRAIN)), symbols=symbols)}]
 
+        # Prepared in two steps: the second depends on the tokenizer that the first one trains, so
+        # its recipe holds a hash of that tokenizer.
         recipe = self._recipe | {"symbols": symbols}
         content = prepared(self.cache_dir, name=f"{name}-symbols", recipe=recipe, rows=trained)[0]["tokenizer"]
         coder = self._coder = BpeTokenizer(content, vocab_size=symbols)
 
         def rows() -> Iterator[dict[str, Any]]:
             text = self._text()
-            for i, (name, group, part) in enumerate(zip(text.names, text.groups, text.parts, strict=True)):
-                yield row(name, group, str(part), coder.encode(text.text(i)))
+            for i, (class_name, group, part) in enumerate(zip(text.names, text.groups, text.parts, strict=True)):
+                yield prepared_row(class_name, group, str(part), coder.encode(text.text(i)))
 
         recipe = self._recipe | {"tokenizer": hashlib.sha256(content.encode()).hexdigest()}
-        return layout(prepared(self.cache_dir, name=name, recipe=recipe, rows=rows))
+        return prepared_text(prepared(self.cache_dir, name=name, recipe=recipe, rows=rows))
 
-    def _read(self, text: Layout) -> None:
+    def _read(self, text: PreparedText) -> None:
         train, runs = text.rows(TRAIN), text.rows(EVAL)
         self._tokens = text.tokens
         self._names = [text.names[i] for i in train]
         self._groups = [text.groups[i] for i in train]
         self._start, self._end = text.start[train], text.end[train]
-        # The eval runs of a class stand behind its train part.
-        own = np.split(runs, np.searchsorted(runs, train[1:]))
-        self._runs = [(text.start[i], text.end[i]) for i in own]
+        # The eval runs of a class follow its train part.
+        runs_of_class = np.split(runs, np.searchsorted(runs, train[1:]))
+        self._runs = [(text.start[i], text.end[i]) for i in runs_of_class]
         self.fingerprint = _fingerprint(text)
         self.rows = {
             "classes": len(train),
@@ -201,7 +213,8 @@ class Corpus(ABC):
         self.rows |= {what: len(text.rows(part)) for what, part in left.items() if len(text.rows(part))}
 
 
-def _fingerprint(text: Layout) -> str:
+def _fingerprint(text: PreparedText) -> str:
+    # Names and sizes too: the same bytes cut into other classes are another corpus.
     sizes = (text.end - text.start).tolist()
     digest = hashlib.sha256(json.dumps([text.names, text.groups, text.parts.tolist(), sizes]).encode())
     digest.update(text.tokens.data)

@@ -2,11 +2,11 @@
 
     two images of 16 tokens each, then their labels (256 and up are labels)
     tokens     0  17  84   3 ... 12  259    0   2  80 ...  7
-    targets    .   .   .   . ...  259  .    .   .   . ...  257      only labels are scored, "." is IGNORE
+    targets    .   .   .   . ...  259  .    .   .   . ...  257     only labels are scored; .: IGNORE
 
 The examples of a sequence are one document: the earlier ones can be read in context.
 
-Shapes: N examples, L tokens of an example before its label, B batch, T time, K examples in a sequence.
+Shapes: N examples, L tokens of an example before its label, B batch, T time, K examples in a row.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from ttt.stream import IGNORE, Batch, Ints, spread, whole_rows
@@ -27,9 +28,10 @@ EVAL_ORDER = 20240229
 
 
 class Labelled(NamedTuple):
-    """All examples: `tokens_NL` below `num_symbols`, a class each; which are eval (None: the last of each class).
+    """All examples of a source, with a class each.
 
-    Of float32 they are vectors, an example each, and there are no symbols.
+    `tokens_NL`   numbers below `num_symbols`; of float32, an example is a vector without symbols
+    `is_eval_N`   which examples are the eval part; None for the last ones of each class
     """
 
     tokens_NL: NDArray[np.generic]
@@ -41,13 +43,13 @@ class Labelled(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Examples(ABC):
-    """A source of labelled examples of one length; a subclass says where they come from and how they look.
+    """A source of labelled examples of one length; a subclass reads and shows them.
 
-    Symbols are 0..S-1, the label of class c is S + c. No example stands in both parts.
+    Symbols are 0..S-1, and the label of class c is S + c. No example stands in both parts.
     """
 
     name: str
-    eval_share: float
+    eval_share: Annotated[float, Interval(gt=0, lt=1)]
     vocab_size: int = field(init=False)
     example_len: int | None = field(init=False)
     vector_size: int | None = field(init=False)
@@ -58,36 +60,41 @@ class Examples(ABC):
 
     @abstractmethod
     def read(self) -> Labelled:
-        """Raises ValueError in the user's words."""
+        """Return all examples. Raises ValueError in the user's words."""
 
     @abstractmethod
     def show(self, tokens: Ints) -> str: ...
 
     def __post_init__(self) -> None:
-        if not 0 < self.eval_share < 1:
-            raise ValueError(f"source.eval_share={self.eval_share}: must lie between 0 and 1")
-        given = self.read()
-        self._names, size = list(given.class_names), given.num_symbols
-        is_vector = given.tokens_NL.dtype == np.float32
-        # A vector is one position, and its label stands there too.
-        self._length = 0 if is_vector else given.tokens_NL.shape[1]
-        self.example_len, self.vector_size = self._length, given.tokens_NL.shape[1] if is_vector else None
+        examples = self.read()
+        self._names, size = list(examples.class_names), examples.num_symbols
+        is_vector = examples.tokens_NL.dtype == np.float32
+        # A vector is one position, whose target is its label: it has no tokens before the label.
+        self._length = 0 if is_vector else examples.tokens_NL.shape[1]
+        self.example_len, self.vector_size = self._length, examples.tokens_NL.shape[1] if is_vector else None
         self.symbols, self.labels = range(size), range(size, size + len(self._names))
         self.vocab_size = self.labels.stop
-        self._contents, self._targets_N = given.tokens_NL, given.classes_N + size
-        is_eval_N = last_share(given.classes_N, self.eval_share) if given.is_eval_N is None else given.is_eval_N
-        twins_N = seen_in_train(given.tokens_NL, is_eval_N)
-        self._train = self._part("train example", given.classes_N, ~is_eval_N)
-        self._eval = self._part("eval example unlike all train examples", given.classes_N, is_eval_N & ~twins_N)
+        self._contents, self._targets_N = examples.tokens_NL, examples.classes_N + size
+        self._split(examples)
+        self.fingerprint = self._hash()
+
+    def _split(self, examples: Labelled) -> None:
+        """Divide the examples into a train and an eval part of each class."""
+        is_eval_N = examples.is_eval_N
+        if is_eval_N is None:
+            is_eval_N = last_share(examples.classes_N, self.eval_share)
+        twin_N = seen_in_train(examples.tokens_NL, is_eval_N)
+        self._train = self._part("train example", examples.classes_N, ~is_eval_N)
+        self._eval = self._part("eval example unlike all train examples", examples.classes_N, is_eval_N & ~twin_N)
+        # All train examples in one array, class after class, so that a draw is one look-up.
         self._flat = np.concatenate(self._train)
         self._sizes = np.array([len(part) for part in self._train])
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self.rows = self._count(int(twins_N.sum()))
-        self.fingerprint = self._hash()
+        self.rows = self._count(int(twin_N.sum()))
 
-    def _part(self, what: str, classes_N: Ints, chosen_N: NDArray[np.bool_]) -> list[Ints]:
-        """The chosen examples of each class."""
-        parts = [np.flatnonzero(chosen_N & (classes_N == c)) for c in range(len(self._names))]
+    def _part(self, what: str, classes_N: Ints, is_chosen_N: NDArray[np.bool_]) -> list[Ints]:
+        """Return the chosen examples of each class. Raises ValueError if a class has none."""
+        parts = [np.flatnonzero(is_chosen_N & (classes_N == c)) for c in range(len(self._names))]
         for class_name, part in zip(self._names, parts, strict=True):
             if not len(part):
                 raise ValueError(f"source.eval_share={self.eval_share}: {class_name!r} of {self.name} has no {what}")
@@ -101,10 +108,12 @@ class Examples(ABC):
     def _hash(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self._contents).tobytes() + self._targets_N.tobytes())
         for part in (*self._train, *self._eval):
+            # A separator, so that an example that moves from one part to the next shows.
             digest.update(part.tobytes() + b"|")
         return digest.hexdigest()
 
     def families(self) -> Sequence[Sequence[int]]:
+        # Examples of one class are unlike those of all others: every class is a family.
         return [[index] for index in range(len(self._names))]
 
     def class_name(self, index: int) -> str:
@@ -114,16 +123,20 @@ class Examples(ABC):
         return float("nan")
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
-        """Every example draws its class evenly, then a train example of it."""
-        classes_BK = rng.choice(classes, size=(rows, self.per_row(length=length)))
-        return self._pack(self._flat[self._starts[classes_BK] + rng.integers(self._sizes[classes_BK])])
+        """Draw a class for every example, evenly, then one of its train examples."""
+        class_BK = rng.choice(classes, size=(rows, self.per_row(length=length)))
+        return self._pack(self._flat[self._starts[class_BK] + rng.integers(self._sizes[class_BK])])
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
-        """Fixed eval examples, classes evenly and each class's examples evenly; they repeat where there are too few."""
+        """Return fixed eval examples, evenly over classes and within each class.
+
+        They repeat where the eval part has too few.
+        """
         per_row = self.per_row(length=length)
         every = self.eval_examples(classes)
         if every <= rows * per_row < every + per_row:
-            # All of them once, and the first ones again to fill the last row.
+            # All of them once, and the first ones again to fill the last row: an even spread over
+            # classes of different sizes would skip some.
             whole = np.resize(np.concatenate([self._eval[c] for c in classes]), rows * per_row)
             return self._pack(_shuffled(whole).reshape(rows, per_row))
         picked, counts = np.unique(classes[spread(rows * per_row, over=len(classes))], return_counts=True)
@@ -141,7 +154,10 @@ class Examples(ABC):
         return self._pack(units)
 
     def per_row(self, *, length: int) -> int:
-        """Examples in a sequence: the last label is only a target, so it takes no token."""
+        """Return how many examples fit into a sequence of `length` tokens.
+
+        The last label takes no token, since it is a target only.
+        """
         if self.vector_size is not None:
             return length
         fit = (length + 1) // (self._length + 1)
@@ -152,32 +168,35 @@ class Examples(ABC):
             )
         return fit
 
-    def _pack(self, examples_BK: Ints) -> Batch:
+    def _pack(self, example_BK: Ints) -> Batch:
         if self.vector_size is not None:
-            return whole_rows(self._contents[examples_BK], self._targets_N[examples_BK])
-        pairs = np.concatenate([self._contents[examples_BK], self._targets_N[examples_BK][..., None]], axis=-1)
-        window = pairs.reshape(len(examples_BK), -1).astype(np.int64)
+            return whole_rows(self._contents[example_BK], self._targets_N[example_BK])
+        pairs = np.concatenate([self._contents[example_BK], self._targets_N[example_BK][..., None]], axis=-1)
+        window = pairs.reshape(len(example_BK), -1).astype(np.int64)
         targets_BT = np.full((window.shape[0], window.shape[1] - 1), IGNORE)
+        # A label is the target of the position before it.
         targets_BT[:, self._length - 1 :: self._length + 1] = window[:, self._length :: self._length + 1]
         return whole_rows(window[:, :-1], targets_BT)
 
 
 def _shuffled(examples: Ints) -> Ints:
-    """So that a label cannot be read off the place of its example."""
+    # In a fixed random order, so that the place of an example does not reveal its label.
     return np.random.default_rng(EVAL_ORDER).permutation(examples)
 
 
 def last_share(classes_N: Ints, share: float) -> NDArray[np.bool_]:
-    """The last `share` of every class, rounded to whole examples."""
+    """Mark the last `share` of every class [N], rounded to whole examples."""
     is_last_N = np.zeros(len(classes_N), dtype=bool)
     for c in np.unique(classes_N):
         members = np.flatnonzero(classes_N == c)
+        # Not members[-n:], which would be all of them for n = 0.
         is_last_N[members[len(members) - round(share * len(members)) :]] = True
     return is_last_N
 
 
 def seen_in_train(tokens_NL: NDArray[np.generic], is_eval_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Eval examples whose tokens are those of a train example, whatever their labels."""
+    """Mark the eval examples [N] that equal a train example, whatever their labels."""
+    # As bytes, which can be looked up in a set.
     rows = [row.tobytes() for row in np.ascontiguousarray(tokens_NL)]
     train = {row for row, is_eval in zip(rows, is_eval_N, strict=True) if not is_eval}
     return np.array([bool(is_eval) and row in train for row, is_eval in zip(rows, is_eval_N, strict=True)], dtype=bool)

@@ -1,8 +1,9 @@
-"""The Hugging Face hub, as far as a user without a network must be told about it.
+"""The Hugging Face hub, as far as a user without a network must hear of it.
 
-    source.path=stanfordnlp/imdb: no such file here, and the hub cannot be reached; without a network: ...
+    source.path=stanfordnlp/imdb: no such file here, and the hub cannot be reached; ...
 
-Whether it can be reached is tried first: `datasets` itself would try for a minute before it gives up.
+Whether the hub can be reached is tried first: `datasets` itself would try for a minute before it
+gives up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+# How long a look-up of the name and a connection may take together.
 SECONDS = 2.0
 WITHOUT = (
     "without a network: source.path=FILE.parquet|.jsonl|.csv, source=text source.path=FOLDER, "
@@ -27,17 +29,22 @@ BEGINNINGS = {"split": ("Bad split", "Unknown split"), "subset": ("Config name i
 
 
 def offline_error(path: str) -> ValueError:
+    """Return the error for a dataset of the hub that cannot be reached."""
     return ValueError(f"source.path={path}: no such file here, and the hub cannot be reached; {WITHOUT}")
 
 
 def work_offline() -> bool:
-    """Did the user ask for it (HF_HUB_OFFLINE=1)? If not: raises ConnectionError when the hub does not answer."""
+    """Return whether the user wants to work offline (HF_HUB_OFFLINE=1).
+
+    If not, raises ConnectionError when the hub does not answer.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return True
-    typed = urllib.request.getproxies().get("https", constants.ENDPOINT)
-    address = urlsplit(typed if "//" in typed else f"//{typed}")
+    # Behind a proxy only the proxy can be reached: whether it answers is what counts.
+    url = urllib.request.getproxies().get("https", constants.ENDPOINT)
+    address = urlsplit(url if "//" in url else f"//{url}")
     if not _answers(address.hostname or "", address.port or 443):
         raise ConnectionError(f"{address.hostname} does not answer")
     return False
@@ -53,24 +60,28 @@ def _answers(host: str, port: int) -> bool:
         except OSError:
             return
 
-    # A thread, since looking up a name has no time limit of its own.
+    # In a thread, since looking up a name has no time limit of its own.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(SECONDS)
     return answered.is_set()
 
 
-def refusal(error: Exception, asked: Mapping[str, str | None]) -> str:
-    """What `datasets` says, in one line that begins with what was typed."""
-    said = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-    argument = next((name for name, beginnings in BEGINNINGS.items() if said.startswith(beginnings)), "path")
-    typed = asked[argument]
-    return f"source.{argument}={'null' if typed is None else typed}: {said}"
+def hub_refusal(error: Exception, typed: Mapping[str, str | None]) -> str:
+    """Return what `datasets` says, in one line that begins with what was typed.
+
+    `typed` holds the arguments that an error may be about, by name.
+    """
+    # Two lines: the first often only announces what the second says.
+    message = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+    argument = next((name for name, beginnings in BEGINNINGS.items() if message.startswith(beginnings)), "path")
+    value = typed[argument]
+    return f"source.{argument}={'null' if value is None else value}: {message}"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps `datasets` from drawing bars, from logging what we say in one line, and from keeping files open."""
+    """Keep `datasets` from drawing bars, logging errors that we report, and leaving files open."""
     import datasets
 
     before = datasets.logging.get_verbosity()
@@ -80,7 +91,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         datasets.logging.set_verbosity(before)
-        # A CSV file that was not read to its end stays open in a cycle of references inside `datasets`.
+        # A CSV file that was not read to its end stays open in a cycle of references in `datasets`.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()

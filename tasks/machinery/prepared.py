@@ -1,8 +1,9 @@
-"""Prepared data: made once, kept in Arrow below the cache, read without a copy, checked whenever it is opened.
+"""Prepared data: made once, kept in Arrow in the cache, read without a copy, checked when opened.
 
     ~/.cache/ttt/data/languages-5e0c83d2a4b1f967/   data.arrow   manifest.json
 
-The folder's name holds a hash of the recipe: all that determines the rows. Another recipe is another folder.
+The folder's name holds a hash of the recipe, which is all that determines the rows: another recipe
+has another folder.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import numpy as np
 if TYPE_CHECKING:
     import datasets
 
-# Raise it when the same recipe is written in another way.
+# Raise this number when the same recipe is written in another way.
 FORMAT = 1
 DATA, MANIFEST = "data.arrow", "manifest.json"
-# A batch is one piece of memory when it is read again, so what fits into one is read without a copy.
+# What fits into one batch of Arrow's is one piece of memory when it is read again, without a copy.
 BATCH_ROWS = 100_000
 # Arrow counts the items of a batch's lists in 32 bits.
 BATCH_BYTES = 1 << 30
@@ -34,17 +35,19 @@ BATCH_BYTES = 1 << 30
 def prepared(
     cache_dir: str, *, name: str, recipe: Mapping[str, Any], rows: Callable[[], Iterable[Mapping[str, Any]]]
 ) -> datasets.Dataset:
-    """The rows of `recipe`, made by `rows` the first time and only opened from then on.
+    """Open the rows of `recipe`; the first call for a recipe makes them with `rows`.
 
-    A folder appears under its name by one rename, complete: processes that prepare at once need no lock, and the
-    first one's data is what all use. Raises ValueError when a file is not what was prepared, or none can be made.
+    A folder gets its name by one rename, when it is complete. So processes that prepare at the same
+    time need no lock, and all use the data of the first. Raises ValueError when a file is not what
+    was prepared, or when the cache cannot be written.
     """
     # Imported here: it takes a second that `ttt-run --help` need not spend.
     import datasets
 
+    # Sorted, so that the order in which a recipe is put together does not matter.
     content = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
     cache = Path(cache_dir).expanduser() / "data"
-    # The name is the user's: what is no plain letter would make another path of it.
+    # The name may be the user's: characters other than letters could lead to another path.
     plain = re.sub(r"[^A-Za-z0-9-]+", "-", name)
     folder = cache / f"{plain}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     if not folder.exists():
@@ -53,10 +56,17 @@ def prepared(
     return datasets.Dataset.from_file(str(folder / DATA))
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _prepare(
     folder: Path, rows: Callable[[], Iterable[Mapping[str, Any]]], recipe: Mapping[str, Any], cache_dir: str
 ) -> None:
-    # The pid tells a person whose it is; nobody else may remove it: the process may run on another machine.
+    # The pid tells a person whose folder it is. No other process removes it by that: the pid may be
+    # of another machine.
     part = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         part.mkdir(parents=True)
@@ -77,12 +87,14 @@ def _prepare(
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write the rows and return how many there are."""
     from datasets.arrow_writer import ArrowWriter
 
     count = size = 0
     with ArrowWriter(path=str(path), writer_batch_size=BATCH_ROWS) as writer:
         for row in rows:
             more = sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+            # A batch ends before it would grow too large, not after.
             if size + more > BATCH_BYTES:
                 writer.write_examples_on_file()
                 size = 0
@@ -93,21 +105,16 @@ def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _facts(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def _verify(folder: Path, cache_dir: str) -> None:
-    """Also a folder without a manifest was once complete: it is not ours to replace."""
+    # A folder without a manifest was complete once, too: somebody changed it, and it is not ours to
+    # replace.
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        wrong = [name for name, facts in files.items() if not _is(folder / name, facts)]
+        wrong = [name for name, facts in files.items() if not _matches(folder / name, facts)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         wrong = [MANIFEST]
     if wrong:
@@ -116,5 +123,6 @@ def _verify(folder: Path, cache_dir: str) -> None:
         )
 
 
-def _is(path: Path, facts: Mapping[str, Any]) -> bool:
+def _matches(path: Path, facts: Mapping[str, Any]) -> bool:
+    # The size first: it costs nothing, and a file that was cut short need not be hashed.
     return path.is_file() and path.stat().st_size == facts["size"] and _facts(path) == facts

@@ -1,8 +1,9 @@
-"""Problems whose answer follows from a hidden rule: instructions that a prompt can name, then a part that none can.
+"""Problems with a hidden rule: instructions that a prompt can name, then a part that no prompt can.
 
-A lesson is text as the base itself would write it: where noise replaced a token of the answer, the next one is
-predicted from the noisy one. A model that samples reads its own slips, so slips must not be strange to it; they
-are what lets it find what no prompt says. Under the seed prompt half of the work is to guess the instructions.
+A lesson is text as the base itself would write it: where noise replaced a token of the answer, the
+next token is predicted from the noisy one. A model that samples reads its own slips, so it must
+have seen slips; they also let it find what no prompt says. Under the seed prompt half of the work
+is to guess the instructions.
 
 Shapes: B rows, P prompt, Q question, A answer, S state while instructions are followed.
 """
@@ -13,28 +14,33 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from ttt.stream import IGNORE, Batch, Ints, Layout, Prompt, spread, whole_rows
 from ttt.tasks.machinery.problems import refuse
 
-# Words that a prompt holds; a place that says nothing.
+# How many words a prompt holds; the number of an empty place. NONE is -1, so that null + 1 + word
+# is the token of a word, and null itself for an empty place.
 SLOTS, NONE = 2, -1
-# Instructions of a class, and which of its hidden parts.
+# The instructions of a class, and the number of its hidden part.
 Class = tuple[tuple[int, ...], int]
 
 
 @dataclass(kw_only=True, eq=False)
 class Rules(ABC):
-    """A row is [two words] question [answer]. Tokens: symbols, null, words, marks."""
+    """A source of problems, whose rows are [two words] question [answer].
+
+    Tokens are numbered in this order: symbols, null, words, marks.
+    """
 
     name: str
-    noise: float
-    shown: float
+    noise: Annotated[float, Interval(ge=0, le=1)]
+    shown: Annotated[float, Interval(ge=0, le=1)]
     length: int = field(init=False)
     vocab_size: int = field(init=False)
     fingerprint: str = field(init=False)
@@ -49,9 +55,6 @@ class Rules(ABC):
     marks: ClassVar[tuple[str, ...]] = ("=",)
 
     def __post_init__(self) -> None:
-        for argument in ("noise", "shown"):
-            if not 0 <= getattr(self, argument) <= 1:
-                raise ValueError(f"source.{argument}={getattr(self, argument)}: must lie between 0 and 1")
         question_len, answer_len = self.sizes()
         self.length = SLOTS + question_len + answer_len - 1
         null = len(self.symbols)
@@ -71,72 +74,78 @@ class Rules(ABC):
 
     @abstractmethod
     def sizes(self) -> tuple[int, int]:
-        """Tokens of a question and of an answer. Raises ValueError for arguments that cannot be."""
+        """Return the lengths of question and answer. Raises ValueError for impossible arguments."""
 
     @abstractmethod
     def ask(self, rows: int, *, rng: np.random.Generator, lesson: bool) -> Ints:
-        """Questions, [B, Q]."""
+        """Draw questions [B, Q]; those of a `lesson` may differ from those of tasks."""
 
     @abstractmethod
     def begin(self, question_BQ: Ints) -> Ints:
-        """What instructions work on, [B, S]."""
+        """Return the state that the first instruction changes, [B, S]."""
 
     @abstractmethod
     def follow(self, word: int, state_BS: Ints, question_BQ: Ints) -> Ints:
-        """The state after one instruction."""
+        """Return the state after one instruction, [B, S]."""
 
     @abstractmethod
     def end(self, state_BS: Ints) -> Ints:
-        """The answer, [B, A]."""
+        """Return the answer in the last state, [B, A]."""
 
     @abstractmethod
     def find_classes(self) -> list[Class]: ...
 
     @abstractmethod
     def hide(self, part: int, question_BQ: Ints, answer_BA: Ints) -> tuple[Ints, Ints]:
-        """Question and answer with a class's hidden part in them."""
+        """Return question and answer after the hidden part of a class has changed them."""
 
     @abstractmethod
     def part_name(self, part: int) -> str: ...
 
     def mark(self, name: str) -> int:
-        """The token of a mark."""
+        """Return the token of a mark."""
         return len(self.symbols) + 1 + len(self.instructions) + self.marks.index(name)
 
     def obey(self, program_BP: Ints, question_BQ: Ints) -> Ints:
-        """Answers of rows that each have instructions of their own, followed from left to right: [B, A]."""
+        """Return the answers [B, A]; each row follows its own instructions from left to right."""
         state_BS = self.begin(question_BQ)
         for word_B in program_BP.T:
+            # All rows with the same instruction at once: there are few instructions and many rows.
             for word in np.unique(word_B[word_B != NONE]):
                 at = word_B == word
                 state_BS[at] = self.follow(int(word), state_BS[at], question_BQ[at])
         return self.end(state_BS)
 
     def choose(self, ops: int) -> list[int]:
-        found = [index for index, (program, _) in enumerate(self.classes) if len(program) == ops]
-        if not found:
-            there = " or ".join(map(str, sorted({len(program) for program, _ in self.classes})))
-            raise ValueError(f"task.ops={ops}: source={self.name} has tasks of {there} hidden instructions")
-        return found
+        classes = [index for index, (program, _) in enumerate(self.classes) if len(program) == ops]
+        if not classes:
+            counts = " or ".join(map(str, sorted({len(program) for program, _ in self.classes})))
+            raise ValueError(f"task.ops={ops}: source={self.name} has tasks of {counts} hidden instructions")
+        return classes
 
     def problems(self, index: int, *, rows: int, rng: np.random.Generator) -> Batch:
         program, part = self.classes[index]
         question_BQ = self.ask(rows, rng=rng, lesson=False)
-        answer_BA = self.obey(as_rows(program, rows), question_BQ)
-        return self._lay(as_rows((), rows), *self.hide(part, question_BQ, answer_BA))
+        answer_BA = self.obey(repeat_program(program, rows), question_BQ)
+        return self._lay(repeat_program((), rows), *self.hide(part, question_BQ, answer_BA))
 
     def lessons(self, *, rows: int, rng: np.random.Generator) -> Batch:
-        """One or two instructions, evenly. They stand in the prompt of `shown` of the rows; `noise` of the tokens of
-        answers are replaced by any symbol."""
+        """Draw rows with one or two instructions, evenly.
+
+        They stand in the prompt of a share `shown` of the rows; a share `noise` of the tokens of
+        answers is replaced by any symbol.
+        """
         program_BP = rng.integers(0, len(self.instructions), size=(rows, SLOTS))
+        # In half of the rows one place is empty, either of the two: a word means the same in both.
         alone_B, empty_B = rng.random(rows) < 0.5, rng.integers(0, SLOTS, size=rows)
         program_BP[alone_B, empty_B[alone_B]] = NONE
         question_BQ = self.ask(rows, rng=rng, lesson=True)
         answer_BA = self.obey(program_BP, question_BQ)
         slips_BA = rng.random(answer_BA.shape) < self.noise
+        # Drawn for all tokens, so that the numbers drawn next do not depend on `noise`.
         answer_BA = np.where(slips_BA, rng.integers(0, len(self.symbols), size=answer_BA.shape), answer_BA)
-        told_B1 = rng.random((rows, 1)) < self.shown
-        return self._lay(np.where(told_B1, program_BP, NONE), question_BQ, answer_BA)
+        is_shown_B1 = rng.random((rows, 1)) < self.shown
+        return self._lay(np.where(is_shown_B1, program_BP, NONE), question_BQ, answer_BA)
 
     def skills(self, *, rows: int, rng: np.random.Generator) -> Batch:
         program_BP = np.full((rows, SLOTS), NONE)
@@ -146,32 +155,36 @@ class Rules(ABC):
         return self._lay(program_BP, question_BQ, self.obey(program_BP, question_BQ))
 
     def verify(self, batch: Batch, answer_BA: Tensor) -> Tensor:
-        """1 where the whole answer is right."""
+        """Return the reward [B]: 1 where the whole answer is right, else 0."""
         return (answer_BA == self.layout.answers(batch)).all(1).float()
 
     def means(self, prompt: Prompt, question_BQ: Tensor) -> Tensor:
+        """Return the answers [B, A] that a prompt asks for; IGNORE if it is empty."""
         null = self.layout.seed_prompt[0]
         program = tuple(token - null - 1 for token in prompt if token != null)
         if not program:
             return torch.full((len(question_BQ), self.layout.answer_len), IGNORE, device=question_BQ.device)
+        # Rules are computed in numpy, whatever device the model is on.
         question = question_BQ.cpu().numpy()
-        return torch.from_numpy(self.obey(as_rows(program, len(question)), question)).to(question_BQ.device)
+        return torch.from_numpy(self.obey(repeat_program(program, len(question)), question)).to(question_BQ.device)
 
     def class_name(self, index: int) -> str:
         program, part = self.classes[index]
         return ", ".join([*(self.instructions[word] for word in program), self.part_name(part)])
 
     def families(self) -> Sequence[Sequence[int]]:
-        """Rules share what a word says; none is a part of another."""
+        """Return a family for each class: rules share the meaning of words, not content."""
         return [[index] for index in range(self.num_classes)]
 
     def entropy(self, classes: Ints) -> float:
-        """The answer is certain for one who knows the rule."""
+        """Return 0: the answer is certain for a learner who knows the rule."""
         return 0.0
 
     def show(self, tokens: Ints) -> str:
-        called = [*map(str, self.symbols), *self.layout.names, *self.marks]
-        return " ".join(called[token] for token in tokens)
+        names = [*map(str, self.symbols), *self.layout.names, *self.marks]
+        return " ".join(names[token] for token in tokens)
+
+    # What other streams need from a source: all refuse, since a problem has no sequences to cut.
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
         refuse(self.name)
@@ -194,11 +207,13 @@ class Rules(ABC):
     def _lay(self, program_BP: Ints, question_BQ: Ints, answer_BA: Ints) -> Batch:
         null = self.layout.seed_prompt[0]
         window = np.concatenate([null + 1 + program_BP, question_BQ, answer_BA], axis=1)
+        # Only the answer is scored; the window's last token is a target only.
         targets = window[:, 1:].copy()
         targets[:, : -answer_BA.shape[1]] = IGNORE
         return whole_rows(window[:, :-1], targets)
 
     def _fingerprint(self) -> str:
+        # A sample of rows, so that a change of the rules in code changes the fingerprint, too.
         digest = hashlib.sha256(repr((self.classes, self.layout.names)).encode())
         for batch in (self.lessons(rows=64, rng=rng_of(0)), self.problems(0, rows=64, rng=rng_of(1))):
             digest.update(batch.tokens_BT.numpy().tobytes() + batch.targets_BT.numpy().tobytes())
@@ -206,9 +221,10 @@ class Rules(ABC):
 
 
 def rng_of(seed: int) -> np.random.Generator:
+    """Return a generator for what is the same in every run."""
     return np.random.default_rng(seed)
 
 
-def as_rows(program: Sequence[int], rows: int) -> Ints:
-    """The same instructions in every row, [B, P]."""
+def repeat_program(program: Sequence[int], rows: int) -> Ints:
+    """Return the same instructions in every row, [B, P]."""
     return np.tile([*program, *[NONE] * (SLOTS - len(program))], (rows, 1))

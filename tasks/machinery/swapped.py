@@ -16,7 +16,7 @@ import numpy as np
 from ttt.stream import Ints
 from ttt.tasks.machinery.rules import NONE, SLOTS, Class, Rules, rng_of
 
-# Questions by whose answers two rules are told apart.
+# Two rules are the same if they answer this many questions alike.
 PROBES = 1024
 
 
@@ -24,8 +24,9 @@ PROBES = 1024
 class Swapped(Rules, ABC):
     """Programs of one or two instructions, each with every pair of symbols.
 
-    Two programs that answer alike are one, the shorter and first listed; one that repeats the question's own answer
-    (`reverse reverse`) is none. A class is kept if no prompt and no class before it answers as it does.
+    Of programs that answer alike only the shortest, first listed counts; a program that repeats the
+    question's own answer (`reverse reverse`) does not count. A class is kept if no prompt and no
+    class before it answers as it does.
     """
 
     @cached_property
@@ -33,19 +34,22 @@ class Swapped(Rules, ABC):
         return list(combinations(self.symbols, 2))
 
     def find_classes(self) -> list[Class]:
+        # Fixed questions: which classes there are must not depend on a run's seed.
         question_BQ = self.ask(PROBES, rng=rng_of(0), lesson=False)
         words = range(len(self.instructions))
+        # From short to long: of programs that answer alike the shortest is met first. The empty one
+        # comes first of all, so that programs without effect fall together with it.
         prompts = [(NONE, NONE), *((w, NONE) for w in words), *product(words, repeat=SLOTS)]
         answers: dict[bytes, tuple[tuple[int, ...], Ints]] = {}
         for prompt in prompts:
             answer_BA = self.obey(np.tile(prompt, (PROBES, 1)), question_BQ)
-            answers.setdefault(digest(answer_BA), (tuple(w for w in prompt if w != NONE), answer_BA))
+            answers.setdefault(_answer_hash(answer_BA), (tuple(w for w in prompt if w != NONE), answer_BA))
         seen, classes = set(answers), []
         for program, answer_BA in answers.values():
             for part in range(len(self.pairs)) if program else ():
-                known = digest(self.swapped(part, answer_BA))
-                if known not in seen:
-                    seen.add(known)
+                hidden = _answer_hash(self.swapped(part, answer_BA))
+                if hidden not in seen:
+                    seen.add(hidden)
                     classes.append((program, part))
         return classes
 
@@ -53,6 +57,7 @@ class Swapped(Rules, ABC):
         return question_BQ, self.swapped(part, answer_BA)
 
     def swapped(self, part: int, answer_BA: Ints) -> Ints:
+        """Return answers [B, A] in which the two symbols of pair `part` change places."""
         names = np.arange(len(self.symbols), dtype=answer_BA.dtype)
         pair = list(self.pairs[part])
         names[pair] = pair[::-1]
@@ -63,5 +68,6 @@ class Swapped(Rules, ABC):
         return "then swap {} and {}".format(*self.pairs[part])
 
 
-def digest(answer_BA: Ints) -> bytes:
+def _answer_hash(answer_BA: Ints) -> bytes:
+    # A hash in place of the answers: there are thousands of rules, with 1024 answers each.
     return hashlib.blake2b(answer_BA.astype(np.uint8).tobytes(), digest_size=16).digest()

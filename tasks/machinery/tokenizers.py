@@ -20,7 +20,7 @@ from ttt.stream import Ints
 Tokens = NDArray[np.uint8] | NDArray[np.uint16]
 # Below, 256 bytes leave next to nothing for merges; above, a token does not fit into 16 bits.
 BPE_SYMBOLS = range(300, 65_001)
-# Control characters have pictures at this distance.
+# Unicode has a picture of each control character, this far from the character itself.
 PICTURES = 0x2400
 
 
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Tokens: ...
 
     def decode(self, tokens: Ints) -> str:
-        """Bytes that are no text are replaced by U+FFFD."""
+        """Return tokens as text; bytes that form no character become U+FFFD."""
         ...
 
 
@@ -49,9 +49,9 @@ class ByteTokenizer:
 
 
 class BpeTokenizer:
-    """What `train_bpe` made; text is encoded line by line, as it was trained.
+    """A tokenizer from what `train_bpe` returned; text is encoded line by line, as it was trained.
 
-    `vocab_size` is what was asked for, also where the text had too little for so many symbols.
+    `vocab_size` is the number that was typed, even where the text had too little for so many.
     """
 
     def __init__(self, content: str, *, vocab_size: int) -> None:
@@ -64,6 +64,7 @@ class BpeTokenizer:
     def encode(self, text: str) -> Tokens:
         lines = self._tokenizer.encode_batch_fast(text.splitlines(keepends=True))
         parts = [np.array(line.ids, dtype=np.uint16) for line in lines]
+        # The empty array gives an empty text its type.
         return np.concatenate([np.empty(0, np.uint16), *parts])
 
     def decode(self, tokens: Ints) -> str:
@@ -71,15 +72,17 @@ class BpeTokenizer:
 
 
 def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
-    """A byte-level BPE (Sennrich et al., 2016; bytes as in GPT-2) of at most `symbols`, as JSON.
+    """Train a byte-level BPE of at most `symbols` symbols and return it as JSON.
 
-    It depends on the texts alone.
+    The result depends on the texts alone. (Sennrich et al. 2016, arXiv 1508.07909; over bytes as in
+    GPT-2.)
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    # All 256 bytes are symbols from the start, so that any text can be encoded.
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=symbols, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((line for text in texts for line in text.splitlines(keepends=True)), trainer)
@@ -87,7 +90,7 @@ def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
 
 
 def bpe_symbols(name: str) -> int | None:
-    """The N of `bpe-N`, None for `bytes`. Raises ValueError for any other name."""
+    """Return the N of `bpe-N`, and None for `bytes`. Raises ValueError for any other name."""
     if name == "bytes":
         return None
     match = re.fullmatch(r"bpe-(\d{1,9})", name)
@@ -99,6 +102,7 @@ def bpe_symbols(name: str) -> int | None:
 
 
 def visible(text: str) -> str:
-    """Control characters as their pictures, a line break as ⏎."""
+    """Return text with pictures for control characters, and ⏎ for a line break."""
+    # DEL is no neighbour of the others; its picture is U+2421.
     pictures = {code: PICTURES + code for code in range(32)} | {127: PICTURES + 33, ord("\n"): ord("⏎")}
     return text.translate(pictures)

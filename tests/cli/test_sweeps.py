@@ -20,7 +20,8 @@ from ttt.cli.sweeps.job import Job, reason
 from ttt.cli.sweeps.overview import Overview, doing, span
 from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import count_jobs, split
-from ttt.results.results import from_json
+from ttt.results import catalogue
+from ttt.results.saved import from_json
 from ttt.results.scores import REWARDED
 from ttt.results.tuning import direction, known_metrics, obeys_continual_rule
 from ttt.storage.files import write_json
@@ -396,7 +397,7 @@ def test_the_known_metrics_are_those_of_a_run(grid):
     # Beside these a run knows those of what it also measured: diagnostics, references. Prompts and rewards it has none.
     rewarded = {name for name in known_metrics() if name.startswith("archived/") or name.split("/")[1] in REWARDED}
     assert "archived/success/avg_learning" in rewarded
-    assert set(known_metrics()) - rewarded <= set(from_json(json.loads(content)).metrics())
+    assert set(known_metrics()) - rewarded <= set(catalogue.metrics(from_json(json.loads(content))))
 
 
 def test_a_search_minimises_its_objective(tmp_path):

@@ -16,8 +16,9 @@ from fake_runs import make_run
 from scipy.stats import t
 
 from ttt.compare.groups import group_runs
-from ttt.compare.runs import find, read_run
+from ttt.compare.runs import find_runs, read_run
 from ttt.results.results import Results
+from ttt.results.saved import as_json
 from ttt.results.scores import QUANTITIES
 
 METRIC = "fast/loss/avg_final"
@@ -45,7 +46,7 @@ def write_run(folder, *, seed, lr, value, adapter="none", fingerprint="a"):
     for _ in range(2):
         row = {mode: {quantity: [value] for quantity in QUANTITIES} for mode in ("slow", "fast")}
         results.add(columns=[0], scores=row, base=row)
-    (folder / "results.json").write_text(json.dumps(results.as_json()))
+    (folder / "results.json").write_text(json.dumps(as_json(results)))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def study(tmp_path):
 
 def test_groups_are_all_but_the_seed_and_intervals_are_right(study):
     folder, values = study
-    groups = group_runs([read_run(f) for f in find([str(folder)]).done])
+    groups = group_runs([read_run(f) for f in find_runs([str(folder)]).done])
     assert len(groups) == 4
     for group in groups:
         x = values[group.label["adapter.name"], group.label["optimizer.lr"]]
@@ -306,10 +307,10 @@ def test_a_base_for_every_seed_is_one_method(tmp_path):
         write_run(tmp_path, seed=seed, lr=0.1, value=float(seed))
         file = tmp_path / "none-0.1" / f"seed{seed}" / "config.yaml"
         file.write_text(file.read_text().replace("name: none\n  seed", "name: pretrain\n  seed"))
-    assert [len(group.runs) for group in group_runs([read_run(f) for f in find([str(tmp_path)]).done])] == [3]
+    assert [len(group.runs) for group in group_runs([read_run(f) for f in find_runs([str(tmp_path)]).done])] == [3]
     # One shared base and one of a run's own are two methods.
     file.write_text(file.read_text().replace("seed: 2", "seed: 0", 1))
-    assert [len(group.runs) for group in group_runs([read_run(f) for f in find([str(tmp_path)]).done])] == [2, 1]
+    assert [len(group.runs) for group in group_runs([read_run(f) for f in find_runs([str(tmp_path)]).done])] == [2, 1]
 
 
 def test_tasks_one_by_one(study):

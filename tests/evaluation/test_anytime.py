@@ -20,16 +20,19 @@ from ttt.evaluation.diagnose import Diagnosis
 from ttt.evaluation.evaluate import evaluate, evaluate_along, tally, tally_along
 from ttt.learner import slow_hash
 from ttt.metrics.slope import slope_interval
+from ttt.results import catalogue
 from ttt.results.catalogue import better
 from ttt.results.events import Probed, Relearned, Trained
-from ttt.results.results import Results, from_json
+from ttt.results.results import Results
+from ttt.results.rows import plain
+from ttt.results.saved import as_json, from_json
 from ttt.results.scores import QUANTITIES
 from ttt.run.assemble import assemble
 from ttt.run.loop import run_stream
 from ttt.run.resume import restore
-from ttt.sinks.numbers import FAMILIES, axes, numbers, past
+from ttt.sinks.numbers import FAMILIES, axis_values, event_numbers
 from ttt.storage.checkpoint import load_newest, rng_tensors
-from ttt.storage.journal import Journal, plain
+from ttt.storage.journal import Journal, read
 from ttt.training.clock import Clock
 from ttt.training.train import Progress
 
@@ -173,10 +176,10 @@ def test_a_run_stopped_inside_a_task_goes_on_to_the_same_points(tmp_path):
     assert without_times(stopped / "metrics.jsonl")[-1]["step"] == 10
     second = Streamed(make(job, anytime=2, savings=True, diagnostics=True), stopped)
     assert second.left() == first.left()
-    assert second.results.as_json() == first.results.as_json()
+    assert as_json(second.results) == as_json(first.results)
     assert without_times(stopped / "metrics.jsonl") == without_times(whole / "metrics.jsonl")
-    kinds = [type(event).__name__ for event in past(whole / "metrics.jsonl")]
-    assert [kinds.count(kind) for kind in ("Probed", "Relearned", "Evaluated")] == [6, 3, 4]
+    kinds = [record["event"] for record in read(whole / "metrics.jsonl")]
+    assert [kinds.count(kind) for kind in ("probed", "relearned", "evaluated")] == [6, 3, 4]
 
 
 # Three tasks of 40 steps, measured every 10, as in test_curves.py: task 1 dips in phase 2 and comes back but for 0.1,
@@ -212,7 +215,7 @@ def by_hand(*, anytime=True, tasks=3, modes=("slow", "fast")):
 
 
 def test_metrics_of_the_curves_by_hand():
-    found = by_hand().metrics()
+    found = catalogue.metrics(by_hand())
     expected = {
         "min_acc": (0.3 + 0.4) / 2,
         "wc_acc": (1.0 + 0.3 + 0.4) / 3,
@@ -242,29 +245,29 @@ def test_metrics_of_the_curves_by_hand():
 
 
 def test_without_points_there_are_no_such_names():
-    named = by_hand(anytime=False).metrics()
+    named = catalogue.metrics(by_hand(anytime=False))
     assert not [
         name for name in named if any(word in name for word in ("min_acc", "gap_", "lca", "windowed", "savings"))
     ]
-    assert math.isnan(by_hand(anytime=False).metric("fast/loss/min_acc"))
+    assert math.isnan(catalogue.metric(by_hand(anytime=False), "fast/loss/min_acc"))
     assert not [name for name in named if "/plasticity/" in name or "/drift/" in name]
 
 
 def test_an_undefined_one_says_why():
     results = by_hand()
-    undefined = results.as_json()["undefined"]
+    undefined = as_json(results)["undefined"]
     assert not [name for name in undefined if "_acc" in name or "lca" in name]
     results.points[5]["scores"] = json.loads(json.dumps(results.points[5]["scores"]))
     results.points[5]["scores"]["fast"]["loss"][0] = math.nan
-    results.curves.clear()
-    assert results.why("fast/loss/min_acc") == "task 1 was not measured at step 70"
+    results._curves.clear()
+    assert catalogue.why(results, "fast/loss/min_acc") == "task 1 was not measured at step 70"
     results.rows[2]["columns"] = [1, 2]
     thin = {mode: {q: v[1:] for q, v in one.items()} for mode, one in results.rows[2]["scores"].items()}
     results.rows[2]["scores"] = thin
-    results.curves.clear()
-    assert math.isnan(results.metric("slow/loss/wc_acc"))
-    assert results.why("slow/loss/wc_acc") == "task 1 was not measured in row 2 (see eval.every)"
-    alone = by_hand(tasks=1).as_json()["undefined"]
+    results._curves.clear()
+    assert math.isnan(catalogue.metric(results, "slow/loss/wc_acc"))
+    assert catalogue.why(results, "slow/loss/wc_acc") == "task 1 was not measured in row 2 (see eval.every)"
+    alone = as_json(by_hand(tasks=1))["undefined"]
     assert alone["fast/loss/gap_depth"] == "no task was old in any phase"
     assert alone["fast/loss/slope_low"] == "undefined for 1 task"
 
@@ -277,9 +280,9 @@ def test_everything_comes_back_from_json():
     results.rows[0]["profile"] = [[1.0, math.nan], [1.0, 2.0], [3.0, 4.0]]
     results.rows[1]["diagnostics"] = {"probe/x/erank": 3.0, "probe/y/erank": math.nan}
     results.points[0]["scores"]["slow"]["loss"][0] = math.nan
-    text = json.dumps(results.as_json())
+    text = json.dumps(as_json(results))
     again = from_json(json.loads(text))
-    assert json.dumps(again.as_json()) == text
+    assert json.dumps(as_json(again)) == text
     assert math.isnan(again.points[0]["scores"]["slow"]["loss"][0])
     assert again.points[1]["step"] == 20
     with pytest.raises(ValueError, match="another version"):
@@ -301,13 +304,13 @@ def test_slow_savings_by_hand():
     ]
     for quantity in ("loss", "accuracy"):
         # Task 1 in a quarter of the steps, task 3 at once; task 2 never came back and is left out.
-        assert results.metric(f"slow/{quantity}/savings_slow") == pytest.approx((0.75 + 1) / 2)
-        assert results.metric(f"slow/{quantity}/savings_slow_censored") == pytest.approx(1 / 3)
+        assert catalogue.metric(results, f"slow/{quantity}/savings_slow") == pytest.approx((0.75 + 1) / 2)
+        assert catalogue.metric(results, f"slow/{quantity}/savings_slow_censored") == pytest.approx(1 / 3)
     flat = by_hand()
     flat.rows[1]["scores"]["slow"]["accuracy"][0] = 0.1
     flat.relearned = [relearned(0, [0], [0.8])]
-    assert math.isnan(flat.metric("slow/accuracy/savings_slow"))
-    assert flat.why("slow/accuracy/savings_slow") == "task 1 had nothing to learn when it was first taught"
+    assert math.isnan(catalogue.metric(flat, "slow/accuracy/savings_slow"))
+    assert catalogue.why(flat, "slow/accuracy/savings_slow") == "task 1 had nothing to learn when it was first taught"
 
 
 def test_relearning_begins_where_the_stream_ended_and_stops_when_a_task_is_back():
@@ -322,13 +325,13 @@ def test_relearning_begins_where_the_stream_ended_and_stops_when_a_task_is_back(
             assert one["scores"][mode]["loss"][0] == results.matrix(mode, "loss")[-1, one["task"]]
     # The last task was just learned: nothing is to be relearned. The first was forgotten.
     assert results.relearned[3]["steps"] == [0]
-    assert results.metric("slow/loss/forgetting_at_learn") > 0.05
+    assert catalogue.metric(results, "slow/loss/forgetting_at_learn") > 0.05
     assert results.relearned[0]["steps"][:2] == [0, 2]
     assert results.relearned[0]["scores"]["slow"]["loss"][-1] < results.relearned[0]["scores"]["slow"]["loss"][0]
     assert all(max(one["steps"]) <= 10 for one in results.relearned)
     told = [event for event in run.events if isinstance(event, Relearned)]
     assert [event.steps for event in told] == [one["steps"] for one in results.relearned]
-    assert results.metric("slow/loss/savings_slow") <= 1
+    assert catalogue.metric(results, "slow/loss/savings_slow") <= 1
 
 
 def profile(*pieces):
@@ -341,18 +344,18 @@ def test_fast_savings_by_hand():
     results = by_hand(anytime=False, tasks=1)
     results.rows[0]["profile"] = [profile(6.0, 5.0, 4.0, 3.0)]
     results.rows[1]["profile"] = [profile(3.4, 1.8, 1.0, 1.0)]
-    assert results.metric("fast/loss/savings_fast") == pytest.approx(1 - 5 / 16)
+    assert catalogue.metric(results, "fast/loss/savings_fast") == pytest.approx(1 - 5 / 16)
     results.rows[1]["profile"] = [profile(3.4, 3.3, 3.2, 3.1)]
-    assert results.metric("fast/loss/savings_fast_censored") == 1
-    assert math.isnan(results.metric("fast/loss/savings_fast"))
+    assert catalogue.metric(results, "fast/loss/savings_fast_censored") == 1
+    assert math.isnan(catalogue.metric(results, "fast/loss/savings_fast"))
     # Half of the pieces hold no scored token.
     holes = profile(6.0, 5.0, 4.0, 3.0)
     holes[::2] = [math.nan] * 8
     results.rows[0]["profile"] = [holes]
     results.rows[1]["profile"] = [[math.nan, 2.0] * 8]
-    assert results.metric("fast/loss/savings_fast") == pytest.approx(1 - 2 / 16)
+    assert catalogue.metric(results, "fast/loss/savings_fast") == pytest.approx(1 - 2 / 16)
     results.rows[1]["profile"] = [profile(1.0, 1.0, 1.0, math.nan)]
-    assert results.why("fast/loss/savings_fast").startswith("no scored token in the last quarter")
+    assert catalogue.why(results, "fast/loss/savings_fast").startswith("no scored token in the last quarter")
 
 
 def test_a_profile_adds_up_to_the_loss():
@@ -392,7 +395,7 @@ def test_the_split_adds_up_and_says_what_the_carried_state_adds():
     for _ in range(5):
         scores = {m: {q: rng.random(4).tolist() for q in QUANTITIES} for m in ("slow", "fast", "carried")}
         results.add(columns=[0, 1, 2, 3], scores=scores, base=None)
-    found = results.metrics()
+    found = catalogue.metrics(results)
     for quantity in QUANTITIES:
         for harm, whole in (("forgetting", "forgetting_at_learn"), ("plasticity", "plasticity_loss")):
             parts = [found[f"split/{quantity}/{harm}_{part}"] for part in ("slow", "read", "carried")]
@@ -404,7 +407,7 @@ def test_the_split_adds_up_and_says_what_the_carried_state_adds():
         assert found[f"split/{quantity}/lost_knowledge_carried"] == found[f"carried/{quantity}/forgetting_at_learn"]
         whole = found[f"split/{quantity}/lost_knowledge"] + found[f"split/{quantity}/lost_access"]
         assert whole == pytest.approx(found[f"slow/{quantity}/forgetting_at_learn"])
-    without = [name for name in by_hand().names() if name.startswith("split/") and "carried" in name]
+    without = [name for name in catalogue.names(by_hand()) if name.startswith("split/") and "carried" in name]
     assert without == []
 
 
@@ -418,7 +421,7 @@ def test_the_interval_of_a_slope_is_that_of_least_squares():
     assert found == pytest.approx((reference.slope, reference.slope - half, reference.slope + half))
     assert math.isnan(slope_interval(a[:3, :2], np.arange(1, 3)).low)
     results = by_hand()
-    slopes = [results.metric(f"slow/loss/{name}") for name in ("slope_low", "learning_slope", "slope_high")]
+    slopes = [catalogue.metric(results, f"slow/loss/{name}") for name in ("slope_low", "learning_slope", "slope_high")]
     assert slopes == sorted(slopes)
 
 
@@ -444,14 +447,14 @@ def test_sinks_show_points_along_steps():
     event = Probed(
         task=2, task_step=5, columns=[0, 1], current=1, seen=[0], step=15, tokens=99, seconds=1.0, tasks=scores
     )
-    shown = numbers(event)
+    shown = event_numbers(event)
     assert shown["anytime/slow/loss/current"] == 3
     assert shown["anytime/slow/loss/old"] == 1
     assert shown["anytime/slow/loss/seen"] == 2
-    assert axes(event) == {"axis/step": 15, "axis/tokens": 99, "axis/task": 2, "axis/seconds": 1.0}
+    assert axis_values(event) == {"axis/step": 15, "axis/tokens": 99, "axis/task": 2, "axis/seconds": 1.0}
     again = Relearned(task=1, steps=[0, 5], scores=scores, step=30, tokens=9, seconds=2.0)
-    assert numbers(again)["relearned/steps"] == 5
-    assert {name.split("/")[0] for name in (*shown, *numbers(again))} <= set(FAMILIES)
+    assert event_numbers(again)["relearned/steps"] == 5
+    assert {name.split("/")[0] for name in (*shown, *event_numbers(again))} <= set(FAMILIES)
     assert json.loads(json.dumps(plain(asdict(event))))["current"] == 1
 
 

@@ -21,7 +21,8 @@ from ttt.learner import competing, slow_hash
 from ttt.metrics import plasticity
 from ttt.metrics.matrix import learning_slope
 from ttt.models.units import hidden_units
-from ttt.report import contrast
+from ttt.report.drawings import comparison_drawings
+from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
 from ttt.run.assemble import assemble
@@ -201,15 +202,15 @@ def test_metrics_are_means_over_layers_in_the_last_row():
         numbers = {f"probe/layers.{k}/erank": 10.0 * k + row for k in (1, 2)}
         numbers |= {"probe/layers.1.memory/fast_erank": 2.0 + row, "drift/fast/kl_base": 0.5 * row}
         results.add(columns=[0], scores=scores, base=None, diagnostics=numbers | {"layers.0.mlp.step": 1.0})
-    assert results.metric("slow/plasticity/erank") == 16
-    assert results.metric("carried/plasticity/erank") == 3
-    assert results.metric("fast/drift/kl_base") == 0.5
-    assert results.curve("slow", "plasticity", "erank") == [15, 16]
-    named = [name for name in results.names() if "/plasticity/" in name or "/drift/" in name]
+    assert catalogue.metric(results, "slow/plasticity/erank") == 16
+    assert catalogue.metric(results, "carried/plasticity/erank") == 3
+    assert catalogue.metric(results, "fast/drift/kl_base") == 0.5
+    assert catalogue.after_each_row(results, "slow/plasticity/erank") == [15, 16]
+    named = [name for name in catalogue.names(results) if "/plasticity/" in name or "/drift/" in name]
     assert named == ["slow/plasticity/erank", "carried/plasticity/erank", "fast/drift/kl_base"]
-    assert math.isnan(results.metric("slow/drift/kl_base"))
+    assert math.isnan(catalogue.metric(results, "slow/drift/kl_base"))
     results.rows[1]["diagnostics"]["probe/layers.1/erank"] = math.nan
-    assert results.why("slow/plasticity/erank") == "not finite in the last row, or nothing to measure"
+    assert catalogue.why(results, "slow/plasticity/erank") == "not finite in the last row, or nothing to measure"
     assert math.isnan(learning_slope(results.matrix("slow", "loss"), results.learned_at))
 
 
@@ -240,10 +241,10 @@ def comparison(folder):
     groups = group_runs([read_run(folder)])
     sheet, _ = views.curve(groups, "slow/plasticity/erank")
     rows = [cells[0].interval.mean for _, cells in sheet.rows]
-    assert rows == read_run(folder).results.curve("slow", "plasticity", "erank")
+    assert rows == catalogue.after_each_row(read_run(folder).results, "slow/plasticity/erank")
     assert len(rows) == 4
     assert views.metrics(groups, ["*/drift/*"]) == ["fast/drift/kl_base", "slow/drift/kl_base"]
-    drawn = [drawing.name for drawing in contrast.drawings(groups, groups, "", None)]
+    drawn = [drawing.name for drawing in comparison_drawings(groups, groups, "", None)]
     assert {"curve-dormant", "curve-rank", "curve-weights", "curve-gradient", "curve-drift"} <= set(drawn)
     with pytest.raises(ValueError, match="'plastcity' is unknown"):
         views.curve(groups, "slow/plastcity/erank")

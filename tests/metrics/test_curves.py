@@ -29,7 +29,8 @@ from ttt.metrics.curves import (
     windowed_plasticity,
 )
 
-# Three tasks of 40 steps, measured every 10. Task 1 dips in phase 2 and comes back but for 0.1; task 2 falls for good.
+# Three tasks of 40 steps, measured every 10. In phase 2 task 1 dips and recovers all but 0.1; in
+# phase 3 task 2 falls and does not recover.
 TIMES = np.arange(0.0, 121, 10)
 FIRST = [0.1, 0.5, 0.7, 0.8, 0.9, 0.3, 0.5, 0.7, 0.8, 0.4, 0.6, 0.8, 0.8]
 SECOND = [0.2, 0.2, 0.2, 0.2, 0.2, 0.6, 0.8, 0.9, 0.9, 0.7, 0.6, 0.5, 0.4]
@@ -52,13 +53,13 @@ def test_worst_case_accuracy_by_hand():
     assert math.isnan(min_acc(CURVES, n=40))
     assert wc_acc(CURVES, n=30) == 0.8
     assert min_acc(CURVES, n=50) == 0.3
-    # The dip is behind, but counts.
+    # The dip is over, but counts.
     assert min_acc(CURVES, n=80) == 0.3
     assert wc_acc(CURVES, n=80) == pytest.approx((0.9 + 0.3) / 2)
-    # Task 2 enters: its learning is behind, and its minimum is over phase 3 alone.
+    # Task 2 is old from phase 3 on, and its minimum is over phase 3 only.
     assert min_acc(CURVES, n=100) == pytest.approx((0.3 + 0.6) / 2)
     assert wc_acc(CURVES, n=120) == pytest.approx((1.0 + 0.3 + 0.4) / 3)
-    with pytest.raises(AssertionError, match="no phase holds n = 0"):
+    with pytest.raises(AssertionError, match="n = 0"):
         min_acc(CURVES, n=0)
 
 
@@ -70,12 +71,12 @@ def test_the_stability_gap_by_hand():
     assert list(old_pairs(CURVES)) == [(2, 0), (3, 0), (3, 1)]
     assert mean_gap(CURVES, gap_depth) == pytest.approx((0.6 + 0.4 + 0.5) / 3)
     assert mean_gap(CURVES, gap_lasting) == pytest.approx((0.1 + 0.0 + 0.5) / 3)
-    with pytest.raises(AssertionError, match="task 1 is not old in phase 2"):
+    with pytest.raises(AssertionError, match=r"task 1 .* phase 2"):
         gap_depth(CURVES, phase=2, task=1)
 
 
 def test_the_length_of_the_gap_says_whether_its_end_was_seen():
-    # Back within 0.1 at step 80, 40 steps after the phase began.
+    # Within 0.11 of its value again at step 80, 40 steps after the phase began.
     assert gap_length(CURVES, phase=2, task=0, tolerance=0.11) == Length(40, censored=False)
     assert gap_length(CURVES, phase=2, task=0) == Length(40, censored=True)
     assert gap_length(CURVES, phase=3, task=0) == Length(30, censored=False)
@@ -84,14 +85,16 @@ def test_the_length_of_the_gap_says_whether_its_end_was_seen():
 
 
 def test_windows_by_hand():
-    # Falls of neighbours: 0.6 (task 1, step 40 to 50), 0.2 (task 2, at 90), and task 3 rises by 0.1 at least.
+    # Falls of neighbours: 0.6 (task 1, step 40 to 50), 0.2 (task 2, at 90), and task 3 rises by 0.1
+    # at least.
     assert windowed_forgetting(CURVES, window=2) == pytest.approx((0.6 + 0.2 - 0.1) / 3)
     assert windowed_plasticity(CURVES, window=2) == pytest.approx((0.4 + 0.4 + 0.4) / 3)
-    # Within three evaluations task 2 falls by 0.3 (80 to 100), and rises by 0.6 from its zero-shot value.
+    # Within three evaluations task 2 falls by 0.3 (80 to 100), and rises by 0.6 from its zero-shot
+    # value.
     assert windowed_forgetting(CURVES, window=3) == pytest.approx((0.6 + 0.3 - 0.1) / 3)
     assert windowed_plasticity(CURVES, window=3) == pytest.approx((0.6 + 0.6 + 0.5) / 3)
     assert windowed_forgetting(CURVES, window=99) == pytest.approx((0.6 + 0.5 - 0.1) / 3)
-    with pytest.raises(AssertionError, match="holds no change"):
+    with pytest.raises(AssertionError, match="window of one"):
         windowed_forgetting(CURVES, window=1)
 
 
@@ -131,7 +134,7 @@ def test_steps_to_criterion_and_savings_by_hand():
     assert all(map(math.isnan, mean_seen([])))
 
 
-def test_losses_are_curves_turned_round():
+def test_oriented_losses_are_curves_too():
     """Bits 4 -> 2 when learned, 5 right after the next task begins, 3 at its end."""
     bits = np.array([[4.0, 6], [2, 6], [5, 3], [3, 2]])
     curves = Curves(np.array([0.0, 20, 30, 40]), -bits, np.array([0.0, 20, 40]), (0, 1))
@@ -152,7 +155,8 @@ def test_one_task_has_no_old_ones():
 
 
 def test_a_task_that_comes_again_is_not_old_while_it_is_taught():
-    """Tasks 1, 2, 1: in phase 3 only task 2 is old, and task 1 keeps the minimum since it was first learned."""
+    """Tasks 1, 2, 1: in phase 3 only task 2 is old, and task 1 keeps the minimum since it was first
+    learned."""
     curves = Curves(TIMES, CURVES.values[:, :2], CURVES.ends, (0, 1, 0))
     assert list(old_pairs(curves)) == [(2, 0), (3, 1)]
     assert min_acc(curves, n=120) == 0.4
@@ -162,9 +166,9 @@ def test_a_task_that_comes_again_is_not_old_while_it_is_taught():
     assert min_acc(again, n=120) == 0.3
 
 
-def test_what_was_not_measured_is_nan_and_what_does_not_need_it_is_known():
+def test_a_metric_is_nan_only_where_it_needs_an_unmeasured_value():
     holes = hole(CURVES, n=60, task=0)
-    for unknown in (
+    for value in (
         gap_depth(holes, phase=2, task=0),
         gap_length(holes, phase=2, task=0).value,
         min_acc(holes, n=80),
@@ -173,11 +177,11 @@ def test_what_was_not_measured_is_nan_and_what_does_not_need_it_is_known():
         windowed_plasticity(holes, window=2),
         mean_gap(holes, gap_depth),
     ):
-        assert math.isnan(unknown)
+        assert math.isnan(value)
     assert min_acc(holes, n=50) == 0.3
     assert gap_lasting(holes, phase=2, task=0) == pytest.approx(0.1)
     assert lca(holes, beta=4, every=10) == lca(CURVES, beta=4, every=10)
-    # A task that nobody has begun to learn need not be measured.
+    # A task need not be measured before it is first taught.
     assert windowed_forgetting(hole(CURVES, n=70, task=2), window=2) == windowed_forgetting(CURVES, window=2)
     assert math.isnan(gap_depth(hole(CURVES, n=40, task=0), phase=2, task=0))
     assert math.isnan(gap_length(hole(CURVES, n=40, task=0), phase=2, task=0).value)
@@ -201,7 +205,7 @@ def test_identities(curves):
     last = curves.times[-1]
     for phase, task in old_pairs(curves):
         where = {"phase": phase, "task": task}
-        # A phase ends somewhere, and not below its minimum.
+        # The end of a phase is not below its minimum.
         assert gap_depth(curves, **where) >= gap_lasting(curves, **where)
         length = gap_length(curves, **where)
         assert 0 <= length.value <= curves.ends[phase] - curves.ends[phase - 1]
@@ -216,7 +220,7 @@ def test_identities(curves):
 
 
 @given(any_curves(), st.floats(-3, 3))
-def test_a_constant_changes_no_difference_and_turning_round_swaps_the_windows(curves, constant):
+def test_a_constant_changes_no_difference_and_a_sign_swaps_the_windows(curves, constant):
     moved = Curves(curves.times, curves.values + constant, curves.ends, curves.taught)
     turned = Curves(curves.times, -curves.values, curves.ends, curves.taught)
     for gap in (gap_depth, gap_lasting):

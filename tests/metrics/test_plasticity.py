@@ -32,7 +32,7 @@ NOT_A_NUMBER = torch.tensor([[1.0, math.nan], [2.0, 3.0]])
 
 
 def rotated(sigma, *, n, m, seed=0, dtype=torch.float64):
-    """A matrix with these singular values."""
+    """Return an n x m matrix with the singular values `sigma`."""
     rng = torch.Generator().manual_seed(seed)
     left, right = (
         torch.linalg.qr(torch.randn(size, len(sigma), generator=rng, dtype=torch.float64))[0] for size in (n, m)
@@ -43,18 +43,18 @@ def rotated(sigma, *, n, m, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
 def test_ranks_in_closed_form(scale):
     for k in (1, 7, 200):
-        # 0.99 of 200 equal values are 198 of them, of 7 all.
+        # 99 % of 200 equal values take 198 of them, of 7 all.
         held = math.ceil(0.99 * k)
         equal = {"erank": k, "stable_rank": k, "rank99_sum": held, "rank99_sq": held, "rank_num": k}
         for matrix in (torch.eye(k).double(), rotated([3.0] * k, n=210, m=205)):
             assert ranks(scale * matrix) == pytest.approx(equal, rel=1e-9), k
     geometric = [0.5**i for i in range(20)]
     entropy = -sum(p * math.log(p) for p in (s / sum(geometric) for s in geometric))
-    found = ranks(scale * rotated(geometric, n=40, m=25))
-    assert found["erank"] == pytest.approx(math.exp(entropy))
-    assert found["stable_rank"] == pytest.approx(sum(s * s for s in geometric))
+    rank = ranks(scale * rotated(geometric, n=40, m=25))
+    assert rank["erank"] == pytest.approx(math.exp(entropy))
+    assert rank["stable_rank"] == pytest.approx(sum(s * s for s in geometric))
     # 1 - 2^-7 is the first above 0.99, and 1 - 4^-4 of the squares.
-    assert (found["rank99_sum"], found["rank99_sq"], found["rank_num"]) == (7, 4, 20)
+    assert (rank["rank99_sum"], rank["rank99_sq"], rank["rank_num"]) == (7, 4, 20)
 
 
 @given(
@@ -64,37 +64,37 @@ def test_ranks_in_closed_form(scale):
 )
 def test_ranks_against_numpy(matrix):
     sigma = np.linalg.svd(matrix, compute_uv=False)
-    found = ranks(torch.from_numpy(matrix))
+    rank = ranks(torch.from_numpy(matrix))
     if not sigma[0]:
-        assert found == dict.fromkeys(RANKS, 0.0)
+        assert rank == dict.fromkeys(RANKS, 0.0)
         return
     share = sigma[sigma > 0] / sigma.sum()
-    assert found["erank"] == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-9)
+    assert rank["erank"] == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-9)
     norms = np.linalg.norm(matrix) ** 2 / np.linalg.norm(matrix, 2) ** 2
-    assert found["stable_rank"] == pytest.approx(norms, rel=1e-9)
+    assert rank["stable_rank"] == pytest.approx(norms, rel=1e-9)
     for name, values in (("rank99_sum", sigma), ("rank99_sq", sigma**2)):
         held = np.cumsum(values) / values.sum()
-        k = int(found[name])
+        k = int(rank[name])
         assert held[k - 1] >= 0.99 - 1e-9
         assert k == 1 or held[k - 2] < 0.99 + 1e-9
-    assert found["stable_rank"] * (1 + 1e-9) >= 1
-    assert found["stable_rank"] <= found["erank"] * (1 + 1e-9) <= min(matrix.shape) * (1 + 1e-6)
+    assert rank["stable_rank"] * (1 + 1e-9) >= 1
+    assert rank["stable_rank"] <= rank["erank"] * (1 + 1e-9) <= min(matrix.shape) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_the_numerical_rank_is_that_of_the_numbers_stored(dtype):
-    """Products of 3 factors have rank 3; what rounding to `dtype` adds is not counted."""
+def test_the_numerical_rank_ignores_rounding_in_any_precision(dtype):
+    """A product of 3 factors has rank 3; noise from rounding to `dtype` does not count."""
     matrix = rotated([3.0, 2.0, 1.0], n=30, m=20, dtype=dtype)
     assert ranks(matrix)["rank_num"] == 3
     if dtype == torch.float64:
         assert np.linalg.matrix_rank(matrix.numpy()) == 3
 
 
-def test_a_zero_matrix_has_rank_zero_and_no_numbers_have_none():
+def test_a_zero_matrix_has_rank_zero_and_an_empty_one_has_none():
     assert ranks(torch.zeros(4, 3)) == dict.fromkeys(RANKS, 0.0)
     for nothing in (INFINITE, NOT_A_NUMBER, torch.zeros(0, 3), torch.zeros(3, 0)):
         assert all(map(math.isnan, ranks(nothing).values()))
-    with pytest.raises(AssertionError, match="two dimensions, not 3"):
+    with pytest.raises(AssertionError, match="not 3"):
         singular_values(torch.zeros(2, 2, 2))
 
 
@@ -105,7 +105,7 @@ def test_dormant_units_by_hand():
     assert dormant_tau([layer], tau=0.1) == pytest.approx(2 / 5)
     assert dormant_tau([layer], tau=0.7) == pytest.approx(3 / 5)
     assert dead_zero([layer]) == pytest.approx(1 / 5)
-    # Each layer is measured by its own mean, and units are pooled.
+    # Each layer is measured by its mean, and the units of all layers are pooled.
     assert dormant_tau([layer, 1000 * layer[:, :1]], tau=0.1) == pytest.approx(2 / 6)
     assert dead_zero([layer, layer[:, :1]]) == pytest.approx(1 / 6)
     rare = torch.zeros(1000, 3)
@@ -140,7 +140,7 @@ def test_norms_by_hand_and_in_any_precision():
     assert weight_mean_abs(tensors) == pytest.approx(19 / 3)
     assert grad_l2([tensors[0], None, tensors[1]]) == 13
     assert norm_ratio(tensors[0], 2 * tensors[0]) == 0.5
-    # In bf16 the sum would stop at 256, in fp16 the squares overflow.
+    # A sum in bf16 would stop at 256, and squares in fp16 would overflow.
     assert weight_mean_abs([torch.ones(10_000, dtype=torch.bfloat16)]) == 1
     assert weight_l2([torch.full((100,), 1000.0, dtype=torch.float16)]) == pytest.approx(10_000)
     assert norm_ratio(torch.zeros(2), torch.ones(2)) == 0
@@ -177,13 +177,14 @@ def test_kl_by_hand():
         mean = sum(x for x, s in zip(by_hand, scored, strict=True) if s) / sum(scored)
         assert kl_bits(base, now, scored=torch.tensor(scored)) == pytest.approx(mean, abs=1e-7)
     assert math.isnan(kl_bits(base, now, scored=torch.zeros(3, dtype=torch.bool)))
-    # The base allows what is now impossible.
+    # An output that the base allows is now impossible.
     assert kl_bits(now, base, scored=torch.tensor([False, False, True])) == math.inf
     assert math.isnan(kl_bits(torch.full((1, 2), math.nan), torch.zeros(1, 2), scored=torch.ones(1, dtype=torch.bool)))
 
 
 def test_a_small_drift_is_not_lost_in_rounding():
-    """KL of p and p + e d is e^2 / 2 sum d^2 / p nats to second order: 1e-12 here, where fp32 gives noise."""
+    """KL of p and p + e d is e^2 / 2 sum d^2 / p nats to second order: 1e-12 here, where fp32 gives
+    noise."""
     torch.manual_seed(0)
     logits = torch.randn(3, 5, 50, dtype=torch.float64)
     step = torch.randn(3, 5, 50, dtype=torch.float64)
@@ -195,15 +196,15 @@ def test_a_small_drift_is_not_lost_in_rounding():
 
 
 @given(arrays(np.float64, (2, 4, 6), elements=st.floats(-50, 50)), st.floats(-100, 100))
-def test_kl_is_torchs_never_negative_and_blind_to_a_shift_of_logits(logits, shift):
+def test_kl_agrees_with_torch_is_never_negative_and_ignores_a_shift_of_logits(logits, shift):
     base, now = torch.from_numpy(logits)
     everywhere = torch.ones(4, dtype=torch.bool)
-    found = kl_bits(base, now, scored=everywhere)
+    divergence = kl_bits(base, now, scored=everywhere)
     nats = nn.functional.kl_div(now.log_softmax(-1), base.log_softmax(-1), reduction="batchmean", log_target=True)
-    assert found == pytest.approx(float(nats) / math.log(2), rel=1e-6, abs=1e-12)
-    assert found >= 0
+    assert divergence == pytest.approx(float(nats) / math.log(2), rel=1e-6, abs=1e-12)
+    assert divergence >= 0
     assert kl_bits(base, base + shift, scored=everywhere) == pytest.approx(0, abs=1e-12)
-    # An output that competes in neither has no share.
+    # An output that competes in neither model adds nothing.
     masked = torch.full((4, 1), -math.inf, dtype=torch.float64)
     wider = [torch.cat([x, masked], dim=-1) for x in (base, now)]
-    assert kl_bits(*wider, scored=everywhere) == pytest.approx(found, rel=1e-9, abs=1e-12)
+    assert kl_bits(*wider, scored=everywhere) == pytest.approx(divergence, rel=1e-9, abs=1e-12)

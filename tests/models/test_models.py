@@ -20,7 +20,7 @@ def qkv(seed, batch=2, heads=2, length=13, width=4):
 
 
 def plainly(q, k, v, *, window, segment_BT):
-    """Attention with a T x T mask, written out."""
+    """Attend with a T x T mask, by the definition."""
     length = q.shape[2]
     ago_TT = torch.arange(length)[:, None] - torch.arange(length)[None, :]
     seen_BTT = ((ago_TT >= 0) & (ago_TT < (window or length)))[None].expand(q.shape[0], -1, -1)
@@ -52,7 +52,7 @@ def test_attention_in_blocks_is_attention(length, window, packed, seed):
 
 
 def test_a_window_does_not_cost_a_full_one():
-    """Operations grow with T, not with T * T."""
+    """The number of operations grows with T and not with T * T."""
 
     def operations(length, window):
         with FlopCounterMode(display=False) as counter:
@@ -60,11 +60,11 @@ def test_a_window_does_not_cost_a_full_one():
         return counter.get_total_flops()
 
     assert operations(512, 32) == 2 * operations(256, 32)
-    # Two products of T x T x K for each of 2 rows and 2 heads, as full attention takes them.
+    # Full attention takes two products of T x T x K for each of 2 rows and 2 heads.
     assert operations(512, 32) < 2 * (2 * 512 * 512 * 4) * 4 / 4
 
 
-def test_rope_sees_distances_only():
+def test_rope_depends_on_distances_only():
     rope = rope_tables(torch.arange(20), width=8, base=100.0)
     q, k = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
 
@@ -77,7 +77,7 @@ def test_rope_sees_distances_only():
 
 
 @pytest.mark.parametrize("window", [None, 4])
-def test_a_fresh_model_knows_nothing_and_sees_no_future(window):
+def test_a_fresh_model_predicts_uniformly_and_sees_no_future(window):
     torch.manual_seed(0)
     model = Nano(
         name="nano", vocab_size=50, seq_len=12, layers=2, width=16, heads=2, mlp_width=24,

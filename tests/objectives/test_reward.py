@@ -10,39 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from harness import only_run, run_apart, run_here
+from policies import ALONE, POOL, RULES
 
-from ttt.cli.benches.harness import assembly_of
+from ttt.cli.benches.assembled import assembly_of
 from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate
 from ttt.evaluation.rewards import divergence, score
 from ttt.learner import Engine, slow_hash
 from ttt.objectives.reward import Reward, matched
-from ttt.prompts.rollouts import Rollouts, sample
+from ttt.prompts.rollouts import Rollouts, sample_answers
+from ttt.results import catalogue
 from ttt.run.loop import begin_task
 from ttt.training.train import train
-
-RULES = (
-    "task=reward-sequence",
-    "source=rule-world",
-    "objective=reward",
-    "task.num_tasks=2",
-    "task.steps_per_task=4",
-    "task.batch_size=4",
-    "task.base_batch=8",
-    "task.eval_sequences=8",
-    "model.width=16",
-    "model.heads=2",
-    "model.mlp_width=24",
-    "model.window=null",
-    "base=none",
-    "trainer.threads=1",
-    "trainer.precision=32-true",
-    "trainer.accelerator=cpu",
-    "logger=none",
-    "report=false",
-)
-POOL = ("adapter=prompt_pool", "adapter.emit=2", "adapter.problems=4", "objective.cycle.slow_steps=3")
-ALONE = ("adapter=none",)
 
 
 def made(*overrides: str) -> tuple[Engine, list]:
@@ -149,7 +128,7 @@ def test_sampling_with_a_cache_is_sampling_without(temperature):
     model, layout, batch = engine.learner.model, objective_of(engine).layout, tasks[0].batch(0)
     asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
     torch.manual_seed(3)
-    answer, logp = sample(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=temperature)
+    answer, logp = sample_answers(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=temperature)
     torch.manual_seed(3)
     row, logps = asked, []
     for _ in range(4):
@@ -173,14 +152,13 @@ def test_the_greedy_reward_is_that_of_greedy_answers_and_the_expected_one_is_exa
     with torch.no_grad():
         found = score(learner.model(batch.tokens_BT), batch, layout)
     asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
-    answer, _ = sample(lambda x, cache: learner.model(x, cache=cache), asked, length=4, temperature=0)
+    answer, _ = sample_answers(lambda x, cache: learner.model(x, cache=cache), asked, length=4, temperature=0)
     assert found["reward"] == pytest.approx(float(layout.verify(batch, answer).float().mean()))
     torch.manual_seed(0)
-    drawn = [
-        float(layout.verify(batch, sample(lambda x, c: learner.model(x, cache=c), asked, length=4, temperature=1.0)[0])
-              .float().mean())
-        for _ in range(50)
-    ]  # fmt: skip
+    drawn = []
+    for _ in range(50):
+        answer, _ = sample_answers(lambda x, c: learner.model(x, cache=c), asked, length=4, temperature=1.0)
+        drawn.append(float(layout.verify(batch, answer).float().mean()))
     assert found["success"] == pytest.approx(sum(drawn) / 50, abs=0.05)
 
 
@@ -444,15 +422,15 @@ def test_a_run_is_looked_at_as_it_is_used(tmp_path: Path):
     from ttt.cli.compare import default
     from ttt.compare.frontier import axes
     from ttt.compare.groups import group_runs, headline
-    from ttt.compare.runs import find, read_run
+    from ttt.compare.runs import find_runs, read_run
 
-    runs = [read_run(folder) for folder in find([str(tmp_path)]).done]
+    runs = [read_run(folder) for folder in find_runs([str(tmp_path)]).done]
     groups = group_runs(runs)
     assert headline(groups) == "carried/success"
     assert axes(groups) == ("carried/success/avg_learning", "carried/success/forgetting_max_seen")
     assert "carried/success/avg_final" in default(groups)
     for run in runs:
-        found = run.results.metrics()
+        found = catalogue.metrics(run.results)
         if run.config["adapter.name"] == "none":
             assert run.results.rows[-1]["scores"]["carried"] == run.results.rows[-1]["scores"]["slow"]
         for quantity in ("success", "loss"):

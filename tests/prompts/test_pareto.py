@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -10,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttt.prompts.pareto import by_mean, cover, frontier, fronts, kept, weights
+from ttt.prompts.pareto import by_mean, cover, fronts, parent_weights, pareto_frontier, select_pool
 
-# The matrix of the module's own example.
+# The matrix in the docstring of the module.
 EXAMPLE = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]])
-# The best mean shares all it is best on: 0 with 1 and with 2, which are alone on problems 4 and 5.
+# Prompt 0 has the best mean, but shares every front with 1 or 2, which are alone on problems 4 and
+# 5.
 SHARED = torch.tensor([[1.0, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 0, 1]])
 
 
@@ -30,20 +32,20 @@ SCORES = st.one_of(matrices(), matrices((0.0, 0.25, 0.5, 1.0)))
 
 def test_an_example_by_hand():
     assert fronts(EXAMPLE).tolist() == [[True, True, False, False], [True, True, True, False], [False] * 3 + [True]]
-    assert frontier(EXAMPLE).tolist() == [False, True, True]
-    assert weights(EXAMPLE).tolist() == [0, 3, 1]
+    assert pareto_frontier(EXAMPLE).tolist() == [False, True, True]
+    assert parent_weights(EXAMPLE).tolist() == [0, 3, 1]
     assert by_mean(EXAMPLE) == [1, 0, 2]
-    assert kept(EXAMPLE, 2) == [1, 2]
-    assert kept(EXAMPLE, 3) == [1, 2, 0]
+    assert select_pool(EXAMPLE, 2) == [1, 2]
+    assert select_pool(EXAMPLE, 3) == [1, 2, 0]
     assert cover(EXAMPLE, 2) == [1, 2]
     assert cover(EXAMPLE, 3) == [1, 2, 0]
 
 
 def test_the_best_mean_is_kept_even_off_the_frontier():
-    assert frontier(SHARED).tolist() == [False, True, True]
+    assert pareto_frontier(SHARED).tolist() == [False, True, True]
     assert by_mean(SHARED)[0] == 0
-    assert kept(SHARED, 1) == cover(SHARED, 1) == [0]
-    assert kept(SHARED, 3) == [0, 1, 2]
+    assert select_pool(SHARED, 1) == cover(SHARED, 1) == [0]
+    assert select_pool(SHARED, 3) == [0, 1, 2]
 
 
 def test_a_cover_prefers_what_adds_over_what_is_good():
@@ -52,32 +54,32 @@ def test_a_cover_prefers_what_adds_over_what_is_good():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_of_equals_the_first_stays(value):
+def test_of_equal_prompts_the_first_stays(value):
     score_NV = torch.full((3, 4), value)
-    assert frontier(score_NV).tolist() == [True, False, False]
-    assert kept(score_NV, 2) == cover(score_NV, 2) == [0, 1]
+    assert pareto_frontier(score_NV).tolist() == [True, False, False]
+    assert select_pool(score_NV, 2) == cover(score_NV, 2) == [0, 1]
 
 
 @given(SCORES)
 @settings(max_examples=150, deadline=None)
-def test_who_is_best_somewhere_alone_stays(score_NV):
+def test_a_prompt_that_is_alone_on_a_front_stays(score_NV):
     front_NV = fronts(score_NV)
     alone_N = (front_NV & (front_NV.sum(0) == 1)).any(1)
-    frontier_N = frontier(score_NV)
+    frontier_N = pareto_frontier(score_NV)
     assert bool(frontier_N[alone_N].all())
     size = int(frontier_N.sum()) + 1
-    assert set(alone_N.nonzero().flatten().tolist()) <= set(kept(score_NV, size))
+    assert set(alone_N.nonzero().flatten().tolist()) <= set(select_pool(score_NV, size))
 
 
 @given(SCORES)
 @settings(max_examples=150, deadline=None)
 def test_the_frontier_reaches_the_best_on_every_problem_and_holds_no_dominated_one(score_NV):
-    frontier_N, front_NV = frontier(score_NV), fronts(score_NV)
+    frontier_N, front_NV = pareto_frontier(score_NV), fronts(score_NV)
     assert torch.equal(score_NV[frontier_N].max(0).values, score_NV.max(0).values)
     for n in frontier_N.nonzero().flatten().tolist():
         others_N = frontier_N.clone()
         others_N[n] = False
-        # Without it some problem that it is best on has nobody left.
+        # Without prompt n, some problem on which it is among the best has no prompt left.
         assert not bool(front_NV[others_N].any(0)[front_NV[n]].all())
 
 
@@ -88,7 +90,7 @@ def test_a_cover_only_grows_and_ends_at_the_frontier(score_NV, size):
     assert sorted(whole) == list(range(len(score_NV)))
     assert part == whole[:size]
     assert torch.equal(score_NV[whole].max(0).values, score_NV.max(0).values)
-    # Greedy: what is added to the sum of best rewards never grows.
+    # A greedy cover: the gain in the sum of best rewards never grows.
     reached = [score_NV[whole[:k]].max(0).values.double().sum() for k in range(1, len(whole) + 1)]
     gains = [float(after - before) for before, after in pairwise(reached)]
     assert gains == sorted(gains, reverse=True)
@@ -97,15 +99,15 @@ def test_a_cover_only_grows_and_ends_at_the_frontier(score_NV, size):
 
 @given(SCORES, st.integers(1, 8))
 @settings(max_examples=100, deadline=None)
-def test_what_is_kept_is_the_frontier_before_others(score_NV, size):
-    chosen, frontier_N = kept(score_NV, size), frontier(score_NV)
+def test_the_pool_holds_the_frontier_before_others(score_NV, size):
+    chosen, frontier_N = select_pool(score_NV, size), pareto_frontier(score_NV)
     assert len(chosen) == len(set(chosen)) == min(size, len(score_NV))
     of_frontier = [bool(frontier_N[n]) for n in chosen[1:]]
     assert of_frontier == sorted(of_frontier, reverse=True)
 
 
 def gepa_fronts(score_NV):
-    """As gepa holds them."""
+    """Return the fronts as gepa stores them: problem -> set of prompts."""
     return {v: set(fronts(score_NV)[:, v].nonzero().flatten().tolist()) for v in range(score_NV.shape[1])}
 
 
@@ -113,25 +115,24 @@ def gepa_fronts(score_NV):
 @settings(max_examples=200, deadline=None)
 def test_against_gepa(score_NV):
     gepa_utils = pytest.importorskip("gepa.gepa_utils")
-    # Of equals we keep the first; gepa lets the order of its sets decide. A hair of difference says it to both.
+    # Of equals we keep the first, and gepa goes by the order of its sets: a tiny difference removes
+    # the ties.
     scores = [mean - 1e-9 * n for n, mean in enumerate(score_NV.double().mean(1).tolist())]
     theirs = gepa_utils.find_dominator_programs(gepa_fronts(score_NV), scores)
-    assert sorted(theirs) == frontier(score_NV).nonzero().flatten().tolist()
+    assert sorted(theirs) == pareto_frontier(score_NV).nonzero().flatten().tolist()
     left = gepa_utils.remove_dominated_programs(gepa_fronts(score_NV), scores=scores)
     count = Counter(n for front in left.values() for n in front)
-    assert weights(score_NV).tolist() == [count[n] for n in range(len(score_NV))]
+    assert parent_weights(score_NV).tolist() == [count[n] for n in range(len(score_NV))]
 
 
 def test_parents_are_drawn_as_gepa_draws_them():
     gepa_utils = pytest.importorskip("gepa.gepa_utils")
-    import random
-
     rng, mean = random.Random(0), EXAMPLE.mean(1).tolist()
     theirs = Counter(
         gepa_utils.select_program_candidate_from_pareto_front(gepa_fronts(EXAMPLE), mean, rng) for _ in range(4000)
     )
     torch.manual_seed(0)
-    ours = Counter(torch.multinomial(weights(EXAMPLE), 4000, replacement=True).tolist())
+    ours = Counter(torch.multinomial(parent_weights(EXAMPLE), 4000, replacement=True).tolist())
     assert set(theirs) == set(ours) == {1, 2}
     # 3 : 1, with a standard deviation of 27.
     assert abs(theirs[1] - 3000) < 110

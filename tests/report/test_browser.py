@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run
 
-from ttt.compare.runs import find
+from ttt.compare.runs import find_runs
 from ttt.report.many import write_comparison
 from ttt.report.one import write_run
 
@@ -34,7 +34,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for rate in (0.1, 0.2):
         for seed in range(2):
             make_run(folder / "study", seed=seed, overrides=(f"optimizer.lr={rate}",))
-    study = write_comparison(find([str(folder / "study")]), to=folder / "study" / "report.html")
+    study = write_comparison(find_runs([str(folder / "study")]), to=folder / "study" / "report.html")
     return {"one": write_run(run), "long": write_run(long), "study": study}
 
 

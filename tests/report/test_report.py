@@ -24,13 +24,15 @@ from omegaconf import OmegaConf
 
 from ttt.cli import report as cli_report
 from ttt.compare.groups import group_runs
-from ttt.compare.runs import find, read_run
+from ttt.compare.runs import find_runs, read_run
 from ttt.report.one import write_run
-from ttt.report.record import read, so_far
+from ttt.report.record import read_record
 from ttt.report.text import UNDEFINED, clean, duration, number, thin
-from ttt.results.results import from_json
+from ttt.report.unfinished import so_far
+from ttt.results import catalogue
+from ttt.results.saved import from_json
 from ttt.run.assemble import assemble
-from ttt.stream import sample, samples
+from ttt.stream import sample_text, sample_texts
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("report")
@@ -114,7 +116,7 @@ def test_the_page_of_a_real_run(tmp_path):
     results = from_json(json.loads((run / "results.json").read_text()))
     rows = {row[0]: row[1:] for row in page.tables["headline-loss"]}
     for mode, cell in zip(results.modes, rows["right after learning"], strict=True):
-        assert cell == number(results.metric(f"{mode}/loss/avg_learning"))
+        assert cell == number(catalogue.metric(results, f"{mode}/loss/avg_learning"))
     assert page.tables["tasks"][1][0] == results.tasks[0]
     # Each picture is a file too.
     pictures = {attrs["id"] for attrs in page.named("figure")}
@@ -225,13 +227,13 @@ def test_a_run_that_is_not_done_gets_a_page_that_says_so(status, reason, tmp_pat
 
 def test_numbers_so_far_are_those_of_a_stream_that_ends_there(tmp_path):
     whole = make_run(tmp_path / "a", tasks=5)
-    part = read(make_run(tmp_path / "b", tasks=5, rows=4, status="running"))
-    r = read(whole).results.matrix("fast", "loss")
+    part = read_record(make_run(tmp_path / "b", tasks=5, rows=4, status="running"))
+    r = read_record(whole).results.matrix("fast", "loss")
     np.testing.assert_array_equal(part.results.matrix("fast", "loss"), r[:4])
     ended = so_far(part.results)
     assert ended.tasks == ["001 language 1", "002 language 2", "003 language 3"]
-    assert ended.metric("fast/loss/avg_final") == pytest.approx(r[3, :3].mean())
-    assert ended.metric("fast/loss/bwt_gem") == pytest.approx(-np.mean([r[3, j] - r[j + 1, j] for j in range(2)]))
+    assert catalogue.metric(ended, "fast/loss/avg_final") == pytest.approx(r[3, :3].mean())
+    assert catalogue.metric(ended, "fast/loss/bwt_gem") == pytest.approx(-np.mean([r[3, j] - r[j + 1, j] for j in range(2)]))
 
 
 def test_a_run_before_its_first_task(tmp_path):
@@ -295,11 +297,11 @@ def study(tmp_path_factory) -> Path:
 
 
 def test_the_page_of_a_study(study):
-    own = write_run(find([str(study)]).done[0])
+    own = write_run(find_runs([str(study)]).done[0])
     done = report(study)
     assert (done.code, done.err) == (0, "")
     page = Page((study / "report.html").read_text())
-    groups = group_runs([read_run(run) for run in find([str(study)]).done])
+    groups = group_runs([read_run(run) for run in find_runs([str(study)]).done])
     assert "12 runs in 4 groups" in page.text
     assert page.tables["differ"][1:] == [["adapter.name", "mlp_fast, none"], ["optimizer.lr", "0.001, 0.01"]]
     head, *rows = page.tables["groups"]
@@ -332,7 +334,7 @@ def test_the_best_of_a_column_is_bold(study):
 
 
 def test_where_a_comparison_goes(study, tmp_path):
-    runs = find([str(study)]).done
+    runs = find_runs([str(study)]).done
     for typed, message in (
         ([*runs[:2]], "say where their page goes: -o FILE.html"),
         ([f"{study}/*/*"], "say where their page goes: -o FILE.html"),
@@ -377,9 +379,9 @@ def test_samples_are_those_of_the_preview(tmp_path):
     with initialize_config_module("ttt.conf", version_base="1.3"):
         config = compose("config", overrides=[*TINY, *FAST])
     stream = assemble(OmegaConf.to_container(config, resolve=True), trusted=[]).stream
-    made = samples(stream)
+    made = sample_texts(stream)
     assert [entry["task"] for entry in made] == [task.name for task in stream.tasks[:3]]
-    assert made[0]["text"] == sample(stream, stream.tasks[0])
+    assert made[0]["text"] == sample_text(stream, stream.tasks[0])
     run = make_run(tmp_path)
     (run / "samples.json").write_text(json.dumps(made))
     assert made[0]["text"] in page_of(run).text

@@ -17,7 +17,7 @@ from ttt.cli.runs import references, torchrun
 from ttt.compare.published import Value, agrees, by_published, values_of
 from ttt.compare.runs import read_run
 from ttt.metrics.seeds import t_interval
-from ttt.results.results import from_json
+from ttt.results.saved import from_json
 from ttt.run.references import STRATEGIES
 
 # One process makes the costly fixtures once.

@@ -1,4 +1,4 @@
-"""W&B end to end: the real client, in the run that a user types, against a stand-in for its server."""
+"""W&B end to end: a run as a user types it, with the real client, against a stand-in for its server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wandb_server import Standin
 
 from ttt.sinks.numbers import FAMILIES
 
-# One process makes the costly fixtures once.
+# These share the runs of module fixtures: one process makes them once.
 pytestmark = pytest.mark.xdist_group("wandb")
 
 
@@ -55,7 +55,7 @@ def test_an_online_run_is_whole(online):
     server, run, _ = online
     (name,) = server.runs
     check_complete(server, name, run)
-    # With one process, times are equal too.
+    # Nothing was done twice, so times are equal too.
     assert [logged(row) for row in server.history(name)][:-1] == journal(run)
     status = json.loads((run / "status.json").read_text())
     for cost in ("seconds", "training_tokens_per_second", "peak_memory_bytes"):
@@ -93,7 +93,7 @@ def test_every_number_has_an_axis(online):
     server, _, _ = online
     (name,) = server.runs
     config = json.loads(server.run(name)["config"])
-    # W&B's short keys: 1 a name, 2 a pattern, 5 the number of its axis, counted from 1.
+    # W&B shortens its keys: 1 is a name, 2 a pattern, 5 the number of its axis, counted from 1.
     metrics = config["_wandb"]["value"]["m"]
     axis = {metric["2"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "2" in metric}
     assert axis == {f"{family}/*": name for family, name in FAMILIES.items()}
@@ -117,14 +117,14 @@ def test_a_sweep_is_six_runs_in_two_groups(tmp_path):
 
 
 class SweepServer(Standin):
-    """Also keeps a sweep, and tells an agent once to start its first combination."""
+    """A server that also has a sweep, and lets an agent start its first combination once."""
 
     begun = False
 
-    def answer(self, operation, given):
+    def answer(self, operation, variables):
         project = {"id": "p", "name": "ttt", "entity": {"id": "e", "name": "me"}}
         if operation == "UpsertSweep":
-            self.sweep = yaml.safe_load(given["config"])
+            self.sweep = yaml.safe_load(variables["config"])
             return {"upsertSweep": {"sweep": {"name": "s1", "project": project}, "configValidationWarnings": []}}
         if operation == "SweepWithRuns":
             content = {"id": "s1", "name": "s1", "config": yaml.safe_dump(self.sweep), "runs": {"edges": []}}
@@ -136,11 +136,11 @@ class SweepServer(Standin):
             run = {"type": "run", "run_id": "given-by-server", "program": self.sweep["program"], "args": values}
             commands, self.begun = [] if self.begun else [run], True
             return {"agentHeartbeat": {"agent": {"id": "a1"}, "commands": json.dumps(commands)}}
-        return super().answer(operation, given)
+        return super().answer(operation, variables)
 
 
 def test_the_sweep_file_drives_a_run(tmp_path):
-    """`wandb sweep` and `wandb agent`, with the documented file; only its runs are made small."""
+    """The documented file works with `wandb sweep` and `wandb agent`; only its runs are made small."""
     sweep = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb-sweep.yaml").read_text())
     small = [o for o in TRACKED if not o.startswith("task=")]
     sweep["command"][-1:] = [*small, sweep["command"][-1]]
@@ -152,7 +152,7 @@ def test_the_sweep_file_drives_a_run(tmp_path):
         said = client("agent", "--count", "1", "me/ttt/s1", folder=tmp_path)
         assert server.runs, said
         (name,) = server.runs
-        # W&B's own id, but our group and numbers.
+        # The id is W&B's; the group and the numbers are ours.
         assert name == "given-by-server"
         assert server.run(name)["sweep"] == "s1"
         run = next(tmp_path.glob("outputs/wandb-sweep/*/*/*/status.json")).parent

@@ -25,11 +25,12 @@ from omegaconf import OmegaConf
 from ttt.evaluation.evaluate import Plan
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.results.results import Results
+from ttt.results.rows import plain
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.loop import begin_task, run_stream
 from ttt.run.resume import restore
 from ttt.storage import checkpoint
-from ttt.storage.journal import Journal, plain
+from ttt.storage.journal import Journal
 from ttt.strategies.agem import project
 from ttt.strategies.der import packed, padded, squared_distance
 from ttt.strategies.reservoir import Memory

@@ -27,11 +27,12 @@ from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.metrics.plasticity import dormant_tau
 from ttt.models.units import hear_training, hidden_units, listening
 from ttt.results.results import Results
+from ttt.results.rows import plain
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.loop import begin_task, run_stream
 from ttt.run.resume import restore
 from ttt.storage.checkpoint import load
-from ttt.storage.journal import Journal, plain
+from ttt.storage.journal import Journal
 from ttt.strategies.consolidate import truncated
 from ttt.strategies.lora import LowRank
 from ttt.strategies.naive import Naive

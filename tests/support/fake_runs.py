@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from ttt.results.events import Evaluated, Trained
 from ttt.results.results import Results
+from ttt.results.saved import as_json
 from ttt.results.scores import QUANTITIES, Scores
 from ttt.run.assemble import describe
 from ttt.storage.files import write_json
@@ -99,7 +100,7 @@ def make_run(
     write_json(run / "status.json", content | (costs if status == "done" else {}))
     write_json(run / "samples.json", [{"task": names[0], "text": f"A text in {names[0]}."}])
     if status == "done":
-        write_json(run / "results.json", results.as_json())
+        write_json(run / "results.json", as_json(results))
     return run
 
 

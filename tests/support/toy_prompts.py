@@ -1,7 +1,8 @@
-"""A world of prompts without a model: a table says how likely an answer is right under a prompt.
+"""A world of prompts without a model: a function says how likely an answer is right under a prompt.
 
     prompt  w1 w2 w3     question  4 0 7 11     right answer  what the hidden prompt asks for
-A word moves the digit at its own place by its number: w1 w0 w2 makes 4 0 7 into 5 . 9. w0, the null word, says nothing.
+A word adds its number to the digit at its place: w1 w0 w2 turns 4 0 7 into 5 . 9. w0, the null
+word, says nothing about its digit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.prompt_pool import PromptPool
+from ttt.config.build import build
 from ttt.prompts.rollouts import Rollouts
 from ttt.stream import IGNORE, Batch, Layout, Prompt
 
@@ -45,7 +47,7 @@ LAYOUT = Layout(
 
 
 def problems(hidden: Prompt, *, rows: int, seed: int = 0) -> Batch:
-    """Questions, and the answers that the hidden prompt asks for, behind the seed prompt."""
+    """Return rows of the seed prompt, a question, and the answer that the hidden prompt asks for."""
     question_BQ = torch.randint(DIGITS, (rows, PLACES), generator=torch.Generator().manual_seed(seed))
     answer_BA = (question_BQ + torch.tensor(hidden) - FIRST) % DIGITS
     end_B1 = torch.full((rows, 1), END)
@@ -56,12 +58,14 @@ def problems(hidden: Prompt, *, rows: int, seed: int = 0) -> Batch:
 
 
 def overlap(hidden: Prompt) -> Callable[[Prompt, int], float]:
-    """A prompt is right as often as it has words of the hidden one in their places."""
+    """Return chances of success equal to the share of words that a prompt has in common with
+    `hidden`."""
     return lambda prompt, problem: sum(a == b for a, b in zip(prompt, hidden, strict=True)) / len(hidden)
 
 
 class World:
-    """`chance(prompt, problem)`: how likely the answer is right. Counts what is asked of it."""
+    """A policy that answers right with probability `chance(prompt, problem)`, and records its
+    calls."""
 
     def __init__(self, batch: Batch, chance: Callable[[Prompt, int], float]) -> None:
         self.batch, self.chance = batch, chance
@@ -73,11 +77,11 @@ class World:
 
     def __call__(self, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
         assert len(problem_R) == len(prompt_RP) > 0
-        asked = list(zip(problem_R.tolist(), (tuple(p) for p in prompt_RP.tolist()), strict=True))
-        self.calls.append(asked)
-        chance_R = torch.tensor([self.chance(prompt, problem) for problem, prompt in asked])
+        call = list(zip(problem_R.tolist(), (tuple(p) for p in prompt_RP.tolist()), strict=True))
+        self.calls.append(call)
+        chance_R = torch.tensor([self.chance(prompt, problem) for problem, prompt in call])
         right_RA = LAYOUT.answers(self.batch)[problem_R]
-        is_right_R = torch.rand(len(asked)) < chance_R
+        is_right_R = torch.rand(len(call)) < chance_R
         answer_RA = torch.where(is_right_R[:, None], right_RA, (right_RA + 1) % DIGITS)
         picked = Batch(*(x[problem_R] for x in self.batch[:3]))
         return Rollouts(problem_R, prompt_RP, answer_RA, torch.zeros(answer_RA.shape), verify(picked, answer_RA))
@@ -90,15 +94,18 @@ ARGUMENTS = {
 
 
 def make(**options: object) -> PromptPool:
-    return PromptPool(**(ARGUMENTS | options))
+    """Return a pool as a run builds it: `build` checks the arguments."""
+    target = {"_target_": "ttt.adapters.prompt_pool.PromptPool"}
+    pool: PromptPool = build(target, group="adapter", given=ARGUMENTS | options, trusted=[])
+    return pool
 
 
-# What users might write, named by `propose: toy_prompts:...`.
+# Functions such as users write, named by `propose: toy_prompts:...`.
 def towards_five(candidate, reflective_dataset, components_to_update):
-    """One word more becomes w5."""
-    found = candidate["prompt"].split()
-    place = next((i for i, word in enumerate(found) if word != "w5"), 0)
-    return {"prompt": " ".join([*found[:place], "w5", *found[place + 1 :]])}
+    """Turn one more word into w5."""
+    names = candidate["prompt"].split()
+    place = next((i for i, word in enumerate(names) if word != "w5"), 0)
+    return {"prompt": " ".join([*names[:place], "w5", *names[place + 1 :]])}
 
 
 def same(candidate, reflective_dataset, components_to_update):

@@ -1,4 +1,4 @@
-"""What tests of W&B share: a login at the stand-in, the client's own command, and what a run must look like there."""
+"""Drive the real W&B client against a stand-in server, and check what a run looks like there."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ import time
 import pytest
 from harness import FAST, TINY
 
-from ttt.sinks.numbers import axes, numbers, past
+from ttt.results.events import from_record
+from ttt.sinks.numbers import axis_values, event_numbers
+from ttt.storage.journal import read
 
 TRACKED = tuple(o for o in TINY if not o.startswith("logger"))
 ONLINE = (*TRACKED, *FAST, "logger=wandb", "logger.mode=online")
 # Long enough to be killed inside a task.
 LONG = ("trainer.report_every=1", "task.steps_per_task=60")
 ROWS_OF_ONE_TASK = 61
-# What differs between two executions of one step.
+# These differ between two executions of one step.
 TIMES = ("axis/seconds", "train/tokens_per_second")
 
 
 @contextlib.contextmanager
 def login(url):
-    """The environment of one who is logged in at `url`, and sends at once."""
+    """Set the environment of a user who is logged in at `url`, with a client that sends at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_BASE_URL", url)
         patch.setenv("WANDB_API_KEY", "x" * 40)
@@ -35,7 +37,7 @@ def login(url):
 
 
 def client(*words, folder):
-    """W&B's own command."""
+    """Run W&B's own command and return what it prints."""
     command = [sys.executable, "-m", "wandb", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -43,7 +45,7 @@ def client(*words, folder):
 
 
 def logged(row):
-    """A row of history without what W&B adds."""
+    """Return a row of history without the fields that W&B adds."""
     return {name: value for name, value in row.items() if not name.startswith("_")}
 
 
@@ -52,7 +54,9 @@ def untimed(row):
 
 
 def journal(run):
-    return [axes(event) | numbers(event) for event in past(run / "metrics.jsonl")]
+    """Return the rows that a run must have on the server, by its metrics.jsonl."""
+    events = map(from_record, read(run / "metrics.jsonl"))
+    return [axis_values(event) | event_numbers(event) for event in events]
 
 
 def results(run):
@@ -60,7 +64,7 @@ def results(run):
 
 
 def check_complete(server, name, run):
-    """Every number once and in order, the summary, R, and how it ended."""
+    """Check that the server has every number once and in order, the summary, R, and a clean end."""
     *rows, last = server.history(name)
     assert [row["_step"] for row in (*rows, last)] == list(range(len(rows) + 1))
     assert [untimed(row) for row in rows] == [untimed(row) for row in journal(run)]
@@ -82,19 +86,19 @@ def wait_for(reached, *, process):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    raise AssertionError("it never came to that")
+    raise AssertionError("not reached within two minutes")
 
 
 def kill(process, *, with_client=False):
-    """SIGKILL; W&B's own process is left to itself, or dies too, as when the machine goes down."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    """Send SIGKILL; W&B's own process goes on, or dies too, as when the machine goes down."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
     process.send_signal(signal.SIGKILL)
-    for child in found.stdout.split() if with_client else []:
+    for child in children.stdout.split() if with_client else []:
         os.kill(int(child), signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
 
 def lines(folder):
-    """Numbers of a run that are on the disk."""
+    """Count the events of a run that are on the disk."""
     return sum(len(file.read_text().splitlines()) for file in folder.glob("outputs/*/*/*/metrics.jsonl"))

@@ -1,6 +1,7 @@
-"""A stand-in for the W&B server on loopback: what the real client asks for, and nothing else.
+"""A stand-in for the W&B server on loopback that answers only the requests of the real client.
 
-`standin.runs[id]` holds what a run sent. `mode`: ok, hang (takes requests, never answers), broken (answers 500).
+`standin.runs[id]` holds what a run sent. `mode` is ok, hang (takes requests and never answers) or
+broken (answers 500).
 """
 
 from __future__ import annotations
@@ -31,63 +32,75 @@ class Standin(ThreadingHTTPServer):
         super().__exit__(*error)
 
     def run(self, name: str) -> dict[str, Any]:
-        """All that is known of a run: `lines` of its history by number, and how many were sent `again`."""
+        """Return what a run sent: `lines` of its history by number, and how many were sent `again`."""
         new: dict[str, Any] = {"lines": {}, "again": 0, "summary": {}, "files": {}, "starts": [], "exitcode": None}
         return self.runs.setdefault(name, new)
 
     def history(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for _, line in sorted(self.run(name)["lines"].items())]
 
-    def answer(self, operation: str, given: dict[str, Any]) -> Any:
-        """The `data` of a GraphQL answer; None for what this server does not know."""
-        project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "me"}}
+    def answer(self, operation: str, variables: dict[str, Any]) -> Any:
+        """Return the `data` of a GraphQL answer, or None for an operation that this server does not have."""
+        project = {"id": "p", "name": variables.get("project"), "entity": {"id": "e", "name": "me"}}
         if operation == "Viewer":
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         if operation == "RunResumeStatus":
-            known = self.runs.get(given["name"])
-            return {"model": {**project, "bucket": self.bucket(given["name"]) if known else None}}
+            exists = variables["name"] in self.runs
+            return {"model": {**project, "bucket": self.bucket(variables["name"]) if exists else None}}
         if operation == "UpsertBucket":
-            run = self.run(given["name"])
-            run["starts"].append(given)
-            run |= {key: value for key, value in given.items() if value is not None}
-            bucket = {"id": given["name"], "name": given["name"], "displayName": given.get("displayName")}
+            run = self.run(variables["name"])
+            run["starts"].append(variables)
+            run |= {key: value for key, value in variables.items() if value is not None}
+            bucket = {"id": variables["name"], "name": variables["name"], "displayName": variables.get("displayName")}
             inserted = len(run["starts"]) == 1
             return {"upsertBucket": {"bucket": {**bucket, "project": project}, "inserted": inserted}}
         if operation == "CreateRunFiles":
-            files = [{"name": f, "uploadUrl": f"{self.url}/file/{given['run']}/{f}"} for f in given["files"]]
-            return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
-        return self.artifact(operation, given)
+            files = [{"name": f, "uploadUrl": f"{self.url}/file/{variables['run']}/{f}"} for f in variables["files"]]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        return self.artifact(operation, variables)
 
     def bucket(self, name: str) -> dict[str, Any]:
         run, rows = self.run(name), self.history(name)
         tail = json.dumps([json.dumps(rows[-1])] if rows else [])
         counts = {"historyLineCount": len(rows), "eventsLineCount": 0, "logLineCount": 0}
         texts = {"historyTail": tail, "eventsTail": "[]", "summaryMetrics": json.dumps(run["summary"])}
-        # Where `t` is missing, the client takes the run for one that never began.
-        known = json.dumps({"t": json.loads(run["config"])["_wandb"]["value"]["t"]})
-        return {"id": name, "name": name, **counts, **texts, "config": run["config"], "wandbConfig": known, "tags": []}
+        # Without `t` the client takes the run for one that never began.
+        telemetry = json.dumps({"t": json.loads(run["config"])["_wandb"]["value"]["t"]})
+        return {
+            "id": name,
+            "name": name,
+            **counts,
+            **texts,
+            "config": run["config"],
+            "wandbConfig": telemetry,
+            "tags": [],
+        }
 
-    def artifact(self, operation: str, given: dict[str, Any]) -> Any:
-        """Create, manifest, files, commit; the manifest is a file like the others."""
+    def artifact(self, operation: str, variables: dict[str, Any]) -> Any:
+        """Answer the steps of an upload: create, manifest, files, commit. The manifest is a file like others."""
         if operation == "CreateArtifact":
-            known = {"id": str(len(self.artifacts)), "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
-            self.artifacts.append({**given["input"], "files": {}, "committed": False})
-            return {"createArtifact": {"artifact": known}}
+            artifact = {
+                "id": str(len(self.artifacts)),
+                "state": "PENDING",
+                "artifactSequence": {"latestArtifact": None},
+            }
+            self.artifacts.append({**variables["input"], "files": {}, "committed": False})
+            return {"createArtifact": {"artifact": artifact}}
         if operation == "CreateArtifactManifest":
-            url = f"{self.url}/artifact/{given['artifactID']}/{given['name']}"
+            url = f"{self.url}/artifact/{variables['artifactID']}/{variables['name']}"
             file = {"id": "f", "uploadUrl": url, "uploadHeaders": []}
-            return {"createArtifactManifest": {"artifactManifest": {"id": given["artifactID"], "file": file}}}
+            return {"createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": file}}}
         if operation == "CreateArtifactFiles":
             nodes = []
-            for file in given["input"]["artifactFiles"]:
+            for file in variables["input"]["artifactFiles"]:
                 url = f"{self.url}/artifact/{file['artifactID']}/{file['name']}"
                 node = {"storagePath": file["name"], "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
                 nodes.append({"node": {**node, "artifact": {"id": file["artifactID"]}}})
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
         if operation == "CommitArtifact":
-            artifact = self.artifacts[int(given["artifactID"])]
+            artifact = self.artifacts[int(variables["artifactID"])]
             artifact["committed"] = True
-            return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": artifact["digest"]}}}
+            return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": artifact["digest"]}}}
         return None
 
 
@@ -97,10 +110,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.body()
         if self.path == "/graphql":
-            asked = json.loads(body)
-            operation = re.search(r"(?:query|mutation) (\w+)", asked["query"]).group(1)
+            request = json.loads(body)
+            operation = re.search(r"(?:query|mutation) (\w+)", request["query"]).group(1)
             with self.server.lock:
-                data = self.server.answer(operation, asked.get("variables") or {})
+                data = self.server.answer(operation, request.get("variables") or {})
             self.reply({"data": data} if data else {"errors": [{"message": f"{operation}: not served here"}]})
         elif self.path.endswith("/file_stream"):
             with self.server.lock:

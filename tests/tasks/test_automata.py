@@ -1,20 +1,18 @@
-"""Automata against what is known by hand and by counting; recall against what it always gave."""
+"""Random automata: entropy rates by hand, code lengths by counting, draws, refusals."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttt.config.build import build
-from ttt.stream import IGNORE, Source
+from ttt.run.compose import compose_run
+from ttt.stream import IGNORE
 from ttt.tasks.automata import Automata, entropy_rate, has_one_recurrent_class, stationary, transitions
-from ttt.tasks.recall import Recall
 
 PHI = (1 + 5**0.5) / 2
 
@@ -36,21 +34,21 @@ def bits_of(*probabilities):
 @settings(deadline=None)
 @given(st.floats(0.01, 0.99))
 def test_golden_mean_process(p):
-    """Never two 1s: from state 0 a 1 (probability p) leads to state 1, from where only 0 goes back."""
+    """No two 1s in a row: a 1 (probability p) leads to state 1, from which only a 0 leads back."""
     emission, following = np.array([[1 - p, p], [1.0, 0.0]]), np.array([[0, 1], [0, 0]])
     np.testing.assert_allclose(stationary(emission, following), [1 / (1 + p), p / (1 + p)])
     np.testing.assert_allclose(entropy_rate(emission, following), bits_of(p, 1 - p) / (1 + p))
 
 
 def test_golden_mean_process_of_largest_entropy():
-    """Its rate is the log of the golden mean: the number of sequences without two 1s grows by it (Shannon 1948)."""
+    """The number of sequences without two 1s grows by the golden mean per symbol (Shannon 1948)."""
     p = 1 / PHI**2
     rate = entropy_rate(np.array([[1 - p, p], [1.0, 0.0]]), np.array([[0, 1], [0, 0]]))
     np.testing.assert_allclose(rate, np.log2(PHI))
 
 
 def test_states_that_never_come_back_have_no_weight():
-    """State 0 leads to the pair 1, 2 and is never seen again."""
+    """State 0 leads to the states 1 and 2, and no path leads back to it."""
     emission = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
     following = np.array([[1, 2], [1, 2], [1, 0]])
     pi = stationary(emission, following)
@@ -59,18 +57,18 @@ def test_states_that_never_come_back_have_no_weight():
     assert has_one_recurrent_class(emission, following)
 
 
-def test_parts_that_never_meet_are_found():
+def test_states_in_separate_parts_are_detected():
     emission = np.full((3, 2), 0.5)
     assert not has_one_recurrent_class(emission, np.array([[0, 0], [1, 1], [0, 1]]))
     assert has_one_recurrent_class(emission, np.array([[1, 1], [0, 0], [0, 1]]))
-    # A link of one in a billion joins nothing that a sequence would show.
+    # No sequence would show a link with a probability of one in a billion.
     rare = np.array([[1.0, 0.0], [1 - 1e-9, 1e-9]])
     assert not has_one_recurrent_class(rare, np.array([[0, 0], [1, 0]]))
 
 
 @settings(deadline=None)
 @given(states=st.integers(1, 12), symbols=st.integers(2, 9), concentration=st.floats(0.02, 5), seed=st.integers(0, 99))
-def test_pi_is_left_as_it_is(states, symbols, concentration, seed):
+def test_a_step_does_not_change_pi(states, symbols, concentration, seed):
     drawn = automata(num_automata=3, num_states=states, num_symbols=symbols, concentration=concentration,
                      automata_seed=seed)  # fmt: skip
     moves, pi = transitions(drawn._emission, drawn._next), drawn._start
@@ -84,24 +82,24 @@ def test_pi_is_left_as_it_is(states, symbols, concentration, seed):
 
 @pytest.mark.parametrize("index", [0, 17, 42])
 def test_long_samples_cost_the_exact_rate(index, source):
-    """Mean code length under the true automaton, within three standard errors over rows."""
+    """The mean code length under the true automaton lies within three standard errors over rows."""
     rows, classes = 48, np.array([index])
     batch = source.draw(classes, rows=rows, length=4000, rng=np.random.default_rng(1))
     costs = source.bits(batch, classes=np.full(rows, index))[:, 100:].mean(axis=1)
     error = costs.std(ddof=1) / rows**0.5
     assert abs(costs.mean() - source.entropy(classes)) < 3 * error
-    # Another automaton is no match: it needs far more, or finds the sequence impossible.
+    # Another automaton needs far more bits, or gives the sequence probability 0.
     with np.errstate(divide="ignore", invalid="ignore"):
         wrong = source.bits(batch, classes=np.full(rows, index + 1))
     assert not (wrong.mean() < source.entropy(classes) + 0.5)
 
 
 def test_code_length_by_hand():
-    """All ways through the states, summed."""
+    """The probability of a sequence is the sum over all first states."""
     source = automata(num_automata=2, num_states=3, num_symbols=2, concentration=1.0)
     batch = source.draw(np.array([0, 1]), rows=4, length=5, rng=np.random.default_rng(0))
     classes = np.array([0, 1, 0, 1])
-    found = source.bits(batch, classes=classes)
+    bits_BT = source.bits(batch, classes=classes)
 
     def probability(c, symbols):
         total = 0.0
@@ -115,11 +113,11 @@ def test_code_length_by_hand():
     for b, c in enumerate(classes):
         window = [*batch.tokens_BT[b].tolist(), int(batch.targets_BT[b, -1])]
         expected = [-np.log2(probability(c, window[: t + 2]) / probability(c, window[: t + 1])) for t in range(5)]
-        np.testing.assert_allclose(found[b], expected)
+        np.testing.assert_allclose(bits_BT[b], expected)
 
 
 def test_sequences_are_what_the_automaton_emits(source):
-    """Frequencies of symbols, and of the first symbol, are those of pi and the emissions."""
+    """The first and the last symbol are as frequent as pi and the emissions say."""
     batch = source.draw(np.array([3]), rows=4000, length=20, rng=np.random.default_rng(0))
     expected = source._start[3] @ source._emission[3]
     for column in (0, 19):
@@ -128,28 +126,29 @@ def test_sequences_are_what_the_automaton_emits(source):
         assert (np.abs(counts - 4000 * expected) < 4.5 * error).all()
 
 
-def test_classes_are_drawn_evenly_and_none_else():
-    """Two automata with one symbol each, as good as: rows tell whose they are."""
+def test_only_the_wanted_classes_are_drawn_and_evenly():
+    """Two automata that all but repeat one symbol: a row shows which automaton it comes from."""
     source = automata(num_automata=30, num_states=1, concentration=0.001)
     favourite = source._emission[:, 0].argmax(axis=1)
-    one, other = 0, int(np.flatnonzero(favourite != favourite[0])[0])
-    batch = source.draw(np.array([one, other]), rows=400, length=8, rng=np.random.default_rng(0))
-    rows = (batch.tokens_BT == int(favourite[one])).all(1).numpy()
-    assert ((batch.tokens_BT == int(favourite[other])).all(1).numpy() ^ rows).all()
-    assert abs(rows.sum() - 200) < 4 * 10
+    other = int(np.flatnonzero(favourite != favourite[0])[0])
+    batch = source.draw(np.array([0, other]), rows=400, length=8, rng=np.random.default_rng(0))
+    is_first, is_other = ((batch.tokens_BT == int(favourite[c])).all(1).numpy() for c in (0, other))
+    assert (is_first ^ is_other).all()
+    # Four standard deviations of a binomial.
+    assert abs(is_first.sum() - 200) < 4 * 10
 
 
 def test_content_is_a_pure_function(source):
     classes, again = np.arange(50), automata()
     assert source.fingerprint == again.fingerprint != automata(automata_seed=1).fingerprint
-    one, same, other = (
+    first, same, other = (
         s.draw(classes, rows=4, length=64, rng=np.random.default_rng(seed))
         for s, seed in ((source, 0), (again, 0), (source, 1))
     )
-    assert (one.tokens_BT == same.tokens_BT).all()
-    assert not (one.tokens_BT == other.tokens_BT).all()
-    assert (one.tokens_BT[:, 1:] == one.targets_BT[:, :-1]).all()
-    assert (one.targets_BT != IGNORE).all()
+    assert (first.tokens_BT == same.tokens_BT).all()
+    assert not (first.tokens_BT == other.tokens_BT).all()
+    assert (first.tokens_BT[:, 1:] == first.targets_BT[:, :-1]).all()
+    assert (first.targets_BT != IGNORE).all()
     evals = [s.evaluation(classes, rows=4, length=64) for s in (source, again)]
     assert (evals[0].tokens_BT == evals[1].tokens_BT).all()
 
@@ -169,7 +168,7 @@ def test_train_and_eval_draws_differ(seed, key):
 
 
 def test_evaluation_spreads_over_classes(source):
-    """A row of every class is that class's first; with fewer rows than classes, some classes evenly."""
+    """Rows are the first ones of each class; fewer rows than classes take some classes evenly."""
     first = {c: source.evaluation(np.array([c]), rows=1, length=32).tokens_BT[0].tolist() for c in range(50)}
     some = source.evaluation(np.arange(50), rows=5, length=32).tokens_BT.tolist()
     assert some == [first[c] for c in (0, 12, 24, 36, 49)]
@@ -185,96 +184,39 @@ def test_drawing_is_fast():
         start = time.perf_counter()
         source.draw(np.arange(2000), rows=16, length=256, rng=rng)
         times.append(time.perf_counter() - start)
-    # 2 ms on an idle core; tests share theirs with others.
+    # It takes 2 ms on an idle core, but other tests share the core.
     assert min(times) < 0.01
 
 
-def test_the_defaults_are_what_their_yaml_says(source):
+def test_the_defaults_have_the_entropies_that_their_yaml_states():
     for concentration, bits in ((0.1, 1.65), (0.15, 2.04), (0.2, 2.29)):
         rates = automata(num_automata=2000, concentration=concentration)._rate
         assert round(float(rates.mean()), 2) == bits
         if concentration == 0.15:
             assert np.percentile(rates, [5, 95]).round(1).tolist() == [1.6, 2.4]
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = compose("source/automata")["source"]
-    built = build(config, group="source", given={}, trusted=[])
+    built = build(compose_run(["source=automata"])["source"], group="source", given={}, trusted=[])
     assert built.fingerprint == automata(num_automata=2000).fingerprint
     assert built.vocab_size == 16
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("argument", "value", "typed"),
     [
-        ({"num_automata": 0}, r"source\.num_automata=0: must be at least 1"),
-        ({"num_states": 0}, r"source\.num_states=0: must be at least 1"),
-        ({"num_symbols": 1}, r"source\.num_symbols=1: must be at least 2"),
-        ({"automata_seed": -1}, r"source\.automata_seed=-1: must be at least 0"),
-        ({"concentration": 0.0}, r"source\.concentration=0\.0: must lie between 0\.001 and 1000"),
-        ({"concentration": float("nan")}, r"source\.concentration=nan: must lie"),
+        ("num_automata", 0, "0"),
+        ("num_states", 0, "0"),
+        ("num_symbols", 1, "1"),
+        ("automata_seed", -1, "-1"),
+        ("concentration", 0.0, "0.0"),
+        ("concentration", 1001, "1001"),
+        ("concentration", float("nan"), "NaN"),
     ],
 )
-def test_impossible_automata_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        automata(**options)
+def test_impossible_automata_are_refused(argument, value, typed):
+    config = compose_run(["source=automata"])["source"] | {argument: value}
+    with pytest.raises(ValueError, match=rf"^source\.{argument}={typed}: "):
+        build(config, group="source", given={}, trusted=[])
 
 
-def test_letters(source):
+def test_symbols_are_shown_as_letters(source):
     assert source.show(np.array([0, 1, 15, 2])) == "abpc"
     assert automata(num_symbols=60).show(np.array([25, 26, 51, 52])) == "zAZ<52>"
-
-
-def endless() -> list[Source]:
-    return [automata(), recall()]
-
-
-def test_what_is_made_up_has_no_units():
-    for source in endless():
-        assert source.units(np.array([0]), length=8) is None
-        assert (source.rows, source.labels, source.example_len) == ({}, range(0), None)
-        assert [list(family) for family in source.families()][:2] == [[0], [1]]
-        with pytest.raises(AssertionError):
-            source.per_row(length=8)
-
-
-def recall(**options):
-    arguments = {"num_keys": 16, "num_values": 16, "num_worlds": 2000, "world_seed": 0}
-    return Recall(name="recall", **(arguments | options))
-
-
-def digest(batch):
-    parts = (batch.tokens_BT, batch.targets_BT, batch.segment_BT)
-    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
-
-
-WORLDS = np.arange(5, 1000, 3)
-
-
-@pytest.mark.parametrize(
-    ("key", "rows", "length", "expected"),
-    [
-        ([0, 3, 1, 7], 16, 256, "4faed3a77b3e1fb01bd834cfea2c9c2851d545d448beba7050fff43dfce55d31"),
-        ([1, 2, 5], 3, 33, "2d207a162a70a75276abce730b479cc7d94b3b017c257e1bb7573678af9b6714"),
-    ],
-)
-def test_recall_draws_what_version_0_1_drew(key, rows, length, expected):
-    batch = recall().draw(WORLDS, rows=rows, length=length, rng=np.random.default_rng(key))
-    assert digest(batch) == expected
-
-
-@pytest.mark.parametrize(
-    ("worlds", "rows", "length", "expected"),
-    [
-        (WORLDS, 8, 256, "1f6fe1cf98b2a69decc2cd56ebfcd78e6542dca9354569b1ca59c16e1968615d"),
-        (WORLDS[:3], 8, 65, "a12c36c4b497f5249c18a025d2e2d77c22513c9ad00a15a8bb7113d661f2409e"),
-        (WORLDS[4:5], 4, 32, "4d4359d5caac5dba22004afe3c3b9674dc658adc6df75415d8b7a271fff42c9c"),
-    ],
-)
-def test_recall_evaluates_on_what_version_0_1_did(worlds, rows, length, expected):
-    assert digest(recall().evaluation(worlds, rows=rows, length=length)) == expected
-
-
-def test_recall_shows_pairs():
-    source = recall()
-    assert source.show(np.array([2, 21, 0, 19, 3])) == "k2→v5 k0→v3 k3"
-    assert source.entropy(np.array([1, 2])) == 0.0
-    assert source.symbols == range(16)

@@ -11,9 +11,10 @@ from harness import SMALL
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from ttt.cli.runs.preview import sample, table
+from ttt.cli.runs.preview import table
 from ttt.learner import Engine
 from ttt.run.assemble import assemble
+from ttt.stream import sample_text
 from ttt.training.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -65,7 +66,7 @@ def test_streams_by_sources(task, source, folder, monkeypatch):
     assembly = assemble(resolved, trusted=[])
     stream = assembly.stream
     assert table(stream).row_count == len(stream.tasks) + (stream.base is not None)
-    assert sample(stream, stream.tasks[0]).strip()
+    assert sample_text(stream, stream.tasks[0]).strip()
     engine = Engine.build(assembly.settings.fabric(), assembly.learner, assembly.learner.configure_optimizers())
     for phase in stream.phases:
         *_, last = train(engine, phase, steps=2, report_every=1)

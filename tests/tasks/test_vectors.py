@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ttt.run.assemble import assemble
 from ttt.run.loop import begin_task
-from ttt.tasks.machinery.passes import Passes
+from ttt.tasks.machinery.passes import PassCache
 from ttt.training.pace import Pace, rate_of
 from ttt.training.train import train
 
@@ -144,8 +144,8 @@ def test_padded_and_standardised_pixels():
         (["source=recall", "task=split-sequence"], "model=mlp: reads vectors, source=recall gives tokens"),
         (["adapter=mlp_fast"], "adapter=mlp_fast: model=mlp reads no tokens; use adapter=none"),
         (["task.permute=symbols"], "task.permute=symbols: vectors have no symbols"),
-        (["model.activation=rleu"], "model.activation=rleu: must be one of relu"),
-        (["model.widths=[0]"], "model.widths=[0]: each must be at least 1"),
+        (["model.activation=rleu"], "model.activation=rleu: unknown; did you mean relu?"),
+        (["model.widths=[0]"], "model.widths=[0]: must be a list, each an integer at least 1"),
         (["task.steps_per_task=no-pass"], "task.steps_per_task=no-pass: must be a number of at least 1, or one-pass"),
         (["optimizer.slow_every=0"], "optimizer.slow_every=0: must be at least 1"),
         (["optimizer.slow_every=often"], "optimizer.slow_every=often: must be an integer"),
@@ -257,7 +257,7 @@ def test_a_switch_is_true_or_false(switch, tmp_path):
 
 
 def test_passes_are_kept_up_to_a_bound_and_made_anew_alike():
-    kept = Passes(most=2 * 3 * 64)
+    kept = PassCache(most=2 * 3 * 64)
     tasks = [make(f"seed={seed}", "task.steps_per_task=one-pass").stream.tasks[0] for seed in range(3)]
     made = []
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ttt.models.cache import Cache
+from ttt.results.scores import Mode as Mode
 from ttt.stream import Batch
 
 # Named tensors with a leading lane dimension: 1 (shared by all lanes) or B. All are zero before
@@ -26,7 +27,6 @@ Carry = Literal["mean", "lane"]
 # Where an adapter can run. `ddp`: it needs whole parameters on each device; `any`: it also works
 # with parameters that are sharded over the devices.
 RunsOn = Literal["ddp", "any"]
-Mode = Literal["slow", "fast", "carried", "archived"]
 
 
 class Adapter(Protocol):

@@ -1,6 +1,7 @@
-"""The chunk grid as kernels for heads see it: heads are lanes, tokens lie in cells.
+"""The chunk grid as the kernels of memories see it: heads are lanes, tokens lie in cells.
 
-Shapes: B batch (lanes), T time, H heads, X = B H, N chunks, C cells a chunk, K any width.
+Shapes: B batch (lanes), T time, H heads, X = B H, N chunks, C cells per chunk, K any width,
+L = 1 or B lanes of a state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from ttt.adapters.reading import Pass
 
 
 class Cells:
-    """One pass's grid for `heads` heads. `ends_XN`: the chunk is full, or the row goes on with another one."""
+    """The grid of one pass, repeated for `heads` heads.
+
+    `ends_XN`: the chunk is full, or the row continues with another chunk;
+    `place_XNC`: which token of its chunk a cell holds.
+    """
 
     def __init__(self, now: Pass, *, lanes: int, heads: int) -> None:
         grid = now.grid
@@ -24,17 +29,18 @@ class Cells:
         self.resets_XN = self._spread(now.resets_BN)
         self.begins_XN = self._spread(grid.begins_BN)
         self.closes_XN = self._spread(grid.closes_BN)
-        # A document may end in the middle of a chunk: the next chunk starts from all that was written.
+        # A document may end in the middle of a chunk. What it wrote there must not be lost, so the
+        # next chunk starts from it although the chunk is not full.
         self.ends_XN = self.closes_XN | F.pad(self.begins_XN[:, 1:], (0, 1))
-        place_C = torch.arange(grid.size, device=grid.token_BNC.device)
-        thin = now.streaming and now.segment_BT.shape[1] == 1
-        # Which token of its chunk a cell holds; a piece of one token has but one cell.
-        self.place_XNC = place_C.expand(1, 1, -1)
-        if thin and f"{OPEN}count" in now.before:
+        self.place_XNC = torch.arange(grid.size, device=grid.token_BNC.device).expand(1, 1, -1)
+        # A piece of one token has a single cell, whose place the reader has counted.
+        is_thin = now.streaming and now.segment_BT.shape[1] == 1
+        if is_thin and f"{OPEN}count" in now.before:
             count_B = torch.where(grid.begins_BN[:, 0], 0, now.before[f"{OPEN}count"])
             self.place_XNC = count_B.repeat_interleave(heads).view(-1, 1, 1)
 
     def _spread(self, flag_BX: Tensor) -> Tensor:
+        """Repeat a flag of each lane (or of all lanes, [1, ...]) for every head."""
         return flag_BX.expand(self._lanes, *flag_BX.shape[1:]).repeat_interleave(self._heads, 0)
 
     def split(self, x_BTHK: Tensor) -> Tensor:
@@ -52,8 +58,23 @@ class Cells:
         return x_LHK.expand(self._lanes, *x_LHK.shape[1:]).flatten(0, 1)
 
     def unlanes(self, x_XK: Tensor) -> Tensor:
+        """[B * H, ...] -> [B, H, ...]."""
         return x_XK.unflatten(0, (self._lanes, self._heads))
 
     def begin(self, start_XK: Tensor, running_XK: Tensor) -> Tensor:
-        """Where gradients are taken: a chunk that begins starts from all that was written."""
+        """The weights at which the first chunk's gradients are taken.
+
+        A chunk that begins in this piece starts from everything written so far (`running_XK`); a
+        chunk that continues keeps the start of its first piece.
+        """
         return torch.where(self.begins_XN[:, 0].view(-1, *(1,) * (running_XK.dim() - 1)), running_XK, start_XK)
+
+
+def into_lanes(x_BNCHX: Tensor) -> Tensor:
+    """[B, ..., H, X] -> [B * H, ..., X], without a grid."""
+    return x_BNCHX.movedim(-2, 1).flatten(0, 1)
+
+
+def out_of_lanes(x: Tensor, heads: int) -> Tensor:
+    """[B * H, ..., X] -> [B, ..., H, X]: the inverse of `into_lanes`."""
+    return x.unflatten(0, (-1, heads)).movedim(1, -2)

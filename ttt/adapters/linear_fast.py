@@ -1,6 +1,6 @@
 """Adapters that step on linear layers of the model: what `lora_fast` and `sgd_fast` share.
 
-Shapes: B batch (lanes), C cells a chunk, V vocabulary, T time, I inputs, O outputs.
+Shapes: B batch (lanes), C cells per chunk, V vocabulary, T time, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -13,35 +13,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState
-from ttt.adapters.descent import Descent, Row
+from ttt.adapters.base import FastState, RunsOn
+from ttt.adapters.descent import ChunkTokens, Descent
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 
 class FastLinear(nn.Module, ABC):
-    """What one linear layer adds to its output, given its fast weights, each [B, ...]."""
+    """An addition to the output of one linear layer, computed from its fast weights [B, ...]."""
 
     @abstractmethod
     def initial(self) -> dict[str, Tensor]:
-        """Zeros, [1, ...]."""
+        """The fast weights before any step: zeros [1, ...]."""
 
     @abstractmethod
     def forward(self, x_BTI: Tensor, fast: Mapping[str, Tensor]) -> Tensor:
-        """What is added, [B, T, O]."""
+        """The addition, [B, T, O]."""
 
 
 class LinearFast:
-    """The adapter: hooks on linear layers, and a descent that moves what they add."""
+    """An adapter with hooks on linear layers; a descent moves the weights of their additions."""
+
+    # A step differentiates through references to whole parameters, outside FSDP's own passes.
+    runs_on: RunsOn = "ddp"
 
     def __init__(self, *, name: str, descent: Descent) -> None:
         self.name, self.reset = name, descent.lifetime.reset
         self._descent = descent
         self._parts: dict[str, FastLinear] = {}
+        # The weights under which the model is called now. Hooks cannot receive them as arguments.
         self._fast: FastState = {}
 
     def hook(self, linear: nn.Linear, part: FastLinear, *, name: str) -> None:
-        """Put `part` beside `linear`; what it learns becomes a parameter of the model."""
+        """Put `part` beside `linear`; its own parameters become parameters of the model."""
         self._parts[name] = part
         linear.add_module("fast", part)
         linear.register_forward_hook(partial(self._add, name))
@@ -50,8 +54,8 @@ class LinearFast:
         if not self._fast:
             return out_BTO
         part = self._parts[name]
-        mine = {key: self._fast[f"{name}.{key}"].to(args[0].dtype) for key in part.initial()}
-        return out_BTO + part(args[0], mine)
+        weights = {key: self._fast[f"{name}.{key}"].to(args[0].dtype) for key in part.initial()}
+        return out_BTO + part(args[0], weights)
 
     def initial(self) -> FastState:
         return {f"{name}.{key}": x for name, part in self._parts.items() for key, x in part.initial().items()}
@@ -60,15 +64,16 @@ class LinearFast:
         self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
     ) -> tuple[Tensor, FastState]:
         if not write and cache is None and not any(bool(x.any()) for x in state.values()):
-            # Nothing was ever written, and nothing will be: the plain model.
+            # Nothing is written, now or before: the plain model reads all chunks at once.
             return model(batch.tokens_BT, segment_BT=batch.segment_BT), state
         return self._descent.read(model, batch, state, attach=self, write=write, cache=cache)
 
-    def logits(self, model: nn.Module, row: Row, *, cache: Cache, fast: FastState) -> Tensor:
+    def logits(self, model: nn.Module, chunk: ChunkTokens, *, cache: Cache, fast: FastState) -> Tensor:
         self._fast = fast
         try:
-            logits_BCV: Tensor = model(row.tokens_BC, segment_BT=row.segment_BC, cache=cache)
+            logits_BCV: Tensor = model(chunk.tokens_BC, segment_BT=chunk.segment_BC, cache=cache)
         finally:
+            # Calls of the model outside this method are those of the plain model.
             self._fast = {}
         return logits_BCV
 
@@ -79,11 +84,11 @@ class LinearFast:
         return self._descent.lifetime.next(state)
 
     def diagnostics(self, state: FastState) -> dict[str, float]:
-        """The norm of all that was written, a lane, and the step size."""
+        """The norm of the fast weights (root mean square over lanes) and the step size."""
         square = sum((x.square().flatten(1).sum(1).mean() for x in state.values()), torch.zeros(()))
         return {"state_norm": float(square.sqrt()), "step": float(self._descent.log_step.detach().exp())}
 
 
 def adopt(model: nn.Module, descent: Descent) -> None:
-    """The learned step size becomes a parameter of the model."""
+    """Make the learned step size a parameter of the model, so that its optimizer trains it."""
     model.add_module("descent", descent)

@@ -1,22 +1,25 @@
-"""`lora_fast`: low-rank matrices beside the MLPs' down-projections, one SGD step per chunk at reading time.
+"""`lora_fast`: low-rank matrices beside the MLPs' down-projections, one SGD step per chunk read.
 
     o = W0 z + scale * B (A z)       A = A0 + S_A, B = S_B       S <- decay S - step * clip(grad)
 
-of the chunk's next-token loss. LoRA (arXiv 2106.09685) as fast weights: parameter-efficient fine-tuning at
-test time. A0 is a slow weight; ttt/adapters/descent.py takes the steps.
+The gradient is that of the chunk's next-token loss. LoRA (arXiv 2106.09685) as fast weights:
+parameter-efficient fine-tuning at test time. A0 is a slow weight; ttt/adapters/descent.py takes the
+steps.
 Shapes: B batch (lanes), T time, I inputs, O outputs, R rank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from ttt.adapters.base import Lifetime, Reset
-from ttt.adapters.layers import down_projections
+from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
+from ttt.adapters.layers import down_projections
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -28,27 +31,24 @@ class LoraFast(LinearFast):
         *,
         name: str,
         seq_len: int,
-        chunk: int,
+        chunk: Annotated[int, Ge(2)],
         reset: Reset,
-        carry: str,
-        rank: int,
-        scale: float,
-        step: float,
+        carry: Carry,
+        rank: Annotated[int, Ge(1)],
+        scale: Annotated[float, Gt(0)],
+        step: Annotated[float, Gt(0)],
         learn_step: bool,
-        clip: float | None,
-        decay: float,
+        clip: Annotated[float, Gt(0)] | None,
+        decay: Annotated[float, Interval(ge=0, le=1)],
         second_order: bool,
     ) -> None:
-        if rank < 1:
-            raise ValueError(f"adapter.rank={rank}: must be at least 1")
-        if scale <= 0:
-            raise ValueError(f"adapter.scale={scale:g}: must be above 0")
         rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
         lifetime = Lifetime(reset, carry)
         super().__init__(name=name, descent=Descent(chunk=chunk, seq_len=seq_len, lifetime=lifetime, rates=rates))
         self._rank, self._scale = rank, scale
 
     def attach(self, model: nn.Module) -> None:
+        # Listed first: hooking adds modules to those that are being walked through.
         for name, _, down in list(down_projections(model)):
             self.hook(down, Lora(down, rank=self._rank, scale=self._scale), name=name)
         if not self._parts:
@@ -57,9 +57,12 @@ class LoraFast(LinearFast):
 
 
 class Lora(FastLinear):
+    """scale * B A beside one linear layer."""
+
     def __init__(self, linear: nn.Linear, *, rank: int, scale: float) -> None:
         super().__init__()
         self._scale = scale
+        # B starts at zero, so A must not: both would have a gradient of zero.
         self.a_RI = nn.Parameter(torch.randn(rank, linear.in_features) / linear.in_features**0.5)
         self._outputs = linear.out_features
 

@@ -2,64 +2,66 @@
 
     o_t = (W0 + S_n) z_t          token t of chunk n reads the state from before its chunk
     S  <- decay * (S + eta * sum over the chunk of v_t k_t^T), as the next chunk begins
-    k_t = z_t / |z_t|             v_t = W_t conv(rms_norm(embedding))_t: by its start, the next token
+    k_t = z_t / |z_t|             v_t = W_t conv(rms_norm(embedding))_t; at first, the next token
 
-In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace/naive.py holds the recurrence. The keys' norm,
-the decay and the learned eta are ours: docs/decisions.md says on what evidence. Other rules (error
-correction, momentum, clipping) are in kernels/inplace/steps.py.
+In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace/ holds the recurrence. The keys'
+norm, the decay and the learned eta are ours: docs/decisions.md gives the evidence. Other rules
+(error correction, momentum, clipping) are in kernels/inplace/steps.py.
 Shapes: B batch (lanes), T time, V vocabulary, D model width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState, Lifetime, Reset
+from ttt.adapters.base import Carry, FastState, Lifetime, Reset, RunsOn
+from ttt.adapters.fast_down import FastDown
 from ttt.adapters.layers import check_chunk, down_projections, pick_layers
+from ttt.adapters.mlp_writes import Sources, WriteRule
 from ttt.adapters.reading import Desk
-from ttt.adapters.fast_down import FastDown, Sources, WriteRule
 from ttt.models.cache import Cache
 from ttt.stream import Batch
-
-CHOICES = {"keys": ("l2", "raw"), "source": ("embeddings", "hidden"), "rule": ("hebb", "delta", "nlms")}
 
 
 class MlpFast:
     """Arguments are explained in conf/adapter/mlp_fast.yaml."""
+
+    runs_on: RunsOn = "any"
 
     def __init__(
         self,
         *,
         name: str,
         seq_len: int,
-        chunk: int,
+        chunk: Annotated[int, Ge(1)],
         reset: Reset,
-        carry: str,
+        carry: Carry,
         test_writes: bool,
         layers: list[int] | None,
-        rule: str,
-        decay: float,
-        momentum: float,
-        step: float,
+        rule: Literal["hebb", "delta", "nlms"],
+        decay: Annotated[float, Interval(ge=0, le=1)],
+        momentum: Annotated[float, Interval(ge=0, lt=1)],
+        step: Annotated[float, Gt(0)],
         learn_step: bool,
-        clip: float | None,
-        keys: str,
+        clip: Annotated[float, Gt(0)] | None,
+        keys: Literal["l2", "raw"],
         centre: bool,
-        source: str,
-        taps: int,
+        source: Literal["embeddings", "hidden"],
+        taps: Annotated[int, Ge(3)],
         projection: float,
         through_writes: bool,
     ) -> None:
         check_chunk(chunk, seq_len=seq_len)
-        for argument, value in {"keys": keys, "source": source, "rule": rule}.items():
-            if value not in CHOICES[argument]:
-                raise ValueError(f"adapter.{argument}={value}: must be one of {', '.join(CHOICES[argument])}")
-        _check(decay=decay, momentum=momentum, step=step, clip=clip, taps=taps)
+        if taps % 2 == 0:
+            raise ValueError(f"adapter.taps={taps}: must be odd, with as many tokens before as after")
         self.name, self.reset = name, reset
+        # Not thin: an open chunk needs its cells, because its targets mix neighbouring tokens.
         self._desk = Desk(chunk=chunk, lifetime=Lifetime(reset, carry), thin=False)
         self._only, self._test_writes = layers, test_writes
         self._rule = WriteRule(
@@ -74,6 +76,7 @@ class MlpFast:
         for name, mlp, down in pick_layers(list(down_projections(model)), self._only):
             layer = FastDown(down, name=name, desk=self._desk, sources=self._sources, rule=self._rule)
             self._sources.listen(mlp, name)
+            # W0 keeps its name, `down_proj.weight`, so that weights of the plain model still fit.
             mlp.down_proj = layer
             self._layers[name] = layer
         if not self._layers:
@@ -88,7 +91,7 @@ class MlpFast:
         write = write and (self._test_writes or model.training)
         with self._desk.reading(batch, state, write=write, streaming=cache is not None) as now:
             if write and not self._sources.hidden:
-                # Targets are made of embeddings, the same for every layer; without writes nobody needs them.
+                # Targets are made of embeddings, the same for every layer; only writes need them.
                 embed_BTD = self._embedding(batch.tokens_BT)
                 self._sources.shared_BTD = working_precision(F.rms_norm(embed_BTD, embed_BTD.shape[-1:]))
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
@@ -98,6 +101,7 @@ class MlpFast:
         return self._desk.lifetime.next(state)
 
     def diagnostics(self, state: FastState) -> dict[str, float]:
+        """|S| / |W0| (mean over lanes) and the step size of each layer."""
         numbers = {}
         for name, layer in self._layers.items():
             norm = state[f"{name}.memory"].norm(dim=(-2, -1)).mean() / layer.weight.detach().norm()
@@ -109,25 +113,10 @@ class MlpFast:
         return [(layer.weight, f"{name}.memory") for name, layer in self._layers.items()]
 
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
-        """How rows of `length` tokens will be computed."""
         return next(iter(self._layers.values())).executor(length=length, dtype=dtype)
 
 
 def working_precision(x: Tensor) -> Tensor:
-    """Cast once to what autocast would cast to in every layer."""
+    """Cast once to the precision to which autocast would cast in every layer."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-
-
-def _check(*, decay: float, momentum: float, step: float, clip: float | None, taps: int) -> None:
-    """Refuse what cannot work, in the user's words."""
-    if not 0 <= decay <= 1:
-        raise ValueError(f"adapter.decay={decay:g}: must lie between 0 (forget at once) and 1 (keep all)")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"adapter.momentum={momentum:g}: must lie in [0, 1)")
-    if step <= 0:
-        raise ValueError(f"adapter.step={step:g}: must be above 0")
-    if clip is not None and clip <= 0:
-        raise ValueError(f"adapter.clip={clip:g}: must be above 0 (null: no clipping)")
-    if taps < 3 or taps % 2 == 0:
-        raise ValueError(f"adapter.taps={taps}: must be odd and at least 3, to reach the next token")

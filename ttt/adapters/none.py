@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState, Reset
+from ttt.adapters.base import FastState, Reset, RunsOn
 from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 
 class NoAdapter:
+    """The plain model behind the interface of an adapter; its state is empty."""
+
     reset: Reset = "sequence"
+    runs_on: RunsOn = "any"
 
     def __init__(self, *, name: str) -> None:
         self.name = name

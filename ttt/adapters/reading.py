@@ -71,7 +71,7 @@ class Desk:
 
     @contextmanager
     def reading(self, batch: Batch, state: FastState, *, write: bool, streaming: bool) -> Iterator[Pass]:
-        """Open a pass over `batch` that starts from `state`; `streaming`: rows may continue later."""
+        """Open a pass over `batch` that starts from `state`; `streaming`: rows may go on."""
         place = open_place(state) or (no_place(batch) if streaming else None)
         grid = chunk_grid(batch.segment_BT, self.chunk, after=place, thin=self._thin)
         resets_BN = grid.opens_BN if self.lifetime.reset == "sequence" else torch.zeros_like(grid.opens_BN)

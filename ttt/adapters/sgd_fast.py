@@ -1,10 +1,12 @@
-"""`sgd_fast`: the MLPs of the last blocks take one clipped SGD step per chunk while the model reads.
+"""`sgd_fast`: the MLPs of the last blocks take one clipped SGD step per chunk read.
 
-    W = W0 + S       S <- decay S - step * clip(grad of the chunk's next-token loss)       all three matrices
+    W = W0 + S       S <- decay S - step * clip(grad of the chunk's next-token loss)
+    W: all three matrices of a gated MLP
 
-Dynamic evaluation (arXiv 1709.07432); the layers, the order (apply, then update) and the clip are those of
-end-to-end test-time training (arXiv 2512.23675), which differentiates the base through the steps:
-second_order=true. There a second MLP is fast and the ordinary one stays; here it is the model's own.
+Dynamic evaluation (arXiv 1709.07432). The layers, the order (apply, then update) and the clipping
+follow end-to-end test-time training (arXiv 2512.23675), which differentiates the base through the
+steps (second_order=true). That paper adds a second, fast MLP beside the ordinary one; here the
+model's own MLP is fast.
 Shapes: B batch (lanes), T time, I inputs, O outputs.
 """
 
@@ -12,13 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from ttt.adapters.base import Lifetime, Reset
-from ttt.adapters.layers import down_projections
+from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
+from ttt.adapters.layers import down_projections
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -30,36 +34,35 @@ class SgdFast(LinearFast):
         *,
         name: str,
         seq_len: int,
-        chunk: int,
+        chunk: Annotated[int, Ge(2)],
         reset: Reset,
-        carry: str,
-        share: float,
-        step: float,
+        carry: Carry,
+        share: Annotated[float, Interval(gt=0, le=1)],
+        step: Annotated[float, Gt(0)],
         learn_step: bool,
-        clip: float | None,
-        decay: float,
+        clip: Annotated[float, Gt(0)] | None,
+        decay: Annotated[float, Interval(ge=0, le=1)],
         second_order: bool,
     ) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"adapter.share={share:g}: must lie above 0 and be at most 1 (all blocks)")
         rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
         lifetime = Lifetime(reset, carry)
         super().__init__(name=name, descent=Descent(chunk=chunk, seq_len=seq_len, lifetime=lifetime, rates=rates))
         self._share = share
 
     def attach(self, model: nn.Module) -> None:
-        found = list(down_projections(model))
-        if not found:
+        blocks = list(down_projections(model))
+        if not blocks:
             raise ValueError("adapter=sgd_fast: the model has no gated MLP (no module named down_proj)")
-        for name, mlp, _ in found[-math.ceil(self._share * len(found)) :]:
+        # Rounded up: at least one block is fast, however small the share.
+        for name, mlp, _ in blocks[-math.ceil(self._share * len(blocks)) :]:
             for matrix in ("gate_proj", "up_proj", "down_proj"):
                 linear: nn.Linear = getattr(mlp, matrix)
-                self.hook(linear, Whole(linear), name=f"{name}.{matrix}")
+                self.hook(linear, FullMatrix(linear), name=f"{name}.{matrix}")
         adopt(model, self._descent)
 
 
-class Whole(FastLinear):
-    """A matrix of its own in every lane."""
+class FullMatrix(FastLinear):
+    """A whole matrix per lane, added to that of the linear layer."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

@@ -1,25 +1,34 @@
 """`titans_fast`: a matrix memory beside attention with momentum and a forgetting gate.
 
     u_t = v_t - S_start k_t;  m <- mu_t m + theta_t u_t k_t^T;  S <- (1 - alpha_t) S + m;  o_t = S q_t
-    theta, mu, alpha = sigmoid(w x_t + b), each its own; S_start: the memory as the chunk began
+    theta, mu, alpha = sigmoid(w x_t + b), each with w and b of its own
+    S_start: the memory at the beginning of the chunk
 
-Titans (arXiv 2501.00663), memory-augmented network, linear memory. kernels/titans/chunk.py has the forms.
-Shapes: B batch (lanes), T time, N chunks, C cells a chunk, H heads, K head width, D model width.
+Titans (arXiv 2501.00663), memory-augmented network, linear memory. The forms in which it is
+computed are in kernels/titans/.
+Shapes: B batch (lanes), T time, N chunks, C cells per chunk, H heads, K head width, D model width,
+X = B H.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from ttt.adapters.base import OPEN, FastState, Lifetime, Reset
-from ttt.adapters.layers import check_chunk
-from ttt.adapters.reading import Pass
+from ttt.adapters.base import OPEN, Carry, FastState, Lifetime, Reset
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
-from ttt.kernels.titans.chunk import TitansState, titans_chunk, titans_naive
+from ttt.adapters.layers import check_chunk
+from ttt.adapters.reading import Pass
+from ttt.kernels.titans.chunk import titans_chunk
+from ttt.kernels.titans.naive import titans_naive
+from ttt.kernels.titans.state import TitansState
 
-# By their start: a tenth of a gradient step, half of the momentum, 2 % forgotten a token.
+# Biases of the gates at the start: a gradient step of 0.12, half of the momentum kept, 2 % of the
+# memory forgotten per token.
 STARTS = {"theta": -2.0, "mu": 0.0, "alpha": -4.0}
 
 
@@ -31,12 +40,12 @@ class TitansFast(BesideAttention):
         *,
         name: str,
         seq_len: int,
-        chunk: int,
+        chunk: Annotated[int, Ge(1)],
         reset: Reset,
-        carry: str,
+        carry: Carry,
         layers: list[int] | None,
-        heads: int,
-        taps: int,
+        heads: Annotated[int, Ge(1)],
+        taps: Annotated[int, Ge(1)],
     ) -> None:
         check_chunk(chunk, seq_len=seq_len)
         super().__init__(
@@ -47,6 +56,8 @@ class TitansFast(BesideAttention):
 
 
 class TitansRule(nn.Module):
+    """Gradient descent with momentum and weight decay, all three rates learned per token."""
+
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
         self._shape = (1, heads, width, width)
@@ -68,11 +79,13 @@ class TitansRule(nn.Module):
     def run(
         self, x_BTD: Tensor, *, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHK: Tensor, state: FastState, now: Pass
     ) -> tuple[Tensor, FastState]:
-        lanes, heads = len(x_BTD), self._shape[1]
-        cells = Cells(now, lanes=lanes, heads=heads)
+        cells = Cells(now, lanes=len(x_BTD), heads=self._shape[1])
+        # In fp32: just below 1 the steps of bf16 are 0.004, too coarse for a product of 1 - alpha
+        # over many tokens.
         rate = {name: cells.split(self.rates[name](x_BTD).float().sigmoid()[..., None])[..., 0] for name in STARTS}
         memory_XKK, momentum_XKK = cells.lanes(state["memory"]), cells.lanes(state["momentum"])
         start_XKK = cells.begin(cells.lanes(state.get(f"{OPEN}start", state["memory"])), memory_XKK)
+        # With one cell per chunk there is nothing to do in parallel, and the loop is cheaper.
         form = titans_naive if cells.size == 1 else titans_chunk
         o_XNCK, last = form(
             cells.split(unit(q_BTHK)),

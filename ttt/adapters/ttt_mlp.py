@@ -1,8 +1,8 @@
-"""`ttt_mlp`: a two-layer network per head, beside attention, that learns at every token to turn k into v.
+"""`ttt_mlp`: a two-layer network per head, beside attention; each token trains it to turn k into v.
 
     f(x; W) = x + LN(W2 gelu(W1 x + b1) + b2), written and read as in `ttt_linear`
 
-TTT-MLP (arXiv 2407.04620); kernels/ttt_layer/chunk.py has the forms. Hidden layer: 4 K.
+TTT-MLP (arXiv 2407.04620); kernels/ttt_layer/ computes it. The hidden layer is 4 K wide.
 Shapes: K head width.
 """
 

@@ -14,22 +14,25 @@ from ttt.learner import Learner, OptimizerFactory
 from ttt.results.events import Trained, Waiting
 from ttt.stream import Stream
 
-Weights = dict[str, Tensor]
-Watcher = Callable[[Trained | Waiting], None]
+SlowWeights = dict[str, Tensor]
+Observe = Callable[[Trained | Waiting], None]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a base may use: `new_learner` gives one that resets per sequence; `identity` names all that
-    determines the weights; `cache` is a folder that outlives the run; `accumulate`: into how many parts
-    a device cuts its rows."""
+class BaseSetting:
+    """What a base may use.
+
+    `new_learner` returns a learner whose fast state is reset for each sequence; `identity` names all that
+    determines the weights; `cache` is a folder that outlives the run; `observe` hears of progress;
+    `accumulate` is into how many parts a device cuts its rows.
+    """
 
     new_learner: Callable[[OptimizerFactory], Learner]
     fabric: Devices
     stream: Stream
     identity: str
     cache: Path
-    observe: Watcher
+    observe: Observe
     accumulate: int
 
 
@@ -43,6 +46,6 @@ class Base(Protocol):
     seed: int
     needs_data: bool
 
-    def weights(self, setting: Setting) -> Weights | None:
+    def weights(self, setting: BaseSetting) -> SlowWeights | None:
         """Slow weights by name, or None for those the model was built with."""
         ...

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ttt.bases.base import Setting, Weights
+from ttt.bases.base import BaseSetting, SlowWeights
 from ttt.storage.checkpoint import load, load_newest
 
 
@@ -26,11 +26,11 @@ class CheckpointBase:
         self.name, self.seed = name, seed
         self._weights = _read(Path(path).expanduser(), typed=path)
 
-    def weights(self, setting: Setting) -> Weights | None:
+    def weights(self, setting: BaseSetting) -> SlowWeights | None:
         return self._weights
 
 
-def _read(path: Path, *, typed: str) -> Weights:
+def _read(path: Path, *, typed: str) -> SlowWeights:
     if not path.exists():
         raise ValueError(f"base.path={typed}: no such file or folder")
     if path.is_file():

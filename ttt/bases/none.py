@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttt.bases.base import Setting, Weights
+from ttt.bases.base import BaseSetting, SlowWeights
 
 
 class NoBase:
@@ -11,5 +11,5 @@ class NoBase:
     def __init__(self, *, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
 
-    def weights(self, setting: Setting) -> Weights | None:
+    def weights(self, setting: BaseSetting) -> SlowWeights | None:
         return None

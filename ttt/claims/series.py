@@ -1,13 +1,7 @@
-"""What a run of `objective=reward` went through on its last task, evaluation by evaluation.
-
-steps, rollouts      spent since the stream began; rollouts count those of the fast channel too
-success              under the run's own prompt: mode carried with adapters that have prompts, else slow
-of(MODE, QUANTITY)   whatever else was measured of it, as the distance from the base behind a mode's prompt (kl)
-"""
+"""What a run of `objective=reward` went through on its last task, evaluation by evaluation."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt.compare.runs import Run
+from ttt.storage import journal
 
 Values = NDArray[np.float64]
 # Adapters whose fast weights are prompts.
@@ -25,61 +20,72 @@ PROMPTED = ("prompt_pool", "soft_prompt")
 
 @dataclass(frozen=True)
 class Series:
+    """Curves of one run on its last task: T evaluations, in the order of their steps."""
+
     run: Run
 
     @property
-    def own(self) -> str:
-        """The mode in which the run does what it learned."""
+    def main_mode(self) -> str:
+        """The mode in which the run uses what it learned: with its prompt, if it has one."""
         return "carried" if self.run.config["adapter.name"] in PROMPTED else "slow"
-
-    @cached_property
-    def _looks(self) -> list[dict[str, Any]]:
-        """Rows and points that measured the last task."""
-        results = self.run.results
-        found: list[Any] = [*results.rows, *results.points]
-        return sorted((one for one in found if self.task in one["columns"]), key=lambda one: one["step"])
 
     @property
     def task(self) -> int:
         return len(self.run.results.learned_at) - 1
 
-    def of(self, mode: str, quantity: str) -> Values:
-        places = [one["columns"].index(self.task) for one in self._looks]
-        found = zip(self._looks, places, strict=True)
-        return np.array([one["scores"][mode][quantity][place] for one, place in found])
+    @cached_property
+    def _evaluations(self) -> list[dict[str, Any]]:
+        """The rows of R and the points inside tasks that measured the last task."""
+        results = self.run.results
+        evaluations: list[Any] = [*results.rows, *results.points]
+        measured = [evaluation for evaluation in evaluations if self.task in evaluation["columns"]]
+        return sorted(measured, key=lambda evaluation: evaluation["step"])
+
+    def values(self, mode: str, quantity: str) -> Values:
+        """Return a quantity [T] in a mode, such as the distance from the base (kl)."""
+        columns = [evaluation["columns"].index(self.task) for evaluation in self._evaluations]
+        scores = [evaluation["scores"][mode][quantity] for evaluation in self._evaluations]
+        return np.array([score[column] for score, column in zip(scores, columns, strict=True)])
 
     @property
     def steps(self) -> Values:
-        return np.array([one["step"] for one in self._looks], dtype=np.float64)
+        """Optimizer steps [T] since the stream began."""
+        return np.array([evaluation["step"] for evaluation in self._evaluations], dtype=np.float64)
 
     @property
     def success(self) -> Values:
-        return self.of(self.own, "success")
+        """The success rate [T] in the main mode."""
+        return self.values(self.main_mode, "success")
+
+    @cached_property
+    def _reports(self) -> list[dict[str, Any]]:
+        events = journal.read(self.run.folder / "metrics.jsonl")
+        return [event for event in events if event["event"] == "trained"]
 
     @cached_property
     def _spent(self) -> tuple[list[float], list[float]]:
-        """Steps, and all rollouts until then."""
+        """Steps and the rollouts spent until then, reported by report."""
+        # A stream begins with nothing spent, before its first report.
         steps, rollouts = [0.0], [0.0]
-        for line in (self.run.folder / "metrics.jsonl").read_text().splitlines():
-            event = json.loads(line)
-            if event["event"] == "trained":
-                steps.append(event["step"])
-                rollouts.append(event["terms"]["rollouts"] + event["terms"]["fast_rollouts"])
+        for event in self._reports:
+            steps.append(event["step"])
+            rollouts.append(event["terms"]["rollouts"] + event["terms"]["fast_rollouts"])
         return steps, rollouts
 
     def rollouts(self, step: float) -> float:
-        """Between reports on a straight line."""
+        """Return all rollouts spent by `step`, those that searched for prompts included.
+
+        Between two reports they grow linearly.
+        """
         return float(np.interp(step, *self._spent))
 
-    def last(self, term: str) -> float:
-        """What training reported last under this name."""
-        lines = (self.run.folder / "metrics.jsonl").read_text().splitlines()
-        events = [event for event in map(json.loads, lines) if event["event"] == "trained"]
-        return float(events[-1]["terms"].get(term, math.nan))
+    def last_report(self, term: str) -> float:
+        """Return what training reported last under the name `term`; NaN if it did not."""
+        return float(self._reports[-1]["terms"].get(term, math.nan))
 
 
-def reached(time_T: Values, value_T: Values, level: float) -> float:
-    """When `level` is first reached, on the straight line between two evaluations; inf: never."""
+def time_to_level(time_T: Values, value_T: Values, level: float) -> float:
+    """Return when `value` first reaches `level`, interpolated linearly; inf if it never does."""
     above = np.flatnonzero(value_T >= level)
     if not len(above):
         return math.inf
@@ -90,7 +96,7 @@ def reached(time_T: Values, value_T: Values, level: float) -> float:
     return float(time_T[i - 1] + (time_T[i] - time_T[i - 1]) * (level - low) / (high - low))
 
 
-def at_level(value_T: Values, other_T: Values, level: float) -> float:
-    """`other` at the moment when `value` first reaches `level`; NaN: never."""
-    place = reached(np.arange(len(value_T), dtype=np.float64), value_T, level)
+def value_at_level(value_T: Values, other_T: Values, level: float) -> float:
+    """Return `other` at the moment when `value` first reaches `level`; NaN if it never does."""
+    place = time_to_level(np.arange(len(value_T), dtype=np.float64), value_T, level)
     return float(np.interp(place, np.arange(len(other_T)), other_T)) if math.isfinite(place) else math.nan

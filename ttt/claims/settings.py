@@ -14,57 +14,62 @@ from ttt.compare.groups import Group, group_runs, name_of
 from ttt.compare.runs import Run
 from ttt.config.messages import show
 
-# Runs that differ in one of these saw other problems, or began elsewhere.
+# Runs that differ in one of these sections saw other problems, or began elsewhere.
 SAME = ("source", "task", "base", "model")
 # Sections that say how a task is learned.
 LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.")
-# Told of every setting in words of its own.
-TOLD = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
+# Keys that the words of every setting begin with.
+LEADING = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
 
 
 @dataclass(frozen=True)
 class Method:
-    """`runs`: by the seed of the run and that of its base, by which methods are paired."""
+    """Runs of one method, by the seeds of the run and of its base: methods are paired by both."""
 
     group: Group
     runs: Mapping[tuple[int, object], Run]
 
     @property
     def name(self) -> str:
-        """Where it is alone in its setting no key tells it apart."""
-        return name_of(self._label or {key: self.says(key) for key in ("adapter.name", "strategy.name")})
+        """The keys that set the method apart; its adapter and strategy if it stands alone."""
+        return name_of(self._label or {key: self.value(key) for key in ("adapter.name", "strategy.name")})
 
     def beside(self, other: Method) -> str:
-        """Its name without what `other` says too."""
-        apart = {key: value for key, value in self._label.items() if other.says(key) != value}
+        """Return the name without the keys in which `other` agrees."""
+        apart = {key: value for key, value in self._label.items() if other.value(key) != value}
         return name_of(apart) if apart else self.name
 
     @property
     def _label(self) -> dict[str, Any]:
-        """Keys that a method does not have say nothing of it."""
+        # A group's label is empty at keys that its method does not have.
         return {key: value for key, value in self.group.label.items() if value != ""}
 
-    def says(self, key: str) -> Any:
+    def value(self, key: str) -> Any:
+        """Return the method's value at a config key, None if it has no such key."""
         return self.group.runs[0].config.get(key)
 
     @property
     def is_prompted(self) -> bool:
-        return self.says("adapter.name") in PROMPTED
+        return self.value("adapter.name") in PROMPTED
 
     @property
     def is_plain(self) -> bool:
-        """Learning on, task after task, from rewards."""
-        return bool(self.says("strategy.name") == "naive" and self.says("objective.learn_from") == "reward")
+        """Does it learn on from task to task, from rewards?"""
+        return bool(self.value("strategy.name") == "naive" and self.value("objective.learn_from") == "reward")
 
     @property
     def first_alone(self) -> bool:
-        """Two tasks, of which the first alone is learned with prompts."""
-        is_once = self.says("adapter.reset") == "task" and self.says("objective.cycle.rounds") is not None
-        return self.is_prompted and self.says("task.num_tasks") == 2 and is_once
+        """Are there two tasks, of which only the first is learned with prompts?"""
+        # Prompts that reset at the second task and ran out of search rounds are gone by then.
+        is_once = self.value("adapter.reset") == "task" and self.value("objective.cycle.rounds") is not None
+        return self.is_prompted and self.value("task.num_tasks") == 2 and is_once
 
     def teaches_as(self, other: Method) -> bool:
-        """Are later tasks learned in the same way by both? One without prompts is learned as with adapter=none."""
-        if other.first_alone != self.first_alone and self.says("adapter.name") != "none":
+        """Do both learn later tasks in the same way?
+
+        A later task that is learned without prompts is learned as with adapter=none.
+        """
+        if other.first_alone != self.first_alone and self.value("adapter.name") != "none":
             return False
         free = ("strategy.", "adapter.", "objective.cycle.") if other.first_alone else ("strategy.", "adapter.reset")
         ours, theirs = self.group.runs[0].config, other.group.runs[0].config
@@ -72,59 +77,80 @@ class Method:
         return all(ours.get(key) == theirs.get(key) for key in keys)
 
     def pairs(self, other: Method) -> list[tuple[Run, Run]]:
+        """Return the runs of both methods that share the seeds of run and base."""
         return [(run, other.runs[seeds]) for seeds, run in self.runs.items() if seeds in other.runs]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`same`: what all runs of these methods have in common; `words` says it."""
+    """Methods on the same tasks, bases and model: `same` is their common config, in `words`."""
 
     same: Mapping[str, Any]
     words: str
     methods: Sequence[Method]
 
     def rival(self, method: Method) -> Method | None:
-        """Of the kinds of learning alone that ran most of the seeds of `method`, that which learned most on them."""
-        alone = [one for one in self.methods if one.is_plain and one.says("adapter.name") == "none"]
-        most = max((len(method.pairs(one)) for one in alone), default=0)
+        """Return the strongest baseline.
+
+        Among the prompt-free methods that share the most seeds with `method`, it is the one that
+        learned most on those seeds.
+        """
+        plain = [other for other in self.methods if other.is_plain and other.value("adapter.name") == "none"]
+        most = max((len(method.pairs(other)) for other in plain), default=0)
         if not most:
             return None
-        return max((one for one in alone if len(method.pairs(one)) == most), key=lambda one: _learned(method, one))
+        candidates = (other for other in plain if len(method.pairs(other)) == most)
+        return max(candidates, key=lambda other: _learned(method, other))
 
     def fresh(self, method: Method, settings: Sequence[Setting]) -> Iterator[Method]:
-        """What learns each task from the base, with the prompts that `method` has for it. It must be told where a task
-        begins, others need not, and its prompts begin anew there."""
+        """Yield the methods that learn each task from the base, otherwise as `method` does.
+
+        Such a method has to know where a task begins, while others need not: its setting may differ
+        in task.announced.
+        """
         for setting in settings:
             if _but_announced(setting) == _but_announced(self):
-                anew = (one for one in setting.methods if one.says("strategy.name") == "independent")
-                yield from (one for one in anew if one.pairs(method) and one.teaches_as(method))
+                anew = (other for other in setting.methods if other.value("strategy.name") == "independent")
+                yield from (other for other in anew if other.pairs(method) and other.teaches_as(method))
 
 
 def settings_of(runs: Sequence[Run]) -> list[Setting]:
-    """Those of runs with objective=reward. Which base they began from sets no method apart. Raises ValueError for a
-    method that ran a seed on several bases: the seed is the unit."""
-    found: dict[str, list[Run]] = {}
-    bases: dict[str, Any] = {}
+    """Return the settings of the runs with objective=reward.
+
+    The base seed sets no method apart: base.seed is dropped from the configs. Raises ValueError for
+    a method that ran one seed on several bases, because the seed is the unit.
+    """
     seeds = {run.folder: (run.seed, run.config.get("base.seed")) for run in runs}
-    for run in runs:
-        if run.config.get("objective.name") == "reward":
-            config = {key: value for key, value in run.config.items() if key != "base.seed"}
-            base = run.config.get("base.seed")
-            first = bases.setdefault(json.dumps([run.seed, config], sort_keys=True), base)
-            if first != base:
-                raise ValueError(f"--claims: seed {run.seed} of one method ran on the bases {first} and {base}; a seed "
-                                 f"counts once: --where base.seed={first}")  # fmt: skip
-            found.setdefault(json.dumps(_same(config), sort_keys=True), []).append(replace(run, config=config))
-    commons = {key: _same(members[0].config) for key, members in found.items()}
-    telling = {key for one in commons.values() for key in one if len({show(c.get(key)) for c in commons.values()}) > 1}
+    members: dict[str, list[Run]] = {}
+    for run in _without_base_seed(runs):
+        members.setdefault(json.dumps(_same(run.config), sort_keys=True), []).append(run)
+    same = {key: _same(group[0].config) for key, group in members.items()}
+    keys = {key for config in same.values() for key in config}
+    telling = {key for key in keys if len({show(config.get(key)) for config in same.values()}) > 1}
     return [
         Setting(
-            commons[key],
-            _words(commons[key], telling),
-            [Method(group, {seeds[run.folder]: run for run in group.runs}) for group in group_runs(members)],
+            same[key],
+            _words(same[key], telling),
+            [Method(group, {seeds[run.folder]: run for run in group.runs}) for group in group_runs(group_members)],
         )
-        for key, members in sorted(found.items())
+        for key, group_members in sorted(members.items())
     ]
+
+
+def _without_base_seed(runs: Sequence[Run]) -> Iterator[Run]:
+    bases: dict[str, Any] = {}
+    for run in runs:
+        if run.config.get("objective.name") != "reward":
+            continue
+        config = {key: value for key, value in run.config.items() if key != "base.seed"}
+        base = run.config.get("base.seed")
+        first = bases.setdefault(json.dumps([run.seed, config], sort_keys=True), base)
+        if first != base:
+            raise ValueError(
+                f"--claims: seed {run.seed} of one method ran on the bases {first} and {base}; a seed "
+                f"counts once: --where base.seed={first}"
+            )
+        yield replace(run, config=config)
 
 
 def _same(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,16 +162,17 @@ def _but_announced(setting: Setting) -> dict[str, Any]:
 
 
 def _words(same: Mapping[str, Any], telling: set[str]) -> str:
-    """The tasks, and what else tells this setting from others."""
-    source, ops, tasks, steps = (same.get(key) for key in TOLD)
-    # What a source or task has of its own follows from its name.
+    """Name the tasks, and what else tells this setting from others (keys in `telling`)."""
+    source, ops, tasks, steps = (same.get(key) for key in LEADING)
+    # Other keys of the source and the task follow from their names.
     others = [
         f"{key}={show(same[key])}"
-        for key in sorted(telling - {*TOLD})
+        for key in sorted(telling - {*LEADING})
         if key.split(".")[0] in ("base", "model") and key in same
     ]
     return ", ".join([f"{source} ops={ops} {tasks} x {steps} steps", *others])
 
 
 def _learned(method: Method, other: Method) -> float:
+    """How much `other` learned on the seeds that it shares with `method`."""
     return float(np.mean([theirs.metric("slow/success/avg_learning") for _, theirs in method.pairs(other)]))

@@ -12,6 +12,7 @@ from ttt.compare.runs import Run
 from ttt.config.messages import show, suggest
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
+from ttt.results import catalogue
 from ttt.results.results import Results
 
 MOMENTS = ("before", "learned", "final")
@@ -40,9 +41,9 @@ class Group:
         rows = [at_moment(run.results, mode, quantity, moment) for run in self.runs]
         return [t_interval(column) for column in zip(*rows, strict=True)]
 
-    def curve(self, mode: str, quantity: str, metric: str) -> list[Interval]:
+    def curve(self, metric: str) -> list[Interval]:
         """The metric as it stands after each phase, over the tasks learned by then."""
-        rows = [run.results.curve(mode, quantity, metric) for run in self.runs]
+        rows = [catalogue.after_each_row(run.results, metric) for run in self.runs]
         return [t_interval(column) for column in zip(*rows, strict=True)]
 
     def paired(self, baseline: Group, metric: str) -> list[float]:

@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare.runs import Run, flatten, read_config
+from ttt.compare.runs import Run
 from ttt.compare.table import Cell, Sheet
 from ttt.config.messages import show
 from ttt.metrics.seeds import Interval, t_interval
+from ttt.storage.read import flatten, read_config
 
 NAN = float("nan")
 

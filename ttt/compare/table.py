@@ -134,8 +134,7 @@ def by_task(groups: Sequence[Group], asked: str) -> Sheet:
 
 def by_row(groups: Sequence[Group], asked: str) -> Sheet:
     """A row after each phase: MODE/QUANTITY/METRIC as it stands there, over the tasks learned by then."""
-    mode, quantity, metric = asked.split("/")
-    columns = [[Cell(i) for i in group.curve(mode, quantity, metric)] for group in groups]
+    columns = [[Cell(i) for i in group.curve(asked)] for group in groups]
     rows = [([str(i)], list(cells)) for i, cells in enumerate(zip(*columns, strict=True))]
     title = f"{asked} after each phase, over the tasks learned by then; {_title(groups, {})}"
     return Sheet(title, ["after"], [group.name for group in groups], rows)

@@ -56,6 +56,8 @@ def _described(option: Any) -> str:
     if typing.get_origin(option) is typing.Literal:
         return f"one of {', '.join(map(show, typing.get_args(option)))}"
     plain = kind_of(option)
+    if typing.get_origin(plain) is list and plain not in NAMES:
+        return f"a list, each {describe(*typing.get_args(plain))}"
     bounds = " ".join(_bound(bound) for bound in getattr(option, "__metadata__", ()))
     return f"{NAMES.get(plain, str(plain))} {bounds}".strip()
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ttt.adapters.base import Adapter, FastState
 from ttt.devices.one_device import Devices
 
 T = TypeVar("T")
+# Named tensors whose first dimension is the lane: a fast state, whoever owns it.
+Lanes = dict[str, Tensor]
 
 
 def decided(fabric: Devices, decide: Callable[[], T]) -> T:
@@ -32,28 +33,22 @@ def decided(fabric: Devices, decide: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
-def merges_lanes(adapter: Adapter) -> bool:
-    """Does the next batch start from one state, or does each lane keep its own? Asked with two empty lanes."""
-    two = {name: x.expand(2, *x.shape[1:]) for name, x in adapter.initial().items()}
-    return all(len(x) == 1 for x in adapter.carry(two).values())
-
-
-def deal(state: FastState, rank: int, *, of: int) -> FastState:
+def deal(state: Lanes, rank: int, *, of: int) -> Lanes:
     """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane is everybody's."""
     return {name: x if len(x) == 1 else x[rank::of] for name, x in state.items()}
 
 
-def collect(states: Sequence[FastState]) -> FastState:
+def collect(states: Sequence[Lanes]) -> Lanes:
     """The inverse of `deal`."""
     return {name: torch.stack([state[name] for state in states], 1).flatten(0, 1) for name in states[0]}
 
 
-def mean(states: Sequence[FastState]) -> FastState:
+def mean(states: Sequence[Lanes]) -> Lanes:
     """One lane from several states of one lane."""
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
-def mean_over_devices(fabric: Devices, state: FastState) -> FastState:
+def mean_over_devices(fabric: Devices, state: Lanes) -> Lanes:
     return {name: over_devices(fabric, x) for name, x in state.items()}
 
 
@@ -67,7 +62,7 @@ def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
     return reduced
 
 
-def collect_over_devices(fabric: Devices, state: FastState) -> FastState:
+def collect_over_devices(fabric: Devices, state: Lanes) -> Lanes:
     """All lanes in the order of their rows, on every device; a state that nobody has written stays one lane."""
     if fabric.world_size == 1 or not state:
         return state

@@ -6,12 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ttt.config.messages import suggest
-
 if TYPE_CHECKING:
     import torch
-
-STRATEGIES = ("single", "ddp", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,6 @@ class World:
     @classmethod
     def of(cls, *, strategy: str, devices: int | str, nodes: int | str, device: torch.device) -> World:
         """What the settings mean here. Raises ValueError where they contradict each other, or the starter."""
-        if strategy not in STRATEGIES:
-            raise ValueError(f"trainer.strategy={strategy}: unknown; {suggest(strategy, STRATEGIES)}")
-        for argument, value in (("devices", devices), ("nodes", nodes)):
-            if value != "auto" and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"trainer.{argument}={value}: must be auto or a number of at least 1")
         starter, here, hosts = _started()
         if strategy == "single":
             _check_single(devices, nodes)

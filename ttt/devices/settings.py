@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 
 from ttt.devices.one_device import PLAIN, Devices, OneDevice
+from ttt.devices.precision import best_precision
 from ttt.devices.processes import World
-from ttt.storage.environment import best_precision
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
-ACCELERATORS = ("auto", "cpu", "cuda", "mps")
-# How long a process waits for the others: runs that start together wait for the first to train their base. One that
-# has died is noticed at once by who started it.
+# How long a process waits for the others: runs that start together wait for the first to train their
+# base. A process that has died is noticed at once by who started it.
 PATIENCE = timedelta(days=2)
 
 
@@ -26,37 +25,22 @@ class TrainerSettings:
     def __init__(
         self,
         *,
-        strategy: str,
-        devices: int | str,
-        nodes: int | str,
-        accumulate: int,
-        accelerator: str,
-        precision: str,
-        threads: int | str,
-        report_every: int,
-        workers: int,
+        strategy: Literal["single", "ddp", "fsdp"],
+        devices: Annotated[int, Ge(1)] | Literal["auto"],
+        nodes: Annotated[int, Ge(1)] | Literal["auto"],
+        accumulate: Annotated[int, Ge(1)],
+        accelerator: Literal["auto", "cpu", "cuda", "mps"],
+        precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"],
+        threads: Annotated[int, Ge(1)] | Literal["auto"],
+        report_every: Annotated[int, Ge(1)],
+        workers: Annotated[int, Ge(0)],
     ) -> None:
-        for argument, value, allowed in (
-            ("accelerator", accelerator, ACCELERATORS),
-            ("precision", precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"trainer.{argument}={value}: must be one of {', '.join(allowed)}")
-        for argument, number, least in (
-            ("report_every", report_every, 1),
-            ("accumulate", accumulate, 1),
-            ("workers", workers, 0),
-        ):
-            if number < least:
-                raise ValueError(f"trainer.{argument}={number}: must be at least {least}")
-        if threads != "auto" and not (isinstance(threads, int) and threads >= 1):
-            raise ValueError(f"trainer.threads={threads}: must be auto or a number of at least 1")
         if accelerator == "cuda" and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=cuda: no CUDA device here")
         self._accelerator = accelerator
         self._precision = precision
         self.world = World.of(strategy=strategy, devices=devices, nodes=nodes, device=self.device())
-        # Its scaler would skip a step on one device and not on another.
+        # A scaler would skip a step on one device and not on another.
         if self.world.strategy == "fsdp" and precision == "16-mixed":
             raise ValueError("trainer.precision=16-mixed: not with trainer.strategy=fsdp; use bf16-mixed")
         cores = os.cpu_count() or 1

@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
-# They read parameters where these are cut: outside the pass of their block, or through references of their own.
-# Tried, but for ttt_mlp, which is built like ttt_linear.
-NEVER_CUT = ("ttt_linear", "ttt_mlp", "lact_fast", "lora_fast", "sgd_fast", "prompt_fast")
-
-
-def check_adapter(name: str) -> None:
-    if name in NEVER_CUT:
-        raise ValueError(f"trainer.strategy=fsdp: adapter={name} reads parameters that are cut; use trainer=ddp")
-
 
 def is_cut(tensor: Any) -> TypeGuard[DTensor]:
     """Is it a DTensor? Asked so that one device need not import what knows."""
@@ -71,7 +62,7 @@ def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -
             optimizer.add_param_group({**group, "params": whole})
 
 
-def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+def whole_tensors(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
     """Whole tensors from cut ones, one after another; every device must ask, those that `keep` them get them."""
     found = {}
     for name, tensor in tensors.items():

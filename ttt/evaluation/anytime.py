@@ -1,7 +1,8 @@
-"""Anytime evaluation (De Lange et al. 2023, arXiv 2205.13452): tasks learned so far and the current one, every n steps
-inside a phase, in every mode. What it shows and the rows of R do not: how far old tasks fall in between.
+"""Anytime evaluation (De Lange et al. 2023, arXiv 2205.13452): measure inside phases, every n steps.
 
-It only reads. The rows of R are points of the same curves: nothing is measured twice.
+Measured are the tasks learned so far and the current one, in every mode. It shows what the rows of R do
+not: how far old tasks fall in between. The rows of R are points of the same curves, so that nothing is
+measured twice. It only reads.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING
 
-from ttt.evaluation.evaluate import Plan, evaluate
+from ttt.evaluation.evaluate import evaluate
+from ttt.evaluation.plan import Plan
 from ttt.learner import Engine
 from ttt.results.events import Probed
 from ttt.results.results import Results
 from ttt.stream import Stream
+from ttt.training.clock import Clock
+from ttt.training.recipe import Recipe
 from ttt.training.train import Progress
 
-if TYPE_CHECKING:
-    from ttt.training.clock import Clock
 
-
-def pieces(plan: Plan, *, report_every: int) -> int:
-    """Steps at a time such that every report and every evaluation comes at the end of some."""
+def piece_length(plan: Plan, *, report_every: int) -> int:
+    """How many steps to train at a time, so that every report and every evaluation comes at the end of a piece."""
     return gcd(report_every, plan.anytime) if plan.anytime else report_every
 
 
@@ -33,15 +33,16 @@ def is_due(plan: Plan, step: int, *, of: int) -> bool:
     return plan.anytime is not None and step % plan.anytime == 0 and step < of
 
 
-def joined(parts: Sequence[Progress], *, since: int) -> Progress:
-    """What happened in several pieces that follow each other, the first of which began after step `since`."""
+def joined_progress(parts: Sequence[Progress], *, since: int) -> Progress:
+    """One report for several pieces that follow each other, the first of which began after step `since`."""
     starts = [since, *(part.step for part in parts)]
     steps = [part.step - start for part, start in zip(parts, starts, strict=False)]
     tokens, seconds = sum(part.tokens for part in parts), sum(part.seconds for part in parts)
 
     def mean(values: Sequence[float | None]) -> float:
-        found = [(value, weight) for value, weight in zip(values, steps, strict=True) if value is not None]
-        return sum(value * weight for value, weight in found) / sum(weight for _, weight in found)
+        # A value may be missing in a piece that watched nothing: weigh those that are there.
+        measured = [(value, weight) for value, weight in zip(values, steps, strict=True) if value is not None]
+        return sum(value * weight for value, weight in measured) / sum(weight for _, weight in measured)
 
     watched = {name: mean([part.watched.get(name) for part in parts]) for part in parts for name in part.watched}
     loss = mean([part.loss for part in parts])
@@ -49,13 +50,15 @@ def joined(parts: Sequence[Progress], *, since: int) -> Progress:
     return together if len(parts) > 1 else parts[0]
 
 
-def look(engine: Engine, stream: Stream, *, index: int, task_step: int, results: Results, clock: Clock) -> Probed:
-    """Evaluate after `task_step` steps of phase `index` (from 0), and keep it as a point of `results`."""
+def measure_inside(
+    engine: Engine, stream: Stream, *, recipe: Recipe, index: int, task_step: int, results: Results, clock: Clock
+) -> Probed:
+    """Evaluate after `task_step` steps of phase `index` (from 0), and keep the scores as a point of `results`."""
     start = time.perf_counter()
     current = stream.phases[index].task
     seen = [j for j, first in enumerate(stream.learned_at) if first <= index]
     columns = sorted({*seen, current})
-    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns], tasks=columns)
+    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns], recipe=recipe, tasks=columns)
     clock.evaluation += time.perf_counter() - start
     results.points.append({"step": clock.step, "columns": columns, "scores": scores})
     return Probed(

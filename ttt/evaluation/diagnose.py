@@ -24,6 +24,7 @@ from ttt.adapters.base import OPEN, FastState, Mode
 from ttt.learner import Engine, competing, cross_entropy
 from ttt.metrics import plasticity
 from ttt.models.units import Units, hidden_units, listening
+from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread
 
 # Tokens of the probe batch, rows that it has at least where they are that long, and tokens of a decomposition.
@@ -40,21 +41,22 @@ class Diagnosis:
     """What stays the same over the stream: `probe`, of task `task` (None: of the base distribution), and what the base
     says of it: mode -> logits of its scored tokens [N, V]; none where there is no base distribution."""
 
+    strategy: Strategy
     probe: Batch
     task: int | None
     said: dict[Mode, Tensor]
 
     @classmethod
-    def at_base(cls, engine: Engine, stream: Stream) -> Diagnosis:
-        """To be made while the learner still has the base's weights. No device may hold a part of them only."""
+    def at_base(cls, engine: Engine, stream: Stream, *, strategy: Strategy) -> Diagnosis:
+        """Call it while the learner still has the base's weights; no device may hold only a part of them."""
         assert not engine.is_sharded
         first = (stream.base or stream.tasks[0]).evaluation()
         probe = some(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
-        blank = cls(probe, 0 if stream.base is None else None, {})
+        blank = cls(strategy, probe, 0 if stream.base is None else None, {})
         if stream.base is None:
             return blank
         engine.learner.eval()
-        with torch.no_grad(), engine.learner.strategy.evaluating(None):
+        with torch.no_grad(), strategy.evaluating(None):
             modes: tuple[Mode, ...] = ("slow", "fast")
             said = {mode: blank.outputs(blank.read(engine, write=mode == "fast")) for mode in modes}
         engine.learner.train()
@@ -65,7 +67,7 @@ class Diagnosis:
         learner = engine.learner
         layers = hidden_units(learner.model)
         learner.eval()
-        with learner.strategy.evaluating(self.task):
+        with self.strategy.evaluating(self.task):
             with torch.no_grad(), listening(layers) as heard:
                 slow_BTV = self.read(engine, write=False)
             fast_BTV, gradient = self._fast_pass(engine)

@@ -12,8 +12,6 @@ Shapes: B problems, P prompt, T time, A answer, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,7 +21,7 @@ from ttt.adapters.evolving import Evolving
 from ttt.kernels import policy
 from ttt.learner import Engine, Learner
 from ttt.objectives.reward import Reward
-from ttt.prompts.rollouts import sample
+from ttt.prompts.rollouts import sample_answers
 from ttt.prompts.vectors import predict
 from ttt.stream import Batch, Layout
 
@@ -33,10 +31,9 @@ CONTEXTS, WORDED, SEED = 64, 16, 1234
 
 
 @torch.no_grad()
-def solve(engine: Engine, batch: Batch, state: FastState, *, mode: Mode) -> dict[str, float]:
-    """The four quantities above, under the weights that the learner has now. Devices: one."""
-    learner, objective = engine.learner, engine.learner.objective
-    assert isinstance(objective, Reward)
+def solve_rewards(engine: Engine, objective: Reward, batch: Batch, state: FastState, *, mode: Mode) -> dict[str, float]:
+    """The four quantities above, under the weights that the learner has now. One device only."""
+    learner = engine.learner
     batch = batch.to(engine.fabric.device)
     with engine.fabric.autocast():
         logits_BTV, _ = learner.forward(batch, state, write=False)
@@ -85,7 +82,7 @@ def divergence(learner: Learner, objective: Reward, asked_BT: Tensor, added_BPD:
     length = objective.layout.answer_len
     with torch.random.fork_rng(devices=[asked_BT.device] if asked_BT.is_cuda else []):
         torch.manual_seed(SEED)
-        answer_BA, _ = sample(
+        answer_BA, _ = sample_answers(
             lambda x, cache: predict(learner.model, x, added_BPD, cache=cache),
             asked_BT,
             length=length,
@@ -96,17 +93,3 @@ def divergence(learner: Learner, objective: Reward, asked_BT: Tensor, added_BPD:
     own, base = (predict(learner.model, rows_BT, added_BPD, weights=x) for x in (None, objective.base))
     own_BAV, base_BAV = (x[:, -length:].float().log_softmax(-1) for x in (own, base))
     return float(policy.kl(own_BAV, base_BAV).mean()) / math.log(2)
-
-
-@contextmanager
-def weights(learner: Learner, tensors: dict[str, Tensor]) -> Iterator[None]:
-    """The model computes with these while open; its own are back after, untouched."""
-    own = dict(learner.model.named_parameters())
-    kept = {name: parameter.data for name, parameter in own.items()}
-    try:
-        for name, tensor in tensors.items():
-            own[name].data = tensor
-        yield
-    finally:
-        for name, data in kept.items():
-            own[name].data = data

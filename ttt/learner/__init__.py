@@ -1,16 +1,8 @@
 """A model with its fast weights, set up on its devices."""
 
 from ttt.learner.engine import Engine
-from ttt.learner.learner import (
-    Learner,
-    OptimizerFactory,
-    as_rows,
-    competing,
-    cross_entropy,
-    first,
-    num_scored,
-    slow_hash,
-)
+from ttt.learner.learner import Learner, OptimizerFactory, slow_hash
+from ttt.learner.losses import competing, cross_entropy, num_scored
 from ttt.learner.reader import Reader
 
 __all__ = [
@@ -18,10 +10,8 @@ __all__ = [
     "Learner",
     "OptimizerFactory",
     "Reader",
-    "as_rows",
     "competing",
     "cross_entropy",
-    "first",
     "num_scored",
     "slow_hash",
 ]

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from ttt.adapters.base import FastState, shared
-from ttt.devices.collective import collect_over_devices, mean_over_devices, merges_lanes
+from ttt.adapters.base import Adapter, FastState, shared
+from ttt.devices.collective import collect_over_devices, mean_over_devices
 from ttt.devices.one_device import Devices
 from ttt.devices.shards import follow, unsharded
 from ttt.learner.learner import Learner
-from ttt.training.pace import Pace
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A learner set up on its devices: `wrapped` is what Fabric made of it (precision, DDP, FSDP2).
+    """A learner set up on its devices.
 
-    `order`: its parameters as the optimizer numbers them, whatever the devices. `accumulate`: the parts of this
-    device's rows that are read one after another. `merges`: is one fast state carried on, not one for each lane?
-    `is_sharded`: are parameters cut over the devices?
+    `wrapped`: what Fabric made of the learner (precision, DDP, FSDP2). `order`: the parameters as the
+    optimizer numbers them, whatever the devices. `accumulate`: into how many parts this device cuts
+    its rows. `merges`: is one fast state carried on, rather than one for each lane? `is_sharded`: are
+    parameters cut over the devices?
     """
 
     fabric: Devices
@@ -35,14 +35,13 @@ class Engine:
     accumulate: int
     merges: bool
     is_sharded: bool = False
-    pace: Pace = field(default_factory=Pace)
 
     @classmethod
-    def build(
-        cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1, pace: Pace | None = None
-    ) -> Engine:
+    def build(cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1) -> Engine:
+        """Set up a learner with its optimizer; the fast state starts anew."""
         is_sharded = _is_sharded(fabric)
         for group in optimizer.param_groups:
+            # Schedules are shares of this rate; torch's own schedulers use the same key.
             group["initial_lr"] = group["lr"]
         if is_sharded:
             wrapped, optimizer, order = _build_sharded(fabric, learner, optimizer)
@@ -53,12 +52,11 @@ class Engine:
             if fabric.world_size > 1:
                 wrapped.mark_forward_method("score")
         learner.fast = learner.adapter.initial()
-        learner.objective.begin(learner)
-        merges = merges_lanes(learner.adapter)
-        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges, is_sharded, pace or Pace())
+        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges_lanes(learner.adapter), is_sharded)
 
     @property
     def parts(self) -> int:
+        """Into how many parts of equally many rows a batch is cut, over devices and one after another."""
         return self.fabric.world_size * self.accumulate
 
     def shared_fast(self) -> FastState:
@@ -71,13 +69,20 @@ class Engine:
         return self.learner.fast if self.merges else collect_over_devices(self.fabric, self.learner.fast)
 
     def parameters_whole(self) -> AbstractContextManager[None]:
-        """For a look at parameters outside a pass."""
+        """Keep cut parameters whole while open, to look at them outside a forward pass."""
         return unsharded(self.learner) if self.is_sharded else nullcontext()
 
     def forget_moments(self) -> None:
-        """The optimizer as it was before its first step."""
+        """Return the optimizer to where it was before its first step."""
         for parameter in self.order:
             self.optimizer.state.pop(parameter, None)
+
+
+def merges_lanes(adapter: Adapter) -> bool:
+    """Does the next batch start from one state, or does each lane keep its own?"""
+    # Only `carry` knows; ask it with two empty lanes.
+    two = {name: x.expand(2, *x.shape[1:]) for name, x in adapter.initial().items()}
+    return all(len(x) == 1 for x in adapter.carry(two).values())
 
 
 def _is_sharded(fabric: Devices) -> bool:
@@ -92,10 +97,12 @@ def _is_sharded(fabric: Devices) -> bool:
 def _build_sharded(
     fabric: Any, learner: Learner, optimizer: Optimizer
 ) -> tuple[Learner, Optimizer, Sequence[nn.Parameter]]:
+    """Cut the parameters over the devices and point the optimizer at the cut ones, in the old order."""
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     wrapped: Any = fabric.setup_module(learner)
     follow(optimizer, names, learner)
+    # Cutting replaces every parameter object: look them up again by name.
     now = dict(learner.named_parameters())
     set_up: Any = fabric.setup_optimizers(optimizer)
     return wrapped, set_up, [now[name] for name in order]

@@ -1,7 +1,7 @@
-"""Every metric of curves.py as one number of a run, by name. Values are oriented: higher is better.
+"""Every metric of curves.py as one number of a run, by name. Curves are oriented: higher is better.
 
-What is a value (and not a gain, a harm or a length) is in VALUES: of a loss it is reported in its unit, so that
-min_acc of a loss is the worst loss.
+VALUES names the metrics that are values of the quantity, and not a gain, a harm or a length. For a
+loss they are reported in its unit, so min_acc of a loss is the worst loss.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from ttt.metrics.curves import (
     windowed_plasticity,
 )
 
-# Evaluations in a window; evaluations of the learning-curve area; share of what is learned that a criterion asks for.
+# WINDOW: evaluations in a window. SHOTS: evaluations in the learning-curve area. SHARE: share of
+# the gain of a task's first phase at which its criterion lies; the whole gain would never be
+# reached again under noise.
 WINDOW, SHOTS, SHARE = 10, 10, 0.9
 
 VALUES = ("min_acc", "wc_acc", "lca")
+# For these a lower number is better.
 LOWER = (
     "gap_depth",
     "gap_lasting",
@@ -43,14 +46,14 @@ LOWER = (
 
 
 def criterion(curves: Curves, *, task: int) -> float:
-    """c_j: SHARE of the way from the value before the phase that first teaches task j to that right after it."""
+    """Return c_j, the value at SHARE of the way from before to after task j's first phase."""
     phase = curves.learned_in()[task]
     before, after = (curves.at(float(n), task=task) for n in curves.ends[phase - 1 : phase + 1])
     return before + SHARE * (after - before)
 
 
 def first_steps(curves: Curves, *, task: int) -> Length:
-    """From the start of the phase that first teaches a task until its criterion is met."""
+    """Return the length from the start of a task's first phase until its criterion is met."""
     phase = curves.learned_in()[task]
     start, stop = curves.ends[phase - 1 : phase + 1]
     inside = (curves.times >= start) & (curves.times <= stop)
@@ -58,7 +61,7 @@ def first_steps(curves: Curves, *, task: int) -> Length:
 
 
 def shots(curves: Curves, *, every: int) -> int:
-    """beta of the learning-curve area: SHOTS evaluations, or as many as the shortest first phase holds."""
+    """Return beta of the learning-curve area: SHOTS, or less where a first phase is short."""
     lengths = [curves.ends[phase] - curves.ends[phase - 1] for phase in curves.learned_in().values()]
     return min(SHOTS, int(min(lengths) // every)) if lengths else 0
 
@@ -86,15 +89,19 @@ ANYTIME: dict[str, Callable[[Curves], float]] = {
 
 
 def anytime(name: str, curves: Curves, *, every: int) -> float:
-    """The metric called `name`, which for the learning-curve area holds its beta: lca_10."""
+    """Return the metric `name` of these curves.
+
+    The learning-curve area carries its beta in its name: lca_10.
+    """
     if name.startswith("lca_"):
         return lca(curves, beta=int(name.removeprefix("lca_")), every=every)
     return ANYTIME[name](curves)
 
 
-def why_undefined(name: str, curves: Curves) -> str:
-    """The reason why a metric of these curves is NaN: the first value that was not measured, or that there is none."""
+def why_curves_undefined(name: str, curves: Curves) -> str:
+    """Return why a metric of these curves is NaN, in the user's words."""
     for task, phase in curves.learned_in().items():
+        # Before its first phase a task need not be measured.
         since = curves.times >= curves.ends[phase - 1]
         holes = curves.times[since][np.isnan(curves.values[since, task])]
         if len(holes):

@@ -1,10 +1,11 @@
 """Metrics of anytime evaluation: what happens to old and new tasks between the rows of R.
 
-a_j(n): oriented value (higher is better) on task j at time n; phase k runs over n_{k-1} < n <= n_k. The unit of n is
-the caller's (optimizer steps, inner steps, tokens), and every length has that unit. A minimum over sparse points is
-only an upper bound of the true one, so say how densely was measured. NaN = not measured; a metric that needs such
-a value is NaN, and so is one that is undefined here.
-Source of min_acc, wc_acc, windowed_...: De Lange et al. 2023 (arXiv 2205.13452), as printed there, not as coded.
+a_j(n): oriented value (higher is better) on task j at time n; phase k is n_{k-1} < n <= n_k. The
+caller chooses the unit of n (optimizer steps, inner steps, tokens), and every length has that unit.
+A minimum over sparse points is only an upper bound of the true minimum, so report how densely the
+curve was measured. NaN = not measured. A metric that needs an unmeasured value is NaN, and so is
+one that is undefined. Source of min_acc, wc_acc and windowed_...: De Lange et al. 2023 (arXiv
+2205.13452), as in their paper and not as in their code.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NAN = float("nan")
 
 
 class Length(NamedTuple):
-    """A length in the unit of n. `censored`: the end was not seen, so that the true length is at least `value`."""
+    """A length in the unit of n; `censored`: its end was not seen, it is at least `value`."""
 
     value: float
     censored: bool
@@ -31,10 +32,11 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """`values[m, j]` = a_j(times[m]); `ends[k]` = n_k, with n_0 (often 0) first; `taught[k - 1]`: task of phase k.
+    """`values[m, j]` = a_j(times[m]); `ends[k]` = n_k from k = 0; `taught[k - 1]`: task of phase k.
 
-    Times rise. Tasks count from 0, phases from 1, so that phase k ends in row k of R. A stream may come back to a
-    task: it is learned in the first phase that teaches it, and old in every later one that teaches another.
+    Times ascend. Tasks count from 0 and phases from 1, so phase k ends in row k of R. A stream may
+    come back to a task: the task is learned in the first phase that teaches it, and old in every
+    later phase that teaches another one.
     """
 
     times: Vector
@@ -50,35 +52,35 @@ class Curves:
         assert (np.diff(self.ends) > 0).all()
 
     def at(self, n: float, *, task: int) -> float:
-        """a_j(n), NaN where nothing was measured at exactly n."""
-        found = np.flatnonzero(self.times == n)
-        return float(self.values[found[0], task]) if len(found) else NAN
+        """Return a_j(n); NaN where nothing was measured at exactly n."""
+        rows = np.flatnonzero(self.times == n)
+        return float(self.values[rows[0], task]) if len(rows) else NAN
 
     def between(self, start: float, stop: float) -> NDArray[np.bool_]:
-        """Which of the times lie in start < n <= stop."""
+        """Return which of the times lie in start < n <= stop."""
         return (self.times > start) & (self.times <= stop)
 
     def phase_of(self, n: float) -> int:
-        """The k with n_{k-1} < n <= n_k."""
+        """Return the k with n_{k-1} < n <= n_k."""
         assert self.ends[0] < n <= self.ends[-1], f"no phase holds n = {n}"
         return int(np.searchsorted(self.ends, n))
 
     def learned_in(self) -> dict[int, int]:
-        """task -> the first phase that teaches it."""
+        """Return task -> the first phase that teaches it."""
         first: dict[int, int] = {}
         for phase, task in enumerate(self.taught, start=1):
             first.setdefault(task, phase)
         return first
 
     def old(self, *, phase: int) -> list[int]:
-        """Tasks learned in an earlier phase, without the one that this phase teaches."""
+        """Return the tasks learned in an earlier phase, without the one that this phase teaches."""
         return [j for j, first in self.learned_in().items() if first < phase and j != self.taught[phase - 1]]
 
 
 def min_acc(curves: Curves, *, n: float) -> float:
-    """mean over old j of min_{n_j < m <= n} a_j(m): average minimum accuracy; n_j: when task j had been learned.
+    """mean over old j of min_{n_j < m <= n} a_j(m): average minimum accuracy.
 
-    Undefined in the first phase. It never rises but where a new task joins the mean.
+    n_j: end of task j's first phase. NaN in phase 1. It rises only where a new task joins the mean.
     """
     first = curves.learned_in()
     lowest = [_lowest(curves, curves.ends[first[j]], n, task=j) for j in curves.old(phase=curves.phase_of(n))]
@@ -86,9 +88,9 @@ def min_acc(curves: Curves, *, n: float) -> float:
 
 
 def wc_acc(curves: Curves, *, n: float) -> float:
-    """(1/k) a_k(n) + (1 - 1/k) min_acc(n): worst-case accuracy; k: the current task and how many were seen with it.
+    """(1/k) a_k(n) + (1 - 1/k) min_acc(n): worst-case accuracy.
 
-    In the first phase it is a_1(n).
+    k: the number of tasks seen, the current one last. In the first phase it is a_1(n).
     """
     phase = curves.phase_of(n)
     now = curves.at(n, task=curves.taught[phase - 1])
@@ -100,24 +102,24 @@ Gap = Callable[..., float]
 
 
 def gap_depth(curves: Curves, *, phase: int, task: int) -> float:
-    """a_j(n_{k-1}) - min_{n_{k-1} < n <= n_k} a_j(n): how far an old task falls within phase k (stability gap).
+    """a_j(n_{k-1}) - min_{n_{k-1} < n <= n_k} a_j(n): how far an old task falls within phase k.
 
-    The paper gives the gap no single number; depth, lasting and length are ours.
+    The paper defines no single number for this stability gap; depth, lasting and length are ours.
     """
     start, stop = _phase(curves, phase, task)
     return curves.at(start, task=task) - _lowest(curves, start, stop, task=task)
 
 
 def gap_lasting(curves: Curves, *, phase: int, task: int) -> float:
-    """a_j(n_{k-1}) - a_j(n_k): what of the fall is left when phase k ends. Depth minus this came back by itself."""
+    """a_j(n_{k-1}) - a_j(n_k): the part of the fall that has not recovered when phase k ends."""
     start, stop = _phase(curves, phase, task)
     return curves.at(start, task=task) - curves.at(stop, task=task)
 
 
 def gap_length(curves: Curves, *, phase: int, task: int, tolerance: float = 0.0) -> Length:
-    """First n after the (first) minimum with a_j(n) >= a_j(n_{k-1}) - tolerance, minus n_{k-1}; unit: that of n.
+    """First n after the (first) minimum with a_j(n) >= a_j(n_{k-1}) - tolerance, minus n_{k-1}.
 
-    Censored at n_k where it does not come back within the phase. 0 where it never fell by more than the tolerance.
+    Censored at n_k where the task does not recover; 0 where it never falls beyond `tolerance`.
     """
     start, stop = _phase(curves, phase, task)
     inside = curves.between(start, stop)
@@ -128,42 +130,46 @@ def gap_length(curves: Curves, *, phase: int, task: int, tolerance: float = 0.0)
     lowest = int(a.argmin())
     if a[lowest] >= enough:
         return Length(0.0, False)
+    # From the minimum on: an earlier return would belong to a fall that was not the deepest.
     back = np.flatnonzero(a[lowest:] >= enough)
     return Length(float(n[lowest + back[0]] - start), False) if len(back) else Length(float(stop - start), True)
 
 
 def mean_gap(curves: Curves, gap: Gap) -> float:
-    """The mean of gap_depth or gap_lasting over all phases and their old tasks; undefined without an old task."""
+    """Return the mean of `gap` over all phases and their old tasks; NaN without an old task."""
     return _mean([gap(curves, phase=phase, task=task) for phase, task in old_pairs(curves)])
 
 
 def old_pairs(curves: Curves) -> Iterator[tuple[int, int]]:
-    """(phase, old task), all there are."""
+    """Yield all pairs (phase, old task)."""
     return ((phase, task) for phase in range(1, len(curves.ends)) for task in curves.old(phase=phase))
 
 
 def windowed_forgetting(curves: Curves, *, window: int) -> float:
-    """mean over tasks of max (a_j(m) - a_j(n)) over m < n within `window` evaluations that follow each other: the
-    steepest fall of each task, from the start of the phase that first teaches it (n_{k-1} included).
+    """mean over tasks of max (a_j(m) - a_j(n)) over m < n within `window` consecutive evaluations.
 
-    Below zero where a task only ever rises (public code starts at 0 instead).
+    This is the steepest fall of each task since the start of its first phase (n_{k-1} included). It
+    is negative for a task that only ever rises, where public code stops at 0.
     """
     return _mean([_steepest_rise(-a, window) for a in _since_taught(curves)])
 
 
 def windowed_plasticity(curves: Curves, *, window: int) -> float:
-    """mean over tasks of max (a_j(n) - a_j(m)) over m < n within `window` evaluations that follow each other: the
-    steepest rise, over the same times, out of a dip too (which public code misses)."""
+    """mean over tasks of max (a_j(n) - a_j(m)) over m < n within `window` consecutive evaluations.
+
+    This is the steepest rise, over the same times; also out of a dip, which public code misses.
+    """
     return _mean([_steepest_rise(a, window) for a in _since_taught(curves)])
 
 
 def lca(curves: Curves, *, beta: int, every: float = 1) -> float:
-    """1/(beta + 1) sum_{b=0..beta} mean_j a_j(n_{k-1} + b * every), k: the phase that first teaches j; b = 0 is
-    zero-shot. Learning-curve area of A-GEM (Chaudhry et al. 2019), there with a batch as the unit of b.
+    """1/(beta + 1) sum_{b=0..beta} mean_j a_j(n_{k-1} + b * every): learning-curve area.
 
-    NaN where one of these points was not measured, or lies beyond the phase.
+    k: the first phase of j; b = 0 is zero-shot. Source: A-GEM (Chaudhry et al. 2019), where b
+    counts batches. NaN where a point was not measured or lies beyond the phase.
     """
     assert beta >= 0
+    # One mean serves for both sums, since every task has the same number of points.
     points = []
     for task, phase in curves.learned_in().items():
         start, stop = curves.ends[phase - 1 : phase + 1]
@@ -173,10 +179,10 @@ def lca(curves: Curves, *, beta: int, every: float = 1) -> float:
 
 
 def to_criterion(times: Vector, values: Vector, *, criterion: float) -> Length:
-    """First n with a(n) >= criterion, counted from times[0]; unit: that of n. One task, from where learning starts.
+    """Return the length from times[0], where learning starts, to the first a(n) >= criterion.
 
-    0 where the criterion is met before learning. Censored at the last time where it is never met. NaN where a value
-    before that was not measured.
+    0 where the criterion is met before learning. Censored at the last time where it is never met.
+    NaN where a value up to that point was not measured.
     """
     assert len(times) == len(values)
     met = np.flatnonzero(values >= criterion)
@@ -187,31 +193,32 @@ def to_criterion(times: Vector, values: Vector, *, criterion: float) -> Length:
 
 
 class Savings(NamedTuple):
-    """`censored`: the criterion was not met again, so that the true value is at most `value`."""
+    """A share; `censored`: the criterion was not met again, the true value is at most `value`."""
 
     value: float
     censored: bool
 
 
 def savings(first: Length, again: Length) -> Savings:
-    """1 - N_again / N_first (Ebbinghaus 1885): the share of the way to a criterion that need not be gone again.
+    """1 - N_again / N_first (Ebbinghaus 1885): the share of the way that relearning saves.
 
-    1: nothing to relearn; 0: as from new; below 0: harder than new. Both by to_criterion with one criterion: when the
-    task was first learned, and later on a copy. In optimizer steps it is savings_slow; in tokens read with the slow
-    weights locked, savings_fast. NaN where the criterion was not met at first, or without learning (N_first = 0).
+    1: nothing to relearn; 0: as long as at first; below 0: longer. Both lengths come from
+    to_criterion with the same criterion, `again` on a later copy of the learner. In optimizer steps
+    it is savings_slow; in tokens read with the slow weights locked, savings_fast. NaN where the
+    criterion was not met at first, or was met before learning (N_first = 0).
     """
     if first.censored or not first.value > 0:
         return Savings(NAN, False)
     return Savings(1 - again.value / first.value, again.censored)
 
 
-def mean_seen(found: Sequence[Length | Savings]) -> tuple[float, float]:
-    """Mean of those whose end was seen, and the share of censored ones: the mean says little where that is large.
+def mean_seen(lengths: Sequence[Length | Savings]) -> tuple[float, float]:
+    """Return the mean of the uncensored lengths, and the share of censored ones.
 
-    The mean is NaN where nothing was seen, or where one was not measured.
+    The mean says little where that share is large. It is NaN where all are censored, or one is NaN.
     """
-    values = [one.value for one in found if not one.censored]
-    return _mean(values), _mean([float(one.censored) for one in found])
+    values = [length.value for length in lengths if not length.censored]
+    return _mean(values), _mean([float(length.censored) for length in lengths])
 
 
 def _phase(curves: Curves, phase: int, task: int) -> tuple[float, float]:
@@ -231,6 +238,7 @@ def _since_taught(curves: Curves) -> Iterator[Vector]:
 
 def _steepest_rise(values: Vector, window: int) -> float:
     assert window > 1, "a window of one evaluation holds no change"
+    # A pair of evaluations `lag` apart shares a window of lag + 1 evaluations.
     rises = [values[lag:] - values[:-lag] for lag in range(1, min(window, len(values)))]
     return float(np.concatenate(rises).max()) if rises else NAN
 

@@ -1,11 +1,11 @@
 """Continual-learning metrics as pure functions of the result matrix of one mode and one quantity.
 
-A[i, j]: oriented value (higher is better) on task j after phase i of P; row 0 is before the stream, so A has
-P + 1 rows and J columns. `at[j]` = l_j: the row after the first phase that teaches task j; in a plain stream
-P = J and l_j = j + 1 (columns count from 0). Docstrings write A[j, j] for "just learned", A[l_j, j].
-Forgetting and backward transfer are means over the tasks that are learned before the last row.
-NaN = not measured; a metric that needs such a cell is NaN, and so is one that is undefined here. Variants
-differ between papers and codes: a metric is called by its variant, defined in its docstring, and never bare.
+A[i, j]: oriented value (higher is better) on task j after phase i of P. Row 0 is before the stream,
+so A has P + 1 rows and J columns. `at[j]` = l_j: the row after the first phase that teaches task j;
+where each task is taught once, P = J and l_j = j + 1 (columns count from 0). Docstrings write
+A[j, j] for A[l_j, j], the value right after learning. Old tasks are those learned before the last
+row. NaN = not measured; a metric that needs an unmeasured cell is NaN, and so is one that is
+undefined for the stream. Papers and codes differ in their definitions: each name is one variant.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ Metric = Callable[[Matrix, Rows], float]
 
 
 def plain_rows(tasks: int) -> Rows:
-    """l_j where each task is learned once, in order."""
+    """Return l_j of a stream that teaches each of its tasks once, in order."""
     return np.arange(1, tasks + 1)
 
 
 def learned(a: Matrix, at: Rows) -> Matrix:
-    """A[j, j] of the papers: each task right after it was first learned."""
+    """Return A[j, j], the value of each task right after it was first learned."""
     return a[at, np.arange(a.shape[1])]
 
 
 def zero_shot(a: Matrix, at: Rows) -> Matrix:
-    """A[j - 1, j] of the papers: each task right before it is first learned."""
+    """Return A[j - 1, j], the value of each task right before it is first learned."""
     return a[at - 1, np.arange(a.shape[1])]
 
 
 def avg_before(a: Matrix, at: Rows) -> float:
-    """1/J sum_j A[0, j]: before the stream. A learner that ends below it had better not learned."""
+    """1/J sum_j A[0, j]: the average before the stream.
+
+    A learner that ends below it was harmed by learning.
+    """
     return float(a[0].mean())
 
 
@@ -52,34 +55,44 @@ def avg_learning(a: Matrix, at: Rows) -> float:
 
 
 def avg_incremental(a: Matrix, at: Rows) -> float:
-    """mean over rows i >= 1 of the mean over tasks with l_j <= i of A[i, j]: average incremental accuracy (iCaRL,
-    Rebuffi et al. 2017), the first row included, tasks of equal weight."""
+    """mean over rows i >= 1 of the mean over tasks with l_j <= i of A[i, j].
+
+    Average incremental accuracy of iCaRL (Rebuffi et al. 2017), with the first row included and
+    equal weights of tasks.
+    """
     seen = _rows(a) >= at
     tasks = seen.sum(1)
     return float((a.sum(1, where=seen)[tasks > 0] / tasks[tasks > 0]).mean())
 
 
 def avg_triangle(a: Matrix, at: Rows) -> float:
-    """mean over all cells with i >= l_j of A[i, j]: "A" of Díaz-Rodríguez et al. (2018); every cell weighs the same,
-    so the late rows more than in avg_incremental."""
+    """mean over all cells with i >= l_j of A[i, j]: "A" of Díaz-Rodríguez et al. (2018).
+
+    Every cell has the same weight, so late rows count more than in avg_incremental.
+    """
     return mean_of(a[_rows(a) >= at])
 
 
 def forgetting_max_seen(a: Matrix, at: Rows) -> float:
-    """mean over old j of (max_{l_j<=i<P} A[i, j] - A[P, j]); negative if later training helps."""
+    """mean over old j of (max_{l_j<=i<P} A[i, j] - A[P, j]); below 0 where later training helps."""
     rows = _rows(a)
     return _fallen(a, at, best_of=(rows >= at) & (rows < len(a) - 1))
 
 
 def forgetting_max_rows(a: Matrix, at: Rows) -> float:
-    """mean over old j of (max_{1<=i<P} A[i, j] - A[P, j]): the literal f of Chaudhry et al. (2018); rows before
-    learning count, so that a task which was best zero-shot is forgotten by learning it."""
+    """mean over old j of (max_{1<=i<P} A[i, j] - A[P, j]): the literal f of Chaudhry et al. (2018).
+
+    Rows before learning count, so a task that was best zero-shot is "forgotten" by learning it.
+    """
     rows = _rows(a)
     return _fallen(a, at, best_of=(rows >= 1) & (rows < len(a) - 1))
 
 
 def forgetting_max_last(a: Matrix, at: Rows) -> float:
-    """mean over old j of (max_{l_j<=i<=P} A[i, j] - A[P, j]), as PyCIL does; never negative: hides backward gain."""
+    """mean over old j of (max_{l_j<=i<=P} A[i, j] - A[P, j]): as in PyCIL.
+
+    The maximum includes the last row, so the value is never negative and hides backward transfer.
+    """
     return _fallen(a, at, best_of=_rows(a) >= at)
 
 
@@ -94,45 +107,53 @@ def bwt_gem(a: Matrix, at: Rows) -> float:
 
 
 def bwt_pairs(a: Matrix, at: Rows) -> float:
-    """mean over all cells with i > l_j of (A[i, j] - A[j, j]): backward transfer of Díaz-Rodríguez et al. (2018)."""
+    """mean over all cells with i > l_j of (A[i, j] - A[j, j]): backward transfer.
+
+    Source: Díaz-Rodríguez et al. (2018).
+    """
     return mean_of((a - learned(a, at))[_rows(a) > at])
 
 
 def fwt_b_row0(a: Matrix, at: Rows) -> float:
-    """mean over all j but those of the first phase of (A[l_j - 1, j] - A[0, j]): forward transfer of GEM with
-    the row before the stream as b."""
+    """mean over j with l_j > 1 of (A[l_j - 1, j] - A[0, j]): forward transfer of GEM, b = row 0."""
+    # The first phase has no past that could transfer: its two rows are the same.
     return mean_of((zero_shot(a, at) - a[0])[at > 1])
 
 
 def fwt_pairs_raw(a: Matrix, at: Rows) -> float:
-    """mean over all cells with 1 <= i < l_j of A[i, j]: forward transfer of Díaz-Rodríguez et al. (2018). It has no
-    baseline, so that it is an average like avg_final, and not zero for a learner that transfers nothing."""
+    """mean over all cells with 1 <= i < l_j of A[i, j]: forward transfer.
+
+    Source: Díaz-Rodríguez et al. (2018). No baseline is subtracted: it is an average like
+    avg_final, and not zero where nothing transfers.
+    """
     rows = _rows(a)
     return mean_of(a[(rows >= 1) & (rows < at)])
 
 
 def learning_slope(a: Matrix, at: Rows) -> float:
-    """Least-squares slope of A[j, j] over the order of learning, per task; below zero plasticity is lost.
+    """Least-squares slope of A[j, j] over the order of learning, per task.
 
-    Means something where tasks are exchangeable (a permutation, random labels). Undefined below three tasks.
+    Negative where plasticity is lost, if tasks are exchangeable (permuted inputs, random labels).
+    NaN below three tasks.
     """
     if a.shape[1] < 3:
         return float("nan")
+    # Ranks and not rows: phases that come back to a task add no step to the order of learning.
     order = np.argsort(np.argsort(at, kind="stable"), kind="stable")
     return float(np.polyfit(order, learned(a, at), 1)[0])
 
 
 def along(metric: Metric, a: Matrix, at: Rows) -> list[float]:
-    """The metric as it stands after each phase, row by row: over the tasks learned by then. NaN before the first."""
+    """Return the metric after each phase, over the tasks learned by then; NaN in row 0."""
     values = []
     for row in range(len(a)):
-        known = at <= row
-        values.append(metric(a[: row + 1, known], at[known]) if known.any() else float("nan"))
+        is_learned = at <= row
+        values.append(metric(a[: row + 1, is_learned], at[is_learned]) if is_learned.any() else float("nan"))
     return values
 
 
 def _rows(a: Matrix) -> Rows:
-    """i of A[i, j] as a column, to compare with l_j."""
+    """Return the row numbers as a column, to compare with l_j by broadcasting."""
     return np.arange(len(a))[:, None]
 
 
@@ -141,13 +162,14 @@ def _old(a: Matrix, at: Rows) -> NDArray[np.bool_]:
 
 
 def _fallen(a: Matrix, at: Rows, *, best_of: NDArray[np.bool_]) -> float:
-    """mean over old j of the best A[i, j] among the cells `best_of`, minus A[P, j]."""
+    """mean over old j of (the best A[i, j] among the cells `best_of` - A[P, j])."""
     old = _old(a, at)
+    # -inf stays only for tasks without a cell in `best_of`, and no old task is among them.
     return mean_of(a.max(0, where=best_of, initial=-np.inf)[old] - a[-1, old])
 
 
 def mean_of(values: Matrix) -> float:
-    """NaN where there is nothing to average, or where one of the values was not measured."""
+    """Return the mean; NaN without values, or where one was not measured."""
     return float(values.mean()) if values.size else float("nan")
 
 
@@ -167,12 +189,12 @@ METRICS: dict[str, Metric] = {
     "fwt_pairs_raw": fwt_pairs_raw,
     "learning_slope": learning_slope,
 }
-# These are reported in the unit of the quantity (bits stay bits), the others as gain or harm.
+# These are reported in the unit of the quantity (bits stay bits); the others are differences.
 AVERAGES = ("avg_before", "avg_final", "avg_learning", "avg_incremental", "avg_triangle", "fwt_pairs_raw")
 
 
 def why_undefined(metric: Metric, a: Matrix, at: Rows) -> str:
-    """The reason why a metric of this matrix is NaN: the first cell that it needs and that was not measured."""
+    """Return why a metric of this matrix is NaN: the first unmeasured cell that it needs."""
     cell = needed_cell(metric, a, at)
     if cell:
         return f"task {cell[1] + 1} was not measured in row {cell[0]} (see eval.every)"
@@ -180,16 +202,20 @@ def why_undefined(metric: Metric, a: Matrix, at: Rows) -> str:
 
 
 def needed_cell(metric: Metric, a: Matrix, at: Rows) -> tuple[int, int] | None:
-    """[i, j] of the first unmeasured cell for want of which the metric is NaN; None: undefined even with all cells."""
+    """Return [i, j] of the first unmeasured cell that the metric needs; None: no cell would help.
+
+    The metric is probed as a black box, so that no list of needed cells has to follow its formula.
+    """
     cells = np.argwhere(np.isnan(a))
 
     def is_nan(count: int) -> bool:
-        """With only the first `count` of the unmeasured cells unmeasured."""
+        """Whether the metric is NaN with 0 in all unmeasured cells but the first `count`."""
         filled = np.where(np.isnan(a), 0, a)
         filled[tuple(cells[:count].T)] = np.nan
         return bool(np.isnan(metric(filled, at)))
 
     if is_nan(0):
         return None
+    # More unmeasured cells never make a metric defined, so a binary search finds the first needed.
     row, column = cells[bisect_left(range(1, len(cells)), True, key=is_nan)]
     return int(row), int(column)

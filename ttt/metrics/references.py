@@ -1,7 +1,7 @@
-"""Metrics that compare a stream with runs of their own: untrained, fresh and joint networks.
+"""Metrics that compare a stream with reference runs: untrained, fresh, joint and frozen networks.
 
-The conventions of matrix.py: A[i, j] oriented (higher is better), `at[j]` = l_j, NaN = not measured. References are
-oriented as A is. A metric whose reference was not measured is NaN.
+The conventions are those of matrix.py: A[i, j] oriented (higher is better), `at[j]` = l_j, NaN =
+not measured. References are oriented like A. A metric whose reference was not measured is NaN.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 from ttt.metrics.matrix import Matrix, Rows, learned, learning_slope, mean_of, zero_shot
 
-# Below a hundredth (of a bit, or of all answers) a difference between two runs is no ground to divide by.
+# A difference this small (in bits, or as a share of answers) is noise, and no scale to divide by.
 NOISE = 0.01
 
 
 class References(NamedTuple):
-    """Values on task j of networks that did not go through the stream, with the stream's budget for each task.
+    """Values on task j of networks trained outside the stream, with its budget for each task.
 
-    `untrained[j]`: u_j, before any training, a mean over several initialisations.
+    `untrained[j]`: u_j, before any training; a mean over several initialisations.
     `fresh[j]`: I_j, a fresh network trained on task j alone.
-    `joint[i, j]`: M[i, j], a network trained on all tasks together that are taught by row i; of the shape of A. One
-    joint run over the whole stream fills the last row, and leaves the others NaN.
-    `frozen[j]`: a network whose slow weights stay those of the base, after reading the whole stream.
+    `joint[i, j]`: M[i, j], a network trained jointly on all tasks that are taught by row i; of the
+    shape of A. A joint run over the whole stream fills the last row and leaves the others NaN.
+    `frozen[j]`: a network that keeps the slow weights of the base, after reading the whole stream.
     """
 
     untrained: Matrix
@@ -34,85 +34,98 @@ class References(NamedTuple):
 
 
 def unmeasured(*, phases: int, tasks: int) -> References:
-    """References of which nothing is known."""
+    """Return references of which none was measured."""
     vector = np.full(tasks, np.nan)
     return References(vector, vector, np.full((phases + 1, tasks), np.nan), vector)
 
 
 def from_values(values: Mapping[str, Sequence[float]], *, sign: int, phases: int, tasks: int) -> References:
-    """References from a value for each task, by name (`untrained`, `independent`, `joint`, `frozen`), in the unit of
-    the quantity; `sign` orients them. What is not there was not measured."""
+    """Return references from rows of values called untrained, independent, joint and frozen.
+
+    A missing row was not measured. Values are in the unit of the quantity; `sign` orients them.
+    """
     none = unmeasured(phases=phases, tasks=tasks)
-    found = {name: sign * np.asarray(row, dtype=np.float64) for name, row in values.items()}
+    oriented = {name: sign * np.asarray(row, dtype=np.float64) for name, row in values.items()}
+    # A joint run sees the whole stream, so it says something about the last row alone.
     joint = none.joint.copy()
-    joint[-1] = found.get("joint", none.joint[-1])
+    joint[-1] = oriented.get("joint", none.joint[-1])
     return References(
-        untrained=found.get("untrained", none.untrained),
-        fresh=found.get("independent", none.fresh),
+        untrained=oriented.get("untrained", none.untrained),
+        fresh=oriented.get("independent", none.fresh),
         joint=joint,
-        frozen=found.get("frozen", none.frozen),
+        frozen=oriented.get("frozen", none.frozen),
     )
 
 
 def fwt_b_untrained(a: Matrix, at: Rows, references: References) -> float:
-    """mean over all j but those of the first phase of (A[l_j - 1, j] - u_j): forward transfer of GEM (Lopez-Paz &
-    Ranzato 2017) with its own b. The base counts as transfer; fwt_b_row0 leaves it out."""
+    """mean over j with l_j > 1 of (A[l_j - 1, j] - u_j): forward transfer, b = untrained network.
+
+    Source: GEM (Lopez-Paz & Ranzato 2017). What the base knows counts as transfer, unlike in
+    fwt_b_row0.
+    """
     return mean_of((zero_shot(a, at) - references.untrained)[at > 1])
 
 
 def fwt_independent(a: Matrix, at: Rows, references: References) -> float:
-    """mean over all j but those of the first phase of (A[j, j] - I_j): does the past help learning? Another quantity
-    than GEM's, which asks before learning."""
+    """mean over j with l_j > 1 of (A[j, j] - I_j): how much the past helps learning.
+
+    It differs from forward transfer of GEM, which is measured before learning.
+    """
     return mean_of((learned(a, at) - references.fresh)[at > 1])
 
 
 def intransigence_joint(a: Matrix, at: Rows, references: References) -> float:
-    """mean over j of (M[l_j, j] - A[j, j]): intransigence (Chaudhry et al. 2018) for every k; lower is better."""
+    """mean over j of (M[l_j, j] - A[j, j]): intransigence, averaged over every k; lower is better.
+
+    Source: Chaudhry et al. 2018.
+    """
     return mean_of(learned(references.joint, at) - learned(a, at))
 
 
 def intransigence_joint_last(a: Matrix, at: Rows, references: References) -> float:
-    """M[l_k, k] - A[k, k] for the task k that was learned last: intransigence at k = J; lower is better."""
+    """M[l_k, k] - A[k, k] for the task k learned last: intransigence at k = J; lower is better."""
     return mean_of((learned(references.joint, at) - learned(a, at))[at == at.max()])
 
 
 def plasticity_gap_fresh(a: Matrix, at: Rows, references: References) -> float:
-    """mean over j of (I_j - A[j, j]): what a fresh network learns more; lower is better."""
+    """mean over j of (I_j - A[j, j]): how much more a fresh network learns; lower is better."""
     return mean_of(references.fresh - learned(a, at))
 
 
 def plasticity_gap_slope(a: Matrix, at: Rows, references: References) -> float:
-    """Least-squares slope of (I_j - A[j, j]) over the order of learning, per task: the loss of plasticity itself.
+    """Least-squares slope of (I_j - A[j, j]) over the order of learning, per task.
 
-    Above zero it is being lost. Tasks need not be equally hard, as for learning_slope: the fresh network meets the
-    same ones. Undefined below three tasks.
+    Above zero, plasticity is being lost. Unlike for learning_slope, tasks need not be equally hard:
+    the fresh network learns the same ones. NaN below three tasks.
     """
     return -learning_slope(a - references.fresh, at)
 
 
 def normalised(a: Matrix, references: References, *, noise: float = NOISE) -> Matrix:
-    """q[i, j] = (A[i, j] - A[0, j]) / (M[P, j] - A[0, j]): 0 = start of the stream, 1 = joint training, no unit.
+    """Return q[i, j] = (A[i, j] - A[0, j]) / (M[P, j] - A[0, j]), of the shape of A, without unit.
 
-    Of the shape of A, so that every metric of matrix.py takes it. NaN for a task on which joint training gains no
-    more than `noise` (in the unit of A): there is nothing to measure against.
+    0: as at the start of the stream; 1: as after joint training. Every metric of matrix.py takes q.
+    NaN for a task on which joint training gains no more than `noise` (in the unit of A).
     """
     room = references.joint[-1] - a[0]
     return (a - a[0]) / np.where(room > noise, room, np.nan)
 
 
 def score_final(a: Matrix, at: Rows, references: References) -> float:
-    """mean over j of q[P, j], see `normalised`: the share of what joint training gains that the stream kept."""
+    """mean over j of q[P, j]: the share of joint training's gain at the end (see `normalised`)."""
     return mean_of(normalised(a, references)[-1])
 
 
 def score_learning(a: Matrix, at: Rows, references: References) -> float:
-    """mean over j of q[l_j, j], see `normalised`: the share of it that each task had right after it was learned."""
+    """mean over j of q[l_j, j]: the share right after learning (see `normalised`)."""
     return mean_of(learned(normalised(a, references), at))
 
 
 def final_over_frozen(a: Matrix, at: Rows, references: References) -> float:
-    """mean over j of (A[P, j] - frozen[j]): what the slow weights' learning is worth at the end, beside fast weights
-    alone; below zero they had better not learned."""
+    """mean over j of (A[P, j] - frozen[j]): what slow learning adds to fast weights alone.
+
+    Below zero, slow learning did harm.
+    """
     return mean_of(a[-1] - references.frozen)
 
 
@@ -128,12 +141,12 @@ REFERENCE_METRICS: dict[str, ReferenceMetric] = {
     "score_learning": score_learning,
     "final_over_frozen": final_over_frozen,
 }
-# Of these a lower value is better.
+# For these a lower value is better.
 LOWER = ("intransigence_joint", "intransigence_joint_last", "plasticity_gap_fresh", "plasticity_gap_slope")
 
 
 def why_not_compared(metric: str, measured: Collection[str]) -> str:
-    """The reason why a metric is NaN, with these references measured."""
+    """Return why a metric is NaN when the references `measured` are there, in the user's words."""
     for name in ("untrained", "independent", "joint", "frozen"):
         if name not in measured:
             return f"reference {name} was not measured"

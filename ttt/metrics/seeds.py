@@ -1,4 +1,4 @@
-"""Statistics over seeds: the unit is the run, never the task or the token."""
+"""Statistics over seeds. The sample is always the runs, never the tasks or tokens of one run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Up to this many flips are gone through one by one, which gives the exact p; above it as many are drawn.
+# Up to this many sign patterns are enumerated for the exact p; of more, this many are drawn.
 FLIPS = 10_000
 
 
 class Interval(NamedTuple):
-    """mean +- half: the 95 % t-interval, mean +- t_{n-1, 0.975} * sd / sqrt(n). NaN half and sd for n = 1."""
+    """The 95 % t-interval mean +- half, half = t_{n-1, 0.975} * sd / sqrt(n).
+
+    half and sd are NaN for n = 1.
+    """
 
     mean: float
     half: float
@@ -22,11 +25,12 @@ class Interval(NamedTuple):
 
     @property
     def resolved(self) -> bool:
-        """Does the interval leave out zero?"""
+        """Whether the interval excludes zero."""
         return abs(self.mean) > self.half
 
 
 def t_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of one value per run with its 95 % interval; all NaN without values."""
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
     sd = float(x.std(ddof=1)) if n > 1 else float("nan")
@@ -36,23 +40,25 @@ def t_interval(values: Sequence[float]) -> Interval:
 
 @lru_cache
 def _quantile(freedom: int) -> float:
-    # Imported here: only a comparison needs it. Kept, because a table asks for few of them many times.
+    # Imported here, since only comparisons need it; cached, since a table has few distinct counts.
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired sign-flip test: how often random signs give a mean this far from zero.
+    """Return the two-sided p of the paired sign-flip test (Fisher 1935): no normality is assumed.
 
-    No normality is assumed (Fisher 1935). n pairs cannot give less than 2 / 2^n: 0.0625 for five seeds.
-    NaN for fewer than two pairs or where one was not measured.
+    p is the share of random sign patterns whose mean lies at least this far from zero. With n pairs
+    it is at least 2 / 2^n, which is 0.0625 for five seeds. NaN below two pairs, or where a value is
+    missing.
     """
     x = np.asarray(differences, dtype=np.float64)
     if len(x) < 2 or np.isnan(x).any():
         return float("nan")
     from scipy.stats import permutation_test
 
+    # A fixed generator: a table must not change when it is printed again.
     test = permutation_test(
         (x,), np.mean, permutation_type="samples", vectorized=True, n_resamples=FLIPS, rng=np.random.default_rng(0)
     )

@@ -1,7 +1,7 @@
-"""What attention has read and later tokens may still attend to: a sequence can be read in pieces.
+"""The part of a sequence that later tokens may still attend to, so that it can be read in pieces.
 
-Shapes: B batch (lanes), T new tokens, P prefix vectors, S kept tokens, A = S + P + T all keys, H heads,
-K head width.
+Shapes: B batch (lanes), T new tokens, P prefix vectors, S kept tokens, A = S + P + T all keys,
+H heads, K head width.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ PADDING = -1
 
 
 class Cache:
-    """Keys, values, positions and documents of the tokens that a window still shows, each lane its own.
+    """Keys, values, positions and documents of the tokens inside the window, lane by lane.
 
-    `extra`: tokens kept beyond what the window needs, for a reader that goes back. Nothing is changed in
-    place: a `copy` stays as it is while the original reads on.
+    `extra`: tokens kept beyond what the window needs, for a reader that goes back. Tensors are
+    replaced, never changed in place, so a `copy` stays as it is while the original reads on.
     """
 
     def __init__(self, *, extra: int = 0, tensors: dict[str, Tensor] | None = None) -> None:
         self.extra = extra
-        # Tokens between the prefix and the next row, a lane each: the part of a chunk that was read before.
+        # Tokens between the prefix and the next row, for each lane: the part of a chunk that is
+        # already read.
         self.since_prefix_B: Tensor | None = None
         self.tensors = {} if tensors is None else dict(tensors)
         self.mask_B1QA: Tensor
@@ -34,10 +35,12 @@ class Cache:
         return Cache(extra=self.extra, tensors=self.tensors)
 
     def open(self, segment_BT: Tensor, *, window: int | None, prefix: int = 0) -> None:
-        """Before a pass: positions, the mask, and what will be kept. Padding (segment < 0) takes no position.
+        """Prepare a pass: positions, the mask, and which tokens to keep.
 
-        `prefix` vectors stand before the row, see one another causally, are seen by every token of the row
-        however far, and are not kept.
+        Padding (segment < 0) takes no position.
+
+        `prefix` vectors stand before the row. They see one another causally, every token of the row
+        sees them at any distance, and they are not kept.
         """
         self._prefix = prefix
         old_BS, doc_BS = self._old("position", segment_BT), self._old("segment", segment_BT)
@@ -45,35 +48,39 @@ class Cache:
         start_B1 = old_BS.max(1, keepdim=True).values + 1 if old_BS.shape[1] else torch.zeros_like(segment_BT[:, :1])
         new_BT = torch.where(real_BT, start_B1 + real_BT.cumsum(1) - 1, PADDING)
         since_B = torch.zeros_like(segment_BT[:, 0]) if self.since_prefix_B is None else self.since_prefix_B
+        # The prefix keeps its place before the whole chunk, also where the chunk is read in pieces;
+        # its positions may be negative, which RoPE does not mind.
         before_BP = start_B1 - since_B[:, None] - prefix + torch.arange(prefix, device=segment_BT.device)
         self.position_BQ = torch.cat([before_BP, new_BT], 1)
         position_BA = torch.cat([old_BS, new_BT], 1)
         segment_BA = torch.cat([doc_BS, segment_BT], 1)
         self.mask_B1QA = self._mask(position_BA, segment_BA, new_BT, segment_BT, window=window, prefix=prefix)[:, None]
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
-        # The newest real tokens of each lane, in order: lanes may have read different numbers of them. All of them
-        # stay where they are, which spares copies: the mask knows their positions.
+        # Keep the newest real tokens of each lane, in order: lanes may have read different numbers
+        # of them. Where all of them fit they stay in place, which spares copies: the mask goes by
+        # their positions.
         keeps_all = keep == position_BA.shape[1]
         self._kept_BS = None if keeps_all else position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
         self.tensors["position"] = self._keep(position_BA)
         self.tensors["segment"] = self._keep(segment_BA)
 
     def pick(self, lane_B: Tensor) -> Cache:
-        """A cache whose lane i is lane `lane_B[i]` of this one."""
+        """Return a cache whose lane i is lane `lane_B[i]` of this one."""
         return Cache(extra=self.extra, tensors={name: x[lane_B] for name, x in self.tensors.items()})
 
     def before(self, back_B: Tensor) -> Cache:
-        """The cache as it was `back_B` tokens ago in each lane (at most `extra`)."""
+        """Return the cache as it was `back_B` tokens ago in each lane (at most `extra`)."""
         cache = self.copy()
         if "position" in self.tensors:
             position_BS = self.tensors["position"]
             gone_BS = position_BS > position_BS.max(1, keepdim=True).values - back_B[:, None]
+            # Marking tokens as padding is enough: the mask hides their keys and values.
             cache.tensors["position"] = position_BS.masked_fill(gone_BS, PADDING)
             cache.tensors["segment"] = self.tensors["segment"].masked_fill(gone_BS, PADDING)
         return cache
 
     def detach(self) -> None:
-        """Cut off from the graph."""
+        """Cut the kept tokens off from the graph."""
         self.tensors = {name: x.detach() for name, x in self.tensors.items()}
 
     def _old(self, name: str, like_BT: Tensor) -> Tensor:
@@ -83,13 +90,13 @@ class Cache:
         self, position_BA: Tensor, segment_BA: Tensor, new_BT: Tensor, segment_BT: Tensor, *, window: int | None,
         prefix: int,
     ) -> Tensor:  # fmt: skip
-        """[B, P + T, P + S + T]; keys in the order prefix, kept, new."""
+        """Return [B, P + T, P + S + T]: the keys (prefix, kept, new) that each query may see."""
         distance_BTA = new_BT[:, :, None] - position_BA[:, None, :]
         seen_BTA = (distance_BTA >= 0) & (segment_BT[:, :, None] == segment_BA[:, None, :])
         seen_BTA &= (segment_BA >= 0)[:, None, :]
         if window is not None:
             seen_BTA &= distance_BTA < window
-        # Padding sees itself, only so that its softmax has something to sum; nobody reads it.
+        # Padding sees itself: a softmax over nothing would be NaN. Nobody reads what it gives.
         length = segment_BT.shape[1]
         seen_BTA[:, :, -length:] |= torch.eye(length, dtype=torch.bool, device=segment_BT.device)
         if not prefix:
@@ -99,7 +106,7 @@ class Cache:
         return torch.cat([top_BPA, F.pad(seen_BTA, (prefix, 0), value=True)], 1)
 
     def extend(self, name: str, k_BHQK: Tensor, v_BHQK: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the prefix, the kept and the new tokens, in this order."""
+        """Return keys and values of the prefix, the kept and the new tokens, in this order."""
         return self._extend(f"{name}.k", k_BHQK), self._extend(f"{name}.v", v_BHQK)
 
     def _extend(self, name: str, x_BHQK: Tensor) -> Tensor:
@@ -110,7 +117,7 @@ class Cache:
         return torch.cat([prefix_BHPK, x_BHAK], 2) if self._prefix else x_BHAK
 
     def _keep(self, x: Tensor) -> Tensor:
-        """Of keys, values or their positions ([B, H, A, K] or [B, A]) those of tokens that are kept."""
+        """Select the kept tokens from keys or values [B, H, A, K] or from positions [B, A]."""
         if self._kept_BS is None:
             return x
         if x.ndim == 2:

@@ -1,15 +1,18 @@
-"""`mlp`: the network of the classic tables. Vectors in, one linear layer after another, class scores out.
+"""`mlp`: the network of the classic tables. Vectors in, linear layers, class scores out.
 
-It reads each position by itself: a row of K examples is K examples. Heads are a matter of the stream: with
-task.scenario=task only the outputs of a row's own task compete, which is a head for each task.
+Each position is read by itself: a row of T positions is T examples. The network has a single head;
+with task.scenario=task the stream masks the outputs of other tasks, which amounts to one head for
+each task.
 Shapes: B batch, T positions, X numbers in a vector, V outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from ttt.models.cache import Cache
@@ -17,35 +20,42 @@ from ttt.models.units import Units
 
 ACTIVATIONS = {"relu": torch.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu, "tanh": torch.tanh}
 
-INITS = ("torch", "kaiming")
-
 
 class Mlp(nn.Module):
-    """Arguments are explained in conf/model/mlp.yaml."""
+    """A plain multilayer perceptron. Arguments are explained in conf/model/mlp.yaml."""
 
     def __init__(
-        self, *, name: str, vocab_size: int, vector_size: int, widths: list[int], activation: str, init: str
+        self,
+        *,
+        name: str,
+        vocab_size: int,
+        vector_size: int,
+        widths: list[Annotated[int, Ge(1)]],
+        activation: Literal["relu", "gelu", "silu", "tanh"],
+        init: Literal["torch", "kaiming"],
     ) -> None:
         super().__init__()
-        if any(width < 1 for width in widths):
-            raise ValueError(f"model.widths={widths}: each must be at least 1")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"model.activation={activation}: must be one of {', '.join(ACTIVATIONS)}")
         self.name = name
         self._activate = ACTIVATIONS[activation]
         sizes = [vector_size, *widths]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False))
         self.head = nn.Linear(sizes[-1], vocab_size)
-        if init not in INITS:
-            raise ValueError(f"model.init={init}: must be one of {', '.join(INITS)}")
-        for layer in [*self.layers, self.head] if init == "kaiming" else []:
+        if init == "kaiming":
+            self._init_kaiming()
+
+    def _init_kaiming(self) -> None:
+        for layer in [*self.layers, self.head]:
             assert isinstance(layer, nn.Linear)
+            # No nonlinearity follows the head, so its gain is 1.
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear" if layer is self.head else "relu")
             nn.init.zeros_(layer.bias)
 
     def forward(self, x_BTX: Tensor, *, segment_BT: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Class scores [B, T, V]."""
-        # Views: flatten and unflatten of Python cost as much as a small layer.
+        """Return class scores [B, T, V].
+
+        `segment_BT` and `cache` change nothing: positions are independent.
+        """
+        # Views: Python's flatten and unflatten cost as much as a small layer.
         h = x_BTX.reshape(-1, x_BTX.shape[-1])
         for layer in self.layers:
             h = self._activate(layer(h))
@@ -53,6 +63,7 @@ class Mlp(nn.Module):
         return scores.view(*x_BTX.shape[:-1], -1)
 
     def units(self) -> Sequence[Units]:
+        """Return the hidden units of each layer; the next layer, or the head, reads them."""
         after = [*self.layers, self.head][1:]
         return [
             Units(f"layers.{i}", [layer], following)

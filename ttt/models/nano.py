@@ -1,26 +1,33 @@
 """`nano`: a small decoder-only transformer with the parts of today's language models.
 
 RMSNorm, RoPE, full or sliding-window causal attention, SwiGLU, tied embeddings. Module names follow
-Hugging Face's Llama (`layers.N.mlp.down_proj`), so an adapter that fits one fits the other.
+Hugging Face's Llama (`layers.N.mlp.down_proj`), so an adapter that fits one fits the other as well.
 Shapes: B batch, T time, D model width, F feed-forward width, H heads, K head width, V vocabulary,
 G attention blocks, W window.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ttt.models.cache import Cache
 
-# cos and sin of every position.
+# cos and sin of the angles of every position, in fp32.
 Rope = tuple[Tensor, Tensor]
+Size = Annotated[int, Ge(1)]
 
 
 class Nano(nn.Module):
-    """Tokens in, next-token logits out. Arguments are explained in conf/model/nano.yaml."""
+    """A decoder: tokens in, next-token logits out.
+
+    Arguments are explained in conf/model/nano.yaml.
+    """
 
     def __init__(
         self,
@@ -28,20 +35,18 @@ class Nano(nn.Module):
         name: str,
         vocab_size: int,
         seq_len: int,
-        layers: int,
-        width: int,
-        heads: int,
-        mlp_width: int,
-        window: int | None,
-        rope_base: float,
+        layers: Size,
+        width: Size,
+        heads: Size,
+        mlp_width: Size,
+        window: Size | None,
+        rope_base: Annotated[float, Gt(0)],
     ) -> None:
         super().__init__()
-        for argument, value in {"layers": layers, "width": width, "heads": heads, "mlp_width": mlp_width}.items():
-            if value < 1:
-                raise ValueError(f"model.{argument}={value}: must be at least 1")
+        # RoPE turns pairs of numbers, so the width of a head must be even.
         if width % (2 * heads):
             raise ValueError(f"model.width={width}: must be a multiple of 2 * model.heads = {2 * heads}")
-        if window is not None and not 1 <= window <= seq_len:
+        if window is not None and window > seq_len:
             raise ValueError(
                 f"model.window={window}: must lie between 1 and task.seq_len={seq_len} (null: full attention)"
             )
@@ -57,7 +62,8 @@ class Nano(nn.Module):
         self._init_weights(layers)
 
     def _init_weights(self, layers: int) -> None:
-        """GPT-2's: normal(0.02), outputs into the residual stream shrunk by its depth."""
+        """Initialise as GPT-2 does: normal(0.02), less for outputs into the residual stream."""
+        # 2 * layers branches add up in the residual stream; the root keeps its variance.
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
@@ -74,10 +80,10 @@ class Nano(nn.Module):
         cache: Cache | None = None,
         prefix_BPD: Tensor | None = None,
     ) -> Tensor:
-        """Logits [B, T, V]; with `segment_BT`, no token sees another document of its row.
+        """Return logits [B, T, V]; with `segment_BT`, no token sees another document of its row.
 
-        With `cache`, the rows go on where it stopped. `prefix_BPD` (needs a cache): vectors that every
-        token of these rows sees.
+        With `cache`, the rows continue where the cache stopped. `prefix_BPD` (needs a cache):
+        vectors before the rows that every one of their tokens sees.
         """
         x_BTD = self.embed_tokens(tokens_BT)
         if prefix_BPD is not None:
@@ -88,6 +94,7 @@ class Nano(nn.Module):
             segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
             cache.open(segment_BT, window=self.window, prefix=x_BTD.shape[1] - tokens_BT.shape[1])
             position_BT = cache.position_BQ[:, None]
+        # Once for all layers: the angles depend on positions alone.
         rope = rope_tables(position_BT, width=self.head_width, base=self.rope_base)
         for layer in self.layers:
             x_BTD = layer(x_BTD, rope=rope, segment_BT=segment_BT, cache=cache)
@@ -95,6 +102,8 @@ class Nano(nn.Module):
 
 
 class Block(nn.Module):
+    """x <- x + attention(norm(x)); x <- x + MLP(norm(x))."""
+
     def __init__(self, width: int, *, name: str, heads: int, mlp_width: int, window: int | None) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(width)
@@ -108,6 +117,8 @@ class Block(nn.Module):
 
 
 class GatedMLP(nn.Module):
+    """SwiGLU: down(silu(gate x) * (up x)) (Shazeer, arXiv 2002.05202)."""
+
     def __init__(self, width: int, *, mlp_width: int) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(width, mlp_width, bias=False)
@@ -119,6 +130,8 @@ class GatedMLP(nn.Module):
 
 
 class Attention(nn.Module):
+    """Multi-head causal attention with rotary positions; `name` is its key in a cache."""
+
     def __init__(self, width: int, *, name: str, heads: int, window: int | None) -> None:
         super().__init__()
         self.name = name
@@ -129,20 +142,21 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, *, rope: Rope, segment_BT: Tensor | None, cache: Cache | None) -> Tensor:
         qkv_BTHK = self.qkv_proj(x_BTD).unflatten(-1, (3 * self.heads, -1))
+        # Queries and keys are rotated together: one call less in each layer.
         qk_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).split([2 * self.heads, self.heads], dim=1)
         q_BHTK, k_BHTK = rotate(qk_BHTK, rope).chunk(2, dim=1)
         if cache is None:
             out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
         else:
             k_BHAK, v_BHAK = cache.extend(self.name, k_BHTK, v_BHTK)
-            # The fast kernels cannot be differentiated twice.
+            # Learning through a cached pass needs second derivatives, which fast kernels lack.
             with sdpa_kernel(SDPBackend.MATH):
                 out_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, attn_mask=cache.mask_B1QA)
         return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
 
 
 def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None, segment_BT: Tensor | None) -> Tensor:
-    """Causal attention inside a document; with a window, token t sees tokens t - window + 1 .. t."""
+    """Attend causally within a document; with a window, token t sees tokens t - window + 1 .. t."""
     length = q_BHTK.shape[2]
     if window is not None and window < length:
         return _attend_window(q_BHTK, k_BHTK, v_BHTK, window=window, segment_BT=segment_BT)
@@ -153,46 +167,52 @@ def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None
 
 
 def _attend_window(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int, segment_BT: Tensor | None) -> Tensor:
-    """Blocks of `window` queries see their own block and the one before: time T * 2W, not T * T."""
+    """Attend in blocks of `window` queries, in time T * 2W instead of T * T."""
     length = q_BHTK.shape[2]
     blocks = -(-length // window)
     tail = blocks * window - length
     q_BHGWK, k_BHGWK, v_BHGWK = (
         F.pad(x, (0, 0, 0, tail)).unflatten(2, (blocks, window)) for x in (q_BHTK, k_BHTK, v_BHTK)
     )
-    # Keys and values of a block: the block before (zeros before the first), then its own.
+    # A query of a block sees at most `window` tokens back: into the block before (zeros before the
+    # first) and its own.
     k_BHGXK, v_BHGXK = (torch.cat([F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x], dim=3) for x in (k_BHGWK, v_BHGWK))
     seen = window_mask(blocks, window=window, device=q_BHTK.device)[None]
     if segment_BT is not None:
         query_BGW = F.pad(segment_BT, (0, tail)).unflatten(1, (blocks, window))
         key_BGX = F.pad(segment_BT, (window, tail)).unfold(1, 2 * window, window)
         seen = seen & (query_BGW[..., None] == key_BGX[:, :, None, :])
-    # The flash kernel is built for long rows; on these short ones the plain form is twice as fast on a CPU.
+    # The flash kernel is built for long rows; on these short ones the plain form is twice as fast
+    # on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
         out_BHGWK = F.scaled_dot_product_attention(q_BHGWK, k_BHGXK, v_BHGXK, attn_mask=seen[:, None])
     return out_BHGWK.flatten(2, 3)[:, :, :length]
 
 
 def window_mask(blocks: int, *, window: int, device: torch.device) -> Tensor:
-    """[blocks, W, 2W]: may query w of a block see key x, counted from the block before?"""
+    """Return [blocks, W, 2W] of bool: may query w see key x, counted from the block before?"""
     query_W = torch.arange(window, device=device)[:, None] + window
     key_X = torch.arange(2 * window, device=device)[None, :]
     near_WX = (key_X <= query_W) & (key_X > query_W - window)
+    # Before the first block stands padding, not tokens.
     first_WX = near_WX & (key_X >= window)
     return torch.cat([first_WX[None], near_WX[None].expand(blocks - 1, -1, -1)])
 
 
 def rope_tables(position: Tensor, *, width: int, base: float) -> Rope:
-    """cos and sin of position * base^(-2i/width): one more dimension than `position` (RoFormer, arXiv 2104.09864).
+    """Return cos and sin of position * base^(-2i/width), with one more dimension than `position`.
 
-    Made anew for each pass, in fp32 whatever the model is: positions have no end, and bf16 cannot count.
+    Source: RoFormer (arXiv 2104.09864).
     """
+    # Computed for each pass, since positions have no upper bound, and in fp32 whatever the model's
+    # precision is: bf16 cannot represent integers above 256.
     rates_K = base ** (-torch.arange(0, width, 2, dtype=torch.float32, device=position.device) / width)
     angle = position[..., None] * rates_K
     return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTK: Tensor, rope: Rope) -> Tensor:
+    """Turn the pairs (x_i, x_{i + K/2}) of queries or keys by the angles of their positions."""
     cos_TK, sin_TK = (table.to(x_BHTK.dtype) for table in rope)
     left, right = x_BHTK.chunk(2, dim=-1)
     return torch.cat([left * cos_TK - right * sin_TK, right * cos_TK + left * sin_TK], dim=-1)

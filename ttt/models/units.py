@@ -1,7 +1,8 @@
-"""Hidden units: what goes into each, what comes out. For whoever watches or replaces them.
+"""The hidden units of a model, for code that watches or replaces them.
 
-    gated MLP     h = silu(gate x) * (up x)      into unit f: rows f of gate and up     out of it: column f of down
-    plain MLP     h = act(W x + b)               into unit f: row f of W and b          out of it: column f of the next
+                                                feeds unit f             reads unit f
+    gated MLP     h = silu(gate x) * (up x)     rows f of gate and up    column f of down
+    plain MLP     h = act(W x + b)              row f of W and b         column f of the next layer
 
 Shapes: N tokens, F units of a layer.
 """
@@ -21,8 +22,11 @@ from torch.utils.hooks import RemovableHandle
 
 @dataclass(frozen=True)
 class Units:
-    """One layer of hidden units. `incoming`: linear layers whose rows feed them; `outgoing`: a module that reads them,
-    its `weight` with a column for each."""
+    """One layer of hidden units.
+
+    `incoming`: linear layers whose rows feed the units. `outgoing`: the module that reads them; its
+    `weight` has a column for each unit.
+    """
 
     name: str
     incoming: Sequence[nn.Linear]
@@ -37,27 +41,28 @@ class Units:
 
 @runtime_checkable
 class HasUnits(Protocol):
-    """A model that says itself which its hidden units are; others are searched for gated MLPs."""
+    """A model that names its hidden units itself; other models are searched for gated MLPs."""
 
     def units(self) -> Sequence[Units]: ...
 
 
 def hidden_units(model: nn.Module) -> list[Units]:
-    """Layer by layer in order of depth; empty for a model without hidden units that we know."""
+    """Return the layers of hidden units in order of depth; an empty list where none is found."""
     if isinstance(model, HasUnits):
         return list(model.units())
-    found = []
+    layers = []
+    # By the names of Hugging Face's Llama, so that its models work unchanged.
     for name, module in model.named_modules():
         into = [getattr(module, part, None) for part in ("gate_proj", "up_proj")]
         down = getattr(module, "down_proj", None)
         if down is not None and all(isinstance(layer, nn.Linear) for layer in into):
-            found.append(Units(name, [layer for layer in into if isinstance(layer, nn.Linear)], down))
-    return found
+            layers.append(Units(name, [layer for layer in into if isinstance(layer, nn.Linear)], down))
+    return layers
 
 
 @contextmanager
 def listening(layers: Sequence[Units]) -> Iterator[dict[str, Tensor]]:
-    """While open, what the units of each layer last gave, [N, F], by the layer's name; no part of the graph."""
+    """While open, collect the latest activations [N, F] of each layer by its name, detached."""
     heard, handles = hear(layers, when=lambda module: True)
     try:
         yield heard
@@ -66,13 +71,14 @@ def listening(layers: Sequence[Units]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-# Is this a pass beside that of the batch?
+# Whether the current pass reads something else than the training batch. A context variable and not
+# an argument: hooks get no arguments of ours, and threads must not see each other's value.
 _BESIDE = ContextVar("beside", default=False)
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """A pass that has gradients and is not that of the batch: `hear_training` stops its ears."""
+    """While open, the hooks of `hear_training` ignore forward passes (for example a teacher's)."""
     token = _BESIDE.set(True)
     try:
         yield
@@ -81,11 +87,15 @@ def unheard() -> Iterator[None]:
 
 
 def hear_training(layers: Sequence[Units]) -> dict[str, Tensor]:
-    """The same for good, in passes that are learned from: no evaluation, no copy of the model, no pass of a teacher."""
-    own = {id(layer.outgoing) for layer in layers}
+    """Collect activations for good, but only in passes that the model learns from.
+
+    Evaluation, copies of the model and passes under `unheard` are left out.
+    """
+    # A deep copy of the model carries the hooks along, but its modules have other identities.
+    watched = {id(layer.outgoing) for layer in layers}
 
     def learned_from(module: nn.Module) -> bool:
-        return module.training and torch.is_grad_enabled() and id(module) in own and not _BESIDE.get()
+        return module.training and torch.is_grad_enabled() and id(module) in watched and not _BESIDE.get()
 
     return hear(layers, when=learned_from)[0]
 
@@ -93,7 +103,10 @@ def hear_training(layers: Sequence[Units]) -> dict[str, Tensor]:
 def hear(
     layers: Sequence[Units], *, when: Callable[[nn.Module], bool]
 ) -> tuple[dict[str, Tensor], list[RemovableHandle]]:
-    """Where `listening` finds what it hears, and how to stop."""
+    """Register hooks that collect activations in passes for which `when(module)` holds.
+
+    Return the dictionary that they fill, and the handles that remove them.
+    """
     heard: dict[str, Tensor] = {}
 
     def listener(name: str) -> Any:
@@ -103,4 +116,5 @@ def hear(
 
         return hook
 
+    # Before the outgoing module: its input is the activation after the nonlinearity and the gate.
     return heard, [layer.outgoing.register_forward_pre_hook(listener(layer.name)) for layer in layers]

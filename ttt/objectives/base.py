@@ -1,15 +1,20 @@
-"""What an objective is: the loss that a batch gives, and what it remembers between batches."""
+"""What an objective is: the loss of a batch, and what it remembers between batches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from torch import Tensor
 
+from ttt.learner import Learner
 from ttt.stream import Batch
 
-if TYPE_CHECKING:
-    from ttt.learner import Learner
+
+class Loss(NamedTuple):
+    """`value` in nats; `logits_BTV` where the likelihood of the batch was read, for what a strategy adds."""
+
+    value: Tensor
+    logits_BTV: Tensor | None = None
 
 
 class Objective:
@@ -22,26 +27,32 @@ class Objective:
         self.name = name
 
     def begin(self, learner: Learner) -> None:
-        """Once; the base's weights are in."""
+        """Called once, when the base's weights are in."""
 
-    def loss(self, learner: Learner, batch: Batch, step: int) -> Tensor:
-        """Of one batch, in nats. Carries the fast state of the learner on."""
+    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
+        """The loss of one batch, of which the first `own` rows are the task's; the rest is memory.
+
+        Carry the fast state of the learner on. `learns`: will the loss move any slow weight?
+        """
         raise NotImplementedError
 
     def terms(self) -> dict[str, float]:
-        """Values to watch, by name, as they stand now. One that is not finite stops the run."""
+        """Values to watch, by name, as they stand now. A value that is not finite stops the run."""
         return {}
 
     def watched(self) -> dict[str, float]:
-        """More of them: means over the steps since they were last asked for."""
+        """More values to watch: means over the steps since the last call."""
         return {}
 
     def learned(self, learner: Learner, task: int) -> None:
-        """A phase that teaches `task` is over. For what evaluation wants to know later; learning must not read it."""
+        """Called when a phase that teaches `task` ends.
+
+        For what evaluation wants to know later; learning must not read it.
+        """
 
     def state(self) -> dict[str, Tensor]:
-        """What must be in a checkpoint for training to go on as if never stopped."""
+        """What a checkpoint must hold for training to go on as if it had never stopped."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`, after `begin`."""
+        """The inverse of `state`, called after `begin`."""

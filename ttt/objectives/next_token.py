@@ -1,21 +1,22 @@
-"""`next_token`: the likelihood of what comes next, as everywhere.
+"""`next_token`: the likelihood of what comes next, as in every language model.
 
 loss = - mean over scored tokens of log p(token | what was read before)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from torch import Tensor
-
-from ttt.objectives.base import Objective
+from ttt.learner import Learner, cross_entropy
+from ttt.learner.learner import first_lanes
+from ttt.objectives.base import Loss, Objective
 from ttt.stream import Batch
-
-if TYPE_CHECKING:
-    from ttt.learner import Learner
 
 
 class NextToken(Objective):
-    def loss(self, learner: Learner, batch: Batch, step: int) -> Tensor:
-        return learner.likelihood(batch, step)
+    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
+        state = learner.lanes(learner.fast, own, of=len(batch.tokens_BT))
+        # Call `forward` directly and assign `fast` only when it changes: nn.Module's `__call__` and
+        # `__setattr__` are slow in this inner loop.
+        logits_BTV, after = learner.forward(batch, state)
+        if learner.adapter.reset != "sequence":
+            learner.fast = learner.adapter.carry(first_lanes(after, own))
+        return Loss(cross_entropy(logits_BTV, batch, reduction="mean"), logits_BTV)

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ttt.adapters.evolving import Evolving
 from ttt.kernels import policy
-from ttt.objectives.base import Objective
+from ttt.learner import Learner
+from ttt.objectives.base import Loss, Objective
 from ttt.objectives.lesson import Lesson, lesson
 from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
-from ttt.prompts.rollouts import Play, Rollouts, evenly, sample
-from ttt.prompts.vectors import heads, predict, vectors
+from ttt.prompts.rollouts import Play, Rollouts, evenly, sample_answers
+from ttt.prompts.vectors import added_vectors, head_tokens, predict
 from ttt.stream import Batch, Layout
-
-if TYPE_CHECKING:
-    from ttt.learner import Learner
 
 COUNTS = ("steps", "rounds", "rollouts", "fast_rollouts")
 
@@ -77,14 +75,12 @@ class Reward(Objective):
     def begin(self, learner: Learner) -> None:
         self.base = {name: x.detach().clone() for name, x in learner.model.named_parameters()}
 
-    def loss(self, learner: Learner, batch: Batch, step: int) -> Tensor:
-        memory = learner.strategy.memory(batch, step=step)
-        batch = batch if memory is None else Batch.stack([batch, memory])
+    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
         made = self._search(learner, batch)
         self._counts["steps"] += 1
-        if not learner.strategy.learns:
+        if not learns:
             # Answers that move nothing need not be paid for.
-            return self._nothing(learner)
+            return Loss(self._nothing(learner))
         prompt_KP = self.prompts(learner) if self.learn_from == "reward" else self._seed(learner)
         rollouts = self._rollouts(learner, batch, prompt_KP, made)
         self._counts["rollouts"] += len(rollouts.reward_R)
@@ -92,8 +88,8 @@ class Reward(Objective):
         # What was sampled is as surprising, in the mean, as the policy's entropy.
         self._watched["entropy"].append(-float(rollouts.logp_RA.mean()))
         if self.learn_from == "prompt":
-            return self._distilled(learner, batch, rollouts)
-        return self._rewarded(learner, batch, rollouts)
+            return Loss(self._distilled(learner, batch, rollouts))
+        return Loss(self._rewarded(learner, batch, rollouts))
 
     def _search(self, learner: Learner, batch: Batch) -> Rollouts | None:
         """A round of the fast channel, where one is due; its rollouts under the prompts now in use."""
@@ -114,9 +110,9 @@ class Reward(Objective):
 
     def play(self, learner: Learner, batch: Batch, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
         """One answer to each of these problems of `batch`, under these prompts."""
-        asked_RT = torch.cat([heads(prompt_RP, self.layout), self.layout.questions(batch)[problem_R]], 1)
-        added_RPD = vectors(prompt_RP)
-        answer_RA, logp_RA = sample(
+        asked_RT = torch.cat([head_tokens(prompt_RP, self.layout), self.layout.questions(batch)[problem_R]], 1)
+        added_RPD = added_vectors(prompt_RP)
+        answer_RA, logp_RA = sample_answers(
             lambda tokens, cache: predict(learner.model, tokens, added_RPD, cache=cache),
             asked_RT,
             length=self.layout.answer_len,
@@ -151,7 +147,7 @@ class Reward(Objective):
         self, learner: Learner, batch: Batch, rollouts: Rollouts, *, weights: dict[str, Tensor] | None = None
     ) -> Tensor:
         """log p of every token that an answer could go on with, [R, A, V], at the temperature of sampling."""
-        row_RT, added_RPD = rollouts.rows(batch, self.layout), vectors(rollouts.prompt_RP)
+        row_RT, added_RPD = rollouts.rows(batch, self.layout), added_vectors(rollouts.prompt_RP)
         logits = predict(learner.model, row_RT, added_RPD, weights=weights)
         return (logits[:, -self.layout.answer_len :].float() / self._temperature).log_softmax(-1)
 

@@ -1,17 +1,17 @@
-"""`adam`: Adam as it was published (Kingma & Ba, arXiv 1412.6980), without weight decay; torch's fused form."""
+"""`adam`: Adam as published (Kingma & Ba, arXiv 1412.6980), without weight decay."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ttt.optimizers.groups import check, check_betas
+from ttt.optimizers.groups import Clip, Momentum, Rate
 
 
 class Adam:
-    def __init__(self, *, name: str, lr: float, beta1: float, beta2: float, clip: float | None) -> None:
-        check(lr=lr, weight_decay=0.0, clip=clip)
-        check_betas(beta1=beta1, beta2=beta2)
+    """Adam on all parameters. Arguments are explained in conf/optimizer/adam.yaml."""
+
+    def __init__(self, *, name: str, lr: Rate, beta1: Momentum, beta2: Momentum, clip: Clip) -> None:
         self.name, self.clip = name, clip
         self._lr, self._betas = lr, (beta1, beta2)
 

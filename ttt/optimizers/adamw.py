@@ -1,19 +1,19 @@
-"""`adamw`: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101), torch's fused form."""
+"""`adamw`: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101)."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ttt.optimizers.groups import check, check_betas, decay_groups
+from ttt.optimizers.groups import Clip, Momentum, Rate, WeightDecay, decay_groups
 
 
 class AdamW:
+    """AdamW that decays matrices only. Arguments are explained in conf/optimizer/adamw.yaml."""
+
     def __init__(
-        self, *, name: str, lr: float, beta1: float, beta2: float, weight_decay: float, clip: float | None
+        self, *, name: str, lr: Rate, beta1: Momentum, beta2: Momentum, weight_decay: WeightDecay, clip: Clip
     ) -> None:
-        check(lr=lr, weight_decay=weight_decay, clip=clip)
-        check_betas(beta1=beta1, beta2=beta2)
         self.name, self.clip = name, clip
         self._lr, self._betas, self._weight_decay = lr, (beta1, beta2), weight_decay
 

@@ -1,35 +1,30 @@
-"""Parameter groups and checks that every optimizer shares."""
+"""What every optimizer shares: the kinds of its arguments, and which parameters decay."""
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Gt, Interval
 from torch import nn
+
+Rate = Annotated[float, Gt(0)]
+# At 1 a moving average would never take in anything new.
+Momentum = Annotated[float, Interval(ge=0, lt=1)]
+WeightDecay = Annotated[float, Ge(0)]
+# The largest norm of the gradient; None: no clipping.
+Clip = Annotated[float, Gt(0)] | None
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices only: norms, step sizes and biases have their own scale to keep."""
+    """Return parameter groups in which only matrices decay.
+
+    Decay would pull norms, step sizes and biases off the scale that they have to keep.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not weight_decay:
-        # A step of one group costs less than of two.
+        # A fused step over one group costs less than over two.
         return [{"params": parameters, "weight_decay": 0.0}]
     return [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-
-
-def check_betas(*, beta1: float, beta2: float) -> None:
-    for argument, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0 <= beta < 1:
-            raise ValueError(f"optimizer.{argument}={beta:g}: must lie in [0, 1)")
-
-
-def check(*, lr: float, weight_decay: float, clip: float | None, prefix: str = "") -> None:
-    if not (lr > 0 and isfinite(lr)):
-        raise ValueError(f"optimizer.{prefix}lr={lr:g}: must be above 0")
-    if not (weight_decay >= 0 and isfinite(weight_decay)):
-        raise ValueError(f"optimizer.weight_decay={weight_decay:g}: must not be negative")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"optimizer.clip={clip:g}: must be above 0 (null: no clipping)")

@@ -1,4 +1,4 @@
-"""Several optimizers of disjoint parameters as one."""
+"""Several optimizers over disjoint parameters, used as one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from torch.optim import Optimizer
 
 
 class Joined(Optimizer):
-    """Its groups are those of its parts, in order; so are its steps. Parts share one state, that of the whole."""
+    """An optimizer whose groups and steps are those of its parts, in order.
+
+    All parts share one state dictionary, so that checkpoints and schedules see one optimizer.
+    """
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         self._parts = list(parts)
+        # The base class wants a flat list; the real groups, with the options of each part, follow.
         super().__init__(
             [parameter for part in parts for group in part.param_groups for parameter in group["params"]], {}
         )
@@ -21,13 +25,14 @@ class Joined(Optimizer):
         self._deal()
 
     def _deal(self) -> None:
+        """Hand every part its groups and the shared state, by reference: a new rate reaches it."""
         groups = iter(self.param_groups)
         for part in self._parts:
             part.param_groups = [next(groups) for _ in part.param_groups]
             part.state = self.state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Also what `load_state_dict` ends with: new groups and a new state for all parts.
+        # `load_state_dict` ends here too, with groups and a state that the parts do not hold yet.
         super().__setstate__(state)
         self._deal()
 

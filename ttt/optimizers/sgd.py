@@ -1,18 +1,17 @@
-"""`sgd`: stochastic gradient descent, with momentum if wanted."""
+"""`sgd`: stochastic gradient descent, with optional momentum."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ttt.optimizers.groups import check, decay_groups
+from ttt.optimizers.groups import Clip, Momentum, Rate, WeightDecay, decay_groups
 
 
 class SGD:
-    def __init__(self, *, name: str, lr: float, momentum: float, weight_decay: float, clip: float | None) -> None:
-        check(lr=lr, weight_decay=weight_decay, clip=clip)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"optimizer.momentum={momentum:g}: must lie in [0, 1)")
+    """SGD that decays matrices only. Arguments are explained in conf/optimizer/sgd.yaml."""
+
+    def __init__(self, *, name: str, lr: Rate, momentum: Momentum, weight_decay: WeightDecay, clip: Clip) -> None:
         self.name, self.clip = name, clip
         self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
 

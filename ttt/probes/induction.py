@@ -4,9 +4,10 @@
     write       dW = sum over earlier t of v_t z_t^T
     lens        dl_n[w] = e_w^T dW z_n          linear: no later layers, no final norm
 
-In-Place Test-Time Training (arXiv 2604.06169), section 3.3 and appendix A: with v_t = e_{x_{t+1}} the write
-raises v* by |e_v*|^2 z_t*.z_n and leaves all others; with v_t = e_{x_t} (reconstruction) it does not raise v*.
-Both hold for keys without a common part (assumption A2): `mean` adds one.
+In-Place Test-Time Training (arXiv 2604.06169), section 3.3 and appendix A: with v_t = e_{x_{t+1}}
+the write raises v* by |e_v*|^2 z_t*.z_n and leaves all others as they are; with v_t = e_{x_t}
+(reconstruction) it does not raise v*. Both hold for keys without a common part (assumption A2);
+`mean` adds such a part.
 Shapes: B prompts, T time (the query included), V vocabulary, D model width, F feed-forward width.
 """
 
@@ -20,11 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Ways to prepare keys that remove their common part.
 CENTRED = ("true mean", "earlier mean")
 
 
 class Standing(NamedTuple):
-    """How one word of each prompt stands among all others, on a change of logits."""
+    """How one word of each prompt compares with all others, by the change of their logits.
+
+    `z_B` is the z-score among the other words; `rank_B` counts from 1, the largest.
+    """
 
     value_B: Tensor
     others_mean_B: Tensor
@@ -34,7 +39,7 @@ class Standing(NamedTuple):
 
 
 def standing(logit_BV: Tensor, word_B: Tensor) -> Standing:
-    """`rank` counts from 1, the largest."""
+    """Compare the logit of `word_B` in each row with the logits of all other words."""
     value_B1 = logit_BV.gather(1, word_B[:, None])
     is_other_BV = torch.ones_like(logit_BV, dtype=torch.bool).scatter(1, word_B[:, None], False)
     others_BX = logit_BV[is_other_BV].view(len(logit_BV), -1)
@@ -44,15 +49,15 @@ def standing(logit_BV: Tensor, word_B: Tensor) -> Standing:
 
 
 def minus_earlier_mean(z_BTF: Tensor) -> Tensor:
-    """z_t minus the mean of z_0 .. z_{t-1}: what a model can know at t. The first stays as it is."""
+    """Return z_t minus the mean of z_0 .. z_{t-1}, which a model can know at t; z_0 is unchanged."""
     count_T1 = torch.arange(z_BTF.shape[1], device=z_BTF.device, dtype=z_BTF.dtype).clamp(min=1)[:, None]
     return z_BTF - (z_BTF.cumsum(1) - z_BTF) / count_T1
 
 
 def read_write(z_BTF: Tensor, *, value_BTD: Tensor, query_B: Tensor) -> Tensor:
-    """dW z_n [B, D] with dW = sum of v_t z_t^T over t < n - 1, without building dW.
+    """Return dW z_n [B, D] with dW = sum of v_t z_t^T over t < n - 1, without building dW.
 
-    t = n - 1 is left out: its next token is the query itself.
+    The position t = n - 1 is left out because its next token is the query itself.
     """
     query_BF = z_BTF[torch.arange(len(z_BTF), device=z_BTF.device), query_B]
     match_BT = torch.einsum("btf,bf->bt", z_BTF, query_BF)
@@ -61,8 +66,11 @@ def read_write(z_BTF: Tensor, *, value_BTD: Tensor, query_B: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Sizes of the synthetic experiment: D, F, V, words before the query."""
+class SyntheticSizes:
+    """Sizes of the synthetic experiment: `width` is D, `mlp_width` F, `vocab` V.
+
+    `tokens` counts the tokens before the query. Raises ValueError for a size that is too small.
+    """
 
     trials: int
     width: int
@@ -72,6 +80,7 @@ class Setting:
     seed: int
 
     def __post_init__(self) -> None:
+        # A standard error needs two trials; k*, v* and a spread of the others need four words.
         least = {"trials": 2, "width": 1, "mlp_width": 1, "vocab": 4, "tokens": 6, "seed": 0}
         for name, value in asdict(self).items():
             if value < least[name]:
@@ -79,11 +88,13 @@ class Setting:
 
 
 class Case(NamedTuple):
-    """`target`: next token | reconstruction. `mean`: length of the part that all keys share.
+    """One row of the experiment.
 
-    `keys`: raw; minus the true mean (over the vocabulary, from which tokens are drawn evenly); minus the
-    earlier mean (key and query at t minus the mean of the keys at all s < t: a causal estimate, which makes
-    the key of v* repel that of k* by 1 / (t* + 1)).
+    `target` is "next token" or "reconstruction"; `mean` is the length of the part that all keys
+    share. `keys` says how keys are prepared: "raw"; minus the "true mean" over the vocabulary, from
+    which tokens are drawn evenly; or minus the "earlier mean", where key and query at t lose the
+    mean of the keys at all s < t. This causal estimate makes the key of v* repel that of k* by
+    1 / (t* + 1).
     """
 
     target: str
@@ -92,7 +103,7 @@ class Case(NamedTuple):
 
     @property
     def assumed(self) -> bool:
-        """Are keys free of a common part, as A2 asks?"""
+        """Are the keys free of a common part, as assumption A2 requires?"""
         return self.mean == 0 or self.keys in CENTRED
 
 
@@ -104,8 +115,8 @@ CASES = tuple(
 
 
 @dataclass(frozen=True)
-class World:
-    """One trial: an embedding and a key for each word, a sequence, and where k* v* stand in it."""
+class Trial:
+    """An embedding and a key for each word, a sequence, and the position of k* v* in it."""
 
     embed_VD: Tensor
     key_VF: Tensor
@@ -114,24 +125,25 @@ class World:
     planted: int
 
     @classmethod
-    def draw(cls, setting: Setting, *, trial: int) -> World:
-        """Words 0 and 1 are k* and v* (words are exchangeable); no other token is either of them."""
-        state = np.random.SeedSequence([setting.seed, trial]).generate_state(1, np.uint64)[0]
+    def draw(cls, sizes: SyntheticSizes, *, index: int) -> Trial:
+        """Draw the trial with this index: word 0 is k*, word 1 is v*, no other token is either."""
+        state = np.random.SeedSequence([sizes.seed, index]).generate_state(1, np.uint64)[0]
+        # A seed of torch is signed: 63 bits of the state fit.
         rng = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-        tokens_T = torch.randint(2, setting.vocab, (setting.tokens + 1,), generator=rng)
-        planted = int(torch.randint(1, max(2, setting.tokens // 3), (), generator=rng))
+        tokens_T = torch.randint(2, sizes.vocab, (sizes.tokens + 1,), generator=rng)
+        planted = int(torch.randint(1, max(2, sizes.tokens // 3), (), generator=rng))
         tokens_T[planted], tokens_T[planted + 1], tokens_T[-1] = 0, 1, 0
-        common_F = torch.randn(setting.mlp_width, generator=rng)
+        common_F = torch.randn(sizes.mlp_width, generator=rng)
         return cls(
-            embed_VD=torch.randn(setting.vocab, setting.width, generator=rng) / setting.width**0.5,
-            key_VF=torch.randn(setting.vocab, setting.mlp_width, generator=rng) / setting.mlp_width**0.5,
+            embed_VD=torch.randn(sizes.vocab, sizes.width, generator=rng) / sizes.width**0.5,
+            key_VF=torch.randn(sizes.vocab, sizes.mlp_width, generator=rng) / sizes.mlp_width**0.5,
             common_F=common_F / common_F.norm(),
             tokens_T=tokens_T,
             planted=planted,
         )
 
     def keys(self, case: Case) -> Tensor:
-        """[1, T, F]: a key for every position, the query's last."""
+        """Return keys [1, T, F] for all positions; the last is that of the query."""
         key_VF = self.key_VF + case.mean * self.common_F
         if case.keys == "true mean":
             key_VF = key_VF - key_VF.mean(0)
@@ -139,18 +151,18 @@ class World:
         return minus_earlier_mean(z_1TF) if case.keys == "earlier mean" else z_1TF
 
     def predicted(self, case: Case, z_1TF: Tensor) -> float:
-        """What v* gains if every write but the planted one averages out."""
+        """Return the gain of v* if every write but the planted one averages out."""
         v_D = self.embed_VD[self.tokens_T[self.planted + 1]]
         query_F = z_1TF[0, -1]
         if case.target == "next token":
             return float(v_D @ v_D * (z_1TF[0, self.planted] @ query_F))
         if case.keys == "earlier mean":
-            # The mean taken from the key of v* holds that of k*, so the two keys repel each other a little.
+            # The earlier mean at v* contains the key of k*, so the two keys repel each other.
             return float(-(v_D @ v_D) * (self.key_VF[self.tokens_T[-1]] @ query_F) / (self.planted + 1))
         return 0.0
 
     def measure(self, case: Case) -> dict[str, float]:
-        """What the write of this sequence does to v*, k* and the others, and what the theorem says of v*."""
+        """Return the changes of v*, k* and the others, and the theorem's prediction for v*."""
         z_1TF = self.keys(case)
         target_1T = self.tokens_T.roll(-1 if case.target == "next token" else 0)[None]
         query_1 = torch.tensor([len(self.tokens_T) - 1])
@@ -167,29 +179,36 @@ class World:
         }
 
 
-def synthetic(setting: Setting, *, progress: Callable[[int], None] = lambda trial: None) -> list[dict[str, Any]]:
-    """A row for each of CASES: means over trials. All cases see the same draws."""
-    trials: list[list[dict[str, float]]] = [[] for _ in CASES]
-    for trial in range(setting.trials):
-        world = World.draw(setting, trial=trial)
-        for case, measured in zip(CASES, trials, strict=True):
-            measured.append(world.measure(case))
-        progress(trial + 1)
-    return [summarize(case, measured) for case, measured in zip(CASES, trials, strict=True)]
+def synthetic(sizes: SyntheticSizes, *, progress: Callable[[int], None] = lambda done: None) -> list[dict[str, Any]]:
+    """Return a row for each of CASES: means over trials. All cases see the same trials."""
+    measured: list[list[dict[str, float]]] = [[] for _ in CASES]
+    for index in range(sizes.trials):
+        trial = Trial.draw(sizes, index=index)
+        for case, measurements in zip(CASES, measured, strict=True):
+            measurements.append(trial.measure(case))
+        progress(index + 1)
+    return [case_row(case, measurements) for case, measurements in zip(CASES, measured, strict=True)]
 
 
-def summarize(case: Case, measured: list[dict[str, float]]) -> dict[str, Any]:
-    """Means, `v_se`, the distance of v* to its prediction in standard errors, and whether the theorem held."""
+def case_row(case: Case, measured: list[dict[str, float]]) -> dict[str, Any]:
+    """Return means over trials, and whether the theorem held.
+
+    `v_se` is the standard error of v*; `off_se` is its distance to the prediction, in standard
+    errors of the difference.
+    """
     columns = {name: np.array([row[name] for row in measured]) for name in measured[0]}
     row: dict[str, Any] = {"target": case.target, "keys": case.keys, "mean": case.mean, "assumed": case.assumed}
     row |= {name: float(column.mean()) for name, column in columns.items()}
     error = columns["v"] - columns["predicted"]
     row["v_se"] = standard_error(columns["v"])
-    # Of the difference, trial by trial: sharper than that of v* alone, as both move with the draw.
+    # The error is taken trial by trial, because v* and its prediction move with the draw together:
+    # its standard error is smaller than that of v* alone. The bound avoids a division by zero.
     row["off_se"] = float(error.mean()) / max(standard_error(error), 1e-12)
+    # The margins are those of the published figures: v* stands far out, or not at all.
     clear = row["z"] > 10 if case.target == "next token" else abs(row["z"]) < 1
     return row | {"within_3_se": abs(row["off_se"]) < 3, "as_predicted": abs(row["off_se"]) < 3 and clear}
 
 
 def standard_error(values: np.ndarray) -> float:
+    """Return the standard error of the mean; NaN for a single value."""
     return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")

@@ -1,1 +1,1 @@
-"""Search for prompts by their reward: which to keep, which to change, and how."""
+"""Search for prompts by their reward: which prompts to keep, which to change, and how."""

@@ -1,4 +1,4 @@
-"""Prompts on trial: what is played, what it costs, and what it leaves for others to use.
+"""A test bench for prompts: it plays them, counts the rollouts, and keeps them for reuse.
 
 Shapes: R rollouts, P prompt, A answer.
 """
@@ -14,10 +14,10 @@ from ttt.stream import Batch, Layout, Prompt
 
 
 class Bench:
-    """Plays prompts on rows of `batch`, never more often than `budget`; counts rollouts, and keeps them."""
+    """Plays prompts on rows of `batch` with at most `budget` rollouts, and keeps every rollout."""
 
-    def __init__(self, play: Play, batch: Batch, layout: Layout, *, budget: int) -> None:
-        self._play, self.batch, self.layout, self._budget = play, batch, layout, budget
+    def __init__(self, policy: Play, batch: Batch, layout: Layout, *, budget: int) -> None:
+        self._policy, self.batch, self.layout, self._budget = policy, batch, layout, budget
         self._parts: list[Rollouts] = []
         self.used = 0
 
@@ -29,29 +29,30 @@ class Bench:
     def problems(self) -> int:
         return len(self.batch.tokens_BT)
 
-    def ask(self, prompts: Sequence[Prompt], problems: Sequence[Sequence[int]]) -> list[Rollouts]:
-        """One answer under each prompt to each of its problems (rows of the batch); all are sampled at once."""
+    def play(self, prompts: Sequence[Prompt], problems: Sequence[Sequence[int]]) -> list[Rollouts]:
+        """Sample one answer under each prompt to each of its problems (rows of the batch)."""
         counts = [len(rows) for rows in problems]
         if not sum(counts):
             return []
-        assert sum(counts) <= self.left, f"{sum(counts)} rollouts asked for, {self.left} left"
+        assert sum(counts) <= self.left, f"{sum(counts)} rollouts needed, {self.left} left"
         device = self.batch.tokens_BT.device
         problem_R = torch.tensor([row for rows in problems for row in rows], device=device)
-        asked = [prompt for prompt, n in zip(prompts, counts, strict=True) for _ in range(n)]
-        played = self._play(problem_R, torch.tensor(asked, device=device))
+        prompt_of_rollout = [prompt for prompt, n in zip(prompts, counts, strict=True) for _ in range(n)]
+        # All prompts in one batch: sampling token by token costs about the same for any row count.
+        played = self._policy(problem_R, torch.tensor(prompt_of_rollout, device=device))
         self.used += sum(counts)
         self._parts.append(played)
         ends = torch.tensor(counts).cumsum(0).tolist()
         return [played.pick(list(range(end - n, end))) for end, n in zip(ends, counts, strict=True)]
 
     def under(self, prompts: Iterable[Prompt]) -> Rollouts:
-        """All that was played under these prompts."""
+        """Return all rollouts so far that were played under one of `prompts`."""
         if not self._parts:
-            return self._nothing()
-        made, wanted = Rollouts.cat(self._parts), set(prompts)
-        return made.pick([i for i, prompt in enumerate(made.prompt_RP.tolist()) if tuple(prompt) in wanted])
+            return self._empty()
+        rollouts, wanted = Rollouts.cat(self._parts), set(prompts)
+        return rollouts.pick([i for i, prompt in enumerate(rollouts.prompt_RP.tolist()) if tuple(prompt) in wanted])
 
-    def _nothing(self) -> Rollouts:
+    def _empty(self) -> Rollouts:
         token = self.batch.tokens_BT.new_zeros(0)
         number = torch.zeros(0, device=token.device)
         prompt, answer = self.layout.prompt_len, self.layout.answer_len

@@ -1,6 +1,7 @@
-"""A round of search by the gepa package itself (search=gepa): gepa.optimize from the best prompt there is.
+"""A round of search by the gepa package itself (search=gepa), from the best prompt so far.
 
-It starts from one prompt and scores it anew, so nothing of it is stale; the rest of the pool is found again or lost.
+gepa starts from one prompt and scores it again, so no reward is stale; the rest of the pool must be
+found again or is lost.
 Shapes: N prompts, V problems.
 """
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 
 
 class Playground:
-    """What gepa asks of a system: to play a candidate, to tell what went wrong, and to propose.
+    """Our side of gepa's adapter interface: play a candidate, show its failures, propose another.
 
-    Without the attribute `propose_new_texts` gepa proposes nothing, and says so in its log only. What fails in a
-    proposal goes there too: `error` keeps it.
+    gepa only logs an exception in a proposal and goes on; `error` keeps it, to be raised later.
     """
 
     def __init__(self, propose: Proposer, bench: Bench) -> None:
@@ -42,7 +42,7 @@ class Playground:
     ) -> EvaluationBatch[Rollouts, list[int]]:
         from gepa.core.adapter import EvaluationBatch
 
-        (played,) = self._bench.ask([self._layout.parse(candidate[COMPONENT])], [batch])
+        (played,) = self._bench.play([self._layout.parse(candidate[COMPONENT])], [batch])
         each = [played.pick([i]) for i in range(len(batch))]
         answers = played.answer_RA.tolist()
         return EvaluationBatch(answers, played.reward_R.tolist(), each if capture_traces else None)
@@ -50,21 +50,22 @@ class Playground:
     def make_reflective_dataset(
         self, candidate: Texts, eval_batch: EvaluationBatch[Rollouts, list[int]], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Record]]:
-        assert eval_batch.trajectories is not None, "gepa asks for traces where it reflects"
+        assert eval_batch.trajectories is not None, "gepa captures traces wherever it reflects"
         played = Rollouts.cat(eval_batch.trajectories)
-        with self._noted():
+        with self._recording_errors():
             return {COMPONENT: failures(self._bench.batch, self._layout, played)}
 
+    # gepa looks this method up by name; without it, it proposes nothing and only logs that.
     def propose_new_texts(
         self, candidate: Texts, reflective_dataset: Mapping[str, Sequence[Record]], components_to_update: list[str]
     ) -> Texts:
-        """Nothing where the proposer has nothing."""
-        with self._noted():
+        """Return the new texts; no text at all where the proposer has no proposal."""
+        with self._recording_errors():
             child = self._propose(self._layout.parse(candidate[COMPONENT]), reflective_dataset[COMPONENT])
         return {} if child is None else {COMPONENT: self._layout.text(child)}
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _recording_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -73,24 +74,24 @@ class Playground:
 
 
 class Silence:
-    """gepa's log, which nobody reads."""
+    """A logger for gepa that drops every message."""
 
     def log(self, message: str) -> None:
         pass
 
 
 def search_by_gepa(prompts: Sequence[Prompt], propose: Proposer, bench: Bench, search: Search) -> Pool | None:
-    """The pool that gepa makes of the first prompt; None without a budget."""
+    """Run gepa from the first of `prompts`. Return the pool that results; None without a budget."""
     from gepa.api import optimize
 
     if not bench.left:
         return None
-    problems = search.scored(prompts=1, rows=bench.problems, budget=bench.left)
-    size = search.tried(bench.problems)
-    # gepa looks at its budget between proposals only; this is what one may cost beyond it.
+    problems = search.scoring_size(prompts=1, rows=bench.problems, budget=bench.left)
+    size = search.minibatch_size(bench.problems)
+    # gepa checks its budget only between proposals, so the cost of one proposal is held back.
     ends_at = bench.left - (2 * size + problems) + 1
     playground: Any = Playground(propose, bench)
-    found: Any = optimize(
+    result: Any = optimize(
         seed_candidate={COMPONENT: bench.layout.text(prompts[0])},
         trainset=list(range(bench.problems)),
         valset=list(range(problems)),
@@ -99,12 +100,13 @@ def search_by_gepa(prompts: Sequence[Prompt], propose: Proposer, bench: Bench, s
         acceptance_criterion="improvement_or_equal" if search.equal else "strict_improvement",
         max_metric_calls=max(ends_at, 1),
         logger=Silence(),
+        # gepa draws from a generator of its own; this ties it to the run's seed.
         seed=int(torch.randint(2**31, ())),
     )
     if playground.error is not None:
         raise playground.error
-    # The same prompt may have been accepted twice: its first scores count.
+    # gepa may accept the same prompt twice: its first scores count.
     rows: dict[Prompt, list[float]] = {}
-    for candidate, scored in zip(found.candidates, found.val_subscores, strict=True):
+    for candidate, scored in zip(result.candidates, result.val_subscores, strict=True):
         rows.setdefault(bench.layout.parse(candidate[COMPONENT]), [scored[v] for v in range(problems)])
     return Pool.of(list(rows), torch.tensor(list(rows.values())), search)

@@ -1,6 +1,7 @@
 """Answers that a model gives to problems, sampled token by token.
 
-Shapes: B problems, R rollouts, P prompt, Q question, A answer, T time, U different contexts, V vocabulary.
+Shapes: B problems, R rollouts, P prompt, Q question, A answer, T time, U distinct contexts,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import torch
 from torch import Tensor
 
 from ttt.models.cache import Cache
-from ttt.prompts.vectors import heads
+from ttt.prompts.vectors import head_tokens
 from ttt.stream import Batch, Layout
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Rollout i answers row `problem_R[i]` of a batch under `prompt_RP[i]`: token ids, or vectors ([R, P, D]).
+    """Rollout i answers row `problem_R[i]` of a batch under `prompt_RP[i]`.
 
-    `logp_RA`: log-probability (nats) of each token when it was sampled. `reward_R`: what the verifier says, float32.
+    `prompt_RP`: token ids, or vectors ([R, P, D]).
+    `logp_RA`: log-probability (nats) of each token when it was sampled. `reward_R`: the verifier's
+    verdict, float32.
     """
 
     problem_R: Tensor
@@ -30,13 +33,15 @@ class Rollouts:
     reward_R: Tensor
 
     def rows(self, batch: Batch, layout: Layout) -> Tensor:
-        """[R, T]: prompt (the seed prompt, where vectors are added to it), question, and the answer but for its last
-        token, as a model reads them."""
+        """Return [R, T] as a model reads them: prompt, question, answer without its last token.
+
+        Vectors are added to embeddings, so under them the row holds the seed prompt.
+        """
         question_RQ = layout.questions(batch)[self.problem_R]
-        return torch.cat([heads(self.prompt_RP, layout), question_RQ, self.answer_RA[:, :-1]], 1)
+        return torch.cat([head_tokens(self.prompt_RP, layout), question_RQ, self.answer_RA[:, :-1]], 1)
 
     def pick(self, index: list[int] | Tensor) -> Rollouts:
-        """Those at these places, or where a mask says so."""
+        """Return the rollouts at these indices, or where a mask is true."""
         return Rollouts(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @staticmethod
@@ -46,10 +51,11 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Play:
-    """The policy as a fast channel may use it, slow weights as they are.
+    """The policy as a fast channel may use it; slow weights stay as they are.
 
-    `answer`: (problem_R, prompt_RP) -> one sampled answer each. `loss`: that of a step of the policy gradient on
-    rollouts; prompts that are vectors can be moved along its gradient. `group`: answers to each problem in a step.
+    `answer`: (problem_R, prompt_RP) -> one sampled answer each. `loss`: the loss of a
+    policy-gradient step on rollouts; soft prompts can move along its gradient. `group`: answers to
+    each problem in a step.
     """
 
     answer: Callable[[Tensor, Tensor], Rollouts]
@@ -61,26 +67,31 @@ class Play:
 
 
 def evenly(problem_Q: Tensor, *, group: int, prompts: int) -> tuple[Tensor, Tensor]:
-    """(problem, index of its prompt) of each rollout: `group` of each problem, the j-th under prompt
-    j * prompts // group."""
+    """Return the problem and the index of the prompt of each rollout, [Q * group] each.
+
+    Each problem gets `group` rollouts, the j-th of them under prompt j * prompts // group.
+    """
     number_R = torch.arange(len(problem_Q) * group, device=problem_Q.device)
     return problem_Q[number_R // group], number_R % group * prompts // group
 
 
-# (tokens_BT, cache) -> logits [B, T, V]; goes on where the cache stopped.
+# (tokens_BT, cache) -> logits [B, T, V]; continues where the cache stopped.
 Predict = Callable[[Tensor, Cache], Tensor]
 
 
 @torch.no_grad()
-def sample(
+def sample_answers(
     predict: Predict, tokens_RT: Tensor, *, length: int, temperature: float, alike: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """`length` tokens after each row, drawn one after another, and their log-probabilities: [R, A] each.
+    """Sample `length` tokens after each row.
 
-    Each context is read once, however many rows begin with it (not `alike`: what is added to rows of equal tokens
-    differs); each new token is read by itself, behind a cache of keys and values. Temperature 0 takes the likeliest
-    token, with its log-probability at temperature 1.
+    Return the tokens and their log-probabilities (nats), [R, A] each.
+
+    `alike`: rows of equal tokens are equal contexts, and each distinct one is read once. Pass False
+    where vectors are added that differ between rows. Temperature 0 takes the likeliest token and
+    reports its log-probability at temperature 1.
     """
+    # With keys and values in a cache, each new token is read by itself.
     cache, answer, logps = Cache(), [], []
     if alike:
         context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
@@ -89,6 +100,7 @@ def sample(
     else:
         logits_RV = predict(tokens_RT, cache)[:, -1]
     while True:
+        # In fp32: importance weights divide by these probabilities.
         logp_RV = (logits_RV.float() / (temperature or 1.0)).log_softmax(-1)
         token_R1 = torch.multinomial(logp_RV.softmax(-1), 1) if temperature else logp_RV.argmax(-1, keepdim=True)
         answer.append(token_R1)

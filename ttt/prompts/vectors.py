@@ -1,7 +1,7 @@
-"""Prompts as a model reads them: words stand at the head of a row; vectors are added to the embeddings of the seed
-prompt there.
+"""How a model reads prompts: words head a row, vectors are added to the embeddings there.
 
-A prompt is P token ids or, as floats, P vectors; `prompt_RP` is one of each row: [R, P] or [R, P, D].
+A prompt is P token ids or, as floats, P vectors that are added to the embeddings of the seed
+prompt. `prompt_RP` holds one prompt for each row: [R, P] or [R, P, D].
 Shapes: R rows, T time, P prompt, D model width, V vocabulary.
 """
 
@@ -18,29 +18,31 @@ from ttt.models.cache import Cache
 from ttt.stream import Layout
 
 
-def heads(prompt_RP: Tensor, layout: Layout) -> Tensor:
-    """The tokens at the head of the rows, [R, P]."""
+def head_tokens(prompt_RP: Tensor, layout: Layout) -> Tensor:
+    """Return the tokens at the head of the rows, [R, P]; under vectors those of the seed prompt."""
     if prompt_RP.is_floating_point():
         return torch.tensor(layout.seed_prompt, device=prompt_RP.device).expand(len(prompt_RP), -1)
     return prompt_RP
 
 
-def vectors(prompt_RP: Tensor) -> Tensor | None:
-    """What is added to their embeddings, [R, P, D]; None: nothing."""
+def added_vectors(prompt_RP: Tensor) -> Tensor | None:
+    """Return the vectors to add to the head's embeddings, [R, P, D]; None where prompts are words."""
     return prompt_RP if prompt_RP.is_floating_point() else None
 
 
 @contextmanager
 def adding(model: nn.Module, added_RPD: Tensor | None) -> Iterator[None]:
-    """While open, these are added to the embeddings of the first P tokens of what the model is given."""
+    """While open, add these vectors to the embeddings of the first P tokens that the model reads."""
     if added_RPD is None:
         yield
         return
 
-    def add(module: nn.Module, given: tuple[Tensor, ...], found_RTD: Tensor) -> Tensor:
+    def add(module: nn.Module, args: tuple[Tensor, ...], embedded_RTD: Tensor) -> Tensor:
         places = added_RPD.shape[1]
-        return torch.cat([found_RTD[:, :places] + added_RPD.to(found_RTD.dtype), found_RTD[:, places:]], 1)
+        # Not in place: the output of an embedding is part of the graph.
+        return torch.cat([embedded_RTD[:, :places] + added_RPD.to(embedded_RTD.dtype), embedded_RTD[:, places:]], 1)
 
+    # A hook and not an argument, so that any model with an embedding table can be used.
     embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     handle = embedding.register_forward_hook(add)
     try:
@@ -57,10 +59,11 @@ def predict(
     cache: Cache | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """Logits [R, T, V], under `weights` (None: the model's own). Behind a cache only the first piece holds prompts."""
+    """Return logits [R, T, V], under `weights`; None: under the weights of the model."""
+    # Prompts stand at the head of a row, which only the first piece behind an empty cache holds.
     is_first = cache is None or not cache.tensors
     with adding(model, added_RPD if is_first else None):
         if weights is None:
-            found: Tensor = model(tokens_RT, cache=cache)
-            return found
+            logits: Tensor = model(tokens_RT, cache=cache)
+            return logits
         return functional_call(model, weights, (tokens_RT,), {"cache": cache})

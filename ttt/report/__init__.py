@@ -1,1 +1,1 @@
-"""Run folders in, one self-contained HTML page out: what was run, what came out, and where to doubt it."""
+"""From run folders to one self-contained HTML page: what was run, what came out, what to doubt."""

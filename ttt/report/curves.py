@@ -1,4 +1,4 @@
-"""What happened along the stream of one run, as pictures."""
+"""Pictures of what happened along the stream of one run, over its phases."""
 
 from __future__ import annotations
 
@@ -14,139 +14,94 @@ from ttt.figures.bands import TICKS, Band, bands
 from ttt.metrics.matrix import METRICS, Matrix, learned
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Json, Record
+from ttt.report.steps import POINTS, throughput_curve, training_curve
 from ttt.report.text import thin, tick
 from ttt.results.scores import sign
 
-# Points of a line, and rows at which a metric is taken anew.
-POINTS, ROWS = 400, 60
-# Pictures of diagnostics, and lines in one.
+# Rows at which a metric over the tasks so far is computed: each costs a pass over R above it.
+ROWS = 60
+# Kinds of diagnostics, which get a picture each, and lines of a picture.
 KINDS, LINES = 3, 6
 
 
-def pictures(record: Record) -> Iterator[Picture]:
-    """In the order of the page; none of what was not measured."""
+def stream_pictures(record: Record) -> Iterator[Picture]:
+    """Draw everything that was measured along the stream, in the order of the page."""
     if record.trained:
-        yield training(record)
+        yield training_curve(record)
     if len(record.results.rows) > 1:
-        yield seen_so_far(record)
-        yield in_sequence(record)
-        yield forgetting(record)
-        yield plasticity(record)
+        yield seen_so_far_curve(record)
+        yield in_sequence_curve(record)
+        yield forgetting_curve(record)
+        yield plasticity_curve(record)
     yield from diagnostics(record)
     if record.trained:
-        yield throughput(record)
+        yield throughput_curve(record)
 
 
-def training(record: Record) -> Picture:
-    """Of a policy its rewards: its loss is no code length, it only has the right gradient."""
-    name, unit, of = "loss", "bits per token", [e["loss"] for e in record.trained]
-    if all("reward" in e["terms"] for e in record.trained):
-        name, unit, of = "reward", "share", [e["terms"]["reward"] for e in record.trained]
-    steps, values = binned([e["step"] for e in record.trained], of)
-    caption = f"{name.capitalize()} on the batches it learned from ({unit}); thin lines where a task ends."
-    draw = partial(along_steps, record, [Band("training", steps, values)], ylabel=f"{name} ({unit})")
-    caption += left_out(values, len(record.trained))
-    return picture(draw, name="training-loss", title=f"Training {name}", caption=caption)
-
-
-def throughput(record: Record) -> Picture:
-    steps, speed = binned([e["step"] for e in record.trained], [e["tokens_per_second"] for e in record.trained])
-    caption = "Tokens per second of training alone, without evaluation."
-    draw = partial(along_steps, record, [Band("training", steps, speed)], ylabel="tokens per second", bottom=0)
-    return picture(
-        draw, name="throughput", title="Training speed", caption=caption + left_out(speed, len(record.trained))
-    )
-
-
-def along_steps(record: Record, lines: Sequence[Band], *, ylabel: str, bottom: float | None = None) -> Axes:
-    """Over optimizer steps, with the names of tasks where they were learned."""
-    ends = phase_ends(record.trained)
-    edges = [0.0, *ends]
-    shown = [ends[k] for k in thin(len(ends), to=POINTS // 4)]
-    axes = bands(lines, xlabel="", ylabel=ylabel, boundaries=shown[:-1])
-    names = list({e["task"]: e["task_name"] for e in record.trained}.values())
-    picked = thin(len(ends), to=TICKS)
-    middles = [(edges[k] + edges[k + 1]) / 2 for k in picked]
-    axes.set_xticks(middles, [tick(names[k]) for k in picked], rotation=30, ha="right")
-    axes.set_ylim(bottom=bottom)
-    return axes
-
-
-def phase_ends(trained: Sequence[Json]) -> list[float]:
-    """The last step that was reported of each phase."""
-    last = {event["task"]: float(event["step"]) for event in trained}
-    return list(last.values())
-
-
-def binned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """At most POINTS points: means over equally many neighbours, each where the last of them was."""
-    size = max(1, math.ceil(len(x) / POINTS))
-    parts = [slice(k, k + size) for k in range(0, len(x), size)]
-    return [float(x[part][-1]) for part in parts], [float(np.mean(y[part])) for part in parts]
-
-
-def left_out(points: Sequence[float], count: int) -> str:
-    return f" {len(points)} points, each a mean over neighbours of {count:,}." if len(points) < count else ""
-
-
-def rows_of(record: Record) -> tuple[list[int], str]:
-    """Wide rows behind the first, thinned, and what to say about the others."""
+def drawn_rows(record: Record) -> tuple[list[int], str]:
+    """Return the wide rows after row 0, thinned, and a note on how many are left out."""
     wide = [i for i in record.wide_rows if i > 0]
     rows = [wide[k] for k in thin(len(wide), to=ROWS)]
     total = len(record.results.rows) - 1
-    missing = f" At {len(rows)} of {total} rows, over the learned tasks that are measured there."
-    return rows, "" if len(rows) == total else missing
+    note = f" At {len(rows)} of {total} rows, over the learned tasks that are measured there."
+    return rows, "" if len(rows) == total else note
 
 
 def oriented(record: Record, mode: str, quantity: str = "loss") -> Matrix:
+    """Return R [rows, tasks] with the sign that makes higher values better."""
     return sign(quantity) * record.results.matrix(mode, quantity)
 
 
 def at_rows(record: Record, metric: str, a: Matrix, rows: Sequence[int]) -> list[float]:
-    """The metric as if the stream had ended with each of `rows`, over the tasks learned by then and measured there."""
+    """Return the metric as if the stream had ended with each of `rows`.
+
+    At each row it covers the tasks that were learned by then and are measured there.
+    """
     at = record.results.learned_at
     values = []
     for i in rows:
-        known = (at <= i) & np.isfinite(a[i])
-        values.append(METRICS[metric](a[: i + 1, known], at[known]) if known.any() else math.nan)
+        covered = (at <= i) & np.isfinite(a[i])
+        values.append(METRICS[metric](a[: i + 1, covered], at[covered]) if covered.any() else math.nan)
     return values
 
 
-def after(record: Record, lines: Sequence[Band], *, ylabel: str, zero: bool = False) -> Axes:
-    """Over phases, with the names of the tasks learned in them."""
+def along_phases(record: Record, lines: Sequence[Band], *, ylabel: str, zero: bool = False) -> Axes:
+    """Draw lines over phases, with the names of the tasks learned in them."""
     axes = bands(lines, xlabel="", ylabel=ylabel, zero=zero)
     total = len(record.results.rows) - 1
     names = {int(row): tick(record.results.tasks[j]) for j, row in enumerate(record.results.learned_at)}
     picked = [k + 1 for k in thin(total, to=TICKS)]
     axes.set_xticks(picked, [names.get(i, str(i)) for i in picked], rotation=30, ha="right")
+    # A line may begin at row 0, before the first task.
     axes.set_xlim(min([1, *(x for line in lines for x in line.x)]) - 0.5, total + 0.5)
     return axes
 
 
-def seen_so_far(record: Record) -> Picture:
-    rows, missing = rows_of(record)
+def seen_so_far_curve(record: Record) -> Picture:
+    rows, note = drawn_rows(record)
     lines = [
         Band(f"mode {mode}", rows, [-x for x in at_rows(record, "avg_final", oriented(record, mode), rows)])
         for mode in record.modes
     ]
-    caption = "Mean loss over the tasks learned so far, after each task. Lower is better." + missing
-    draw = partial(after, record, lines, ylabel="loss (bits per token)")
+    caption = "Mean loss over the tasks learned so far, after each task. Lower is better." + note
+    draw = partial(along_phases, record, lines, ylabel="loss (bits per token)")
     return picture(draw, name="seen-so-far", title="All tasks learned so far", caption=caption)
 
 
-def in_sequence(record: Record) -> Picture:
-    """What reading the first half of a sequence is worth in its second half."""
+def in_sequence_curve(record: Record) -> Picture:
+    """Draw what reading the first half of a sequence is worth in its second half."""
     currents = [(e["row"], e["columns"].index(e["current"]), e["tasks"]) for e in record.evaluated if e["row"] > 0]
-    kept = [currents[k] for k in thin(len(currents), to=POINTS)] if currents else []
+    picked = [currents[k] for k in thin(len(currents), to=POINTS)] if currents else []
+    rows = [row for row, _, _ in picked]
     lines = [
-        Band(f"mode {mode}", [row for row, _, _ in kept], [early_minus_late(tasks[mode], k) for _, k, tasks in kept])
+        Band(f"mode {mode}", rows, [early_minus_late(tasks[mode], k) for _, k, tasks in picked])
         for mode in record.modes
     ]
     caption = (
         "Loss on the first half of a sequence minus loss on its second half, on the task just learned: what the model "
         "gains while it reads. Higher is more. Mode slow gains from attention alone."
     )
-    draw = partial(after, record, lines, ylabel="gain (bits per token)", zero=True)
+    draw = partial(along_phases, record, lines, ylabel="gain (bits per token)", zero=True)
     return picture(draw, name="in-sequence-gain", title="Gain within a sequence", caption=caption)
 
 
@@ -155,8 +110,8 @@ def early_minus_late(scores: Json, column: int) -> float:
     return math.nan if early is None or late is None else float(early - late)
 
 
-def forgetting(record: Record) -> Picture:
-    rows, missing = rows_of(record)
+def forgetting_curve(record: Record) -> Picture:
+    rows, note = drawn_rows(record)
     metric = record.forgetting
     modes = list(dict.fromkeys(["slow", record.main_mode]))
     values = {mode: at_rows(record, metric, oriented(record, mode), rows) for mode in modes}
@@ -166,12 +121,14 @@ def forgetting(record: Record) -> Picture:
         recovered = [slow - fast for slow, fast in zip(values["slow"], values[record.main_mode], strict=True)]
         lines.append(Band("recovered", rows, recovered))
         caption += f" Recovered: what fast weights make up for (slow minus {record.main_mode})."
-    draw = partial(after, record, lines, ylabel="forgetting (bits per token)", zero=True)
-    return picture(draw, name="forgetting", title="Forgetting, slow and fast", caption=caption + missing)
+    draw = partial(along_phases, record, lines, ylabel="forgetting (bits per token)", zero=True)
+    return picture(draw, name="forgetting", title="Forgetting, slow and fast", caption=caption + note)
 
 
-def plasticity(record: Record) -> Picture:
+def plasticity_curve(record: Record) -> Picture:
+    """Draw the loss on each task right after it was learned, with its least-squares line."""
     results = record.seen
+    # Tasks in the order in which they were learned; a stable sort keeps those of one phase in order.
     order = np.argsort(results.learned_at, kind="stable")
     x = results.learned_at[order].tolist()
     picked = thin(len(x), to=POINTS)
@@ -190,7 +147,7 @@ def plasticity(record: Record) -> Picture:
 
 
 def with_trend(record: Record, lines: Sequence[Band]) -> Axes:
-    axes = after(record, lines, ylabel="loss (bits per token)")
+    axes = along_phases(record, lines, ylabel="loss (bits per token)")
     for i, line in enumerate(lines):
         if len(line.x) > 2 and np.isfinite(line.mean).all():
             ends = np.array([min(line.x), max(line.x)])
@@ -199,26 +156,29 @@ def with_trend(record: Record, lines: Sequence[Band]) -> Axes:
 
 
 def diagnostics(record: Record) -> Iterator[Picture]:
-    """What the adapter says of its state at each evaluation: a picture for each kind, a line for each layer."""
+    """Draw the adapter's diagnostics: a picture for each kind, a line for each layer."""
     events = [e for e in record.evaluated if e.get("diagnostics")]
-    kinds: dict[str, list[str]] = {}
-    # Names with a slash are not the adapter's: see report/inside.py.
-    for key in (key for key in events[-1]["diagnostics"] if "/" not in key) if events else ():
-        layer, _, kind = key.rpartition(".")
-        kinds.setdefault(kind, []).append(layer)
     picked = [events[k] for k in thin(len(events), to=POINTS)] if events else []
-    for kind, layers in list(kinds.items())[:KINDS]:
-        shown = [layers[k] for k in thin(len(layers), to=LINES)]
-        lines = [
-            Band(layer or kind, [e["row"] for e in picked], [of(e, layer, kind) for e in picked]) for layer in shown
-        ]
+    for kind, layers in list(layers_by_kind(events).items())[:KINDS]:
+        drawn = [layers[k] for k in thin(len(layers), to=LINES)]
+        rows = [e["row"] for e in picked]
+        lines = [Band(layer or kind, rows, [diagnostic(e, layer, kind) for e in picked]) for layer in drawn]
         caption = f"The adapter's own {kind}, at each evaluation."
-        if len(shown) < len(layers):
-            caption += f" {len(shown)} of {len(layers)} layers."
-        draw = partial(after, record, lines, ylabel=kind)
+        if len(drawn) < len(layers):
+            caption += f" {len(drawn)} of {len(layers)} layers."
+        draw = partial(along_phases, record, lines, ylabel=kind)
         yield picture(draw, name=f"diagnostics-{kind}", title=f"Fast weights: {kind}", caption=caption)
 
 
-def of(event: Json, layer: str, kind: str) -> float:
-    found = event["diagnostics"].get(f"{layer}.{kind}" if layer else kind)
-    return math.nan if found is None else float(found)
+def layers_by_kind(events: Sequence[Json]) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    # Names with a slash come from eval.diagnostics and not from the adapter: inside.py draws them.
+    for key in (key for key in events[-1]["diagnostics"] if "/" not in key) if events else ():
+        layer, _, kind = key.rpartition(".")
+        kinds.setdefault(kind, []).append(layer)
+    return kinds
+
+
+def diagnostic(event: Json, layer: str, kind: str) -> float:
+    x = event["diagnostics"].get(f"{layer}.{kind}" if layer else kind)
+    return math.nan if x is None else float(x)

@@ -1,4 +1,4 @@
-"""R as a table of coloured cells: readable numbers for few tasks, a picture for many."""
+"""R as a table of coloured cells: with readable numbers for few tasks, as a picture for many."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from ttt.report.text import QUANTITIES, UNITS, clean, number, thin
 from ttt.results.results import Results
 from ttt.results.scores import sign
 
-# Rows or columns of a picture, and columns up to which its numbers can be read.
+# At most this many rows and columns, and this many columns whose numbers can still be read.
 SIZE, READABLE = 30, 12
 LEVELS = 32
 SHOWN = ("loss", "accuracy")
+NOT_MEASURED = "·"
 
 
 @dataclass(frozen=True)
 class Square:
-    """`level` of the colour, None where nothing was measured; `learned`: this row's task."""
+    """One cell of the map.
+
+    `level` is that of its colour, None if nothing was measured; `learned` marks the task that the
+    row has just learned.
+    """
 
     text: str
     level: int | None
@@ -32,7 +37,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Heat:
-    """`columns` and the names of `rows`: short, and in full."""
+    """One map. `columns` and `rows` begin with their names, a short and a full one."""
 
     name: str
     mode: str
@@ -51,31 +56,34 @@ class Heat:
 
 
 def palette() -> list[tuple[str, str]]:
-    """Background and text of each level."""
+    """Return the background and text colour of each level."""
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0, 1, LEVELS))[:, :3]
-    # Relative luminance of WCAG: above 0.179 black stands out more than white.
+    # WCAG 2.1's relative luminance: above 0.179, black text has more contrast than white text.
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     light = linear @ np.array([0.2126, 0.7152, 0.0722])
     codes = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in colours]
     return [(code, "#000" if bright > 0.179 else "#fff") for code, bright in zip(codes, light, strict=True)]
 
 
-def heats(record: Record) -> dict[str, list[Heat]]:
-    """quantity -> a picture for each mode, all on one scale."""
-    rows, columns = shown(record)
-    made = {}
+def heat_maps(record: Record) -> dict[str, list[Heat]]:
+    """Return for each quantity a map for every mode; the maps of a quantity share one scale."""
+    rows, columns = visible_cells(record)
+    maps = {}
     for quantity in SHOWN:
         arrays = {mode: record.results.matrix(mode, quantity) for mode in record.modes}
         finite = np.concatenate([r[np.isfinite(r)] for r in arrays.values()])
         scale = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        made[quantity] = [
-            heat(record.results, mode, quantity, rows=rows, columns=columns, scale=scale) for mode in arrays
+        maps[quantity] = [
+            heat_map(record.results, mode, quantity, rows=rows, columns=columns, scale=scale) for mode in arrays
         ]
-    return made
+    return maps
 
 
-def shown(record: Record) -> tuple[list[int], list[int]]:
-    """Rows and columns: all, or SIZE of them, of rows the wide ones, with the tasks that were learned there."""
+def visible_cells(record: Record) -> tuple[list[int], list[int]]:
+    """Return the rows and columns to show, at most SIZE of each.
+
+    Where there are too many, wide rows are preferred, and the tasks that were learned at them.
+    """
     results = record.results
     rows, columns = list(range(len(results.rows))), list(range(len(results.tasks)))
     if len(rows) > SIZE:
@@ -83,39 +91,39 @@ def shown(record: Record) -> tuple[list[int], list[int]]:
         rows = [wide[k] for k in thin(len(wide), to=SIZE)]
     if len(columns) > SIZE:
         learned = {j for j in columns if results.learned_at[j] in rows}
-        # Where few of the tasks are learned at these rows, others fill the picture.
+        # If few tasks were learned at these rows, fill the map with other tasks.
         evenly = thin(len(columns), to=SIZE - len(learned)) if len(learned) <= SIZE // 2 else []
         columns = sorted(learned | set(evenly))
     return rows, columns
 
 
-def heat(
+def heat_map(
     results: Results, mode: str, quantity: str, *, rows: list[int], columns: list[int], scale: tuple[float, float]
 ) -> Heat:
     r = results.matrix(mode, quantity)
     names = [clean(name) for name in results.tasks]
+    # A stream may teach several tasks in one phase: the row is called by the first of them.
     taught = {int(row): j for j, row in reversed(list(enumerate(results.learned_at)))}
-    readable = len(columns) <= READABLE
     digits = 2 if sign(quantity) < 0 else 3
-    made = []
-    for i in rows:
-        label, full = row_names(i, names, taught)
-        made.append((label, full, list(squares(r, i, columns, results=results, scale=scale, digits=digits))))
     return Heat(
         name=f"R-{mode}-{quantity}",
         mode=mode,
         quantity=quantity,
         unit=UNITS[quantity],
         columns=[(str(j + 1), f"task {j + 1}, {names[j]}") for j in columns],
-        rows=made,
+        rows=[
+            (*row_names(i, names, taught), list(squares(r, i, columns, results=results, scale=scale, digits=digits)))
+            for i in rows
+        ],
         low=number(scale[0]),
         high=number(scale[1]),
-        readable=readable,
-        note=note(results, rows, columns),
+        readable=len(columns) <= READABLE,
+        note=thinning_note(results, rows, columns),
     )
 
 
 def row_names(i: int, names: Sequence[str], taught: dict[int, int]) -> tuple[str, str]:
+    """Return the short and the full name of row `i`; `taught` maps a row to its task."""
     if i == 0:
         return "before", "before the stream"
     name = names[taught[i]] if i in taught else ""
@@ -129,14 +137,14 @@ def squares(
     for j in columns:
         x, learned = float(r[i, j]), bool(results.learned_at[j] == i)
         if not math.isfinite(x):
-            yield Square("·", None, learned)
+            yield Square(NOT_MEASURED, None, learned)
             continue
         level = round((LEVELS - 1) * (x - low) / (high - low)) if high > low else 0
         yield Square(f"{x:.{digits}f}", level, learned)
 
 
-def note(results: Results, rows: Sequence[int], columns: Sequence[int]) -> str:
-    """What is not shown."""
+def thinning_note(results: Results, rows: Sequence[int], columns: Sequence[int]) -> str:
+    """Say how many rows and columns are shown, if not all are."""
     parts = []
     if len(rows) < len(results.rows):
         parts.append(f"{len(rows)} of {len(results.rows)} rows")

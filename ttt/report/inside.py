@@ -1,4 +1,4 @@
-"""What rows of R do not show: the loss of tasks inside other tasks, hidden units, ranks, norms, and drift."""
+"""Pictures of what R does not show: losses inside tasks, hidden units, ranks, norms, and drift."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ttt.figures.bands import Band, bands
+from ttt.metrics.curves import Curves
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Record
+from ttt.report.steps import POINTS
 from ttt.report.text import clean, thin
-from ttt.results import catalogue as derived
+from ttt.results import catalogue
 
-# Points of a line, and lines in a picture.
-POINTS, LINES = 400, 6
-# Title, unit, metrics by the label of their line, and what it is.
+# Lines of a picture, and characters of a task's name in its legend.
+LINES, NAME = 6, 20
+# name: (title, unit, label of a line -> its metric, caption)
 PLASTICITY = {
     "dormant-units": (
         "Dormant units",
         "share of units",
-        {"at most a tenth of the mean": "slow/plasticity/dormant_tau0.1", "silent": "slow/plasticity/dormant_tau0"},
-        "Share of hidden units that hardly answer to the probe batch, mean over layers: mean activity at most a tenth "
-        "of that of their layer (tau 0.1), and none at all. Lower is better.",
+        {
+            "at most a tenth of the mean": "slow/plasticity/dormant_tau0.1",
+            "silent": "slow/plasticity/dormant_tau0",
+        },
+        "Share of hidden units that hardly answer to the probe batch, mean over layers: mean "
+        "activity at most a tenth of that of their layer (tau 0.1), and none at all. Lower is "
+        "better.",
     ),
     "effective-rank": (
         "Effective rank",
         "effective rank",
         {"hidden units": "slow/plasticity/erank", "fast matrices": "carried/plasticity/erank"},
-        "exp of the entropy of the singular values: of hidden units on the probe batch (not centred, after the "
-        "nonlinearity), and of the carried fast matrices; mean over layers.",
+        "exp of the entropy of the singular values: of hidden units on the probe batch (not "
+        "centred, after the nonlinearity), and of the carried fast matrices; mean over layers.",
     ),
     "weight-norm": (
         "Norm of the slow weights",
@@ -54,43 +60,52 @@ PLASTICITY = {
 }
 
 
-def anytime(record: Record) -> Iterator[Picture]:
-    """The loss of each task over optimizer steps; nothing without evaluations inside tasks."""
+def anytime_pictures(record: Record) -> Iterator[Picture]:
+    """Draw each task's loss over optimizer steps, if there were evaluations inside tasks."""
     results = record.seen
     if not results.points or len(results.rows) < 2:
         return
-    curves = derived.curves_of(results, record.main_mode, "loss")
-    tasks = [list(dict.fromkeys(curves.taught))[k] for k in thin(len(set(curves.taught)), to=LINES)]
-    lines = []
-    for task in tasks:
-        since = curves.times >= curves.ends[curves.learned_in()[task] - 1]
-        known = np.flatnonzero(since & ~np.isnan(curves.values[:, task]))
-        picked = known[thin(len(known), to=POINTS)]
-        x, y = curves.times[picked].tolist(), (-curves.values[picked, task]).tolist()
-        lines.append(Band(clean(results.tasks[task])[:20].replace("$", r"\$"), x, y))
+    curves = results.curves(record.main_mode, "loss")
+    taught = list(dict.fromkeys(curves.taught))
+    tasks = [taught[k] for k in thin(len(taught), to=LINES)]
+    lines = [_loss_line(curves, task, name=results.tasks[task]) for task in tasks]
     caption = (
-        f"Mode {record.main_mode}, measured every {results.every} steps from where a task begins to be learned; thin "
-        "lines where a task ends. A rise just behind one of them that goes away again is the stability gap."
+        f"Mode {record.main_mode}, measured every {results.every} steps from where a task begins "
+        "to be learned; thin lines where a task ends. A rise just behind one of them that goes "
+        "away again is the stability gap."
     )
-    if len(tasks) < len(set(curves.taught)):
-        caption += f" {len(tasks)} of {len(set(curves.taught))} tasks, evenly chosen."
+    if len(tasks) < len(taught):
+        caption += f" {len(tasks)} of {len(taught)} tasks, evenly chosen."
     draw = partial(_over_steps, lines, [float(n) for n in curves.ends[1:-1]])
-    yield picture(draw, name="anytime", title="Loss of each task, inside tasks too", caption=caption)
+    title = "Loss of each task, inside tasks too"
+    yield picture(draw, name="anytime", title=title, caption=caption)
+
+
+def _loss_line(curves: Curves, task: int, *, name: str) -> Band:
+    """One task's loss, from the start of the phase that taught it."""
+    since = curves.times >= curves.ends[curves.learned_in()[task] - 1]
+    measured = np.flatnonzero(since & ~np.isnan(curves.values[:, task]))
+    picked = measured[thin(len(measured), to=POINTS)]
+    # Curves count higher as better: their values are negative losses.
+    losses = (-curves.values[picked, task]).tolist()
+    return Band(clean(name)[:NAME].replace("$", r"\$"), curves.times[picked].tolist(), losses)
 
 
 def _over_steps(lines: list[Band], ends: list[float]) -> Axes:
-    shown = [ends[k] for k in thin(len(ends), to=POINTS // 4)] if ends else []
-    return bands(lines, xlabel="optimizer steps", ylabel="loss (bits per token)", boundaries=shown)
+    boundaries = [ends[k] for k in thin(len(ends), to=POINTS // 4)] if ends else []
+    ylabel = "loss (bits per token)"
+    return bands(lines, xlabel="optimizer steps", ylabel=ylabel, boundaries=boundaries)
 
 
-def plasticity(record: Record) -> Iterator[Picture]:
-    """A picture for each kind that was measured, a line for each metric."""
+def plasticity_pictures(record: Record) -> Iterator[Picture]:
+    """Draw a picture for each kind of diagnostic that was measured, with a line for each metric."""
     for name, (title, unit, metrics, caption) in PLASTICITY.items():
         lines = []
         for label, metric in metrics.items():
+            # Without fast weights mode fast is mode slow: the line would be drawn twice.
             if label == "mode fast" and not record.has_fast:
                 continue
-            values = derived.series(record.results, metric)
+            values = catalogue.after_each_row(record.results, metric)
             picked = thin(len(values), to=POINTS) if values else []
             if any(math.isfinite(values[k]) for k in picked):
                 lines.append(Band(label, [float(k) for k in picked], [values[k] for k in picked]))

@@ -1,4 +1,4 @@
-"""The page of one run. Read `content` from top to bottom: it is the page's table of contents."""
+"""The page of one run. `run_content`, from top to bottom, is the page's table of contents."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttt.report import inside, page, tables
-from ttt.report.curves import pictures
-from ttt.report.heatmap import heats
-from ttt.report.record import Record, read
-from ttt.report.text import MODES, clean, command, sentence
+from ttt.report.curves import stream_pictures
+from ttt.report.heatmap import heat_maps
+from ttt.report.record import Record, read_record
+from ttt.report.text import MODES, clean, command, run_sentence
 from ttt.results.tuning import obeys_continual_rule
 from ttt.storage.files import write_bytes
 
 
 class Status(NamedTuple):
-    """`kind` decides its colour, `alert` says what is wrong."""
+    """How the run ended: `kind` decides the colour, `alert` says what is wrong."""
 
     kind: str
     word: str
@@ -25,31 +25,31 @@ class Status(NamedTuple):
 
 
 def write_run(folder: Path, *, to: Path | None = None) -> Path:
-    """Write report.html and plots/ into the run's folder, or the page `to` another file with plots/ beside it.
+    """Write a run's page to report.html in its folder, or to `to`, with plots/ beside it.
 
-    Returns the page's path. Raises ValueError in one line for a folder that is no run.
+    Returns the page's path. Raises ValueError in one line for a folder that is not a run.
     """
-    record = read(folder)
+    record = read_record(folder)
     file = to or folder / "report.html"
-    found = content(record)
-    svgs = {picture.name: str(picture.svg) for picture in (*found["pictures"], *found["plasticity"])}
-    svgs |= {heat.name: page.heat_svg(heat) for maps in found["heats"].values() for heat in maps}
+    content = run_content(record)
+    svgs = {picture.name: str(picture.svg) for picture in (*content["pictures"], *content["plasticity"])}
+    svgs |= {heat.name: page.heat_svg(heat) for maps in content["heats"].values() for heat in maps}
     page.write_plots(file.parent / "plots", svgs)
-    write_bytes(file, page.render("run.html", found).encode())
+    # The page comes last: a page that exists has its pictures.
+    write_bytes(file, page.render("run.html", content).encode())
     return file
 
 
-def content(record: Record) -> dict[str, Any]:
-    """What run.html shows."""
+def run_content(record: Record) -> dict[str, Any]:
+    """Return what run.html shows."""
     config, results = record.config, record.results
     names = [config[group].get("name", group) for group in ("adapter", "strategy", "optimizer")]
-    typed = command(record.environment)
     return {
         "title": clean(f"{config['task'].get('name', 'task')}: {'-'.join(names)}, seed {config['seed']}"),
-        "sentence": sentence(config, tasks=len(results.tasks), scenario=results.scenario),
+        "sentence": run_sentence(config, tasks=len(results.tasks), scenario=results.scenario),
         "status": status(record),
         "run_id": clean(record.folder.resolve().name),
-        "command": typed,
+        "command": command(record.environment),
         "is_sweep": any(word in ("-m", "--multirun") for word in record.environment.get("command") or ()),
         "config_text": clean(record.config_text),
         "complete": record.complete,
@@ -57,16 +57,16 @@ def content(record: Record) -> dict[str, Any]:
         "main_mode": record.main_mode,
         "main_meaning": MODES[record.results.used][record.main_mode],
         "big": tables.big_numbers(record),
-        "headline": tables.headline(record) if record.seen.tasks else [],
-        "search": search(config),
-        "heats": heats(record) if results.rows else {},
-        "tasks": tables.per_task(record),
-        "pictures": [*inside.anytime(record), *pictures(record)],
-        "plasticity": list(inside.plasticity(record)),
-        "samples": samples(record),
-        "costs": tables.costs(record),
-        "environment": tables.environment(record),
-        "fingerprints": tables.fingerprints(record),
+        "headline": tables.headline_tables(record) if record.seen.tasks else [],
+        "search": search_warning(config),
+        "heats": heat_maps(record) if results.rows else {},
+        "tasks": tables.task_table(record),
+        "pictures": [*inside.anytime_pictures(record), *stream_pictures(record)],
+        "plasticity": list(inside.plasticity_pictures(record)),
+        "samples": printable_samples(record),
+        "costs": tables.cost_table(record),
+        "environment": tables.environment_table(record),
+        "fingerprints": tables.fingerprint_table(record),
     }
 
 
@@ -83,8 +83,8 @@ def status(record: Record) -> Status:
     return Status(kind, word, when, clean(alert))
 
 
-def search(config: Mapping[str, Any]) -> str:
-    """What to declare where a search was for more than the task at hand can tell; else nothing."""
+def search_warning(config: Mapping[str, Any]) -> str:
+    """Return what to declare if a search chose by more than the current task can tell, else ""."""
     objective = str((config.get("sweep") or {}).get("objective", ""))
     if not objective or obeys_continual_rule(objective):
         return ""
@@ -94,7 +94,7 @@ def search(config: Mapping[str, Any]) -> str:
     )
 
 
-def samples(record: Record) -> list[dict[str, str]] | None:
+def printable_samples(record: Record) -> list[dict[str, str]] | None:
     if record.samples is None:
         return None
     return [{key: clean(str(sample[key])) for key in ("task", "text")} for sample in record.samples]

@@ -1,4 +1,4 @@
-"""From what a page holds to HTML. Templates escape every text: a task's name may be hostile."""
+"""Render the contents of a page as HTML. Templates escape all text: a task's name may be hostile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ttt.report.heatmap import Heat, palette
 
 @cache
 def _templates() -> Environment:
-    # Not by suffix: the pictures are XML.
+    # Escape in every template: jinja2's choice by suffix would leave the SVG templates unescaped.
     return Environment(
         loader=PackageLoader("ttt.report"),
         autoescape=True,
@@ -26,9 +26,9 @@ def _templates() -> Environment:
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """The whole page as text."""
-    given = {"palette": palette(), "today": time.strftime("%Y-%m-%d %H:%M"), **content}
-    return _templates().get_template(template).render(given)
+    """Return the whole page as text."""
+    variables = {"palette": palette(), "today": time.strftime("%Y-%m-%d %H:%M"), **content}
+    return _templates().get_template(template).render(variables)
 
 
 def heat_svg(heat: Heat) -> str:
@@ -36,7 +36,7 @@ def heat_svg(heat: Heat) -> str:
 
 
 def write_plots(folder: Path, svgs: Mapping[str, str]) -> None:
-    """The pictures of a page as files."""
+    """Write the pictures of a page to files: `svgs` maps names to SVG text."""
     folder.mkdir(exist_ok=True)
     for name, svg in svgs.items():
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")

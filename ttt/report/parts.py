@@ -1,4 +1,4 @@
-"""What a page is made of, before it is HTML: tables and pictures."""
+"""The parts of a page before they are HTML: tables and pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ from ttt.figures import style
 from ttt.figures.bands import TICKS
 from ttt.report.text import UNDEFINED, clean, number
 
-# Two pictures stand side by side on a desk, one on a phone, with letters of 10 points or nearly so.
+# Inches: two pictures fit side by side on a desktop and one on a phone, with letters of about
+# 10 points on both.
 WIDTH, HEIGHT = 4.8, 3.0
+# More height where tick labels are measured: names of tasks may be long.
+MEASURED_HEIGHT = 1.0
+# Left, bottom, width and height of the axes, as shares of the figure, where they are not measured.
+MARGINS = (0.17, 0.26, 0.815, 0.64)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """`text` as shown, `value` to sort by (empty: by the text), `title` on hover, `strong` for the best, `link`."""
+class PageCell:
+    """One cell of a table on a page.
+
+    `value` is the sort key (if empty, the text is), `title` appears on hover, `strong` marks the
+    best of a column.
+    """
 
     text: str
     value: str = ""
@@ -37,19 +46,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` name -> what it means (on hover). The first cell of a row names the row. `note`: what is left out."""
+    """A table on a page; the first cell of a row names the row.
+
+    `columns` maps a header to what it means (on hover); `note` says what is left out.
+    """
 
     name: str
     caption: str
     columns: Mapping[str, str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[PageCell]]
     note: str = ""
     sortable: bool = True
 
 
 @dataclass(frozen=True)
 class Picture:
-    """`svg` stands in the page as it is, and in a file of its own."""
+    """An SVG, which the page embeds and which is written to a file too."""
 
     name: str
     title: str
@@ -57,53 +69,64 @@ class Picture:
     svg: Markup = field(repr=False)
 
 
-def value(x: float, *, why: str = "", strong: bool = False) -> Cell:
-    """A number, or a dash that says on hover why there is none."""
+def number_cell(x: float, *, why: str = "", strong: bool = False) -> PageCell:
+    """Return a cell with a number, or with a dash that says on hover why there is none."""
     if not math.isfinite(x):
-        return Cell(UNDEFINED, value="nan", title=why or "not measured")
-    return Cell(number(x), value=repr(float(x)), strong=strong)
+        return PageCell(UNDEFINED, value="nan", title=why or "not measured")
+    return PageCell(number(x), value=repr(float(x)), strong=strong)
 
 
-def word(text: str, *, title: str = "") -> Cell:
-    return Cell(clean(text), title=clean(title))
+def text_cell(text: str, *, title: str = "") -> PageCell:
+    return PageCell(clean(text), title=clean(title))
 
 
 def picture(draw: Callable[[], Axes], *, name: str, title: str, caption: str, measured: bool = False) -> Picture:
-    """`measured`: margins as wide as what stands in them, which takes as long as all the rest of a picture."""
+    """Draw a picture in the size and style of the page.
+
+    `measured` fits the margins to their labels, which takes as long as the rest of the picture.
+    """
     with warnings.catch_warnings():
-        # Letters stay letters in SVG: it is the reader's fonts that draw them.
+        # The SVG keeps text as text and the reader's browser supplies the font: it does not
+        # matter that a glyph is missing here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         axes = draw()
         figure = axes.figure
         assert isinstance(figure, Figure)
-        figure.set_size_inches(WIDTH, HEIGHT + (1.0 if measured else 0.0))
+        figure.set_size_inches(WIDTH, HEIGHT + (MEASURED_HEIGHT if measured else 0.0))
         if not measured:
             figure.set_layout_engine("none")
-            axes.set_position((0.17, 0.26, 0.815, 0.64))
-        axes.tick_params(labelsize=8)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.label.set_fontsize(9)
-        mark_lines(axes)
+            axes.set_position(MARGINS)
+        dress_axes(axes)
         for legend in figure.legends:
-            dress(legend)
-        for text in (*axes.texts, *(text for legend in figure.legends for text in legend.get_texts())):
+            dress_legend(legend)
+        legend_texts = (text for legend in figure.legends for text in legend.get_texts())
+        for text in (*axes.texts, *legend_texts):
             text.set_color(style.INK)
         svg = style.inline(axes, name=name)
-    # Told by its caption, not letter by letter.
+    # A screen reader announces the title; without it, it would read every tick label.
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
     return Picture(name=name, title=title, caption=caption, svg=Markup(svg))
 
 
-def dress(legend: Legend) -> None:
-    """With the marks of the lines; a line alone is named by the title."""
+def dress_axes(axes: Axes) -> None:
+    axes.tick_params(labelsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(9)
+    mark_lines(axes)
+
+
+def dress_legend(legend: Legend) -> None:
+    """Give the legend the markers of the lines, and hide it if there is only one line."""
     legend.set_visible(len(legend.get_texts()) > 1)
     for i, line in enumerate(legend.get_lines()):
         line.set(marker=style.marker(i), markersize=4)
 
 
 def mark_lines(axes: Axes) -> None:
-    """Lines of many points get some marks too: they must differ without colour."""
+    """Put a few markers on every line, so that lines differ without colour too."""
+    # Matplotlib's own label for a line without a name begins with an underscore.
     named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     for i, line in enumerate(named if len(named) > 1 else ()):
         step = max(1, len(line.get_xdata()) // TICKS)  # type: ignore[arg-type]
+        # Each line starts its markers at another place: on lines that coincide all stay visible.
         line.set(marker=style.marker(i), markersize=4, markevery=(i * step // len(named), step))

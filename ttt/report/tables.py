@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from ttt.report.parts import Cell, Table, value, word
+from ttt.metrics.matrix import Matrix
+from ttt.report.parts import PageCell, Table, number_cell, text_cell
 from ttt.report.record import Record
 from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS, clean, duration, number, thin
+from ttt.results import catalogue
 
-# Tasks of a table, and characters of a fingerprint.
+# At most this many rows, and this many characters of a fingerprint.
 TASKS, PRINT = 100, 16
 HARDWARE = ("device", "threads", "cpu_count", "platform", "git")
 
 
 @dataclass(frozen=True)
 class Big:
-    """A number that stands alone; `sign` says which way is good."""
+    """A number that stands alone at the top of the page; `sign` says which way is good."""
 
     text: str
     unit: str
@@ -30,29 +32,30 @@ class Big:
 
 
 def big_numbers(record: Record) -> list[Big]:
-    """Three to five, those that are defined."""
+    """Return up to five headline numbers, leaving out those that are undefined."""
     if not record.seen.tasks:
         return []
     quantity = record.results.headline.split("/")[1]
     first, named = f"{record.main_mode}/{quantity}", QUANTITIES[quantity]
     side = "lower is better" if quantity == "loss" else "higher is better"
-    asked = [
+    numbers = [
         (f"{first}/avg_learning", f"{named} right after learning", side),
         (f"{first}/avg_final", f"{named} after the whole stream", side),
         (f"{first}/{record.forgetting}", "forgetting", "+ is harm"),
         (f"{first}/fwt_b_row0", "forward transfer", "+ is gain"),
     ]
     if record.has_fast:
-        asked.insert(3, (f"fast_gain/{quantity}/avg_final", "gain of fast over slow weights, at the end", "+ is gain"))
+        gain = "gain of fast over slow weights, at the end"
+        numbers.insert(3, (f"fast_gain/{quantity}/avg_final", gain, "+ is gain"))
     return [
         Big(number(x), UNITS[quantity], name, sign, metric)
-        for metric, name, sign in asked
+        for metric, name, sign in numbers
         if math.isfinite(x := record.metric(metric))
     ]
 
 
-def headline(record: Record) -> list[Table]:
-    """A table for each quantity: metric by mode."""
+def headline_tables(record: Record) -> list[Table]:
+    """Return a table of metrics by mode for each quantity."""
     modes = record.modes
     columns = {"metric": ""} | {mode: f"mode {mode}: {MODES[record.results.used][mode]}" for mode in modes}
     return [
@@ -62,27 +65,28 @@ def headline(record: Record) -> list[Table]:
     ]
 
 
-def metric_rows(record: Record, quantity: str) -> list[list[Cell]]:
+def metric_rows(record: Record, quantity: str) -> list[list[PageCell]]:
     modes = record.modes
+    # Metrics against reference runs appear only where there were such runs.
     compared = any(math.isfinite(record.metric(f"{mode}/{quantity}/{key}")) for mode in modes for key in PEERS)
     rows = [
-        [word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)]
+        [text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)]
         for key, label in (METRICS | (PEERS if compared else {})).items()
-        # Of two variants of forgetting one is shown.
+        # One of the two variants of forgetting is enough.
         if key != "forgetting_at_learn" or key == record.forgetting
     ]
     for key, label in SPLIT.items() if record.has_fast else ():
         cell = metric_cell(record, f"fast_gain/{quantity}/{key}")
-        rows.append(
-            [word(label, title=f"fast_gain/{key}"), *(cell if mode == record.main_mode else Cell("") for mode in modes)]
-        )
+        cells = [cell if mode == record.main_mode else PageCell("") for mode in modes]
+        rows.append([text_cell(label, title=f"fast_gain/{key}"), *cells])
     for key, label in INSIDE.items() if record.seen.points and len(record.seen.rows) > 1 else ():
-        rows.append([word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
+        rows.append([text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
     for key, label in AGAIN.items() if record.seen.relearned else ():
-        rows.append([word(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
+        rows.append([text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
+    # Only synthetic sources know the entropy of their tasks.
     if quantity == "loss" and np.isfinite(record.seen.entropy).all():
         label = "regret: loss above the entropy, at the end"
-        rows.append([word(label), *(metric_cell(record, f"{mode}/regret/avg_final") for mode in modes)])
+        rows.append([text_cell(label), *(metric_cell(record, f"{mode}/regret/avg_final") for mode in modes)])
     return rows
 
 
@@ -104,30 +108,18 @@ AGAIN = {
 }
 
 
-def metric_cell(record: Record, name: str) -> Cell:
-    """An undefined metric says why."""
+def metric_cell(record: Record, name: str) -> PageCell:
+    """Return a cell with a metric, or with the reason why it is undefined."""
     x = record.metric(name)
-    return value(x) if math.isfinite(x) else value(x, why=record.seen.why(name))
+    return number_cell(x) if math.isfinite(x) else number_cell(x, why=catalogue.why(record.seen, name))
 
 
-def per_task(record: Record) -> Table:
-    """What each task went through, in the main mode."""
+def task_table(record: Record) -> Table:
+    """Return what each task went through, in the main mode."""
     results, mode = record.results, record.main_mode
-    r = results.matrix(mode, "loss")
-    last = len(r) - 1
     picked = thin(len(results.tasks), to=TASKS) if results.tasks else []
-    rows = []
-    for j in picked:
-        at = int(results.learned_at[j])
-        known = at <= last
-        just = float(r[at, j]) if known else math.nan
-        harm = float(r[last, j]) - just if known and at < last else math.nan
-        cells = [value(float(r[0, j])), value(just, why="not learned yet"), value(float(r[last, j]))]
-        why = "" if known and at < last else "nothing was learned after it"
-        cells += [value(harm, why=why)]
-        if record.has_fast:
-            cells.append(value(float(results.matrix("slow", "loss")[last, j] - r[last, j])))
-        rows.append([word(results.tasks[j]), Cell(str(j + 1), value=str(j + 1)), *cells])
+    r = results.matrix(mode, "loss")
+    slow = results.matrix("slow", "loss") if record.has_fast else None
     columns = {
         "task": "",
         "order": "its place in the stream",
@@ -138,22 +130,46 @@ def per_task(record: Record) -> Table:
     }
     if record.has_fast:
         columns["fast gain"] = "mode slow minus mode fast, at the end; + is gain"
-    shown = f"{len(picked)} of {len(results.tasks)} tasks, evenly chosen." if len(picked) < len(results.tasks) else ""
-    return Table("tasks", f"Loss on each task in bits per token, mode {mode}", columns, rows, note=shown)
+    rows = []
+    for j in picked:
+        cells = task_cells(r, j, learned_at=int(results.learned_at[j]), slow=slow)
+        rows.append([text_cell(results.tasks[j]), PageCell(str(j + 1), value=str(j + 1)), *cells])
+    note = f"{len(picked)} of {len(results.tasks)} tasks, evenly chosen." if len(picked) < len(results.tasks) else ""
+    return Table("tasks", f"Loss on each task in bits per token, mode {mode}", columns, rows, note=note)
 
 
-def costs(record: Record) -> Table:
-    """From status.json; of a run that is not done, from its last event."""
+def task_cells(r: Matrix, j: int, *, learned_at: int, slow: Matrix | None) -> Iterator[PageCell]:
+    """Yield task `j`'s loss before the stream, when learned and at the end, and the differences.
+
+    `r` and `slow` are R of the main mode and of mode slow, which is None without fast weights.
+    """
+    last = len(r) - 1
+    # A run that is not done has no row yet for the tasks that it has not learned.
+    just = float(r[learned_at, j]) if learned_at <= last else math.nan
+    yield number_cell(float(r[0, j]))
+    yield number_cell(just, why="not learned yet")
+    yield number_cell(float(r[last, j]))
+    if learned_at < last:
+        yield number_cell(float(r[last, j]) - just)
+    else:
+        yield number_cell(math.nan, why="nothing was learned after it")
+    if slow is not None:
+        yield number_cell(float(slow[last, j] - r[last, j]))
+
+
+def cost_table(record: Record) -> Table:
+    """Return the costs from status.json, or from the last event of a run that is not done."""
     status: dict[str, Any] = dict(record.status)
     events = [*record.trained, *record.evaluated]
     if events and "seconds" not in status:
         last = max(events, key=lambda event: float(event["seconds"]))
         status |= {"seconds": last["seconds"], "tokens": last["tokens"]}
-    rows = [[word(name), Cell(text)] for name, text in cost_lines(status)]
+    rows = [[text_cell(name), PageCell(text)] for name, text in cost_lines(status)]
     return Table("costs", "What it took", {"what": "", "value": ""}, rows, sortable=False)
 
 
 def cost_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a name and a text for each cost that is in `status`."""
     seconds, tokens = status.get("seconds"), status.get("tokens")
     speed = status.get("training_tokens_per_second")
     if seconds is not None:
@@ -176,12 +192,11 @@ def cost_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "fast state of one sequence", f"{status['fast_state_numbers']:,} numbers"
 
 
-def environment(record: Record) -> Table:
+def environment_table(record: Record) -> Table:
+    """Return versions, hardware and fingerprints."""
     content = record.environment
-    rows: list[tuple[str, str]] = [(name, str(number)) for name, number in content.get("versions", {}).items()]
-    rows += [
-        (key, str(content[key])) for key in ("device", "threads", "cpu_count", "platform", "git") if key in content
-    ]
+    rows = [(name, str(version)) for name, version in content.get("versions", {}).items()]
+    rows += [(key, str(content[key])) for key in HARDWARE if key in content]
     if "code" in content:
         rows.append(("code fingerprint", str(content["code"])[:PRINT]))
     data = content.get("data", {})
@@ -189,16 +204,18 @@ def environment(record: Record) -> Table:
     for key in ("source", "base"):
         if data.get(key):
             rows.append((f"fingerprint of the {key}", str(data[key])[:PRINT]))
-    cells = [[word(name), word(text)] for name, text in rows]
+    cells = [[text_cell(name), text_cell(text)] for name, text in rows]
     return Table("environment", "What it ran on", {"what": "", "value": ""}, cells, sortable=False)
 
 
-def fingerprints(record: Record) -> Table:
+def fingerprint_table(record: Record) -> Table:
+    """Return the fingerprint of each task's data."""
     prints = record.environment.get("data", {}).get("tasks") or []
-    names = (
-        record.results.tasks if len(record.results.tasks) == len(prints) else [str(j + 1) for j in range(len(prints))]
-    )
+    numbers = [str(j + 1) for j in range(len(prints))]
+    # Before the first evaluation no task has a name.
+    names = record.results.tasks if len(record.results.tasks) == len(prints) else numbers
     picked = thin(len(prints), to=TASKS) if prints else []
-    rows = [[word(names[j]), Cell(clean(str(prints[j]))[:PRINT])] for j in picked]
-    shown = f"{len(picked)} of {len(prints)} tasks; environment.json has all." if len(picked) < len(prints) else ""
-    return Table("fingerprints", "Hash of the first samples of each task", {"task": "", "fingerprint": ""}, rows, shown)
+    rows = [[text_cell(names[j]), PageCell(clean(str(prints[j]))[:PRINT])] for j in picked]
+    note = f"{len(picked)} of {len(prints)} tasks; environment.json has all." if len(picked) < len(prints) else ""
+    columns = {"task": "", "fingerprint": ""}
+    return Table("fingerprints", "Hash of the first samples of each task", columns, rows, note)

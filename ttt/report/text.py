@@ -1,4 +1,4 @@
-"""Numbers and words as a page shows them."""
+"""How a page writes numbers, names, times and commands."""
 
 from __future__ import annotations
 
@@ -49,21 +49,26 @@ MODES = {
     },
 }
 UNDEFINED = "\u2013"
-# Characters of a name that fit below a tick.
+# So many characters of a name fit below a tick without overlapping the next one.
 TICK = 13
 
 
 def number(value: float) -> str:
-    """Three decimals, none from a thousand on, two digits of what is tiny; a dash for what was not measured."""
+    """Return a number with three decimals, none from 1,000 on, or two digits if it is tiny.
+
+    A number that was not measured becomes a dash.
+    """
     if not math.isfinite(value):
         return UNDEFINED
     if 0 < abs(value) < 0.0005:
         return f"{value:.2g}"
+    # Adding zero turns -0.0 into 0.0.
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.3f}"
 
 
 def clean(text: str) -> str:
-    """Printable: control characters and halves of surrogate pairs as pictures, lines and tabs kept."""
+    """Return printable text: newlines and tabs stay, other control characters become symbols."""
+    # Encoding replaces the halves of surrogate pairs, which UTF-8 cannot hold.
     text = text.encode("utf-8", "replace").decode()
     return "".join(
         chr(0x2400 + ord(c)) if c < " " and c not in "\n\t" else "\ufffd" if "\x7f" <= c < "\xa0" else c for c in text
@@ -71,14 +76,15 @@ def clean(text: str) -> str:
 
 
 def tick(name: str) -> str:
-    """A name short enough for an axis; matplotlib would read formulas between dollars."""
+    """Return a name short enough for an axis."""
     name = clean(name).replace("\n", " ")
     name = name if len(name) <= TICK else name[: TICK - 1] + "…"
+    # Matplotlib would typeset what is between two dollars as a formula.
     return name.replace("$", r"\$")
 
 
 def duration(seconds: float) -> str:
-    """1 h 02 min, 3 min 20 s, 12.3 s."""
+    """Return seconds as "1 h 02 min", "3 min 20 s" or "12.3 s"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -87,20 +93,24 @@ def duration(seconds: float) -> str:
 
 
 def thin(count: int, *, to: int) -> list[int]:
-    """At most `to` (two or more) of the indices below `count`, evenly, with the first and the last."""
+    """Return at most `to` of the indices below `count`, evenly spread, with the first and the last.
+
+    `to` is at least 2.
+    """
     if count <= to:
         return list(range(count))
     return [round(k * (count - 1) / (to - 1)) for k in range(to)]
 
 
 def command(environment: Mapping[str, Any]) -> str:
-    """As one would type it again; empty where nobody recorded it."""
+    """Return the command as one would type it again; empty if it was not recorded."""
     words: Sequence[str] = environment.get("command") or []
+    # The first word is the path of the script on the machine of the run.
     return clean(shlex.join(["ttt-run", *words[1:]])) if words else ""
 
 
-def sentence(config: Mapping[str, Any], *, tasks: int, scenario: str) -> str:
-    """What was run, in plain words."""
+def run_sentence(config: Mapping[str, Any], *, tasks: int, scenario: str) -> str:
+    """Say in plain words what was run."""
     name = {group: value.get("name", "") for group, value in config.items() if isinstance(value, Mapping)}
     adapter, optimizer = config["adapter"], config["optimizer"]
     what = "task" if tasks == 1 else "tasks, one after another"

@@ -5,6 +5,8 @@ Every event carries the honest time axes: optimizer steps, tokens and seconds si
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -93,5 +95,29 @@ class Observer(Protocol):
     def __call__(self, event: Event) -> None: ...
 
 
+KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Trained, Evaluated, Probed, Relearned)}
+# In these fields null says that there is none; in all others it is a number that was not measured.
+OPTIONAL = ("current", "base", "profile")
+
+
 def as_record(event: Event) -> dict[str, Any]:
+    """Return the fields of an event with its kind as `event`: a line of metrics.jsonl."""
     return {"event": type(event).__name__.lower(), **asdict(event)}
+
+
+def from_record(record: Mapping[str, Any]) -> Event:
+    """Return the event of a line of metrics.jsonl, with NaN where JSON has null."""
+    values = {
+        name: None if value is None and name in OPTIONAL else _with_nan(value)
+        for name, value in record.items()
+        if name != "event"
+    }
+    return KINDS[record["event"]](**values)
+
+
+def _with_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _with_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_nan(value) for value in content]
+    return math.nan if content is None else content

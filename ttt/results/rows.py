@@ -1,7 +1,8 @@
-"""What a run measured, as plain data: rows of R, points between them, tasks relearned on a copy. And back from JSON."""
+"""What a run measured, as plain data: rows of R, points between them, tasks relearned on a copy; to JSON and back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -13,8 +14,8 @@ NAN = float("nan")
 class Row(TypedDict):
     """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise.
 
-    `step`: optimizer steps done (None: unknown). `current`: the task just taught. `diagnostics`: numbers by name.
-    `profile`: for each of `columns` the loss along the context in mode fast, see `ttt.evaluation.evaluate.PIECES`.
+    `step`: optimizer steps done, None if unknown. `current`: the task just taught. `diagnostics`: numbers
+    by name. `profile`: the loss along the context in mode fast, in sixteenths, for each task in `columns`.
     """
 
     columns: list[int]
@@ -27,7 +28,7 @@ class Row(TypedDict):
 
 
 class Point(TypedDict):
-    """An evaluation inside a phase: the tasks learned so far and the current one, after `step` optimizer steps."""
+    """An evaluation inside a phase, after `step` optimizer steps: the tasks learned so far and the current one."""
 
     step: int
     columns: list[int]
@@ -43,7 +44,7 @@ class Relearning(TypedDict):
 
 
 def rows_from_json(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Rows of R as they were measured, where null stands for what was not (no scored token in a half, say)."""
+    """Rows of R from JSON, where null stands for NaN: a half of a sequence may hold no scored token."""
     return [
         {
             "columns": row["columns"],
@@ -59,6 +60,7 @@ def rows_from_json(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def scores_from_json(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Scores:
+    """Scores from JSON; null becomes NaN."""
     return {
         mode: {quantity: [NAN if x is None else x for x in values] for quantity, values in quantities.items()}
         for mode, quantities in scores.items()
@@ -66,7 +68,7 @@ def scores_from_json(scores: Mapping[str, Mapping[str, Sequence[float | None]]])
 
 
 def compact(points: Sequence[Point]) -> dict[str, Any]:
-    """Points as few long lists: `values[mode][quantity]` has a list for each of `steps`, in the order of `columns`."""
+    """Points as few long lists: `values[mode][quantity]` has one list for each of `steps`, ordered like `columns`."""
     modes = points[0]["scores"] if points else {}
     return {
         "steps": [point["step"] for point in points],
@@ -79,7 +81,7 @@ def compact(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def points_from_json(content: Mapping[str, Any]) -> list[Point]:
-    """The inverse of `compact`; null is NaN again."""
+    """Undo `compact`; null becomes NaN."""
     points: list[Point] = []
     for k, (step, columns) in enumerate(zip(content["steps"], content["columns"], strict=True)):
         scores = {
@@ -91,4 +93,19 @@ def points_from_json(content: Mapping[str, Any]) -> list[Point]:
 
 
 def relearned_from_json(content: Sequence[Mapping[str, Any]]) -> list[Relearning]:
-    return [{"task": one["task"], "steps": one["steps"], "scores": scores_from_json(one["scores"])} for one in content]
+    """Relearned tasks from JSON; null becomes NaN."""
+    return [
+        {"task": again["task"], "steps": again["steps"], "scores": scores_from_json(again["scores"])}
+        for again in content
+    ]
+
+
+def plain(content: Any) -> Any:
+    """`content` as JSON can say it: JSON has no NaN, so numbers that are not finite become null."""
+    if isinstance(content, dict):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

@@ -1,15 +1,70 @@
-"""What is measured on a task. Light on purpose: a comparison of a thousand runs loads no torch."""
+"""What is measured on a task: in which modes a learner reads it, and which quantities come out."""
 
 from __future__ import annotations
 
-QUANTITIES = ("loss", "accuracy", "loss_early", "loss_late", "accuracy_early", "accuracy_late")
-# Also of problems with a verifiable answer, see ttt.evaluation.rewards.
-REWARDED = ("reward", "success", "kl", "kl_words")
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-# mode -> quantity -> one value a measured task
+Mode = Literal["slow", "fast", "carried", "archived"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+# What each mode means, by the mode in which the model is used.
+MEANINGS: dict[Mode, dict[Mode, str]] = {
+    "fast": {
+        "slow": "fast weights off",
+        "fast": "fast weights start empty, written while reading",
+        "carried": "from the state that the stream left",
+    },
+    "carried": {
+        "slow": "learned weights, seed prompt",
+        "fast": "weights of the base, prompt in use (adapter=none: as learned)",
+        "carried": "learned weights, prompt in use",
+        "archived": "learned weights, the prompt that was best when the task ended",
+    },
+}
+# A policy is used in mode carried; its mode fast is the base under the same prompts, and says nothing new.
+COMPARED: dict[Mode, tuple[Mode, ...]] = {
+    "fast": ("slow", "fast", "carried"),
+    "carried": ("slow", "carried", "archived"),
+}
+
+# mode -> quantity -> one value for each task that was measured
 Scores = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a score counts. `sign`: +1 where higher is better. `curve`: it is also followed between the rows of R."""
+
+    label: str
+    unit: str
+    sign: int
+    curve: bool = True
+
+
+QUANTITIES = {
+    "loss": Quantity("loss", "bits per token", -1),
+    "accuracy": Quantity("accuracy", "share", 1),
+    "loss_early": Quantity("loss, first half", "bits per token", -1, curve=False),
+    "loss_late": Quantity("loss, second half", "bits per token", -1),
+    "accuracy_early": Quantity("accuracy, first half", "share", 1, curve=False),
+    "accuracy_late": Quantity("accuracy, second half", "share", 1),
+}
+# Measured only on problems whose answers can be verified (ttt.evaluation.rewards).
+REWARDED = {
+    "reward": Quantity("reward, greedy", "share", 1),
+    "success": Quantity("reward, expected", "share", 1),
+    "kl": Quantity("distance from the base", "bits per token", -1),
+    "kl_words": Quantity("distance from the base, mean over words", "bits per token", -1),
+}
+# Computed from the loss: what it exceeds the entropy of the task by.
+REGRET = Quantity("regret", "bits per token", -1)
+
+
+def quantity_of(name: str) -> Quantity:
+    """The quantity called `name`, `regret` included. Raises KeyError for any other name."""
+    return REGRET if name == "regret" else QUANTITIES.get(name) or REWARDED[name]
 
 
 def sign(quantity: str) -> int:
     """+1 where higher is better, -1 for a loss or a divergence."""
-    return -1 if quantity.startswith(("loss", "kl")) else 1
+    return quantity_of(quantity).sign

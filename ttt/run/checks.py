@@ -1,4 +1,4 @@
-"""What does not go together, whatever each part says of itself. Each raises ValueError in the user's words."""
+"""What does not go together, whatever each part says of itself. Each check raises ValueError in the user's words."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ttt.learner import Learner
 from ttt.objectives.reward import Reward
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
-from ttt.training.pace import Pace
+from ttt.training.recipe import Recipe
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Settings that belong to no part."""
+    """Check the settings that belong to no part."""
     if not 0 <= config["seed"] < 2**64:
         raise ValueError(f"seed={config['seed']}: must be at least 0, and below 2^64")
     for name in ("report", "references"):
@@ -28,40 +28,44 @@ def check_values(config: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={show(config[name])}: must be true or false")
 
 
-def check_base(base: Base, stream: Stream, *, task: str, source: str) -> None:
-    """A base that trains on the base distribution needs one."""
+def check_data(base: Base, stream: Stream, settings: TrainerSettings, *, task: str, source: str) -> None:
+    """A base may need data, and devices need equally many rows of every batch."""
     if stream.base is None and base.needs_data:
         raise ValueError(
             f"base={base.name}: task={task} leaves no class of source={source} for a base distribution; "
             "use base=none, or fewer tasks or classes"
         )
+    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
+    if rows % settings.parts:
+        size = settings.world.size
+        each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
+        raise ValueError(
+            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {size} "
+            f"device{'s' if size > 1 else ''}{each}"
+        )
 
 
-def check_devices(strategy: Strategy, settings: TrainerSettings) -> None:
-    """Several devices do not hold all that every strategy asks for."""
+def check_devices(adapter: Adapter, strategy: Strategy, settings: TrainerSettings) -> None:
+    """Several devices do not hold all that every adapter and strategy needs."""
     kind = settings.world.strategy
     if strategy.runs_on == "one" and settings.parts > 1:
         what = f"trainer.strategy={kind}" if settings.world.size > 1 else f"trainer.accumulate={settings.accumulate}"
         raise ValueError(f"{what}: strategy={strategy.name} needs whole batches on one device")
-    if strategy.runs_on == "ddp" and kind == "fsdp":
+    if kind == "fsdp" and strategy.runs_on == "ddp":
         raise ValueError(f"trainer.strategy=fsdp: strategy={strategy.name} needs whole parameters; use trainer=ddp")
-
-
-def check_parts(stream: Stream, settings: TrainerSettings) -> None:
-    """Equally many rows for every device and every part that it reads."""
-    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
-    if rows % settings.parts:
-        each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
+    if kind == "fsdp" and adapter.runs_on == "ddp":
         raise ValueError(
-            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {settings.world.size} "
-            f"device{'s' if settings.world.size > 1 else ''}{each}"
+            f"trainer.strategy=fsdp: adapter={adapter.name} reads parameters that are cut; use trainer=ddp"
         )
 
 
-def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stream, pace: Pace) -> None:
-    """A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood. What is
-    to happen at each task needs tasks that are announced."""
-    objective, adapter, strategy = learner.objective, learner.adapter, learner.strategy
+def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *, stream: Stream) -> None:
+    """Do adapter, objective and strategy go together on this stream and these devices?
+
+    A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood.
+    What is to happen at each task needs tasks that are announced.
+    """
+    objective, adapter, strategy = recipe.objective, learner.adapter, recipe.strategy
     if objective.is_plain:
         if isinstance(adapter, Evolving):
             raise ValueError(f"adapter={adapter.name}: searches for prompts by their reward; use objective=reward")
@@ -72,7 +76,7 @@ def check_objective(learner: Learner, settings: TrainerSettings, *, stream: Stre
             "use adapter=prompt_pool or none, or soft_prompt"
         )
     if not any(phase.announced for phase in stream.phases):
-        for argument, value in (("adapter", adapter.reset), ("optimizer", pace.reset)):
+        for argument, value in (("adapter", adapter.reset), ("optimizer", recipe.pace.reset)):
             if value == "task":
                 raise ValueError(
                     f"{argument}.reset=task: no task is announced; use task.announced=true, or reset=never"

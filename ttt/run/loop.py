@@ -4,166 +4,210 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ttt.evaluation import anytime
+from ttt.evaluation.anytime import is_due, joined_progress, measure_inside, piece_length
 from ttt.evaluation.diagnose import Diagnosis
-from ttt.evaluation.evaluate import Plan, evaluate, evaluate_along
+from ttt.evaluation.evaluate import evaluate, evaluate_along
+from ttt.evaluation.plan import Plan
 from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
 from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
-from ttt.run.resume import save
+from ttt.run.resume import save_run
 from ttt.storage.journal import Journal
-from ttt.stream import Stream
+from ttt.stream import Phase, Stream
 from ttt.training.clock import Clock
-from ttt.training.pace import rate_of
+from ttt.training.recipe import Recipe
 from ttt.training.train import Progress, train
 
 
-def run_stream(
-    engine: Engine,
-    stream: Stream,
-    *,
-    plan: Plan,
-    results: Results,
-    clock: Clock,
-    journal: Journal | None,
-    observers: Sequence[Observer],
-    folder: Path,
-    report_every: int,
-    workers: int,
-    diagnosis: Diagnosis | None = None,
-) -> None:
-    """Go on from what `results` already holds to the end of the stream. Only the first of several processes has a
-    journal, and writes. `diagnosis` was made at the base."""
-    # The journal comes first: a number is on its way to the disk before anyone sees it.
-    observers = [*([journal] if journal else []), *observers]
-    results.every = plan.anytime or 0
-    given: Any = {"plan": plan, "results": results, "clock": clock, "observers": observers}
-    if not results.rows:
-        measure(engine, stream, diagnosis=diagnosis, **given)
-        save(engine, results=results, clock=clock, journal=journal, folder=folder)
-    for index in range(len(results.rows) - 1, len(stream.phases)):
-        phase = stream.phases[index]
-        if phase.announced:
-            clock.between += begin_task(engine, index)
-        learn(engine, stream, index, report_every=report_every, workers=workers, **given)
-        engine.learner.objective.learned(engine.learner, phase.task)
-        if phase.announced:
-            start = time.perf_counter()
-            engine.learner.strategy.end_task(engine, index)
-            clock.between += time.perf_counter() - start
-        measure(engine, stream, diagnosis=diagnosis, **given)
-        save(engine, results=results, clock=clock, journal=journal, folder=folder)
-    if plan.savings:
+@dataclass
+class Session:
+    """Everything that a stream in progress works with.
+
+    `journal` is None in all processes but the first, which alone writes. `checkpoints` is the folder that
+    they go to. `diagnosis` was made at the base. `report_every`: steps between two lines of metrics;
+    `workers`: processes that prepare batches ahead.
+    """
+
+    engine: Engine
+    stream: Stream
+    recipe: Recipe
+    plan: Plan
+    results: Results
+    clock: Clock
+    checkpoints: Path
+    journal: Journal | None = None
+    observers: Sequence[Observer] = field(default=())
+    diagnosis: Diagnosis | None = None
+    report_every: int = 10
+    workers: int = 0
+
+    def publish(self, event: Event) -> None:
+        """Tell everybody, the journal first: a number is on its way to the disk before anyone sees it."""
+        if self.journal is not None:
+            self.journal(event)
+        for observer in self.observers:
+            observer(event)
+
+    def between(self, action: Callable[[], None]) -> None:
+        """Count the time of what the strategy does between tasks."""
         start = time.perf_counter()
-        for found in relearn(engine, stream, results=results, every=results.every):
-            tell(observers, Relearned(**found, **clock.tick()))
-        clock.evaluation += time.perf_counter() - start
+        action()
+        self.clock.between += time.perf_counter() - start
+
+    def save(self) -> None:
+        """Write a checkpoint of the stream as it stands after a row of R."""
+        save_run(
+            self.engine,
+            self.recipe,
+            results=self.results,
+            clock=self.clock,
+            journal=self.journal,
+            folder=self.checkpoints,
+        )
 
 
-def learn(
-    engine: Engine,
-    stream: Stream,
-    index: int,
-    *,
-    plan: Plan,
-    results: Results,
-    clock: Clock,
-    observers: Sequence[Observer],
-    report_every: int,
-    workers: int,
-) -> None:
-    """The steps of one phase, with reports, and evaluations where the plan says so."""
-    phase, before, reported = stream.phases[index], clock.step, 0
-    past = 0 if engine.learner.strategy.is_fresh else before
-    rate = rate_of(engine.pace, before=past, steps=phase.steps, of=stream.steps)
-    every = anytime.pieces(plan, report_every=report_every)
-    parts: list[Progress] = []
-    for progress in train(engine, phase, steps=phase.steps, report_every=every, workers=workers, rate=rate):
+def run_stream(session: Session) -> None:
+    """Go on from what the results already hold to the end of the stream."""
+    session.results.every = session.plan.anytime or 0
+    if not session.results.rows:
+        measure_row(session)
+        session.save()
+    for index in range(len(session.results.rows) - 1, len(session.stream.phases)):
+        run_phase(session, index)
+        measure_row(session)
+        session.save()
+    if session.plan.savings:
+        _relearn(session)
+
+
+def run_phase(session: Session, index: int) -> None:
+    """Learn one phase (from 0), between the calls that an announced task gets."""
+    engine, recipe = session.engine, session.recipe
+    phase = session.stream.phases[index]
+    if phase.announced:
+        reset_for_task(engine, recipe)
+        session.between(lambda: recipe.strategy.begin_task(engine, index))
+    learn(session, phase, index)
+    recipe.objective.learned(engine.learner, phase.task)
+    if phase.announced:
+        session.between(lambda: recipe.strategy.end_task(engine, index))
+
+
+def reset_for_task(engine: Engine, recipe: Recipe) -> None:
+    """Return fast state and moments to their start, where their lifetime is a task."""
+    engine.learner.begin_task()
+    if recipe.pace.reset == "task":
+        engine.forget_moments()
+
+
+def learn(session: Session, phase: Phase, index: int) -> None:
+    """Take the steps of one phase, with reports, and evaluations where the plan says so."""
+    clock, plan, recipe = session.clock, session.plan, session.recipe
+    before, reported = clock.step, 0
+    # A strategy that begins every task anew begins its schedule anew too.
+    past = 0 if recipe.strategy.is_fresh else before
+    rate = recipe.pace.rate(before=past, steps=phase.steps, of=session.stream.steps)
+    every = piece_length(plan, report_every=session.report_every)
+    pieces: list[Progress] = []
+    for progress in train(
+        session.engine,
+        phase,
+        recipe=recipe,
+        steps=phase.steps,
+        report_every=every,
+        workers=session.workers,
+        rate=rate,
+    ):
         clock.step = before + progress.step
         clock.tokens += progress.tokens
         clock.training += progress.seconds
-        parts.append(progress)
-        if progress.step % report_every == 0 or progress.step == phase.steps:
-            done = anytime.joined(parts, since=reported)
-            parts, reported = [], progress.step
-            event = Trained(
-                task=index + 1,
-                task_name=phase.name,
-                task_step=done.step,
-                task_steps=phase.steps,
-                tokens_per_second=done.tokens / done.seconds,
-                loss=done.loss / math.log(2),
-                lr=done.lr,
-                terms=done.terms | done.watched,
-                **clock.tick(),
+        pieces.append(progress)
+        if progress.step % session.report_every == 0 or progress.step == phase.steps:
+            session.publish(_trained(session, phase, index, joined_progress(pieces, since=reported)))
+            pieces, reported = [], progress.step
+        if is_due(plan, progress.step, of=phase.steps):
+            session.publish(
+                measure_inside(
+                    session.engine,
+                    session.stream,
+                    recipe=recipe,
+                    index=index,
+                    task_step=progress.step,
+                    results=session.results,
+                    clock=clock,
+                )
             )
-            tell(observers, event)
-        if anytime.is_due(plan, progress.step, of=phase.steps):
-            found = anytime.look(engine, stream, index=index, task_step=progress.step, results=results, clock=clock)
-            tell(observers, found)
 
 
-def begin_task(engine: Engine, index: int) -> float:
-    """The seconds of it that the strategy took."""
-    engine.learner.begin_task()
-    if engine.pace.reset == "task":
-        engine.forget_moments()
-    start = time.perf_counter()
-    engine.learner.strategy.begin_task(engine, index)
-    return time.perf_counter() - start
+def _trained(session: Session, phase: Phase, index: int, done: Progress) -> Trained:
+    return Trained(
+        task=index + 1,
+        task_name=phase.name,
+        task_step=done.step,
+        task_steps=phase.steps,
+        tokens_per_second=done.tokens / done.seconds,
+        loss=done.loss / math.log(2),
+        lr=done.lr,
+        terms=done.terms | done.watched,
+        **session.clock.tick(),
+    )
 
 
-def measure(
-    engine: Engine,
-    stream: Stream,
-    *,
-    plan: Plan,
-    results: Results,
-    clock: Clock,
-    observers: Sequence[Observer],
-    diagnosis: Diagnosis | None,
-) -> None:
+def measure_row(session: Session) -> None:
     """Add one row to R: the tasks that the plan says, and sometimes the base, in every mode."""
+    engine, stream, recipe, results = session.engine, session.stream, session.recipe, session.results
     row, start = len(results.rows), time.perf_counter()
-    columns = plan.columns(row, stream=stream)
+    columns = session.plan.columns(row, stream=stream)
     current = stream.phases[row - 1].task if row else None
-    scores, profile = evaluate_along(engine, [stream.tasks[j].evaluation() for j in columns], tasks=columns)
+    batches = [stream.tasks[j].evaluation() for j in columns]
+    scores, profile = evaluate_along(engine, batches, recipe=recipe, tasks=columns)
     base = None
-    if stream.base is not None and plan.has_base(row, stream=stream):
-        base = evaluate(engine, [stream.base.evaluation()], tasks=[None])
-    with engine.parameters_whole():
-        diagnostics = engine.learner.adapter.diagnostics(engine.whole_fast())
-    if diagnosis is not None:
-        diagnostics |= diagnosis.measure(engine)
-    clock.evaluation += time.perf_counter() - start
+    if stream.base is not None and session.plan.has_base(row, stream=stream):
+        base = evaluate(engine, [stream.base.evaluation()], recipe=recipe, tasks=[None])
+    diagnostics = _diagnostics(session)
+    session.clock.evaluation += time.perf_counter() - start
     results.add(
         columns=columns,
         scores=scores,
         base=base,
-        step=clock.step,
+        step=session.clock.step,
         current=current,
         diagnostics=diagnostics,
         profile=profile,
     )
-    event = Evaluated(
-        row=row,
-        columns=columns,
-        current=current,
-        seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
-        tasks=scores,
-        base=base,
-        diagnostics=diagnostics,
-        profile=profile,
-        **clock.tick(),
+    session.publish(
+        Evaluated(
+            row=row,
+            columns=columns,
+            current=current,
+            seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
+            tasks=scores,
+            base=base,
+            diagnostics=diagnostics,
+            profile=profile,
+            **session.clock.tick(),
+        )
     )
-    tell(observers, event)
 
 
-def tell(observers: Sequence[Observer], event: Event) -> None:
-    for observer in observers:
-        observer(event)
+def _diagnostics(session: Session) -> dict[str, float]:
+    """What the adapter says of its state, and the probes of plasticity and drift."""
+    engine = session.engine
+    with engine.parameters_whole():
+        numbers = engine.learner.adapter.diagnostics(engine.whole_fast())
+    if session.diagnosis is not None:
+        numbers |= session.diagnosis.measure(engine)
+    return numbers
+
+
+def _relearn(session: Session) -> None:
+    """Learn each task once more on a copy, after the stream."""
+    start, results = time.perf_counter(), session.results
+    for again in relearn(session.engine, session.stream, recipe=session.recipe, results=results, every=results.every):
+        session.publish(Relearned(**again, **session.clock.tick()))
+    session.clock.evaluation += time.perf_counter() - start

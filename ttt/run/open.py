@@ -36,7 +36,7 @@ class OpenedRun:
 
 def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
     """Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits."""
-    config = read_config(path)
+    config = config_to_open(path)
     folder = RunFolder(path)
     saved, complaints = checkpoint.load_newest(folder.checkpoints)
     if saved is None:
@@ -58,7 +58,7 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def config_to_open(path: Path) -> dict[str, Any]:
     """The run's own config, but for what only matters to a run that trains: its base and its sinks."""
     file = path / "config.yaml"
     if not file.is_file():

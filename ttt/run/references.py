@@ -15,15 +15,20 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import yaml
 
-from ttt.results.results import Results, from_json
-
-if TYPE_CHECKING:
-    from ttt.devices.one_device import Devices
-    from ttt.run.assemble import Assembly
+from ttt.devices.one_device import Devices
+from ttt.evaluation.evaluate import evaluate
+from ttt.learner import Engine
+from ttt.results.results import Results
+from ttt.results.rows import plain
+from ttt.results.saved import as_json, from_json
+from ttt.run.assemble import Assembly
+from ttt.storage.files import write_json
+from ttt.storage.run_folder import RunFolder
 
 STRATEGIES = ("joint", "independent", "frozen")
 # Initial weights that `untrained` is a mean over, by their seeds.
@@ -70,19 +75,45 @@ def _row(results: Results, name: str, mode: str, quantity: str) -> list[float]:
 
 
 def untrained(assembly: Assembly, fabric: Devices) -> dict[str, dict[str, list[float]]]:
-    """mode -> quantity -> task: the mean over networks with random weights."""
-    import numpy as np
-
-    from ttt.evaluation.evaluate import evaluate
-    from ttt.learner import Engine
-
+    """mode -> quantity -> a value for each task: the mean over networks with random weights."""
     batches = [task.evaluation() for task in assembly.stream.tasks]
     scores = []
     for seed in SEEDS:
-        learner = assembly.fresh_learner(seed)
+        learner, recipe = assembly.fresh_learner(seed), assembly.fresh_recipe()
         engine = Engine.build(fabric, learner, learner.configure_optimizers())
-        scores.append(evaluate(engine, batches))
+        recipe.objective.begin(learner)
+        scores.append(evaluate(engine, batches, recipe=recipe))
     return {
-        mode: {q: np.mean([one[mode][q] for one in scores], axis=0).tolist() for q in scores[0][mode]}
+        mode: {q: np.mean([network[mode][q] for network in scores], axis=0).tolist() for q in scores[0][mode]}
         for mode in scores[0]
     }
+
+
+def is_compared(folder: RunFolder, references: Mapping[str, Path]) -> bool:
+    """Does a run that is done hold what these references, and random weights, score?"""
+    stored = _stored(folder).references
+    return "untrained" in stored and plain(stored) == plain(values(references) | {"untrained": stored["untrained"]})
+
+
+def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
+    """Fill in what a run that is already done can be compared with."""
+    results = _stored(folder)
+    before = plain(results.references)
+    results.references = measured(assembly, fabric, references, before=results.references)
+    if fabric.is_global_zero and plain(results.references) != before:
+        write_json(folder.results, as_json(results))
+
+
+def measured(
+    assembly: Assembly, fabric: Devices, references: Mapping[str, Path], *, before: Values | None = None
+) -> Values:
+    """What the references in these folders, and random weights, score.
+
+    `before`: what was measured earlier; random weights would score the same again.
+    """
+    earlier = (before or {}).get("untrained")
+    return values(references) | {"untrained": earlier or untrained(assembly, fabric)}
+
+
+def _stored(folder: RunFolder) -> Results:
+    return from_json(json.loads(folder.results.read_text()))

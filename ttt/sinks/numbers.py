@@ -1,17 +1,14 @@
-"""What every sink shows of an event: the honest axes, and numbers by name. And a run's past, from its journal."""
+"""What every sink shows of an event: the values of the time axes, and numbers by name."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from ttt.results.events import Evaluated, Event, Probed, Relearned, Trained
 
+# Other quantities are in metrics.jsonl and results.json; a dashboard shows these.
 HEADLINE = ("loss", "loss_late", "accuracy", "accuracy_late")
-# A family of metrics, and the axis along which it is meant to be read.
+# A family of metrics, and the axis along which to read it.
 FAMILIES = {
     "train": "axis/step",
     "strategy": "axis/step",
@@ -24,89 +21,83 @@ FAMILIES = {
     "R": "axis/task",
 }
 AXES = ("axis/step", "axis/tokens", "axis/task", "axis/seconds")
-KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Trained, Evaluated, Probed, Relearned)}
 
 
-def axes(event: Event) -> dict[str, float]:
-    """Optimizer steps, tokens, tasks begun (of an evaluation: learned) and seconds since the stream began."""
+def axis_values(event: Event) -> dict[str, float]:
+    """Return optimizer steps, tokens, tasks and seconds since the stream began, by the names in AXES.
+
+    Tasks are counted as they begin; for an evaluation and a relearned task, as they are learned.
+    """
     task = event.row if isinstance(event, Evaluated) else event.task + isinstance(event, Relearned)
     return dict(zip(AXES, (event.step, event.tokens, task, event.seconds), strict=True))
 
 
-def numbers(event: Event) -> dict[str, float]:
-    """`family/name` -> value; what was not measured is not there."""
+def event_numbers(event: Event) -> dict[str, float]:
+    """Return the numbers of an event as `family/name` -> value, without those that were not measured."""
     if isinstance(event, Trained):
-        found = {"train/loss": event.loss, "train/tokens_per_second": event.tokens_per_second, "train/lr": event.lr}
-        found |= {f"strategy/{name}": value for name, value in event.terms.items()}
+        values = {
+            "train/loss": event.loss,
+            "train/tokens_per_second": event.tokens_per_second,
+            "train/lr": event.lr,
+        } | {f"strategy/{name}": value for name, value in event.terms.items()}
     elif isinstance(event, Probed):
-        found = _inside(event)
+        values = _probed(event)
     elif isinstance(event, Relearned):
-        found = _relearned(event)
+        values = _relearned(event)
     else:
-        found = _evaluation(event)
-    return finite(found)
+        values = _evaluated(event)
+    return finite(values)
 
 
 def finite(values: dict[str, float]) -> dict[str, float]:
+    """Return the values without NaN and infinity, which dashboards draw as holes or refuse."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _evaluation(event: Evaluated) -> dict[str, float]:
-    """Means over tasks learned so far and over all, the task just learned, and the base."""
-    # What an adapter says of itself has no family.
-    found = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
-    for mode, quantities in event.tasks.items():
+def _evaluated(event: Evaluated) -> dict[str, float]:
+    """Return means over the tasks learned so far and over all, the task just learned, and the base."""
+    # Diagnostics of the network bring their family; those of an adapter are bare names.
+    values = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
+    for mode in event.tasks:
         for quantity in HEADLINE:
-            values = quantities[quantity]
-            if event.base is not None:
-                # Only in full rows: a mean over what happened to be measured would be no mean over all.
-                found[f"eval/{mode}/{quantity}/base"] = event.base[mode][quantity][0]
-                found[f"eval/{mode}/{quantity}/all"] = sum(values) / len(values)
-            seen = [value for j, value in zip(event.columns, values, strict=True) if j in event.seen]
-            if event.seen and len(seen) == len(event.seen):
-                found[f"eval/{mode}/{quantity}/seen"] = sum(seen) / len(seen)
-            if event.current is not None:
-                found[f"eval/{mode}/{quantity}/current"] = values[event.columns.index(event.current)]
-    return found
+            values |= {
+                f"eval/{mode}/{quantity}/{over}": value for over, value in _summaries(event, mode, quantity).items()
+            }
+    return values
 
 
-def _inside(event: Probed) -> dict[str, float]:
-    """Means over the tasks learned before and over these with the current one, and the current one."""
-    found = {}
+def _summaries(event: Evaluated, mode: str, quantity: str) -> dict[str, float]:
+    scores = event.tasks[mode][quantity]
+    summaries = {}
+    # A row has the base only where it holds every task; over fewer tasks there is no mean over all.
+    if event.base is not None:
+        summaries["base"] = event.base[mode][quantity][0]
+        summaries["all"] = sum(scores) / len(scores)
+    seen = [score for j, score in zip(event.columns, scores, strict=True) if j in event.seen]
+    if event.seen and len(seen) == len(event.seen):
+        summaries["seen"] = sum(seen) / len(seen)
+    if event.current is not None:
+        summaries["current"] = scores[event.columns.index(event.current)]
+    return summaries
+
+
+def _probed(event: Probed) -> dict[str, float]:
+    """Return the current task's scores, and means over the earlier tasks (`old`) and over both (`seen`)."""
+    values = {}
     for mode, quantities in event.tasks.items():
         for quantity in HEADLINE:
-            values = dict(zip(event.columns, quantities[quantity], strict=True))
-            old = [values[j] for j in event.seen if j != event.current]
-            found[f"anytime/{mode}/{quantity}/current"] = values[event.current]
-            found[f"anytime/{mode}/{quantity}/seen"] = sum(values.values()) / len(values)
+            scores = dict(zip(event.columns, quantities[quantity], strict=True))
+            old = [scores[j] for j in event.seen if j != event.current]
+            values[f"anytime/{mode}/{quantity}/current"] = scores[event.current]
+            values[f"anytime/{mode}/{quantity}/seen"] = sum(scores.values()) / len(scores)
             if old:
-                found[f"anytime/{mode}/{quantity}/old"] = sum(old) / len(old)
-    return found
+                values[f"anytime/{mode}/{quantity}/old"] = sum(old) / len(old)
+    return values
 
 
 def _relearned(event: Relearned) -> dict[str, float]:
-    """How long it took, and where that led."""
-    found: dict[str, float] = {"relearned/steps": event.steps[-1]}
+    """Return the steps that relearning took, and the scores at its end."""
+    values: dict[str, float] = {"relearned/steps": event.steps[-1]}
     for mode, quantities in event.scores.items():
-        found |= {f"relearned/{mode}/{quantity}": quantities[quantity][-1] for quantity in HEADLINE}
-    return found
-
-
-def past(journal: Path) -> Iterator[Event]:
-    """The events in metrics.jsonl, in order: what a resumed run has behind it."""
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        content = json.loads(line)
-        kind = KINDS[content.pop("event")]
-        # Of an evaluation, these may really be none.
-        may_miss = ("current", "base", "profile") if kind is Evaluated else ()
-        optional = {key: None for key in may_miss if content[key] is None}
-        yield kind(**(_measured(content) | optional))
-
-
-def _measured(content: Any) -> Any:
-    """The inverse of `ttt.storage.journal.plain`: null is NaN again."""
-    if isinstance(content, dict):
-        return {key: _measured(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_measured(value) for value in content]
-    return math.nan if content is None else content
+        values |= {f"relearned/{mode}/{quantity}": quantities[quantity][-1] for quantity in HEADLINE}
+    return values

@@ -1,6 +1,6 @@
-"""`logger=trackio`: trackio, a tracker with a page of its own on this machine; `trackio show` opens it.
+"""`logger=trackio`: trackio, a tracker with a page on this machine; `trackio show` opens it.
 
-It has no axes of its own choosing: one picks `axis/step` or `axis/task` on the page.
+Its metrics have no fixed axes: choose `axis/step` or `axis/task` on the page.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ from typing import Any
 
 from ttt.results.events import Event
 from ttt.results.results import Results
-from ttt.sinks.base import RunInfo, require
-from ttt.sinks.numbers import axes, finite, numbers
+from ttt.sinks.base import Past, RunInfo, require
+from ttt.sinks.numbers import axis_values, event_numbers
+from ttt.sinks.summary import pictures, summary
 
 
 class TrackioSink:
+    """Log every event to a trackio project, and at the end the summary and R as pictures."""
+
     def __init__(self, *, name: str, project: str) -> None:
         require("trackio", logger=name)
         self.name = name
         self._project = project
 
-    def start(self, run: RunInfo) -> None:
+    def start(self, run: RunInfo, *, past: Past) -> None:
         import trackio
 
-        # A resumed run tells again what was before. ValueError: the project is new.
+        # A resumed run repeats its past, so its earlier copy goes. ValueError: the project is new.
         with contextlib.suppress(ValueError):
             for old in trackio.Api().runs(self._project):
                 if old.name == run.name:
                     old.delete()
+        # The screen belongs to the run: trackio would print how to open its page.
         with contextlib.redirect_stdout(io.StringIO()):
             self._run: Any = trackio.init(
                 project=self._project,
@@ -42,20 +46,15 @@ class TrackioSink:
             )
 
     def __call__(self, event: Event) -> None:
-        self._axes = axes(event)
-        self._run.log(self._axes | numbers(event))
+        self._axes = axis_values(event)
+        self._run.log(self._axes | event_numbers(event))
 
     def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         import trackio
 
         if exit_code == 0:
-            from ttt.figures.heat import heat, pixels
-
-            shown: dict[str, Any] = finite(results.metrics()) | {f"cost/{name}": x for name, x in numbers.items()}
-            for mode in results.modes:
-                picture = pixels(heat(results.matrix(mode, "loss"), title=f"loss in bits, mode {mode}"))
-                shown[f"R/{mode}/loss"] = trackio.Image(picture)
-            self._run.log(self._axes | shown)
+            images = {f"R/{mode}/loss": trackio.Image(picture) for mode, picture in pictures(results)}
+            self._run.log(self._axes | summary(results, numbers) | images)
         with contextlib.redirect_stdout(io.StringIO()):
             trackio.finish()
         return f"trackio: trackio show --project {self._project}"

@@ -1,73 +1,165 @@
-"""`logger=wandb`: Weights & Biases, online for those who are logged in, else offline.
+"""`logger=wandb`: Weights & Biases, online for users who are logged in, else offline.
 
-Runs of a sweep compare by themselves: project = `logger.project`, group = method and stream, name = method
-and seed, id = hash of the config. Axes are metrics of their own (`axis/step`, `axis/tokens`, `axis/task`,
-`axis/seconds`), because points whose `step=` goes back are dropped.
+The runs of a sweep compare without further settings: the project is `logger.project`, the group is
+method and stream, the name is method and seed, and the id is the hash of the config. Axes are metrics
+of their own (`axis/step`, `axis/tokens`, `axis/task`, `axis/seconds`), because W&B drops points whose
+`step=` goes back.
 
-A run that is killed and resumed stays one run. Event n of a run is row n of its history, always; so a resumed
-run tells everything again, and what the server has already is passed over by its number. An offline run begins
-a new folder, gets the whole past, and replaces the folder before it.
+A run that is killed and resumed stays one run. Event n of a run is always row n of its history; so a
+resumed run repeats all events, and the sink skips as many as the server has. An offline run begins a
+new folder, gets the whole past, and replaces the folder before it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ttt.config.identity import digest
 from ttt.results.events import Event
 from ttt.results.results import Results
-from ttt.sinks.base import RunInfo, first_line
-from ttt.sinks.numbers import AXES, FAMILIES, axes, finite, numbers, past
-from ttt.storage.journal import plain
+from ttt.sinks.base import Past, RunInfo, first_line
+from ttt.sinks.numbers import AXES, FAMILIES, axis_values, event_numbers
+from ttt.sinks.summary import pictures, summary
 
 if TYPE_CHECKING:
     import wandb
 
 log = logging.getLogger("ttt")
+Connection = Literal["auto", "online", "offline"]
+# A server that does not answer holds a run for no longer than these seconds: at its start, before its
+# tables are sent, and at its end.
+INIT_SECONDS, PROBE_SECONDS, FINISH_SECONDS = 15.0, 5, 15.0
+
+
+@dataclass(frozen=True)
+class WandbRun:
+    """How a run is filed in W&B; its files lie in `folder`/wandb."""
+
+    project: str
+    job_type: Literal["train", "report"]
+    id: str
+    name: str
+    config: dict[str, Any]
+    folder: Path
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+def open_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.Run:
+    """Start a W&B run, offline where no server takes it: then one warning gives the reason.
+
+    With `resume`, a run of this id that the server has goes on; without, it is written over.
+    """
+    # The client also reports its own errors, and at its end waits for that server for half a minute.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    # Silent before the login too, or the client prints where it read its key.
+    wandb.setup(wandb.Settings(silent=True))
+    mode = _mode(connection)
+    try:
+        return _init(filed, mode=mode, resume=resume and mode == "online")
+    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        _disconnect(first_line(error)[:200])
+        return _init(filed, mode="offline", resume=False)
+
+
+def close_run(run: wandb.Run, *, exit_code: int = 0) -> str:
+    """Finish a W&B run, and return a line that says where it is."""
+    where = str(run.url)
+    if run.settings._offline:
+        where = f"offline; to upload: wandb sync {run.settings.sync_dir}"
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        log.warning("W&B: not all was sent; to upload: wandb sync %s", run.settings.sync_dir)
+    return f"W&B: {where}"
+
+
+def _mode(connection: Connection) -> str:
+    """Return W&B's own word; `auto` is what the environment says, else online for users who are logged in."""
+    import wandb
+
+    if connection != "auto":
+        return connection
+    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+
+
+def _init(filed: WandbRun, *, mode: str, resume: bool) -> wandb.Run:
+    """Start a run in this mode. Raises W&B's CommError or UsageError where no server takes it."""
+    import wandb
+
+    return wandb.init(
+        project=filed.project,
+        group=filed.group,
+        job_type=filed.job_type,
+        name=filed.name,
+        id=filed.id,
+        tags=list(filed.tags),
+        config=filed.config,
+        dir=filed.folder,
+        mode=mode,  # type: ignore[arg-type]
+        resume="allow" if resume else None,
+        settings=wandb.Settings(
+            # The screen, the git state and the machine's load are recorded elsewhere, or not at all.
+            console="off",
+            silent=True,
+            disable_git=True,
+            x_disable_stats=True,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+        ),
+    )
+
+
+def _disconnect(reason: str) -> None:
+    """Drop the online run of this process, and log why."""
+    import wandb
+
+    log.warning("W&B goes on offline: %s", reason)
+    # The client still holds the run that it could not send, and with it the id.
+    wandb.teardown()
 
 
 class WandbSink:
-    # A server that does not answer holds a run no longer than this: at its start, and twice at its end.
-    INIT_SECONDS = 15.0
-    PROBE_SECONDS = 5
-    FINISH_SECONDS = 15.0
+    """Log every event as one row of a W&B run; at the end the summary, R, and the page of the run."""
 
-    def __init__(self, *, name: str, project: str, mode: str) -> None:
-        if mode not in ("auto", "online", "offline"):
-            raise ValueError(f"logger.mode={mode}: must be one of auto, online, offline")
+    def __init__(self, *, name: str, project: str, mode: Connection) -> None:
         self.name = name
         self._project, self._mode = project, mode
         self._axes: dict[str, float] = {}
 
-    def start(self, run: RunInfo) -> None:
-        # What the client reports about itself waits for the server too, half a minute at the end.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
+    def start(self, run: RunInfo, *, past: Past) -> None:
+        self._info, self._past = run, past
+        self._begin(self._mode)
 
-        # Where it found its key is no news.
-        wandb.setup(wandb.Settings(silent=True))
-        self._info = run
-        try:
-            self._begin(wanted_mode(self._mode))
-        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            self._go_offline(first_line(error)[:200])
-
-    def _begin(self, mode: str) -> None:
-        """Start a W&B run that is to hold everything, and remove those before it: synced too, they were twice the run.
-
-        Raises W&B's errors if nobody answers, or not with a run.
-        """
+    def _begin(self, connection: Connection) -> None:
+        """Start a W&B run that will hold all events, and remove the local folders of those before it."""
+        filed = WandbRun(
+            project=self._project,
+            job_type="train",
+            id=self._info.id,
+            name=self._info.name,
+            config=self._info.config | {"environment": _environment(self._info.folder)},
+            folder=self._info.folder,
+            group=self._info.group,
+            tags=self._info.tags,
+        )
         folders = self._info.folder / "wandb"
-        # Only a run that has shown itself may have rows on the server; another one of its id is written over.
-        resume = mode == "online" and any(folders.glob("*run-*"))
-        self._run = self._init(mode, resume=resume)
-        self._told = self._run.starting_step
+        # Where this run has no folder yet, rows on the server under its id are those of another
+        # run, such as one whose folder was removed: they are written over.
+        self._run = open_run(filed, connection=connection, resume=any(folders.glob("*run-*")))
+        self._to_skip = self._run.starting_step
+        # Synced as well, an earlier folder would put its part of the run on the server again.
         for folder in folders.glob("*run-*"):
             if folder.name != Path(self._run.settings.sync_dir).name:
                 shutil.rmtree(folder)
@@ -76,110 +168,59 @@ class WandbSink:
         for family, axis in FAMILIES.items():
             self._run.define_metric(f"{family}/*", step_metric=axis)
 
-    def _init(self, mode: str, *, resume: bool) -> wandb.Run:
-        import wandb
-
-        run = self._info
-        settings = wandb.Settings(
-            console="off",
-            silent=True,
-            disable_git=True,
-            x_disable_stats=True,
-            init_timeout=self.INIT_SECONDS,
-            finish_timeout=self.FINISH_SECONDS,
-            finish_timeout_raises=True,
-        )
-        return wandb.init(
-            project=self._project,
-            group=run.group,
-            job_type="train",
-            name=run.name,
-            id=run.id,
-            tags=list(run.tags),
-            config=run.config | {"environment": _environment(run.folder)},
-            dir=run.folder,
-            mode=mode,  # type: ignore[arg-type]
-            resume="allow" if resume else None,
-            settings=settings,
-        )
-
-    def _go_offline(self, reason: str) -> None:
-        import wandb
-
-        log.warning("logger=wandb goes on offline: %s", reason)
-        # The client keeps a run that it could not send, and its id is taken.
-        wandb.teardown()
-        self._begin("offline")
-
     def __call__(self, event: Event) -> None:
-        self._axes = axes(event)
-        if self._told:
-            self._told -= 1
+        self._axes = axis_values(event)
+        if self._to_skip:
+            self._to_skip -= 1
         else:
-            self._run.log(self._axes | numbers(event))
+            self._run.log(self._axes | event_numbers(event))
 
     def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         if exit_code == 0:
-            if not self._run.settings._offline and not self._answers():
-                self._go_offline(f"no answer from {self._run.settings.base_url}")
-                for event in past(self._info.folder / "metrics.jsonl"):
+            # Asked before the tables are sent: the client would wait for their upload for minutes.
+            if not self._run.settings._offline and not _answers():
+                _disconnect(f"no answer from {self._run.settings.base_url}")
+                self._begin("offline")
+                for event in self._past():
                     self(event)
             self._summarize(results, numbers)
-        where = f"offline; to upload: wandb sync {self._run.settings.sync_dir}"
-        if not self._run.settings._offline:
-            where = f"{self._run.url}"
-        try:
-            self._run.finish(exit_code=exit_code)
-        except TimeoutError:
-            log.warning("logger=wandb: not all was sent; to upload: wandb sync %s", self._run.settings.sync_dir)
-        return f"W&B: {where}"
+        return close_run(self._run, exit_code=exit_code)
 
-    def _answers(self) -> bool:
-        """Asked before tables are sent, which else wait for the server for long."""
+    def _summarize(self, results: Results, costs: Mapping[str, float]) -> None:
+        """Send all metrics and costs, R as tables and pictures, and the page of the run."""
         import wandb
 
-        try:
-            wandb.Api(timeout=self.PROBE_SECONDS)
-        except wandb.errors.AuthenticationError:
-            return False
-        return True
-
-    def _summarize(self, results: Results, numbers: Mapping[str, float]) -> None:
-        """All metrics and what the run took, R as tables and pictures, and the report."""
-        import wandb
-
-        from ttt.figures.heat import heat, pixels
-
-        summary = finite(results.metrics()) | {f"cost/{name}": value for name, value in numbers.items()}
-        self._run.summary.update(summary)
+        self._run.summary.update(summary(results, costs))
         shown: dict[str, Any] = {}
-        for mode in results.modes:
-            r = results.matrix(mode, "loss")
-            columns: list[str | int] = ["after task", *(f"{j + 1} {name}" for j, name in enumerate(results.tasks))]
-            # What was not measured is an empty cell.
-            rows = [[i, *plain(row)] for i, row in enumerate(r.tolist())]
+        columns: list[str | int] = ["after task", *(f"{j + 1} {name}" for j, name in enumerate(results.tasks))]
+        for mode, picture in pictures(results):
+            r = results.matrix(mode, "loss").tolist()
+            rows = [[i, *(x if math.isfinite(x) else None for x in row)] for i, row in enumerate(r)]
             shown[f"R/{mode}/loss"] = wandb.Table(columns=columns, data=rows)
-            shown[f"R/{mode}/loss_picture"] = wandb.Image(pixels(heat(r, title=f"loss in bits, mode {mode}")))
+            shown[f"R/{mode}/loss_picture"] = wandb.Image(picture)
         self._run.log(self._axes | shown)
-        report = self._info.folder / "report.html"
-        if report.exists():
-            page = wandb.Artifact(f"report-{self._run.id}", type="report")
-            page.add_file(str(report))
-            self._run.log_artifact(page)
+        page = self._info.folder / "report.html"
+        if page.exists():
+            artifact = wandb.Artifact(f"report-{self._run.id}", type="report")
+            artifact.add_file(str(page))
+            self._run.log_artifact(artifact)
 
 
-def wanted_mode(typed: str) -> str:
-    """What `auto` means here: what the environment says, else online for those who are logged in."""
+def _answers() -> bool:
+    """Does the server answer a request that needs a login?"""
     import wandb
 
-    if typed != "auto":
-        return typed
-    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+    try:
+        wandb.Api(timeout=PROBE_SECONDS)
+    except wandb.errors.AuthenticationError:
+        return False
+    return True
 
 
 def _environment(folder: Path) -> dict[str, Any]:
-    """Of environment.json what tells runs apart: code, versions, data. A thousand tasks are one fingerprint."""
+    """Return the parts of environment.json that tell runs apart; all tasks become one fingerprint."""
     recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    kept = {name: recorded[name] for name in ("git", "code", "versions", "device")}
     data = recorded["data"]
-    return kept | {"data": {**data, "tasks": digest(data["tasks"])}}
+    # A thousand tasks would be a thousand columns in W&B's table of runs.
+    compact = {"data": {**data, "tasks": digest(data["tasks"])}}
+    return {name: recorded[name] for name in ("git", "code", "versions", "device")} | compact

@@ -23,6 +23,13 @@ from ttt.devices.shards import placed
 from ttt.storage.files import sha256, sync_folder, write_json
 
 Tensors = dict[str, Tensor]
+# Checkpoints of a run by the row of R after which each was made.
+PATTERN = "task-*"
+
+
+def name_after(row: int) -> str:
+    """The folder's name of the checkpoint made after a row of R."""
+    return f"task-{row:04d}"
 
 
 class Checkpoint(NamedTuple):
@@ -65,7 +72,7 @@ def load(folder: Path) -> Checkpoint:
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest valid checkpoint below `folder`, and why newer ones were passed over."""
     complaints: list[str] = []
-    for path in sorted(folder.glob("task-*"), reverse=True):
+    for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             return load(path), complaints
         except ValueError as error:

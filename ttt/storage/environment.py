@@ -48,17 +48,3 @@ def peak_memory_bytes() -> int:
     """Largest resident set of this process so far (ru_maxrss is in KiB on Linux, in bytes on macOS)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def best_precision(device: torch.device) -> str:
-    """bf16 where the hardware multiplies it fast (CPUs with AMX, recent GPUs), else fp32."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and _has_amx()
-    return "bf16-mixed" if fast else "32-true"
-
-
-def _has_amx() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and "amx_bf16" in flags.read_text()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 from ttt.results.events import Evaluated, Event, as_record
+from ttt.results.rows import plain
 
 
 class Journal:
@@ -32,17 +32,6 @@ class Journal:
         self._file.close()
 
 
-def plain(content: Any) -> Any:
-    """Return `content` as JSON can hold it: keys as text, tuples as lists, NaN and infinity as null."""
-    if isinstance(content, dict):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [plain(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
-
-
 def read(file: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, in order; an empty list if there is no such file.
 
@@ -59,3 +48,21 @@ def read(file: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{file}: line {number} is not JSON ({error})") from error
     return records
+
+
+# The end of a journal that surely holds its last line, but for streams of thousands of tasks.
+TAIL = 1 << 16
+
+
+def last_record(file: Path) -> dict[str, Any] | None:
+    """The newest whole record of a journal, without reading all of it; None where there is none in its tail."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - TAIL, 0))
+        # The last line may be half written, the first one cut.
+        lines = stream.read().split(b"\n")[:-1]
+    try:
+        record: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return record

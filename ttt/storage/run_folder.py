@@ -1,6 +1,9 @@
 """The run folder: one per config, owned by one process, honest about how the run ended.
 
-config.yaml  environment.json  status.json  metrics.jsonl  results.json  report.html  checkpoints/
+config.yaml       the resolved config          environment.json  versions, hardware, data fingerprints
+status.json       how it stands, and why       samples.json      what its sequences look like
+metrics.jsonl     every measured number        results.json      R and every metric
+report.html       its page, with plots/        checkpoints/      the state after each task
 """
 
 from __future__ import annotations
@@ -21,10 +24,17 @@ class BusyError(ValueError):
 
 
 class RunFolder:
-    """`status`: running | done | failed | requeue (stopped; the same command resumes)."""
+    """The files of a run by name; what they hold is read elsewhere.
+
+    The status is running | done | failed | requeue (stopped; the same command resumes).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.samples = path / "samples.json"
+        self.status_file = path / "status.json"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
@@ -32,11 +42,17 @@ class RunFolder:
         self._lock = path / "lock"
 
     def status(self) -> dict[str, Any]:
-        file = self.path / "status.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        """What status.json says; empty for a run that never began."""
+        return json.loads(self.status_file.read_text()) if self.status_file.is_file() else {}
+
+    def is_done(self) -> bool:
+        return self.status().get("status") == "done"
 
     def open(self) -> None:
-        """Make the folder and take it. Raises BusyError naming the owner, ValueError if it can't be written."""
+        """Make the folder and take it.
+
+        Raises BusyError naming the owner, ValueError where the folder cannot be written.
+        """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -55,7 +71,7 @@ class RunFolder:
                     f"{self.path} belongs to a run on {other.get('host')}, pid {other.get('pid')}; "
                     f"if that is dead, delete {self._lock}"
                 ) from None
-            # Its owner died without a word: the folder is free.
+            # The owner died without removing its lock: the folder is free.
             self._lock.unlink(missing_ok=True)
             self._take_lock()
             return
@@ -72,16 +88,21 @@ class RunFolder:
 
     def set_status(self, status: str, *, reason: str = "", numbers: dict[str, float] | None = None) -> None:
         content = {"status": status, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | (numbers or {})
-        write_json(self.path / "status.json", content)
+        write_json(self.status_file, content)
 
     def recorded_code(self) -> str | None:
         """Hash of the code that this folder's run began with."""
-        file = self.path / "environment.json"
-        code: str | None = json.loads(file.read_text())["code"] if file.is_file() else None
+        if not self.environment.is_file():
+            return None
+        code: str = json.loads(self.environment.read_text())["code"]
         return code
 
+    def error_log(self, rank: int) -> Path:
+        """Where a process of the run leaves its traceback."""
+        return self.path / (f"error-process{rank}.log" if rank else "error.log")
+
     def discard(self) -> None:
-        """Leave no trace of a run that never began: the folder, and parents that are empty now."""
+        """Leave no trace of a run that never began: remove the folder, and parents that are now empty."""
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in self.path.parents[:3]:
             try:
@@ -90,10 +111,12 @@ class RunFolder:
                 return
 
     def close(self) -> None:
+        """Give the folder up."""
         self._lock.unlink(missing_ok=True)
 
 
 def alive(pid: int) -> bool:
+    """Does a process of this number run on this host?"""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -10,18 +10,13 @@ grow with the number of tasks (GEM's does).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from ttt.learner import cross_entropy
+from ttt.learner import Engine, cross_entropy
 from ttt.models.units import unheard
 from ttt.strategies.quadratic import gradients_of
 from ttt.strategies.rehearsal import Rehearsal
 from ttt.stream import Batch
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Agem(Rehearsal):

@@ -2,6 +2,7 @@
 
     phases        once        what is trained on: all tasks at once, say
     attach        once        new parameters in the model, before the optimizer is made
+    check         once        refuse what the strategy cannot serve, before anything is trained
     begin         once        the base's weights are in, nothing was learned yet
     begin_task    each task   before its first step
     memory        each batch  rows to train on beside it
@@ -18,14 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
+from ttt.learner import Engine, Learner
 from ttt.stream import Batch, Phase, Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine, Learner
 
 
 class Strategy:
@@ -48,6 +47,8 @@ class Strategy:
     anchors = False
     # Does it work with the likelihood of right answers? objective=reward has rewards only.
     needs_likelihood = False
+    # Does it only act when the optimizer takes a step?
+    needs_steps = False
 
     def __init__(self, *, name: str) -> None:
         self.name = name
@@ -62,8 +63,14 @@ class Strategy:
     def attach(self, model: nn.Module) -> None:
         """Raises ValueError for a model that the strategy cannot serve."""
 
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
+        """Raises ValueError for a model, adapter or stream that the strategy cannot serve. Changes nothing.
+
+        `parts`: into how many parts of equally many rows devices and accumulation cut a batch.
+        """
+
     def begin(self, engine: Engine, stream: Stream) -> None:
-        """Raises ValueError for an adapter or a stream that the strategy cannot serve."""
+        """Called once, when the base's weights are in and nothing was learned yet."""
 
     def begin_task(self, engine: Engine, index: int) -> None:
         """`index`: of the phase, from 0."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.stream import Batch, Phase, Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine, Learner
 
 # Of these a run has one.
 SINGLE = ("phases", "memory", "evaluating")
@@ -43,6 +40,8 @@ class Both(Strategy):
                 raise ValueError(f"{refused}what is learned from holds all data, and memory would be more of them")
             if one.renews and other.anchors:
                 raise ValueError(f"{refused}parameters that are new with each task have no values to stay near")
+            if one.needs_steps and not other.learns:
+                raise ValueError(f"{refused}it takes no slow step, and the other acts at slow steps alone")
         self._parts = (first, second)
         self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
         self.is_fresh = first.is_fresh or second.is_fresh
@@ -68,10 +67,14 @@ class Both(Strategy):
         with second_refuses():
             second.attach(model)
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         for part in self._in_turn:
             with second_refuses() if part is self._parts[1] else nullcontext():
-                part.begin(engine, stream)
+                part.check(learner, stream, parts=parts)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        for part in self._in_turn:
+            part.begin(engine, stream)
 
     def begin_task(self, engine: Engine, index: int) -> None:
         for part in self._parts:

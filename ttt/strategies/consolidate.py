@@ -12,17 +12,14 @@ rank: dear with every=step. Neither grows with the number of tasks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.adapters.base import additive
+from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_choice, check_least, check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 EVERY = ("task", "step")
 
@@ -41,14 +38,12 @@ class Consolidate(Strategy):
         if rank is not None:
             check_least(rank, argument="rank", least=1)
         self._every, self._share, self._rank = every, share, rank
+        self.needs_steps = every == "step"
         self._merged: Tensor | None = None
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
-        from ttt.adapters.base import additive
-
-        adapter = engine.learner.adapter
-        self._pairs = additive(adapter)
-        if not self._pairs:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
+        adapter = learner.adapter
+        if not additive(adapter):
             raise ValueError(
                 f"adapter={adapter.name}: strategy={self.name} merges fast weights that add to a slow matrix, and this "
                 "adapter has none; use adapter=mlp_fast"
@@ -60,8 +55,9 @@ class Consolidate(Strategy):
             )
         if self._every == "task":
             check_tasks(stream, name=self.name)
-        elif not engine.learner.strategy.learns:
-            raise ValueError("strategy.every=step: no slow step is ever taken here; use every=task")
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        self._pairs = additive(engine.learner.adapter)
 
     def stepped(self, engine: Engine) -> None:
         if self._every == "step":

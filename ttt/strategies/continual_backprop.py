@@ -12,19 +12,15 @@ grows with the number of tasks; no boundaries are needed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine
 from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.recycle import Recycling, activity, sizes
 from ttt.strategies.shared import check_least
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class ContinualBackprop(Recycling):

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ttt.strategies.base import Strategy
-from ttt.stream import Dealt, Phase, Stream, rows_of, share
+from ttt.stream import Dealt, Phase, Stream, batch_rows, share
 
 
 class Cumulative(Strategy):
     runs_on = "any"
 
     def phases(self, stream: Stream) -> Sequence[Phase]:
-        rows = rows_of(stream.phases)
+        rows = batch_rows(stream.phases)
         taken = [0] * len(stream.phases)
         changed = []
         for i, phase in enumerate(stream.phases):

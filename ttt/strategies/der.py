@@ -14,19 +14,14 @@ Shapes: B rows, T time, V outputs, S scored tokens of a row (padded), N scored t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt.learner import cross_entropy
+from ttt.learner import Learner, cross_entropy
 from ttt.strategies.rehearsal import Rehearsal, batch_of, columns_of
 from ttt.strategies.shared import check_not_negative
 from ttt.stream import IGNORE, Batch
-
-if TYPE_CHECKING:
-    from ttt.learner import Learner
 
 
 class Der(Rehearsal):

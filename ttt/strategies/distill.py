@@ -10,23 +10,19 @@ Memory: none. Cost of a step: one more forward and backward pass; it does not gr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
+from ttt.learner import Learner
 from ttt.models.units import unheard
 from ttt.strategies.teacher import Taught
 from ttt.stream import IGNORE, Batch, Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine, Learner
 
 
 class Distill(Taught):
     """Arguments are explained in conf/strategy/distill.yaml."""
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
-        adapter = engine.learner.adapter
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
+        adapter = learner.adapter
         if not adapter.initial():
             raise ValueError(
                 f"adapter={adapter.name}: has no fast weights that strategy={self.name} could learn from; use another, "

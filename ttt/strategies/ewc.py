@@ -9,17 +9,13 @@ of tasks; and one backward pass for each of `samples` rows at the end of a task.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.importance import LABELS, PER, fisher, importances, pieces
 from ttt.strategies.quadratic import Quadratic
 from ttt.strategies.shared import check_choice, check_least, check_tasks, generator
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Ewc(Quadratic):
@@ -34,9 +30,8 @@ class Ewc(Quadratic):
         check_choice(labels, argument="labels", allowed=LABELS)
         self._samples, self._fisher, self._labels = samples, fisher, labels
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
-        super().begin(engine, stream)
 
     def end_task(self, engine: Engine, index: int) -> None:
         self.pull_too(self.information(engine, index))

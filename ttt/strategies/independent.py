@@ -8,17 +8,13 @@ Cost of a step: as naive; it does not grow with the number of tasks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Independent(Strategy):
@@ -29,8 +25,10 @@ class Independent(Strategy):
         super().__init__(name=name)
         self._start: dict[str, Tensor] = {}
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
         self._start = {name: x.detach().clone() for name, x in engine.learner.model.named_parameters()}
 
     @torch.no_grad()

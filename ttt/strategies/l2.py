@@ -8,22 +8,17 @@ weight; cost: one pass over the weights a step. Neither grows with the number of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ttt.learner import Engine, Learner
 from ttt.strategies.quadratic import Quadratic
 from ttt.strategies.shared import check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class L2(Quadratic):
     """Arguments are explained in conf/strategy/l2.yaml."""
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
-        super().begin(engine, stream)
 
     def end_task(self, engine: Engine, index: int) -> None:
         self.pull()

@@ -8,13 +8,9 @@ pass over the weights a step. It knows of no tasks, so neither grows with them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ttt.learner import Engine
 from ttt.strategies.quadratic import Quadratic
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class L2Init(Quadratic):

@@ -10,20 +10,16 @@ step, one copy between tasks. Neither grows with the number of tasks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from ttt.config.messages import show, suggest
+from ttt.learner import Engine, Learner
 from ttt.models.units import HasUnits, hidden_units
 from ttt.strategies.base import Strategy
 from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.shared import check_choice, check_tasks, generator
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 TO = ("start", "fresh")
 
@@ -40,21 +36,26 @@ class LayerReset(Strategy):
         check_choice(to, argument="to", allowed=TO)
         self._only, self._last, self._to = layers, last, to
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
-        self._stream, model = stream, engine.learner.model
-        prefixes = self._prefixes(model)
-        trained = {id(parameter) for parameter in engine.order}
-        self._names = [
-            name
-            for name, parameter in model.named_parameters()
-            if id(parameter) in trained and any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
-        ]
-        own = dict(model.named_parameters())
-        self._reset = [own[name] for name in self._names]
-        if not self._reset:
+        prefixes = self._prefixes(learner.model)
+        if not self._chosen(learner.model):
             raise ValueError(f"strategy={self.name}: none of the weights of {', '.join(prefixes)} are learned")
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        self._stream = stream
+        chosen = self._chosen(engine.learner.model)
+        self._names, self._reset = list(chosen), list(chosen.values())
         self._start = [parameter.detach().clone() for parameter in self._reset]
+
+    def _chosen(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The weights that are reset, by name: those of the chosen layers that are learned."""
+        prefixes = [f"{prefix}." for prefix in self._prefixes(model)]
+        return {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and any(f"{name}.".startswith(prefix) for prefix in prefixes)
+        }
 
     def _prefixes(self, model: nn.Module) -> list[str]:
         """Raises ValueError for layers that the model does not have."""

@@ -10,19 +10,17 @@ Shapes: R rank, I inputs, O outputs.
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.config.messages import show, suggest
+from ttt.learner import Engine
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_least, generator
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class LowRank(nn.Module):

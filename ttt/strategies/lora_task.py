@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.lora import LowRankUpdates
 from ttt.strategies.shared import check_choice, check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 PER = ("stream", "task")
 # A and B of one layer.
@@ -40,10 +37,9 @@ class LoraTask(LowRankUpdates):
         self._kept: dict[int | None, list[Pair]] = {}
         self._now: int | None = None
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         if self._is_each:
             check_tasks(stream, name=self.name)
-        super().begin(engine, stream)
 
     @torch.no_grad()
     def begin_task(self, engine: Engine, index: int) -> None:

@@ -11,17 +11,13 @@ forward pass; it does not grow with the number of tasks but for the softmaxes, o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.shared import check_tasks
 from ttt.strategies.teacher import Taught, Weights, wearing, weights_of
 from ttt.stream import IGNORE, Batch, Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine, Learner
 
 
 class Lwf(Taught):
@@ -36,8 +32,10 @@ class Lwf(Taught):
         # Labels of the present task, as far as they were seen.
         self._present_V = torch.zeros(0)
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
         self._stream, self._device = stream, engine.fabric.device
         self._present_V = torch.zeros(stream.vocab_size, dtype=torch.bool, device=self._device)
 

@@ -10,17 +10,13 @@ pass for each of `samples` rows at the end of a task. Neither grows with the tas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.importance import PER, importances, pieces, squared_norm
 from ttt.strategies.quadratic import Quadratic
 from ttt.strategies.shared import check_choice, check_least, check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Mas(Quadratic):
@@ -34,9 +30,8 @@ class Mas(Quadratic):
         check_choice(per, argument="per", allowed=PER)
         self._samples, self._per = samples, per
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
-        super().begin(engine, stream)
 
     def end_task(self, engine: Engine, index: int) -> None:
         read = pieces(self._stream.phases[index], samples=self._samples, per=self._per)

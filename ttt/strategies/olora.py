@@ -11,18 +11,14 @@ unseen beside the model while t r is below the rows of a batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.lora import LowRankUpdates
 from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.shared import check_not_negative, check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class OLora(LowRankUpdates):
@@ -37,9 +33,8 @@ class OLora(LowRankUpdates):
         # Of each layer the rows of all earlier A, [t r, I]; empty before the first task ended.
         self._earlier: list[Tensor] = []
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
-        super().begin(engine, stream)
 
     @torch.no_grad()
     def gradients(self, engine: Engine) -> None:

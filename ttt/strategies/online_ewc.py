@@ -8,14 +8,10 @@ weights a step, and one backward pass for each of `samples` rows at the end of a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from ttt.learner import Engine
 from ttt.strategies.ewc import Ewc
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class OnlineEwc(Ewc):

@@ -10,17 +10,14 @@ do not grow with the number of tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_not_negative
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Quadratic(Strategy):

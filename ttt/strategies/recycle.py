@@ -13,20 +13,17 @@ Shapes: K units of a layer, N tokens, F all units of a layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ttt.learner import Engine, Learner
 from ttt.models.units import hear_training, hidden_units
 from ttt.strategies.base import Strategy
 from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.shared import generator
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Recycling(Strategy):
@@ -38,20 +35,19 @@ class Recycling(Strategy):
 
         self._stream = stream
         self.layers = hidden_units(engine.learner.model)
-        self._check(engine)
         self.heard = hear_training(self.layers)
         self._fast = {id(weight): key for weight, key in additive(engine.learner.adapter)}
         # Layer by layer, of each matrix that feeds it.
         self._spread = [torch.stack([linear.weight.detach().std().cpu() for linear in x.incoming]) for x in self.layers]
         self.steps = self.renewed = 0
 
-    def _check(self, engine: Engine) -> None:
-        if not self.layers:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
+        layers = hidden_units(learner.model)
+        if not layers:
             raise ValueError(f"strategy={self.name}: the model has no hidden units; it needs gated MLPs, or model=mlp")
-        trained = {id(parameter) for parameter in engine.order}
-        for layer in self.layers:
+        for layer in layers:
             weights = [*(linear.weight for linear in layer.incoming), layer.weight_out]
-            if any(id(weight) not in trained for weight in weights):
+            if not all(weight.requires_grad for weight in weights):
                 raise ValueError(f"strategy={self.name}: weights of {layer.name} are not learned, units cannot be new")
 
     @torch.no_grad()

@@ -10,18 +10,14 @@ are needed. Under SiLU and GELU units are rarely quiet: tau decides.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine
 from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.recycle import Recycling, activity
 from ttt.strategies.shared import check_least
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Redo(Recycling):

@@ -5,19 +5,15 @@ Where the stream announces no tasks, rows are drawn from all that is stored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.strategies.reservoir import Memory, key_of
 from ttt.strategies.shared import check_choice, check_least, check_tasks
-from ttt.stream import IGNORE, Batch, Ints, Stream, rows_of
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
+from ttt.stream import IGNORE, Batch, Ints, Stream, batch_rows
 
 BALANCES = ("reservoir", "task", "class")
 COLUMNS = ("tokens", "targets", "segments", "outputs")
@@ -39,16 +35,17 @@ class Rehearsal(Strategy):
         self._phase, self._task, self._before = 0, 0, END
         self._device = torch.device("cpu")
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         if self._balance == "task":
             check_tasks(stream, name=f"{self.name} strategy.balance=task")
         if self._balance == "class":
             _check_examples(stream.phases[0].batch(0))
-        self._rows = self._rows or rows_of(stream.phases)
-        if self._rows % engine.parts:
-            raise ValueError(
-                f"strategy.rows={self._rows}: must be a multiple of {engine.parts}, for devices and parts to share them"
-            )
+        rows = self._rows or batch_rows(stream.phases)
+        if rows % parts:
+            raise ValueError(f"strategy.rows={rows}: must be a multiple of {parts}, for devices and parts to share")
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
+        self._rows = self._rows or batch_rows(stream.phases)
         groups = {"reservoir": 1, "task": len(stream.tasks), "class": stream.vocab_size}
         self._stream, self._device = stream, engine.fabric.device
         self.stored = Memory(size=self._size, groups=groups[self._balance], key=key_of(stream))

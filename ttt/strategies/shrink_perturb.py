@@ -10,17 +10,13 @@ the weights, most of it for random numbers. Neither grows with the number of tas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.strategies.shared import check_choice, check_not_negative, check_tasks, generator
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 EVERY = ("step", "task")
 
@@ -40,9 +36,11 @@ class ShrinkPerturb(Strategy):
         # How often it was done.
         self._count = 0
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         if self._every == "task":
             check_tasks(stream, name=self.name)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
         self._stream = stream
         trained = {id(parameter) for parameter in engine.order}
         self._weights: list[Tensor] = [

@@ -11,17 +11,14 @@ a step is taken; cost: six passes over the weights a step, none at the end of a 
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ttt.learner import Engine, Learner
 from ttt.strategies.quadratic import Quadratic, gradients_of, numbered, placed
 from ttt.strategies.shared import check_tasks
 from ttt.stream import Stream
-
-if TYPE_CHECKING:
-    from ttt.learner import Engine
 
 
 class Si(Quadratic):
@@ -33,8 +30,10 @@ class Si(Quadratic):
             raise ValueError(f"strategy.xi={xi:g}: must be above 0, or a weight that stayed divides by nothing")
         self._xi = xi
 
-    def begin(self, engine: Engine, stream: Stream) -> None:
+    def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         check_tasks(stream, name=self.name)
+
+    def begin(self, engine: Engine, stream: Stream) -> None:
         super().begin(engine, stream)
         self.pull([torch.zeros_like(parameter) for parameter in self.trained])
         self.path, self._gradient, self._before = ([torch.zeros_like(p) for p in self.trained] for _ in range(3))

@@ -1,9 +1,10 @@
-"""The nouns of a stream, which everything in tasks/ and in your own modules speaks."""
+"""The nouns of a stream, in which everything in tasks/ and in your own modules is written."""
 
+from ttt.stream.batch import IGNORE, Batch, Ints, spread, whole_rows
 from ttt.stream.layout import Layout, Prompt
-from ttt.stream.mixture import Dealt, gather, mixture, rows_of, share
-from ttt.stream.samples import SAMPLES, sample, samples
-from ttt.stream.stream import IGNORE, Batch, Ints, Phase, Source, Stream, Task, spread, whole_rows
+from ttt.stream.mixture import Dealt, batch_rows, mix_rows, mixture, share
+from ttt.stream.samples import SAMPLES, sample_text, sample_texts
+from ttt.stream.stream import Phase, Source, Stream, Task
 
 __all__ = [
     "IGNORE",
@@ -17,11 +18,11 @@ __all__ = [
     "Source",
     "Stream",
     "Task",
-    "gather",
+    "batch_rows",
+    "mix_rows",
     "mixture",
-    "rows_of",
-    "sample",
-    "samples",
+    "sample_text",
+    "sample_texts",
     "share",
     "spread",
     "whole_rows",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ttt.stream.stream import IGNORE, Batch
+from ttt.stream.batch import IGNORE, Batch
 
 # One prompt: P tokens.
 Prompt = tuple[int, ...]
@@ -21,12 +21,15 @@ Prompt = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows of equal length; each row that a task gives carries the seed prompt, which says nothing.
+    """Where prompt, question and answer stand in rows of equal length, and who checks answers.
 
-    `words`: tokens that a prompt may hold, the seed prompt's among them; `names`: what they are called, in that order.
-    `verify`: the reward, 0 or 1, of answers [B, A] to the problems of a batch. It sees question and answer, no prompt.
-    `means`: what a prompt is known to ask for, [B, A] (IGNORE where it says nothing), from questions [B, Q]: the oracle
-    of one proposer, never part of a reward.
+    `seed_prompt`  the prompt that every row of a task carries; it says nothing
+    `words`        tokens that a prompt may hold, those of the seed prompt included
+    `names`        the names of `words`, in the same order
+    `verify`       the reward, 0 or 1, of answers [B, A] to the problems of a batch; it depends on
+                   question and answer, never on the prompt
+    `means`        the answers [B, A] that a prompt asks for, from questions [B, Q]; IGNORE where it
+                   says nothing. Only the oracle proposer may use it, never a reward.
     """
 
     seed_prompt: Prompt
@@ -41,28 +44,28 @@ class Layout:
         return len(self.seed_prompt)
 
     def questions(self, batch: Batch) -> Tensor:
-        """[B, Q]"""
+        """Return the questions, [B, Q]."""
+        # A row lacks the last token of the answer, which is a target only: hence + 1.
         return batch.tokens_BT[:, self.prompt_len : batch.tokens_BT.shape[1] + 1 - self.answer_len]
 
     def answers(self, batch: Batch) -> Tensor:
-        """The right ones, [B, A]."""
+        """Return the right answers, [B, A]."""
         answer_BA = batch.targets_BT[:, -self.answer_len :]
         assert bool((answer_BA != IGNORE).all()), "every token of an answer is scored"
         return answer_BA
 
     def text(self, prompt: Sequence[int]) -> str:
-        """A prompt as words: `null reverse`."""
-        called = dict(zip(self.words, self.names, strict=True))
-        return " ".join(called[token] for token in prompt)
+        """Return a prompt as words, such as `null reverse`."""
+        name_of = dict(zip(self.words, self.names, strict=True))
+        return " ".join(name_of[token] for token in prompt)
 
     def parse(self, text: str) -> Prompt:
-        """The inverse of `text`. Raises ValueError for another number of words, or words that are none."""
+        """Invert `text`. Raises ValueError for an unknown word or a wrong number of words."""
         tokens = dict(zip(self.names, self.words, strict=True))
-        given = text.split()
-        unknown = [word for word in given if word not in tokens]
-        if unknown or len(given) != self.prompt_len:
-            what = (
-                f"{unknown[0]!r} is none of {', '.join(self.names)}" if unknown else f"must be {self.prompt_len} words"
-            )
-            raise ValueError(f"prompt {text!r}: {what}")
-        return tuple(tokens[word] for word in given)
+        words = text.split()
+        unknown = [word for word in words if word not in tokens]
+        if unknown:
+            raise ValueError(f"prompt {text!r}: {unknown[0]!r} is none of {', '.join(self.names)}")
+        if len(words) != self.prompt_len:
+            raise ValueError(f"prompt {text!r}: must be {self.prompt_len} words")
+        return tuple(tokens[word] for word in words)

@@ -1,31 +1,32 @@
-"""What the sequences of a stream look like to a person: shown by --preview, kept beside a run's results."""
+"""Sequences of a stream as text: shown by --preview and kept beside a run's results."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ttt.stream.stream import IGNORE, Stream, Task
+from ttt.stream.batch import IGNORE
+from ttt.stream.stream import Stream, Task
 
-# Tasks that get a sample, tokens and lines of one.
+# How many tasks get a sample, and at most how many tokens and lines a sample has.
 SAMPLES, TOKENS, LINES = 3, 400, 24
+# Vectors that fit beside each other on a screen.
+VECTORS = 4
 
 
-def samples(stream: Stream) -> list[dict[str, str]]:
-    """The first tasks with a sample each, as samples.json has them: `[{"task": name, "text": sample}, ...]`."""
-    return [{"task": task.name, "text": sample(stream, task)} for task in stream.tasks[:SAMPLES]]
+def sample_texts(stream: Stream) -> list[dict[str, str]]:
+    """Return samples of the first tasks, as in samples.json: [{"task": ..., "text": ...}]."""
+    return [{"task": task.name, "text": sample_text(stream, task)} for task in stream.tasks[:SAMPLES]]
 
 
-def sample(stream: Stream, task: Task) -> str:
-    """The first sequence of the eval part: whole examples, and for running text the end of the sequence too.
+def sample_text(stream: Stream, task: Task) -> str:
+    """Return the first sequence of a task's eval part as text.
 
-    The end is where recall is asked for.
+    The last target is shown too: a recalled value may stand there and nowhere among the tokens.
     """
     batch = task.evaluation()
     tokens, targets = batch.tokens_BT[0].numpy(), batch.targets_BT[0].numpy()
     if tokens.ndim == 2:
-        # Vectors: as many of them as fit a line.
-        first = batch.tokens_BT[:4].flatten(0, 1).numpy()
-        return stream.show(first)
+        return stream.show(batch.tokens_BT[:VECTORS].flatten(0, 1).numpy())
     last = targets[-1:] if targets[-1] != IGNORE else targets[:0]
     lines = stream.show(np.concatenate([tokens, last])[:TOKENS]).splitlines()
     return "\n".join(lines[:LINES])

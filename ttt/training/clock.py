@@ -1,4 +1,4 @@
-"""Where a stream is, and what its time went to."""
+"""Where a stream stands, and what its time went to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 @dataclass
 class Clock:
-    """Where the stream is: batches, tokens read in training, seconds of wall time; of these in training, in
-    evaluation, and in what the strategy does between tasks."""
+    """Batches and tokens read in training, and seconds of wall time.
+
+    `training`, `evaluation` and `between` (what the strategy does between tasks) are shares of `seconds`.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -22,9 +24,10 @@ class Clock:
 
     def state(self) -> dict[str, Any]:
         """What `Clock(**state)` goes on from, in this process or another."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}
 
     def tick(self) -> dict[str, Any]:
+        """Add the time since the last tick; return the axes that every event carries."""
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
         return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}

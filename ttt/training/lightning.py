@@ -8,15 +8,18 @@ from torch import Tensor
 
 from ttt.learner import Learner
 from ttt.stream import Batch
+from ttt.training.recipe import Recipe
+from ttt.training.train import loss_of
 
 
 class LightningLearner(LightningModule):
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, *, recipe: Recipe | None = None) -> None:
         super().__init__()
         self.learner = learner
+        self._recipe = recipe or Recipe()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.learner.training_step(batch, batch_idx)
+        return loss_of(self.learner, self._recipe, batch, step=batch_idx)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.learner.configure_optimizers()

@@ -1,44 +1,35 @@
-"""How fast the slow weights move: when they step, and at which share of their learning rate."""
+"""The pace of the slow weights: when they step, and at which share of their learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-SCHEDULES = ("constant", "linear", "cosine")
-SCOPES = ("task", "stream")
-RESETS = ("never", "task")
+from annotated_types import Ge
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pace:
     """Arguments are explained in conf/pace.yaml, which every optimizer includes."""
 
-    slow_every: int = 1
-    schedule: str = "constant"
-    over: str = "task"
-    warmup: int = 0
-    reset: str = "never"
-
-    def __post_init__(self) -> None:
-        for argument, value, allowed in (
-            ("schedule", self.schedule, SCHEDULES),
-            ("over", self.over, SCOPES),
-            ("reset", self.reset, RESETS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"optimizer.{argument}={value}: must be one of {', '.join(allowed)}")
-        for argument, number, least in (("slow_every", self.slow_every, 1), ("warmup", self.warmup, 0)):
-            if number < least:
-                raise ValueError(f"optimizer.{argument}={number}: must be at least {least}")
+    def __init__(
+        self,
+        *,
+        slow_every: Annotated[int, Ge(1)] = 1,
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
+        over: Literal["task", "stream"] = "task",
+        warmup: Annotated[int, Ge(0)] = 0,
+        reset: Literal["never", "task"] = "never",
+    ) -> None:
+        self.slow_every, self.schedule, self.over = slow_every, schedule, over
+        self.warmup, self.reset = warmup, reset
 
     @property
     def is_constant(self) -> bool:
         return self.schedule == "constant" and not self.warmup
 
     def factor(self, step: int, *, of: int) -> float:
-        """Share of the learning rate at a step (from 0) of the task or the stream, which has `of` steps."""
+        """The share of the learning rate at a step (from 0) of a task or stream of `of` steps."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         if self.schedule == "constant":
@@ -47,22 +38,21 @@ class Pace:
         return 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
     def group(self, step: int, *, of: int) -> int:
-        """How many batches share the optimizer step that this batch (from 0) of a task belongs to."""
+        """How many batches share the optimizer step to which this batch (from 0) of a task belongs."""
         first = step - step % self.slow_every
         return min(self.slow_every, of - first)
 
     def is_due(self, step: int, *, of: int) -> bool:
-        """Does the optimizer step after this batch? The last ones of a task never wait for the next."""
+        """Does the optimizer step after this batch? The last batches of a task never wait for the next task."""
         return (step + 1) % self.slow_every == 0 or step + 1 == of
 
+    def rate(self, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
+        """The share of the learning rate at each step of a phase of `steps`, after `before` of all `of` steps.
 
-def rate_of(pace: Pace, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
-    """The share of the learning rate at each step of a phase that begins after `before` of all `of` steps.
-
-    None: all of it, always.
-    """
-    if pace.is_constant:
-        return None
-    if pace.over == "task":
-        return lambda step: pace.factor(step, of=steps)
-    return lambda step: pace.factor(before + step, of=of)
+        None where it is 1 throughout: the inner loop then never touches the optimizer's rates.
+        """
+        if self.is_constant:
+            return None
+        if self.over == "task":
+            return lambda step: self.factor(step, of=steps)
+        return lambda step: self.factor(before + step, of=of)

@@ -1,4 +1,7 @@
-"""Optimizer steps: the one inner loop that the base and every task share."""
+"""Optimizer steps: the one inner loop that the base and every task share.
+
+Here alone a strategy's memory rows join a batch, and its terms join the loss.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from ttt.adapters.base import FastState
 from ttt.devices.collective import collect, deal, mean, mean_over_devices, over_devices
 from ttt.devices.shards import average_whole, clip
-from ttt.learner import Engine, num_scored
+from ttt.learner import Engine, Learner, num_scored
 from ttt.stream import Batch
+from ttt.training.recipe import Recipe
 
 
 class Batches(Protocol):
@@ -30,15 +34,15 @@ class Batches(Protocol):
 
 
 class NonFiniteError(RuntimeError):
-    """The loss left the numbers; training on would only spoil the weights."""
+    """The loss is no longer a finite number; training on would only spoil the weights."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done in this task, scored so far; `loss` is the mean in nats since the last report.
+    """Steps done in this task so far; `loss` is the mean in nats since the last report.
 
-    `lr`: the slow learning rate of the last step. `terms`: what strategy and objective watch, as it stands; `watched`:
-    means of theirs since the last report.
+    `lr`: the slow learning rate of the last step. `terms`: what strategy and objective watch, as it
+    stands. `watched`: means of what the objective watches since the last report.
     """
 
     step: int
@@ -50,7 +54,7 @@ class Progress:
     watched: dict[str, float]
 
 
-class Steps(Dataset[Batch]):
+class TaskSteps(Dataset[Batch]):
     """The batches of a task by their steps, for processes that prepare them ahead."""
 
     def __init__(self, task: Batches, steps: int) -> None:
@@ -67,49 +71,56 @@ def batches(task: Batches, *, steps: int, workers: int) -> Iterable[Batch]:
     """The first `steps` batches in order, the same from any number of worker processes."""
     if workers == 0:
         return map(task.batch, range(steps))
-    return DataLoader(Steps(task, steps), batch_size=None, shuffle=False, num_workers=workers)
+    return DataLoader(TaskSteps(task, steps), batch_size=None, shuffle=False, num_workers=workers)
 
 
 def train(
     engine: Engine,
     task: Batches,
     *,
+    recipe: Recipe,
     steps: int,
     report_every: int,
     workers: int = 0,
     rate: Callable[[int], float] | None = None,
 ) -> Iterator[Progress]:
-    """Read `steps` batches of `task`; yields every `report_every` of them and after the last.
+    """Learn from `steps` batches of `task`; yield every `report_every` of them and after the last.
 
     `rate` gives the share of the learning rate at a step. Raises NonFiniteError naming the task and the step.
     """
-    learns, pace, strategy = engine.learner.strategy.learns, engine.pace, engine.learner.strategy
+    learns, pace = recipe.strategy.learns, recipe.pace
     losses: list[Tensor] = []
     tokens, start = 0, time.perf_counter()
     for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
-        losses.append(_backward(engine, batch.to(engine.fabric.device), step=step, share=pace.group(step, of=steps)))
+        batch = batch.to(engine.fabric.device)
+        losses.append(_backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps)))
         if learns and pace.is_due(step, of=steps):
-            _move(engine, None if rate is None else rate(step))
+            _move(engine, recipe, None if rate is None else rate(step))
         tokens += batch.num_tokens
-        # Reading a loss waits for the device, so it is read as seldom as it is reported.
+        # Reading a loss waits for the device, so it is read only as often as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
-            mean = float(over_devices(engine.fabric, torch.stack(losses).mean()))
-            objective = engine.learner.objective
-            terms, counts, watched = strategy.terms(), objective.terms(), objective.watched()
-            named = {f"{strategy.name}'s {name}": x for name, x in terms.items()}
-            _check_finite({"loss": mean, **named, **counts, **watched}, task, step + 1)
-            seconds = time.perf_counter() - start
-            lr = engine.optimizer.param_groups[0]["lr"]
-            yield Progress(
-                step=step + 1,
-                loss=mean,
-                tokens=tokens,
-                seconds=seconds,
-                lr=lr,
-                terms=terms | counts,
-                watched=watched,
-            )
+            loss = float(over_devices(engine.fabric, torch.stack(losses).mean()))
+            yield _progress(engine, recipe, task, step=step + 1, loss=loss, tokens=tokens, since=start)
             losses, tokens, start = [], 0, time.perf_counter()
+
+
+def _progress(
+    engine: Engine, recipe: Recipe, task: Batches, *, step: int, loss: float, tokens: int, since: float
+) -> Progress:
+    """A report, once every value in it was found to be finite."""
+    strategy = recipe.strategy
+    terms, counts, watched = strategy.terms(), recipe.objective.terms(), recipe.objective.watched()
+    named = {f"{strategy.name}'s {name}": x for name, x in terms.items()}
+    _check_finite({"loss": loss, **named, **counts, **watched}, task, step)
+    return Progress(
+        step=step,
+        loss=loss,
+        tokens=tokens,
+        seconds=time.perf_counter() - since,
+        lr=engine.optimizer.param_groups[0]["lr"],
+        terms=terms | counts,
+        watched=watched,
+    )
 
 
 def _check_finite(values: dict[str, float], task: Batches, step: int) -> None:
@@ -118,14 +129,15 @@ def _check_finite(values: dict[str, float], task: Batches, step: int) -> None:
             raise NonFiniteError(f"the {name} on {task.name!r} is {value} by step {step}")
 
 
-def _move(engine: Engine, factor: float | None) -> None:
-    """One step of the slow weights, at a share of their learning rate (None: as it is)."""
-    strategy, optimizer = engine.learner.strategy, engine.optimizer
+def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:
+    """Take one step of the slow weights, at a share of their learning rate (None: as it is)."""
+    strategy, optimizer = recipe.strategy, engine.optimizer
     if factor is not None:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
     if engine.is_sharded:
         average_whole(engine.fabric, engine.order)
+    # Penalties come before clipping: the norm that is bounded is that of the whole step.
     strategy.gradients(engine)
     _clip(engine)
     optimizer.step()
@@ -133,28 +145,43 @@ def _move(engine: Engine, factor: float | None) -> None:
     strategy.stepped(engine)
 
 
-def _backward(engine: Engine, batch: Batch, *, step: int, share: int) -> Tensor:
-    """Gradients of the mean loss over all scored tokens of `batch`, over `share`; returns that loss."""
+def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Tensor:
+    """The loss of a batch with the strategy's memory rows and terms, in nats."""
+    strategy, own = recipe.strategy, len(batch.tokens_BT)
+    memory = strategy.memory(batch, step=step)
+    if memory is not None:
+        batch = Batch.stack([batch, memory])
+    loss = recipe.objective.loss(learner, batch, own=own, learns=strategy.learns)
+    if loss.logits_BTV is None:
+        return loss.value
+    extra = strategy.extra(learner, batch, loss.logits_BTV, own=own)
+    return loss.value if extra is None else loss.value + extra
+
+
+def _backward(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share: int) -> Tensor:
+    """Add gradients of the mean loss over all scored tokens of `batch`, over `share`; return that loss."""
     if engine.parts > 1:
-        return _backward_in_parts(engine, batch, step=step, share=share)
-    learner = engine.learner
-    if not learner.strategy.learns:
+        return _backward_in_parts(engine, recipe, batch, step=step, share=share)
+    if not recipe.strategy.learns:
         with torch.no_grad(), engine.fabric.autocast():
-            return learner.training_step(batch, step)
+            return loss_of(engine.learner, recipe, batch, step=step)
     with engine.fabric.autocast():
-        loss = learner.training_step(batch, step)
+        loss = loss_of(engine.learner, recipe, batch, step=step)
     engine.fabric.backward(loss if share == 1 else loss / share)
     return loss.detach()
 
 
-def _backward_in_parts(engine: Engine, batch: Batch, *, step: int, share: int) -> Tensor:
-    """This device's share, part after part. Parts hold different numbers of scored tokens: sums are weighted once."""
-    fabric, learner, learns = engine.fabric, engine.learner, engine.learner.strategy.learns
+def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share: int) -> Tensor:
+    """The same for this device's rows, part after part.
+
+    Parts hold different numbers of scored tokens, so each sums its nats and one weight serves them all.
+    """
+    fabric, learner, learns = engine.fabric, engine.learner, recipe.strategy.learns
     wrapped: Any = engine.wrapped
-    memory = learner.strategy.memory(batch, step=step)
+    memory = recipe.strategy.memory(batch, step=step)
     rows = [batch] if memory is None else [batch, memory]
     assert all(len(x.tokens_BT) % engine.parts == 0 for x in rows), "rows divide by devices and accumulation"
-    # Gradients become their mean over devices.
+    # DDP averages gradients over devices; the factor undoes that.
     weight = fabric.world_size / sum(num_scored(x) for x in rows)
     rows = [x.share(fabric.global_rank, of=fabric.world_size) for x in rows]
     losses: list[Tensor] = []
@@ -178,7 +205,7 @@ def _backward_in_parts(engine: Engine, batch: Batch, *, step: int, share: int) -
 
 
 def _unsynced(fabric: Any, wrapped: Any, *, enabled: bool) -> AbstractContextManager[Any]:
-    """While open, the devices do not yet average their gradients."""
+    """Keep the devices from averaging their gradients while open."""
     several: AbstractContextManager[Any] = (
         fabric.no_backward_sync(wrapped, enabled=enabled) if fabric.world_size > 1 else nullcontext()
     )

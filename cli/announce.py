@@ -1,0 +1,42 @@
+"""A run of a sweep tells its sweep where it runs: a small file that the sweep names in the environment.
+
+    {"folder": "outputs/...", "before": false}      it runs, or ran, in this folder; `before`: it was done already
+    {"refused": "adapter.chunk=0: ..."}             the command was wrong
+
+Everything else about the run is in its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ttt.storage.files import write_json
+
+VARIABLE = "TTT_ANNOUNCE"
+
+
+def announce_folder(folder: Path, *, before: bool) -> None:
+    """Say where this process runs, if anybody wants to know."""
+    _write({"folder": str(folder), "before": before})
+
+
+def announce_refusal(message: str) -> None:
+    """Say why this process does not run."""
+    _write({"refused": message})
+
+
+def read_announcement(file: Path) -> dict[str, Any]:
+    """What a run announced; empty for one that has not got so far."""
+    if not file.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def _write(content: dict[str, Any]) -> None:
+    file = os.environ.get(VARIABLE)
+    if file:
+        write_json(Path(file), content)

@@ -1,0 +1,61 @@
+"""A process that another process of ttt starts: one rank of a run on several devices, or a reference run.
+
+    python -m ttt.cli.worker ORDER.json
+
+The command was checked and composed once, by the process that starts this one; ORDER.json holds the result:
+
+    {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", "trainer.devices=2"],
+     "references": {"joint": "outputs/...", ...}, "rank": true}
+
+`rank`: this is one process of several. Nothing imports this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ttt.cli.announce import VARIABLE
+from ttt.cli.run import complain, run_one
+from ttt.config.messages import UsageError
+
+# Seconds that a process has to write what it must when it is told to stop.
+GRACE = 30
+LOOK_EVERY = 1.0
+
+
+def main() -> None:
+    order = json.loads(Path(sys.argv[1]).read_text())
+    # A sweep hears from the process that it started, not from those that this one started.
+    os.environ.pop(VARIABLE, None)
+    if order["rank"]:
+        # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit
+        # that; torchrun passes Ctrl-C on to its processes.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=_watch_starter, args=(os.getppid(),), daemon=True).start()
+    trusted = [Path(path) for path in order["trusted"]]
+    sys.path.extend(str(path) for path in trusted)
+    sys.argv = order["typed"]
+    references = {name: Path(path) for name, path in order["references"].items()}
+    try:
+        sys.exit(run_one(order["config"], trusted=trusted, references=references if order["rank"] else None))
+    except UsageError as error:
+        sys.exit(complain(error))
+
+
+def _watch_starter(starter: int) -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    while os.getppid() == starter:
+        time.sleep(LOOK_EVERY)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

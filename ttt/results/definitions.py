@@ -1,0 +1,170 @@
+"""The metrics of a run, one on each line: its name, function, direction, unit and label.
+
+`_all` says once what a group of them needs. A metric that is added here has a value in results.json, a
+direction for searches and comparisons, and a reason where it is NaN (ttt.results.catalogue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ttt.metrics import matrix, split
+from ttt.metrics import references as refs
+from ttt.metrics.anytime import ANYTIME
+from ttt.results import formulas
+from ttt.results.formulas import gain_in, lost_in, part_of
+from ttt.results.metric import Better, Metric, Need
+
+AT_LEARN = matrix.forgetting_at_learn
+# The function; how to read the number; its unit, where "{}" is that of the quantity; what people call it.
+Line = tuple[Callable[..., float], Better, str, str]
+NO_HARM = f"the slow weights forgot no more than {refs.NOISE}"
+NO_LOSS = f"the slow weights lost no more plasticity than {refs.NOISE}"
+
+
+def _all(needs: Need, lines: Mapping[str, Line], *, tasks: int = 1, too_small: str = "") -> dict[str, Metric]:
+    return {
+        name: Metric(of, needs, better, unit, label, tasks, too_small)
+        for name, (of, better, unit, label) in lines.items()
+    }
+
+
+# MODE/QUANTITY/...
+METRICS = {
+    **_all("R", {
+        "avg_before": (matrix.avg_before, "value", "{}", "before the stream"),
+        "avg_final": (matrix.avg_final, "value", "{}", "after the whole stream"),
+        "avg_learning": (matrix.avg_learning, "value", "{}", "right after learning"),
+        "avg_incremental": (matrix.avg_incremental, "value", "{}", "tasks so far, mean over phases"),
+        "avg_triangle": (matrix.avg_triangle, "value", "{}", "tasks so far, mean over all cells"),
+        "forgetting_max_seen": (matrix.forgetting_max_seen, "harm", "{}", "forgetting"),
+        "forgetting_max_rows": (matrix.forgetting_max_rows, "harm", "{}", "forgetting, rows before learning too"),
+        "forgetting_max_last": (matrix.forgetting_max_last, "harm", "{}", "forgetting, last row too"),
+        "forgetting_at_learn": (matrix.forgetting_at_learn, "harm", "{}", "forgetting, at learn"),
+        "bwt_gem": (matrix.bwt_gem, "gain", "{}", "backward transfer"),
+        "bwt_pairs": (matrix.bwt_pairs, "gain", "{}", "backward transfer, all rows"),
+        "fwt_b_row0": (matrix.fwt_b_row0, "gain", "{}", "forward transfer"),
+        "fwt_pairs_raw": (matrix.fwt_pairs_raw, "value", "{}", "tasks not learned yet"),
+        "learning_slope": (matrix.learning_slope, "gain", "{} per task", "slope of learning"),
+    }),
+    **_all("base", {
+        "base_final": (formulas.base_final, "value", "{}", "base distribution, at the end"),
+        "base_forgetting": (formulas.base_forgetting, "harm", "{}", "base forgotten"),
+    }),
+    **_all("references", {
+        "fwt_b_untrained": (refs.fwt_b_untrained, "gain", "{}", "forward transfer, over untrained networks"),
+        "fwt_independent": (refs.fwt_independent, "gain", "{}", "learned more than by a fresh network"),
+        "intransigence_joint": (refs.intransigence_joint, "harm", "{}", "joint training, every task"),
+        "intransigence_joint_last": (refs.intransigence_joint_last, "harm", "{}", "joint training, last task"),
+        "plasticity_gap_fresh": (refs.plasticity_gap_fresh, "harm", "{}", "a fresh network learns more"),
+        "plasticity_gap_slope": (refs.plasticity_gap_slope, "harm", "{} per task", "lead of a fresh network, slope"),
+        "score_final": (refs.score_final, "more", "share", "share of joint training's gain kept"),
+        "score_learning": (refs.score_learning, "more", "share", "share of joint training's gain learned"),
+        "final_over_frozen": (refs.final_over_frozen, "gain", "{}", "after the whole stream, over frozen weights"),
+    }),
+    **_all("learned", {
+        "plasticity_loss": (split.plasticity_loss, "harm", "{} per task", "loss of plasticity"),
+        "slope_low": (formulas.slope_low, "gain", "{} per task", "slope of learning, at least"),
+        "slope_high": (formulas.slope_high, "gain", "{} per task", "slope of learning, at most"),
+    }, tasks=3),
+    **_all("points", {
+        "min_acc": (ANYTIME["min_acc"], "value", "{}", "worst value of each old task, mean"),
+        "wc_acc": (ANYTIME["wc_acc"], "value", "{}", "worst case, with the last task"),
+        "gap_depth": (ANYTIME["gap_depth"], "harm", "{}", "depth of the stability gap"),
+        "gap_lasting": (ANYTIME["gap_lasting"], "harm", "{}", "of it left when a task ends"),
+        "gap_length": (ANYTIME["gap_length"], "less", "steps", "length of the stability gap"),
+        "gap_length_censored": (ANYTIME["gap_length_censored"], "less", "share", "gaps without an end"),
+        "windowed_forgetting": (ANYTIME["windowed_forgetting"], "harm", "{}", "steepest fall"),
+        "windowed_plasticity": (ANYTIME["windowed_plasticity"], "gain", "{}", "steepest rise"),
+        "steps_to_criterion": (ANYTIME["steps_to_criterion"], "less", "steps", "steps to 90 % of what is learned"),
+        "steps_to_criterion_censored": (
+            ANYTIME["steps_to_criterion_censored"], "less", "share", "tasks that did not reach 90 %"
+        ),
+    }),
+    **_all("relearned", {
+        "savings_slow": (formulas.mean_saving, "more", "share", "steps saved in relearning"),
+        "savings_slow_censored": (formulas.censored_share, "less", "share", "tasks that did not come back"),
+    }),
+    **_all("profile", {
+        "savings_fast": (formulas.mean_saving, "more", "share", "context saved in reading again"),
+        "savings_fast_censored": (formulas.censored_share, "less", "share", "tasks that reading did not bring back"),
+    }),
+}  # fmt: skip
+# Named lca_N in a run, where N evaluations make the average.
+LCA = Metric(formulas.area, "shots", "value", "{}", "area under the learning curve")
+# MODE/regret/...: averages of the loss above the entropy of each task.
+REGRET = {
+    name: replace(metric, needs="regret", better="less", label=f"regret: loss above the entropy, {metric.label}")
+    for name, metric in METRICS.items()
+    if metric.needs == "R" and metric.better == "value"
+}
+# fast_gain/QUANTITY/...
+FAST_GAIN = {
+    **_all("gain", {
+        "avg_final": (gain_in(matrix.avg_final), "gain", "{}", "gain of fast over slow, at the end"),
+        "avg_learning": (gain_in(matrix.avg_learning), "gain", "{}", "gain of fast over slow, when learned"),
+        "learning_slope": (gain_in(matrix.learning_slope), "gain", "{} per task", "slope of that gain"),
+        "forgetting_recovered": (split.forgetting_recovered, "gain", "{}", "forgetting that fast weights make up for"),
+        "lost_access": (split.lost_access, "harm", "{}", "forgetting that reading brings back"),
+        "access_recovered": (split.access_recovered, "gain", "{}", "what reading adds on old tasks, at the end"),
+    }),
+    **_all("gain", {
+        "fast_share": (split.fast_share, "gain", "share", "share of forgetting that fast weights make up for"),
+    }, too_small=NO_HARM),
+}  # fmt: skip
+# split/QUANTITY/...: harm is positive, in the parts of plasticity_loss too.
+SPLIT = {
+    "forgetting_slow": Metric(part_of(AT_LEARN, "slow"), "split", "harm", "{}", "forgetting, slow weights", 2),
+    "forgetting_read": Metric(part_of(AT_LEARN, "read"), "split read", "harm", "{}", "forgetting, reading", 2),
+    "forgetting_carried": Metric(part_of(AT_LEARN, "carried"), "split carried", "harm", "{}", "forgetting, carried", 2),
+    "plasticity_slow": Metric(lost_in("slow"), "split", "harm", "{} per task", "loss of plasticity, slow weights", 3),
+    "plasticity_read": Metric(lost_in("read"), "split read", "harm", "{} per task", "loss of plasticity, reading", 3),
+    "plasticity_carried": Metric(
+        lost_in("carried"), "split carried", "harm", "{} per task", "loss of plasticity, carried", 3
+    ),
+    "lost_knowledge": Metric(formulas.lost_knowledge, "split", "harm", "{}", "forgotten even after reading", 2),
+    "lost_access": Metric(formulas.lost_access, "split", "harm", "{}", "forgetting that reading brings back", 2),
+    "fast_share_plasticity": Metric(
+        formulas.fast_share_plasticity, "split", "more", "share", "lost plasticity made up for", 3, too_small=NO_LOSS
+    ),
+    "lost_knowledge_carried": Metric(
+        formulas.lost_knowledge_carried, "split both", "harm", "{}", "forgotten even by the carried state", 2
+    ),
+    "lost_access_carried": Metric(
+        formulas.lost_access_carried, "split both", "harm", "{}", "forgetting that the carried state brings back", 2
+    ),
+    "fast_share_carried": Metric(
+        formulas.fast_share_carried,
+        "split both",
+        "more",
+        "share",
+        "forgetting made up for when carried",
+        3,
+        too_small=NO_HARM,
+    ),
+}
+# MODE/plasticity/...: of hidden units and slow weights (mode slow), and of carried fast matrices (mode carried).
+PLASTICITY = _all("diagnostics", {
+    "dormant_tau0": (formulas.last, "less", "share of units", "silent units"),
+    "dormant_tau0.1": (formulas.last, "less", "share of units", "dormant units (tau 0.1)"),
+    "dead_zero": (formulas.last, "less", "share of units", "units that are zero"),
+    "erank": (formulas.last, "more", "effective rank", "effective rank of hidden units"),
+    "stable_rank": (formulas.last, "more", "stable rank", "stable rank of hidden units"),
+    "weight_rms": (formulas.last, "less", "root mean square", "size of the slow weights"),
+    "weight_l2": (formulas.last, "less", "norm", "norm of the slow weights"),
+    "grad_l2": (formulas.last, "more", "norm", "gradient on the probe batch"),
+    "over_w0": (formulas.last, "less", "share of the slow norm", "norm of the fast weights"),
+})  # fmt: skip
+# MODE/drift/...
+DRIFT = _all("diagnostics", {"kl_base": (formulas.last, "less", "bits per token", "drift from the base")})
+# cost/run/...: the keys of status.json that a comparison reads.
+COSTS = _all("status", {
+    "training_tokens_per_second": (float, "more", "tokens per second", "training tokens per second"),
+    "seconds": (float, "less", "seconds", "seconds"),
+    "evaluation_seconds": (float, "less", "seconds", "evaluation seconds"),
+    "strategy_seconds_between_tasks": (float, "less", "seconds", "strategy seconds between tasks"),
+    "peak_memory_bytes": (float, "less", "bytes", "peak memory bytes"),
+    "strategy_memory_bytes": (float, "less", "bytes", "strategy memory bytes"),
+    "fast_state_numbers": (float, "neither", "numbers", "fast state numbers"),
+})  # fmt: skip

@@ -1,0 +1,50 @@
+"""One metric: its name, a pure function, what the function takes, and how people read the number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+# What a function is called with, see ttt.results.sources.
+Need = Literal[
+    "R", "learned", "regret", "base", "references", "gain", "split", "split read", "split carried", "split both",
+    "points", "shots", "relearned", "profile", "diagnostics", "status",
+]  # fmt: skip
+# value: an average, in the unit of its quantity and as good as that is. gain and harm: a difference, where
+# zero means no effect. more and less: which of two is better, where zero has no meaning. neither: no judgement.
+Better = Literal["value", "gain", "harm", "more", "less", "neither"]
+
+
+class Name(NamedTuple):
+    """MODE/QUANTITY/METRIC. Instead of a mode it may begin with `fast_gain`, `split` or `cost`."""
+
+    mode: str
+    quantity: str
+    metric: str
+
+    @classmethod
+    def of(cls, text: str) -> Name:
+        mode, quantity, metric = text.split("/")
+        return cls(mode, quantity, metric)
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run.
+
+    `of`: higher is better in everything it takes. `better`: how to read what it returns. `unit`: "{}"
+    stands for the unit of the quantity. `tasks`: with fewer tasks the metric is undefined. `too_small`:
+    what to say where the metric is NaN because the number that it divides by is too small.
+    """
+
+    of: Callable[..., float]
+    needs: Need
+    better: Better
+    unit: str
+    label: str
+    tasks: int = 1
+    too_small: str = ""

@@ -1,0 +1,54 @@
+"""results.json: what was measured, every metric of it, and why a metric is NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ttt.results import catalogue
+from ttt.results.results import Results
+from ttt.results.rows import compact, plain, points_from_json, relearned_from_json, rows_from_json, scores_from_json
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The content of results.json. It holds no times, so that equal runs write equal files."""
+    metrics = catalogue.metrics(results)
+    slow, used = results.matrix("slow", "loss"), results.matrix(results.used, "loss")
+    content: dict[str, Any] = plain(
+        {
+            "scenario": results.scenario,
+            "tasks": results.tasks,
+            "fingerprints": results.fingerprints,
+            "learned_at": results.learned_at.tolist(),
+            "entropy": results.entropy.tolist(),
+            "phases": results.phases,
+            "metrics": metrics,
+            "undefined": catalogue.undefined(results, metrics),
+            "fast_gain_per_task": {"loss": (slow - used)[-1].tolist()},
+            "references": results.references,
+            "anytime": {"every": results.every, **compact(results.points)},
+            "relearned": results.relearned,
+            "rows": results.rows,
+        }
+    )
+    return content
+
+
+def from_json(content: Mapping[str, Any]) -> Results:
+    """The results that `as_json` wrote; metrics are computed anew. Raises ValueError for another version's file."""
+    try:
+        results = Results(
+            scenario=content["scenario"],
+            tasks=content["tasks"],
+            fingerprints=content["fingerprints"],
+            learned_at=content["learned_at"],
+            entropy=[float("nan") if x is None else x for x in content["entropy"]],
+            phases=content["phases"],
+        )
+        results.rows = rows_from_json(content["rows"])
+        results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
+        results.relearned = relearned_from_json(content["relearned"])
+        results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
+    except KeyError as error:
+        raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
+    return results

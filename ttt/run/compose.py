@@ -1,0 +1,76 @@
+"""Overrides as one types them -> the resolved config of a run, by Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ttt.config.messages import UsageError
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Hydra, ready to compose; `searchpath` holds the overrides that let it see the user's own folder."""
+
+    loader: ConfigLoader
+    searchpath: Sequence[str]
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of a run with that of Hydra itself, so that settings of a launcher are checked too."""
+        try:
+            return compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(_first_line(error)) from error
+
+    def groups(self) -> list[str]:
+        """The groups of the config, without those of Hydra."""
+        return [name for name in self._names("", ObjectType.GROUP) if name != "hydra"]
+
+    def options(self, group: str) -> list[str]:
+        """What one may type behind `group=`."""
+        return self._names(group, ObjectType.CONFIG)
+
+    def _names(self, group: str, kind: ObjectType) -> list[str]:
+        names = self.loader.get_group_options(group, kind, config_name="config", overrides=list(self.searchpath))
+        return sorted(names)
+
+
+@contextmanager
+def composing(config_dir: str | None = None) -> Iterator[Composer]:
+    """Start Hydra on our configs and those in `config_dir`. Raises UsageError where that is no folder."""
+    if config_dir and not Path(config_dir).is_dir():
+        raise UsageError(f"--config-dir {config_dir}: no such folder")
+    with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
+        searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        yield Composer(GlobalHydra.instance().config_loader(), searchpath)
+
+
+def compose_run(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> dict[str, Any]:
+    """The resolved config of one run. Raises UsageError for what Hydra refuses."""
+    with composing(config_dir) as composer:
+        return resolve(composer.config(overrides))
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config of a run as plain data, without Hydra's part, which is whole only in a run of Hydra's."""
+    try:
+        keys = [str(key) for key in config if key != "hydra"]
+        content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+        return dict(content)
+    except OmegaConfBaseException as error:
+        raise UsageError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,24 @@
+"""How `ttt-run` ends, as other programs read it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Launchers and schedulers act on these: 75 (EX_TEMPFAIL) means start it again."""
+
+    DONE = 0
+    # Some runs of a sweep did not finish.
+    FAILED = 1
+    USAGE = 2
+    BUG = 70
+    REQUEUE = 75
+    DIVERGED = 76
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+# What these mean for a run in a sweep: it was stopped from outside and can go on. A process that a
+# signal ended has the signal's number, below zero, as its exit code.
+STOPPED = (ExitCode.REQUEUE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, -2, -15)

@@ -1,0 +1,30 @@
+"""The names of a run: the same config on the same data is the same folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ttt.config.identity import identity
+from ttt.sinks.base import RunInfo
+
+
+def describe(config: dict[str, Any], *, data: str) -> RunInfo:
+    """Who a run is, from its resolved config and the fingerprint of its data."""
+    name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
+    if config.get("also") is not None:
+        name["strategy"] += f"+{config['also']['name']}"
+    method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
+    run_id = identity(config, data=data)[:8]
+    folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"
+    # Runs that differ in nothing but the seed form one group.
+    unseeded = identity({**config, "seed": 0, "base": {**config["base"], "seed": 0}}, data=data)[:6]
+    return RunInfo(
+        id=run_id,
+        task=name["task"],
+        group=f"{name['task']}/{name['source']}/{method}/{unseeded}",
+        name=f"{method}/seed{config['seed']}-{run_id}",
+        tags=(name["task"], name["source"], name["adapter"], name["strategy"], name["optimizer"]),
+        config=config,
+        folder=folder,
+    )

@@ -1,0 +1,65 @@
+"""The parts of a method, each built from its section of a config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ttt.config.build import build
+from ttt.learner import Learner, OptimizerFactory
+from ttt.objectives.base import Objective
+from ttt.run.checks import vector_size
+from ttt.strategies.base import Strategy
+from ttt.strategies.both import Both, second_refuses
+from ttt.stream import Stream
+from ttt.training.pace import Pace
+
+
+def build_strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
+    """One strategy, or two at once (strategy@also=...)."""
+    first: Strategy = build(config["strategy"], group="strategy", given={}, trusted=trusted)
+    if config.get("also") is None:
+        return first
+    with second_refuses():
+        second: Strategy = build(config["also"], group="also", given={}, trusted=trusted)
+    return Both(first, second)
+
+
+def build_optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:
+    """What moves the slow weights, and at which pace: one section of the config names both."""
+    names = inspect.signature(Pace).parameters
+    timing = {name: value for name, value in config.items() if name in names}
+    rest = {name: value for name, value in config.items() if name not in names}
+    optimizer: OptimizerFactory = build(rest, group="optimizer", given={}, trusted=trusted)
+    target = {"_target_": f"{Pace.__module__}.{Pace.__qualname__}"}
+    return optimizer, build(target | timing, group="optimizer", given={}, trusted=trusted)
+
+
+def build_objective(config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream) -> Objective:
+    """What slow weights are moved by: likelihood or reward."""
+    offered = {"layout": stream.layout}
+    objective: Objective = build(config["objective"], group="objective", given={}, trusted=trusted, offered=offered)
+    return objective
+
+
+def build_learner(
+    config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, optimizer: OptimizerFactory
+) -> tuple[Learner, frozenset[str]]:
+    """A learner with fresh weights, and the names of the parameters that are the model's own."""
+    torch.manual_seed(config["base"]["seed"])
+    sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
+    # `reads` is checked in `vector_size`; it is not a constructor argument.
+    section = {name: value for name, value in config["model"].items() if name != "reads"}
+    model = build(section, group="model", given=sizes, trusted=trusted)
+    adapter_name = config["adapter"]["name"]
+    if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
+        raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")
+    own_names = frozenset(name for name, _ in model.named_parameters())
+    # `base` says how the base is trained, which `base_adapter` reads; it is not a constructor argument.
+    section = {name: value for name, value in config["adapter"].items() if name != "base"}
+    adapter = build(section, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
+    return Learner(model, adapter=adapter, optimizer=optimizer), own_names

@@ -1,0 +1,30 @@
+"""What a run writes about itself before it starts: its config, what it runs on, what its sequences look like."""
+
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+
+from ttt.learner import Engine
+from ttt.run.assemble import Assembly
+from ttt.run.watcher import Watcher
+from ttt.storage.environment import environment
+from ttt.storage.files import write_bytes, write_json
+from ttt.storage.run_folder import RunFolder
+from ttt.stream import sample_texts
+
+
+def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, watcher: Watcher) -> None:
+    """Write config.yaml, environment.json and samples.json; note when a resumed run began with other code."""
+    stream, source = assembly.stream, assembly.source
+    data = {
+        "source": source.fingerprint,
+        "rows": source.rows,
+        "base": stream.base.fingerprint if stream.base else None,
+        "tasks": [task.fingerprint for task in stream.tasks],
+    }
+    content = environment(code=assembly.code, data=data, device=engine.fabric.device)
+    if resumed and folder.recorded_code() not in (None, content["code"]):
+        watcher.note("this run began with other code: its rows are not all measured alike")
+    write_bytes(folder.config, OmegaConf.to_yaml(OmegaConf.create(assembly.config)).encode())
+    write_json(folder.environment, content)
+    write_json(folder.samples, sample_texts(stream))

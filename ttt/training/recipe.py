@@ -1,0 +1,20 @@
+"""What moves the slow weights: the objective, the strategy that protects them, and the pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ttt.objectives.base import Objective
+from ttt.objectives.next_token import NextToken
+from ttt.strategies.base import Strategy
+from ttt.strategies.naive import Naive
+from ttt.training.pace import Pace
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The default is plain training: the likelihood of the next token, nothing protected, a constant rate."""
+
+    objective: Objective = field(default_factory=lambda: NextToken(name="next_token"))
+    strategy: Strategy = field(default_factory=lambda: Naive(name="naive"))
+    pace: Pace = field(default_factory=Pace)
