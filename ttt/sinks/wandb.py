@@ -74,9 +74,11 @@ def open_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.
 
 def close_run(run: wandb.Run, *, exit_code: int = 0) -> str:
     """Finish a W&B run, and return a line that says where it is."""
-    where = str(run.url)
     if run.settings._offline:
         where = f"offline; to upload: wandb sync {run.settings.sync_dir}"
+    else:
+        # An offline run has no address, and the client would warn.
+        where = str(run.url)
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
