@@ -32,6 +32,7 @@ from ttt.metrics.curves import (
 # reached again under noise.
 WINDOW, SHOTS, SHARE = 10, 10, 0.9
 
+# Reported in the unit of the quantity; all others are differences or lengths.
 VALUES = ("min_acc", "wc_acc", "lca")
 # For these a lower number is better.
 LOWER = (
@@ -56,6 +57,7 @@ def first_steps(curves: Curves, *, task: int) -> Length:
     """Return the length from the start of a task's first phase until its criterion is met."""
     phase = curves.learned_in()[task]
     start, stop = curves.ends[phase - 1 : phase + 1]
+    # Both ends count: a criterion may be met before learning, which is a length of 0.
     inside = (curves.times >= start) & (curves.times <= stop)
     return to_criterion(curves.times[inside], curves.values[inside, task], criterion=criterion(curves, task=task))
 
@@ -63,6 +65,7 @@ def first_steps(curves: Curves, *, task: int) -> Length:
 def shots(curves: Curves, *, every: int) -> int:
     """Return beta of the learning-curve area: SHOTS, or less where a first phase is short."""
     lengths = [curves.ends[phase] - curves.ends[phase - 1] for phase in curves.learned_in().values()]
+    # With more shots the shortest first phase would lack a point, and the area would be NaN.
     return min(SHOTS, int(min(lengths) // every)) if lengths else 0
 
 
@@ -74,6 +77,7 @@ def _firsts(curves: Curves) -> list[Length]:
     return [first_steps(curves, task=task) for task in curves.learned_in()]
 
 
+# The learning-curve area is missing: its beta depends on the run (see `anytime`).
 ANYTIME: dict[str, Callable[[Curves], float]] = {
     "min_acc": lambda curves: min_acc(curves, n=curves.ends[-1]),
     "wc_acc": lambda curves: wc_acc(curves, n=curves.ends[-1]),
@@ -105,6 +109,7 @@ def why_curves_undefined(name: str, curves: Curves) -> str:
         since = curves.times >= curves.ends[phase - 1]
         holes = curves.times[since][np.isnan(curves.values[since, task])]
         if len(holes):
+            # The end of a phase is a row of R, and a row is what the user can ask for.
             row = np.flatnonzero(curves.ends == holes[0])
             where = f"in row {row[0]} (see eval.every)" if len(row) else f"at step {holes[0]:.0f}"
             return f"task {task + 1} was not measured {where}"

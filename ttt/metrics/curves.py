@@ -69,6 +69,7 @@ class Curves:
         """Return task -> the first phase that teaches it."""
         first: dict[int, int] = {}
         for phase, task in enumerate(self.taught, start=1):
+            # Later phases that teach the task again only refresh it.
             first.setdefault(task, phase)
         return first
 

@@ -33,6 +33,7 @@ def learned(a: Matrix, at: Rows) -> Matrix:
 
 def zero_shot(a: Matrix, at: Rows) -> Matrix:
     """Return A[j - 1, j], the value of each task right before it is first learned."""
+    # Row l_j - 1 always exists, since phases count from 1.
     return a[at - 1, np.arange(a.shape[1])]
 
 
@@ -60,6 +61,7 @@ def avg_incremental(a: Matrix, at: Rows) -> float:
     Average incremental accuracy of iCaRL (Rebuffi et al. 2017), with the first row included and
     equal weights of tasks.
     """
+    # Row 0 has no learned task and therefore no mean.
     seen = _rows(a) >= at
     tasks = seen.sum(1)
     return float((a.sum(1, where=seen)[tasks > 0] / tasks[tasks > 0]).mean())

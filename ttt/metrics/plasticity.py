@@ -186,6 +186,7 @@ def _share(flags: Sequence[Tensor], *, of: Sequence[Tensor]) -> float:
 
     NaN without tokens or units, or where an activation is not finite.
     """
+    # A comparison with NaN is false, which would pass for a live unit.
     if not all(len(h_NM) and bool(torch.isfinite(h_NM).all()) for h_NM in of):
         return NAN
     count = sum(len(flag_M) for flag_M in flags)
@@ -210,5 +211,6 @@ def _squares(tensors: Iterable[Tensor]) -> tuple[float, int]:
     """Return the sum of squares and the number of entries."""
     total, count = 0.0, 0
     for x in tensors:
+        # In fp64: squares in fp16 overflow, and a sum in bf16 stops growing at 256.
         total, count = total + float(x.detach().double().square().sum()), count + x.numel()
     return total, count

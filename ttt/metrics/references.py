@@ -84,6 +84,7 @@ def intransigence_joint(a: Matrix, at: Rows, references: References) -> float:
 
 def intransigence_joint_last(a: Matrix, at: Rows, references: References) -> float:
     """M[l_k, k] - A[k, k] for the task k learned last: intransigence at k = J; lower is better."""
+    # One cell, except where a phase teaches several tasks together.
     return mean_of((learned(references.joint, at) - learned(a, at))[at == at.max()])
 
 
@@ -98,6 +99,7 @@ def plasticity_gap_slope(a: Matrix, at: Rows, references: References) -> float:
     Above zero, plasticity is being lost. Unlike for learning_slope, tasks need not be equally hard:
     the fresh network learns the same ones. NaN below three tasks.
     """
+    # In A - I each cell right after learning is minus the gap of its task.
     return -learning_slope(a - references.fresh, at)
 
 

@@ -26,6 +26,7 @@ class Interval(NamedTuple):
     @property
     def resolved(self) -> bool:
         """Whether the interval excludes zero."""
+        # NaN compares false, so a single run resolves nothing.
         return abs(self.mean) > self.half
 
 

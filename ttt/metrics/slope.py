@@ -30,6 +30,7 @@ def slope_interval(a: Matrix, at: Rows) -> Slope:
         return Slope(float("nan"), float("nan"), float("nan"))
     # Ranks and not rows: a stream that comes back to a task has phases that teach nothing new.
     x = np.argsort(np.argsort(at, kind="stable"), kind="stable").astype(np.float64)
+    # Centred, so that the intercept drops out of the slope.
     x -= x.mean()
     spread = float((x**2).sum())
     slope = float((x * y).sum()) / spread

@@ -81,6 +81,7 @@ def fast_share(
     shares.
     """
     whole = harm(slow, at)
+    # Within the noise the quotient would be a ratio of two random numbers.
     return 1 - harm(fast, at) / whole if whole > noise else float("nan")
 
 
@@ -98,6 +99,7 @@ def lost_access(slow: Matrix, readapted: Matrix, at: Rows) -> float:
     That is what reading adds at the end, minus what it added right after learning, when the slow
     weights still knew the task. Below zero, reading helps less at the end.
     """
+    # Linear, so forgetting in S - C is forgetting in S minus forgetting in C.
     return forgetting_at_learn(slow - readapted, at)
 
 

@@ -84,6 +84,7 @@ class Cache:
         self.tensors = {name: x.detach() for name, x in self.tensors.items()}
 
     def _old(self, name: str, like_BT: Tensor) -> Tensor:
+        # A slice without tokens has the right device and type.
         return self.tensors.get(name, like_BT[:, :0])
 
     def _mask(
@@ -112,6 +113,7 @@ class Cache:
     def _extend(self, name: str, x_BHQK: Tensor) -> Tensor:
         prefix_BHPK, new_BHTK = x_BHQK[:, :, : self._prefix], x_BHQK[:, :, self._prefix :]
         old_BHSK = self.tensors.get(name)
+        # The prefix is left out: every pass brings its own.
         x_BHAK = new_BHTK if old_BHSK is None else torch.cat([old_BHSK, new_BHTK], 2)
         self.tensors[name] = self._keep(x_BHAK)
         return torch.cat([prefix_BHPK, x_BHAK], 2) if self._prefix else x_BHAK

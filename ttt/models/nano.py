@@ -89,8 +89,10 @@ class Nano(nn.Module):
         if prefix_BPD is not None:
             x_BTD = torch.cat([prefix_BPD.to(x_BTD.dtype), x_BTD], 1)
         if cache is None:
+            # Documents of a row share one count: RoPE depends on distances only.
             position_BT = torch.arange(tokens_BT.shape[1], device=x_BTD.device)
         else:
+            # A cache knows padding by its segment; without segments all tokens are one document.
             segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
             cache.open(segment_BT, window=self.window, prefix=x_BTD.shape[1] - tokens_BT.shape[1])
             position_BT = cache.position_BQ[:, None]
@@ -98,6 +100,7 @@ class Nano(nn.Module):
         rope = rope_tables(position_BT, width=self.head_width, base=self.rope_base)
         for layer in self.layers:
             x_BTD = layer(x_BTD, rope=rope, segment_BT=segment_BT, cache=cache)
+        # Tied: the embedding is the output layer too. Prefix vectors get no logits.
         return F.linear(self.norm(x_BTD[:, -tokens_BT.shape[1] :]), self.embed_tokens.weight)
 
 
@@ -161,6 +164,7 @@ def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None
     if window is not None and window < length:
         return _attend_window(q_BHTK, k_BHTK, v_BHTK, window=window, segment_BT=segment_BT)
     if segment_BT is None:
+        # A flag in place of a mask lets torch choose a flash kernel.
         return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
     same_BTT = segment_BT[:, :, None] == segment_BT[:, None, :]
     return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=same_BTT.tril()[:, None])
@@ -214,5 +218,6 @@ def rope_tables(position: Tensor, *, width: int, base: float) -> Rope:
 def rotate(x_BHTK: Tensor, rope: Rope) -> Tensor:
     """Turn the pairs (x_i, x_{i + K/2}) of queries or keys by the angles of their positions."""
     cos_TK, sin_TK = (table.to(x_BHTK.dtype) for table in rope)
+    # Halves and not neighbours form the pairs, as in the Llama of Hugging Face.
     left, right = x_BHTK.chunk(2, dim=-1)
     return torch.cat([left * cos_TK - right * sin_TK, right * cos_TK + left * sin_TK], dim=-1)

@@ -112,6 +112,7 @@ def hear(
     def listener(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             if when(module):
+                # Detached: who observes must not keep the graph alive.
                 heard[name] = args[0].detach().flatten(0, -2)
 
         return hook

@@ -16,5 +16,6 @@ class Adam:
         self._lr, self._betas = lr, (beta1, beta2)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        # Without weight decay one group serves all parameters.
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return torch.optim.Adam(parameters, lr=self._lr, betas=self._betas, fused=True)

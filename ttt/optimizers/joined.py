@@ -38,6 +38,7 @@ class Joined(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        # A closure would have to run once for all parts; no caller needs one.
         assert closure is None
         for part in self._parts:
             part.step()

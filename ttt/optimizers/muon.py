@@ -56,6 +56,7 @@ class Muon:
         )
         if not rest:
             return muon
+        # The rest is embeddings, norms, step sizes and biases, which do not decay.
         return Joined([muon, torch.optim.AdamW(rest, weight_decay=0.0, **self._adamw)])
 
 

@@ -49,10 +49,12 @@ class Bench:
         """Return all rollouts so far that were played under one of `prompts`."""
         if not self._parts:
             return self._empty()
+        # By value: a prompt may have been played in several stages.
         rollouts, wanted = Rollouts.cat(self._parts), set(prompts)
         return rollouts.pick([i for i, prompt in enumerate(rollouts.prompt_RP.tolist()) if tuple(prompt) in wanted])
 
     def _empty(self) -> Rollouts:
+        # Full shapes with zero rows let callers concatenate without a special case.
         token = self.batch.tokens_BT.new_zeros(0)
         number = torch.zeros(0, device=token.device)
         prompt, answer = self.layout.prompt_len, self.layout.answer_len

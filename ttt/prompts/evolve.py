@@ -42,6 +42,7 @@ class Search:
         Enough of the budget stays to try one child and to score it; a budget too small for that is
         spent on the prompts alone.
         """
+        # Two small batches, of parent and child, and one more prompt to score.
         spare = (budget - 2 * self.minibatch_size(rows)) // (prompts + 1)
         return min(self.problems, rows, spare if spare > 0 else budget // prompts)
 
@@ -64,6 +65,7 @@ class Pool:
     @classmethod
     def of(cls, prompts: Sequence[Prompt], score_NV: Tensor, search: Search) -> Pool:
         index = select_pool(score_NV, search.pool)
+        # `emitted` counts within the selected pool.
         return cls([prompts[n] for n in index], score_NV[index], cover(score_NV[index], search.emit))
 
 
@@ -99,6 +101,7 @@ def children(
     count = min(search.proposals, bench.left // (2 * size + score_NV.shape[1]))
     if not count:
         return []
+    # With replacement: a strong parent may have several children.
     drawn = torch.multinomial(parent_weights(score_NV), count, replacement=True).tolist()
     parents = [prompts[n] for n in drawn]
     problems = [torch.randperm(bench.problems)[:size].tolist() for _ in parents]

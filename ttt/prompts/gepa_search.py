@@ -43,6 +43,7 @@ class Playground:
         from gepa.core.adapter import EvaluationBatch
 
         (played,) = self._bench.play([self._layout.parse(candidate[COMPONENT])], [batch])
+        # gepa handles rollouts one by one.
         each = [played.pick([i]) for i in range(len(batch))]
         answers = played.answer_RA.tolist()
         return EvaluationBatch(answers, played.reward_R.tolist(), each if capture_traces else None)

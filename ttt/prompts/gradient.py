@@ -80,6 +80,7 @@ def train_prompts(
     steps, problems = ascent.fit(rows=rows, group=play.group, budget=budget)
     if not steps:
         return prompts, 0
+    # All zero: the seed prompt K times, before the first round.
     if not bool(prompts.prompt_KPD.any()):
         prompts = replace(prompts, prompt_KPD=ascent.spread * scale * torch.randn_like(prompts.prompt_KPD))
     earned_K, played_K = torch.zeros_like(prompts.record_K), torch.zeros_like(prompts.record_K)

@@ -41,6 +41,7 @@ def failures(batch: Batch, layout: Layout, rollouts: Rollouts) -> list[Record]:
     name_of = dict(zip(layout.words, layout.names, strict=True))
 
     def text(tokens: Sequence[int]) -> str:
+        # Words of prompts have names; tokens of questions and answers are shown as numbers.
         return " ".join(name_of.get(token, str(token)) for token in tokens)
 
     questions, answers = layout.questions(batch).tolist(), layout.answers(batch).tolist()
@@ -161,4 +162,5 @@ def import_function(path: str) -> ProposeTexts:
 
 
 def _first_line(error: BaseException) -> str:
+    # Messages are one line; an exception may carry a whole traceback.
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -37,6 +37,7 @@ class Rollouts:
 
         Vectors are added to embeddings, so under them the row holds the seed prompt.
         """
+        # The last token of an answer is predicted but never read.
         question_RQ = layout.questions(batch)[self.problem_R]
         return torch.cat([head_tokens(self.prompt_RP, layout), question_RQ, self.answer_RA[:, :-1]], 1)
 
@@ -96,6 +97,7 @@ def sample_answers(
     if alike:
         context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
         logits_RV = predict(context_UT, cache)[context_R, -1]
+        # From here on the rows of one context go apart, each with a lane of its own.
         cache = cache.pick(context_R)
     else:
         logits_RV = predict(tokens_RT, cache)[:, -1]

@@ -36,6 +36,7 @@ def build_proposer(
     if proposer == "random":
         return None
     if propose is not None:
+        # Only a user's function is forgiven; a failure in ours is a bug to be seen.
         return TokenProposer(import_function(propose), layout, forgive=True)
     function: ProposeTexts = Informed(layout) if proposer == "informed" else Mutate(layout)
     return TokenProposer(function, layout, forgive=False)
@@ -49,5 +50,6 @@ def check_emit(*, emit: int, pool: int) -> None:
 
 def check_package() -> None:
     """Raise ValueError where the package that search=gepa needs is missing."""
+    # Looked up and not imported: most runs never use it.
     if find_spec("gepa") is None:
         raise ValueError('adapter.search=gepa: gepa is not installed: pip install "ttt[gepa]"')
