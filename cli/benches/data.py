@@ -13,6 +13,7 @@ from ttt.cli.benches.assembled import assembly_of
 from ttt.cli.benches.timing import Row, paired
 from ttt.learner import Engine
 from ttt.stream import Phase
+from ttt.training.recipe import Recipe
 from ttt.training.train import train
 
 STEPS = 5
@@ -43,7 +44,7 @@ def measure_data(*, rounds: int) -> Iterator[Row]:
         opened = time.perf_counter() - start
         engine = assembly.engine(assembly.settings.fabric(), None)
         phase = assembly.stream.phases[0]
-        sides = {"batch": partial(draw_batches, phase), "step": partial(take_steps, engine, phase)}
+        sides = {"batch": partial(draw_batches, phase), "step": partial(take_steps, engine, assembly.recipe, phase)}
         seconds = paired(sides, rounds=rounds)
         batch, step = (statistics.median(seconds[side]) / STEPS * 1e3 for side in ("batch", "step"))
         yield {
@@ -63,7 +64,7 @@ def draw_batches(phase: Phase) -> None:
         phase.batch(step)
 
 
-def take_steps(engine: Engine, phase: Phase) -> None:
+def take_steps(engine: Engine, recipe: Recipe, phase: Phase) -> None:
     """Train for STEPS steps of a phase."""
-    for _ in train(engine, phase, steps=STEPS, report_every=STEPS):
+    for _ in train(engine, phase, recipe=recipe, steps=STEPS, report_every=STEPS):
         pass

@@ -30,7 +30,8 @@ def measure_harness(*, rounds: int) -> dict[str, list[float]]:
     task = assembly.stream.tasks[0]
 
     def harness() -> None:
-        for _ in train(engine, task, steps=STEPS, report_every=assembly.settings.report_every):
+        every = assembly.settings.report_every
+        for _ in train(engine, task, recipe=assembly.recipe, steps=STEPS, report_every=every):
             pass
 
     return paired({"bare": bare.run, "harness": harness}, rounds=rounds)

@@ -22,7 +22,7 @@ from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.run.assemble import Assembly
-from ttt.run.loop import begin_task
+from ttt.run.loop import reset_for_task
 from ttt.stream import Batch
 from ttt.training.train import NonFiniteError, train
 
@@ -149,13 +149,14 @@ class Side:
 
     def learn(self) -> None:
         """Train on the present task once more."""
-        phase = self.assembly.stream.phases[self.index]
-        for _ in train(self.engine, phase, steps=phase.steps, report_every=self.assembly.settings.report_every):
+        phase, every = self.assembly.stream.phases[self.index], self.assembly.settings.report_every
+        recipe = self.assembly.recipe
+        for _ in train(self.engine, phase, recipe=recipe, steps=phase.steps, report_every=every):
             pass
 
     def evaluate(self) -> None:
         """Score all tasks in every mode."""
-        evaluate(self.engine, self._batches)
+        evaluate(self.engine, self._batches, recipe=self.assembly.recipe)
 
     @cached_property
     def _batches(self) -> list[Batch]:
@@ -166,10 +167,15 @@ class Side:
         """Learn the tasks before the one with this index (from 0), and begin it."""
         while self.index < index:
             if self.index == 0:
-                begin_task(self.engine, 0)
+                self._begin_task()
             self.learn()
             start = time.process_time()
-            self.engine.learner.strategy.end_task(self.engine, self.index)
+            self.assembly.recipe.strategy.end_task(self.engine, self.index)
             self.index += 1
-            begin_task(self.engine, self.index)
+            self._begin_task()
             self.between = time.process_time() - start
+
+    def _begin_task(self) -> None:
+        recipe = self.assembly.recipe
+        reset_for_task(self.engine, recipe)
+        recipe.strategy.begin_task(self.engine, self.index)

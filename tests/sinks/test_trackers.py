@@ -77,7 +77,7 @@ def test_tensorboard_shows_every_number_on_its_axis(tmp_path):
 def test_wandb_offline_holds_the_run_and_says_how_to_sync(tmp_path):
     """A run as a user types it, without a login."""
     outcome = run_apart([*TRACKED, *FAST, "logger=wandb"], tmp_path)
-    assert outcome.code == 0, outcome.err
+    assert (outcome.code, outcome.err) == (0, "")
     path = outcome.out.split("W&B: offline; to upload: wandb sync ")[1].split()[0]
     assert path.rstrip("/").split("/")[-1].startswith("offline-run-")
     run = only_run(tmp_path)
