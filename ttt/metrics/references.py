@@ -84,7 +84,7 @@ def intransigence_joint(a: Matrix, at: Rows, references: References) -> float:
 
 def intransigence_joint_last(a: Matrix, at: Rows, references: References) -> float:
     """M[l_k, k] - A[k, k] for the task k learned last: intransigence at k = J; lower is better."""
-    # One cell, except where a phase teaches several tasks together.
+    # A phase teaches one task, so this is a single cell.
     return mean_of((learned(references.joint, at) - learned(a, at))[at == at.max()])
 
 

@@ -26,13 +26,13 @@ def head_tokens(prompt_RP: Tensor, layout: Layout) -> Tensor:
 
 
 def added_vectors(prompt_RP: Tensor) -> Tensor | None:
-    """Return the vectors to add to the head's embeddings, [R, P, D]; None where prompts are words."""
+    """Return the vectors to add to the head's embeddings, [R, P, D]; None: prompts are words."""
     return prompt_RP if prompt_RP.is_floating_point() else None
 
 
 @contextmanager
 def adding(model: nn.Module, added_RPD: Tensor | None) -> Iterator[None]:
-    """While open, add these vectors to the embeddings of the first P tokens that the model reads."""
+    """While open, add these vectors to the embeddings of the first P tokens of each row."""
     if added_RPD is None:
         yield
         return
