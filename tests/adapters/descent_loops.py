@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -147,8 +148,9 @@ class Reference:
         return torch.cat(reads), lanes
 
 
-def reference_of(learner: Learner, *, scale: float = 1.0, reset: str = "sequence", **others: object) -> Reference:
-    plain = plain_of(learner)
+def reference_of(learner: Learner, options: dict[str, Any]) -> Reference:
+    """The reference of a learner that was made with these options."""
+    plain, reset = plain_of(learner), options.get("reset", "sequence")
     brought = {
         name: x.detach().clone().requires_grad_()
         for name, x in learner.model.named_parameters()
@@ -156,11 +158,13 @@ def reference_of(learner: Learner, *, scale: float = 1.0, reset: str = "sequence
     }
     if "prompt" in brought:
         return Reference(plain, brought, partial(prompt_logits, plain, brought["prompt"]), list, reset)
-    logits = partial(lora_logits, plain, brought, scale) if brought else partial(sgd_logits, plain)
+    logits = partial(lora_logits, plain, brought, options.get("scale", 1.0)) if brought else partial(sgd_logits, plain)
     # Where a token sees only itself, no keys and values are kept.
     return Reference(plain, brought, logits, (lambda: None) if plain.window == 1 else Cache, reset)
 
 
-def inner_of(learner: Learner, *, clip: float | None = None, decay: float = 0.9, **others: object) -> Inner:
+def inner_of(learner: Learner, options: dict[str, Any]) -> Inner:
+    """The steps of a learner that was made with these options, with a step size of its own."""
     log_step = learner.model.descent.log_step.detach().clone().requires_grad_()
-    return Inner(log_step.exp(), clip, decay, second_order=bool(others.get("second_order")))
+    second_order = options.get("second_order", False)
+    return Inner(log_step.exp(), options.get("clip"), options.get("decay", 0.9), second_order=second_order)

@@ -41,8 +41,8 @@ DESCENTS = [
 @torch.no_grad()
 def test_descent_chunk_by_chunk(adapter, options, window, segment_BT):
     learner, batch = make(adapter, window=window, **options), packed(6, segment_BT)
-    inner, initial = inner_of(learner, **options), learner.adapter.initial()
-    want_XV, lanes = reference_of(learner, **options).read(batch, initial, inner)
+    inner, initial = inner_of(learner, options), learner.adapter.initial()
+    want_XV, lanes = reference_of(learner, options).read(batch, initial, inner)
     if inner.clip is not None:
         norms = [float(sum(g.square().sum() for g in grad.values())) ** 0.5 for grad in inner.taken]
         assert min(norms) < inner.clip < max(norms)
@@ -78,7 +78,7 @@ def test_slow_weights_through_the_steps(adapter, options, second_order):
     """
     options, batch = options | {"second_order": second_order}, packed(6, PACKED)
     learner = backward(adapter, options, batch)
-    reference, inner = reference_of(learner, **options), inner_of(learner, **options)
+    reference, inner = reference_of(learner, options), inner_of(learner, options)
     loss = outer(reference.read(batch, learner.adapter.initial(), inner)[0], batch)
     slow = dict(reference.plain.named_parameters()) | reference.brought
     *grads, step_grad = torch.autograd.grad(loss, [*slow.values(), inner.step])
@@ -100,8 +100,8 @@ def test_the_learned_step_size(adapter, options):
     batch, losses, by = packed(6, PLAIN), [], 1e-4
     learner = backward(adapter, options, batch)
     reference, inner, initial = (
-        reference_of(learner, **options),
-        inner_of(learner, **options),
+        reference_of(learner, options),
+        inner_of(learner, options),
         learner.adapter.initial(),
     )
     with torch.no_grad():
