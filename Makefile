@@ -35,7 +35,7 @@ links:
 
 triton: .venv/ready  ## the Triton kernels in its interpreter (installs triton, 200 MB)
 	$(BIN)/python -m pip install --quiet "triton>=3.7,<3.8"
-	PYTHONSAFEPATH=1 $(BIN)/python -m pytest tests/kernels/test_triton.py
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest tests/kernels/test_triton*.py
 
 bench: .venv/ready  ## what the harness and the fast weights cost
 	$(BIN)/ttt-bench harness

@@ -2,8 +2,8 @@
 
     O = (Q K^T * M) V
 
-M[t, s] is the product of the gates after the chunk of s up to that of t, and 0 unless the chunk of s
-comes first. The cost grows with T T, that of kernels/inplace/scan.py with D F: this is cheaper
+M[t, s] is the product of the gates after the chunk of s up to that of t, and 0 unless the chunk of
+s comes first. The cost grows with T T, that of kernels/inplace/scan.py with D F: this is cheaper
 for short sequences.
 kernels/inplace/naive.py has the definition.
 Shapes: B batch (lanes), N and M chunks, C tokens per chunk, G = N C tokens, D model width,
