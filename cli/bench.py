@@ -1,10 +1,13 @@
 """ttt-bench: what the harness and the fast weights cost, measured side by side in one run.
 
     ttt-bench harness     our loop over a bare torch loop that takes the same steps
-    ttt-bench kernels     a gated MLP with mlp_fast, in each of its forms (* is the form that mlp_fast picks),
-                          over the same MLP without; --grid: all sizes; --type float32,bfloat16
-    ttt-bench adapters    each adapter's training step over the plain model's; time per token by length
-    ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and over naive
+    ttt-bench kernels     a gated MLP with mlp_fast over the same MLP without, in each of its forms
+                          (* is the form that mlp_fast picks); --grid: all sizes;
+                          --type float32,bfloat16
+    ttt-bench adapters    each adapter's training step over the plain model's; time per token
+                          by length
+    ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and
+                          over naive
     ttt-bench data        batches of streams and sources beside the plain model's training step
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
@@ -36,6 +39,7 @@ def main() -> None:
     # Torch and what needs it load only now: a wrong argument is refused at once.
     import torch
 
+    # One thread by default: results of several depend on what else the machine does.
     torch.set_num_threads(options.threads)
     _measure(options, Console(highlight=False))
 

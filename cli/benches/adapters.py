@@ -1,4 +1,4 @@
-"""Every adapter in the main job's model: its training step over the plain model's, and its speed by length.
+"""Every adapter in the main job's model: its training step, and its time per token by length.
 
 Shapes: B batch, T time, V vocabulary.
 """
@@ -77,6 +77,7 @@ def training_call(assembly: Assembly, *, batch: int, length: int) -> Callable[[]
     learner, half = assembly.learner, assembly.settings.precision == "bf16-mixed"
     tokens_BT = _random_tokens(learner, batch, length)
     rows = Batch(tokens_BT, tokens_BT.roll(-1, 1), torch.zeros_like(tokens_BT))
+    # From an empty state in every call: the cost must not depend on what earlier calls wrote.
     state = learner.adapter.initial()
 
     def step() -> None:

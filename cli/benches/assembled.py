@@ -11,7 +11,7 @@ from ttt.run.assemble import Assembly, assemble
 
 
 def assembly_of(*overrides: str) -> Assembly:
-    """Build the run that `ttt-run OVERRIDES` would execute. Raises ValueError as that command does."""
+    """Build the run that `ttt-run OVERRIDES` would execute, or raise ValueError as that does."""
     with initialize_config_module("ttt.conf", version_base="1.3"):
         config = compose("config", overrides=["logger=none", *overrides])
     resolved: Any = OmegaConf.to_container(config, resolve=True)

@@ -1,4 +1,4 @@
-"""What preparing and batching cost beside the plain nano model's training step, by stream and source."""
+"""What preparing and batching cost beside the plain model's training step, by stream and source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STREAMS = (
 
 
 def measure_data(*, rounds: int) -> Iterator[Row]:
-    """Yield one row per stream: seconds to build a run, CPU milliseconds of a batch and of a step."""
+    """Yield one row per stream: seconds to build a run, CPU ms of a batch and of a step."""
     for task, source in STREAMS:
         threads = f"trainer.threads={torch.get_num_threads()}"
         overrides = (f"task={task}", f"source={source}", "adapter=none", "base=none", threads)

@@ -1,4 +1,4 @@
-"""Our training loop beside a bare torch loop that takes the same steps on batches already in memory.
+"""Our training loop beside a bare torch loop that takes the same steps on batches in memory.
 
 Shapes: B batch, T time, V vocabulary.
 """
@@ -59,4 +59,5 @@ class BareLoop:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
             self._optimizer.step()
             self._optimizer.zero_grad()
+            # As with `reset=task|never`: the fast state goes on from batch to batch.
             self._state = self._adapter.carry(after)

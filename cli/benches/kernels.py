@@ -1,4 +1,4 @@
-"""The gated MLP with `mlp_fast` beside the same MLP without: every form, forward and forward + backward.
+"""The gated MLP with `mlp_fast` beside the same MLP without, in every form.
 
 Shapes: B batch, T time, N chunks, C tokens a chunk, D model width, F feed-forward width.
 """
@@ -53,12 +53,13 @@ LOOP = "loop over tokens"
 
 
 class GatedLayer:
-    """One gated MLP whose fast weights are written with plain linear targets: only the memory differs."""
+    """One gated MLP, its fast weights written with plain linear targets: only the memory differs."""
 
     def __init__(self, size: Size, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
         self.size = size
 
+        # Divided by the root of the fan-in, so that activations keep their size at every width.
         def draw(*shape: int) -> Tensor:
             return (torch.randn(*shape) / shape[-1] ** 0.5).to(dtype).requires_grad_()
 
@@ -88,6 +89,7 @@ class GatedLayer:
 
     def sides(self, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
         """Return a call for the plain MLP, then for every form that ends in reasonable time."""
+        # The choice for float32 never reads several chunks at once; this form is timed in both.
         block = self._choice(torch.bfloat16).block
         forms: dict[str, Callable[[], Tensor]] = {"plain": self.plain}
         if dtype == torch.float32:
@@ -124,7 +126,7 @@ def measure_kernels(sizes: Sequence[Size], *, dtypes: Sequence[torch.dtype], rou
 
 
 def measure_size(size: Size, *, dtype: torch.dtype, rounds: int) -> Iterator[Row]:
-    """Yield one row per form: time over the plain MLP's, FLOPs, bytes touched and peak memory over its."""
+    """Yield one row per form: time, FLOPs, bytes touched and peak memory over the plain MLP's."""
     layer = GatedLayer(size, dtype)
     sides = layer.sides(dtype)
     forward = paired({name: no_grad(call) for name, call in sides.items()}, rounds=rounds)

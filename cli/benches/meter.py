@@ -1,4 +1,7 @@
-"""The cost of a call, read from its operators: FLOPs, bytes touched, and the most bytes alive at once."""
+"""The cost of a call, read from its operators: FLOPs, bytes touched, and peak of allocated bytes.
+
+Counts do not vary from run to run as times do, so a change of the code shows at once.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Cost:
 
 
 class _Meter(TorchDispatchMode):
-    """Count the bytes of every operator's inputs and outputs, and of its allocations until they are freed."""
+    """Count the bytes of every operator's inputs and outputs, and of what it allocates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +47,7 @@ class _Meter(TorchDispatchMode):
 
     def _allocated(self, storage: torch.UntypedStorage) -> None:
         key, size = storage.data_ptr(), storage.nbytes()
+        # Operators that work in place, and views, return a storage that was counted already.
         if key in self._alive or not size:
             return
         self._alive.add(key)
@@ -63,7 +67,7 @@ def _batched_product(into: Any, a_BXY: torch.Size, b_BYZ: torch.Size, beta: Any 
 
 
 def cost(call: Callable[[], None]) -> Cost:
-    """Return the cost of one call. `peak` counts what the call allocates, not its inputs and weights."""
+    """Return the cost of one call. `peak` leaves out its inputs and weights."""
     # Torch counts `baddbmm`, but not its in-place variant.
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _batched_product}) as counter:
         call()

@@ -1,6 +1,7 @@
-"""Strategies over a bare torch loop on permuted digits: MLP 64-256-256-10, SGD 0.05, batch 32, 10 passes a task.
+"""Strategies over a bare torch loop on permuted digits.
 
-The bare loop shuffles each pass, slices tensors and reports nothing: a loop as written without a harness.
+Both train an MLP 64-256-256-10 by SGD with rate 0.05, in batches of 32, for 10 passes a task. The bare
+loop shuffles each pass, slices tensors and reports nothing: a loop as written without a harness.
 Shapes: N examples, X inputs of one example, V classes, B batch, T time.
 """
 
@@ -72,6 +73,7 @@ def _measure_strategy(name: str, *, rounds: int) -> Row:
     ours, naive = Side.of(name), Side.of("naive")
     bare = BareMlp(ours.assembly)
     sides = {"bare": bare.train, "naive": naive.learn, "ours": ours.learn}
+    # Naive stays at the first task: what it costs does not depend on the task.
     ours.go_to(1)
     early = paired(sides, rounds=rounds)
     ours.go_to(TASKS - 1)
@@ -123,13 +125,13 @@ class BareMlp:
         for x_NX, y_N in self._evaluations:
             scores_NV = self._model(x_NX)
             hits = (scores_NV.argmax(-1) == y_N).float().mean()
-            # Kept, as the harness keeps them: reading a number belongs to the cost of an evaluation.
+            # The harness reads numbers too, which waits for the device.
             self.scores = float(F.cross_entropy(scores_NV, y_N)), float(hits)
 
 
 @dataclass
 class Side:
-    """A learner somewhere in the stream; `between` is what its last change of tasks took, in seconds."""
+    """A learner somewhere in the stream; its last change of tasks took `between` seconds."""
 
     assembly: Assembly
     engine: Engine
@@ -138,7 +140,7 @@ class Side:
 
     @classmethod
     def of(cls, strategy: str) -> Side:
-        """Put a learner with this strategy before the first task. Raises ValueError where it cannot run."""
+        """Return a learner before the first task. Raises ValueError where the strategy cannot run."""
         assembly = assembly_of(*_job(), f"strategy={strategy}")
         return cls(assembly, assembly.engine(assembly.settings.fabric(), None))
 

@@ -20,7 +20,7 @@ class Ratio(NamedTuple):
 
 
 def paired(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of each side in each round, after one call of each that does not count.
+    """Return the CPU seconds of each side in each round, after one uncounted call of each.
 
     The order of the sides is reversed from round to round, so that a machine that slows down or
     speeds up meanwhile favours neither.

@@ -29,7 +29,7 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
     # Imported here: wandb takes its time, and few comparisons are pushed.
     import wandb
 
-    from ttt.sinks.wandb import WandbRun, close_run, open_run
+    from ttt.sinks.wandb import WandbRun, close_wandb_run, open_wandb_run
 
     runs = [run.folder for group in groups for run in group.runs]
     filed = WandbRun(
@@ -44,14 +44,14 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
         },
         folder=folder,
     )
-    run = open_run(filed, connection="auto", resume=True)
+    run = open_wandb_run(filed, connection="auto", resume=True)
     run.log(_content(groups, sheet))
     with TemporaryDirectory(prefix="ttt-") as work:
         page = wandb.Artifact(f"comparison-{run.id}", type="report")
         page.add_file(str(write_comparison(RunSearch(runs, {}), to=Path(work) / "report.html")))
         run.log_artifact(page)
         # Inside `with`: the page is uploaded as the run is closed.
-        return close_run(run)
+        return close_wandb_run(run)
 
 
 def _content(groups: Sequence[Group], sheet: Sheet) -> dict[str, Any]:

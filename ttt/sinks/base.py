@@ -1,4 +1,4 @@
-"""What a sink is: a view of a run for a tool outside of ttt. It only reads, and may fail without harm."""
+"""What a sink is: a view of a run for a tool outside of ttt. It only reads, and may fail."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Guarded:
         self._alive = False
 
     def start(self, run: RunInfo, *, past: Past) -> None:
-        """Begin and repeat the past: what a resumed run has behind it, and nothing that it will do again."""
+        """Begin, and repeat what a resumed run has measured up to its checkpoint."""
         self._alive = True
         self._try(lambda: self._sink.start(run, past=past))
         self._try(lambda: self._replay(past))

@@ -24,7 +24,7 @@ AXES = ("axis/step", "axis/tokens", "axis/task", "axis/seconds")
 
 
 def axis_values(event: Event) -> dict[str, float]:
-    """Return optimizer steps, tokens, tasks and seconds since the stream began, by the names in AXES.
+    """Return where an event stands on each of AXES, counted since the stream began.
 
     Tasks are counted as they begin; for an evaluation and a relearned task, as they are learned.
     """
@@ -33,7 +33,7 @@ def axis_values(event: Event) -> dict[str, float]:
 
 
 def event_numbers(event: Event) -> dict[str, float]:
-    """Return the numbers of an event as `family/name` -> value, without those that were not measured."""
+    """Return the measured numbers of an event, as `family/name` -> value."""
     if isinstance(event, Trained):
         values = {
             "train/loss": event.loss,
@@ -55,7 +55,7 @@ def finite(values: dict[str, float]) -> dict[str, float]:
 
 
 def _evaluated(event: Evaluated) -> dict[str, float]:
-    """Return means over the tasks learned so far and over all, the task just learned, and the base."""
+    """Return diagnostics, and for each mode and quantity what `_summaries` returns."""
     # Diagnostics of the network bring their family; those of an adapter are bare names.
     values = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
     for mode in event.tasks:
@@ -67,6 +67,7 @@ def _evaluated(event: Evaluated) -> dict[str, float]:
 
 
 def _summaries(event: Evaluated, mode: str, quantity: str) -> dict[str, float]:
+    """Return the score of the base and of the task just learned, and means over learned and all tasks."""
     scores = event.tasks[mode][quantity]
     summaries = {}
     # A row has the base only where it holds every task; over fewer tasks there is no mean over all.
@@ -82,7 +83,7 @@ def _summaries(event: Evaluated, mode: str, quantity: str) -> dict[str, float]:
 
 
 def _probed(event: Probed) -> dict[str, float]:
-    """Return the current task's scores, and means over the earlier tasks (`old`) and over both (`seen`)."""
+    """Return the current task's scores, and means over the earlier tasks (`old`) and both (`seen`)."""
     values = {}
     for mode, quantities in event.tasks.items():
         for quantity in HEADLINE:

@@ -1,5 +1,6 @@
-"""`logger=tensorboard`: event files in tensorboard/ of the run folder; `tensorboard --logdir outputs` shows all runs.
+"""`logger=tensorboard`: event files in tensorboard/ of the run folder.
 
+`tensorboard --logdir outputs` shows all runs.
 TensorBoard has a single integer axis. So each family of metrics is drawn along its own axis (steps for
 `train`, tasks for `eval`); tokens and seconds are curves over steps. Its relative time is that of the
 stream.
@@ -62,7 +63,7 @@ class TensorboardSink:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Return a nested config as `group.key` -> value; a value that is no text, number or boolean becomes text."""
+    """Return a nested config as `group.key` -> value, with lists and null as text."""
     values: dict[str, str | int | float | bool] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,13 +1,13 @@
 """`logger=wandb`: Weights & Biases, online for users who are logged in, else offline.
 
-The runs of a sweep compare without further settings: the project is `logger.project`, the group is
-method and stream, the name is method and seed, and the id is the hash of the config. Axes are metrics
-of their own (`axis/step`, `axis/tokens`, `axis/task`, `axis/seconds`), because W&B drops points whose
-`step=` goes back.
+The runs of a sweep compare without further settings: the project is `logger.project`, the group
+is method and stream, the name is method and seed, and the id is the hash of the config. Axes are
+metrics of their own (`axis/step`, `axis/tokens`, `axis/task`, `axis/seconds`), because W&B drops
+points whose `step=` goes back.
 
-A run that is killed and resumed stays one run. Event n of a run is always row n of its history; so a
-resumed run repeats all events, and the sink skips as many as the server has. An offline run begins a
-new folder, gets the whole past, and replaces the folder before it.
+A run that is killed and resumed stays one run. Event n of a run is always row n of its history; so
+a resumed run repeats all events, and the sink skips as many as the server has. An offline run
+begins a new folder, gets the whole past, and replaces the folder before it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ttt")
 Connection = Literal["auto", "online", "offline"]
-# A server that does not answer holds a run for no longer than these seconds: at its start, before its
-# tables are sent, and at its end.
+# Seconds for which a server that does not answer holds a run: at its start, before its tables are
+# sent, and at its end.
 INIT_SECONDS, PROBE_SECONDS, FINISH_SECONDS = 15.0, 5, 15.0
 
 
@@ -53,12 +53,12 @@ class WandbRun:
     tags: tuple[str, ...] = ()
 
 
-def open_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.Run:
+def open_wandb_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.Run:
     """Start a W&B run, offline where no server takes it: then one warning gives the reason.
 
     With `resume`, a run of this id that the server has goes on; without, it is written over.
     """
-    # The client also reports its own errors, and at its end waits for that server for half a minute.
+    # The client also reports its own errors, and at its end waits half a minute for that server.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
@@ -72,22 +72,20 @@ def open_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.
         return _init(filed, mode="offline", resume=False)
 
 
-def close_run(run: wandb.Run, *, exit_code: int = 0) -> str:
+def close_wandb_run(run: wandb.Run, *, exit_code: int = 0) -> str:
     """Finish a W&B run, and return a line that says where it is."""
-    if run.settings._offline:
-        where = f"offline; to upload: wandb sync {run.settings.sync_dir}"
-    else:
-        # An offline run has no address, and the client would warn.
-        where = str(run.url)
+    # The client warns when an offline run is asked for its address.
+    is_offline, files = run.settings._offline, run.settings.sync_dir
+    where = f"offline; to upload: wandb sync {files}" if is_offline else str(run.url)
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
-        log.warning("W&B: not all was sent; to upload: wandb sync %s", run.settings.sync_dir)
+        log.warning("W&B: not all was sent; to upload: wandb sync %s", files)
     return f"W&B: {where}"
 
 
 def _mode(connection: Connection) -> str:
-    """Return W&B's own word; `auto` is what the environment says, else online for users who are logged in."""
+    """Return the mode for W&B; `auto` is WANDB_MODE, else online for users who are logged in."""
     import wandb
 
     if connection != "auto":
@@ -111,7 +109,7 @@ def _init(filed: WandbRun, *, mode: str, resume: bool) -> wandb.Run:
         mode=mode,  # type: ignore[arg-type]
         resume="allow" if resume else None,
         settings=wandb.Settings(
-            # The screen, the git state and the machine's load are recorded elsewhere, or not at all.
+            # The screen belongs to the run, and environment.json has the git state.
             console="off",
             silent=True,
             disable_git=True,
@@ -133,7 +131,7 @@ def _disconnect(reason: str) -> None:
 
 
 class WandbSink:
-    """Log every event as one row of a W&B run; at the end the summary, R, and the page of the run."""
+    """Log every event as one row of a W&B run; at the end the summary, R and the run's page."""
 
     def __init__(self, *, name: str, project: str, mode: Connection) -> None:
         self.name = name
@@ -145,7 +143,7 @@ class WandbSink:
         self._begin(self._mode)
 
     def _begin(self, connection: Connection) -> None:
-        """Start a W&B run that will hold all events, and remove the local folders of those before it."""
+        """Start a W&B run that will hold all events, and remove folders of earlier ones."""
         filed = WandbRun(
             project=self._project,
             job_type="train",
@@ -159,7 +157,7 @@ class WandbSink:
         folders = self._info.folder / "wandb"
         # Where this run has no folder yet, rows on the server under its id are those of another
         # run, such as one whose folder was removed: they are written over.
-        self._run = open_run(filed, connection=connection, resume=any(folders.glob("*run-*")))
+        self._run = open_wandb_run(filed, connection=connection, resume=any(folders.glob("*run-*")))
         self._to_skip = self._run.starting_step
         # Synced as well, an earlier folder would put its part of the run on the server again.
         for folder in folders.glob("*run-*"):
@@ -186,7 +184,7 @@ class WandbSink:
                 for event in self._past():
                     self(event)
             self._summarize(results, numbers)
-        return close_run(self._run, exit_code=exit_code)
+        return close_wandb_run(self._run, exit_code=exit_code)
 
     def _summarize(self, results: Results, costs: Mapping[str, float]) -> None:
         """Send all metrics and costs, R as tables and pictures, and the page of the run."""
@@ -220,7 +218,7 @@ def _answers() -> bool:
 
 
 def _environment(folder: Path) -> dict[str, Any]:
-    """Return the parts of environment.json that tell runs apart; all tasks become one fingerprint."""
+    """Return the parts of environment.json that tell runs apart."""
     recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     data = recorded["data"]
     # A thousand tasks would be a thousand columns in W&B's table of runs.
