@@ -18,6 +18,7 @@ from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
 from ttt.optimizers.adamw import AdamW
+from ttt.optimizers.groups import Clip, Rate, WeightDecay
 from ttt.results.events import Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save
 from ttt.stream import Task
@@ -38,10 +39,10 @@ class Pretrain:
         name: str,
         seed: int,
         steps: Annotated[int, Ge(1)],
-        lr: float,
+        lr: Rate,
         warmup: Annotated[int, Ge(1)],
-        weight_decay: float,
-        clip: float,
+        weight_decay: WeightDecay,
+        clip: Clip,
     ) -> None:
         self.name, self.seed = name, seed
         self._steps, self._warmup = steps, warmup
