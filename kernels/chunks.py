@@ -8,6 +8,7 @@ Shapes: B batch, T time, N chunks per row, C cells per chunk, G = N C cells per 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -92,8 +93,8 @@ def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, th
     real_BT = segment_BT >= 0
     rank_BT = real_BT.cumsum(1)
     opens_BT = real_BT & (segment_BT != _segment_before(segment_BT, real_BT, after.segment_B))
-    # The rank of the first token of each token's document. A document that began in an earlier
-    # piece starts at a negative rank, minus the tokens that its open chunk already holds.
+    # Where the document of each token starts, as a rank in this row. A document that began in an
+    # earlier piece starts at minus the number of tokens that its open chunk already holds.
     start_BT = torch.where(opens_BT, rank_BT - 1, -length - chunk).cummax(1).values
     place_BT = (rank_BT - 1 - torch.maximum(start_BT, -after.count_B[:, None])) % chunk
     # The first token of a row counts too, for it may lie in the middle of a chunk.
@@ -101,11 +102,7 @@ def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, th
     # A row of padding alone still has one (empty) chunk, so that shapes stay valid.
     num_chunks = max(int(chunk_BT.max()) + 1, 1)
     size = 1 if thin and length == 1 else chunk
-
-    def per_chunk(mark_BT: Tensor) -> Tensor:
-        zeros_BN = torch.zeros(batch, num_chunks, dtype=torch.long, device=segment_BT.device)
-        return zeros_BN.scatter_add(1, chunk_BT.clamp(min=0), mark_BT.long()) > 0
-
+    per_chunk = partial(_any_in_chunk, chunk_BT=chunk_BT, num_chunks=num_chunks)
     cells = num_chunks * size
     slot_BT = torch.where(real_BT, chunk_BT * size + place_BT % size, cells)
     token_BG = torch.zeros(batch, cells + 1, dtype=torch.bool, device=segment_BT.device).scatter(1, slot_BT, real_BT)
@@ -139,6 +136,13 @@ def _plain_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
         slot_BT=None,
         end=Place(torch.full_like(segment_BT[:, -1], length % chunk), segment_BT[:, -1]),
     )
+
+
+def _any_in_chunk(mark_BT: Tensor, *, chunk_BT: Tensor, num_chunks: int) -> Tensor:
+    """Return whether any token of each chunk is marked, [B, N]."""
+    zeros_BN = torch.zeros(len(mark_BT), num_chunks, dtype=torch.long, device=mark_BT.device)
+    # Padding before the first token has chunk -1, but is never marked.
+    return zeros_BN.scatter_add(1, chunk_BT.clamp(min=0), mark_BT.long()) > 0
 
 
 def _segment_before(segment_BT: Tensor, real_BT: Tensor, segment_B: Tensor) -> Tensor:

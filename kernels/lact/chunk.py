@@ -41,11 +41,10 @@ def lact_chunk(
     )
     # A chunk without tokens has no mean; it does not close either.
     mu_BN = mu_sum_BN / count_BN.clamp(min=1)
-    opens, begins = lane_masks(opens_BN), lane_masks(begins_BN)
-    closes = lane_masks(closes_BN & (count_BN > 0))
-    first, *lane = (cast(x, dtype) for x in (initial, *state[:3]))
+    opens, begins, closes = map(lane_masks, (opens_BN, begins_BN, closes_BN & (count_BN > 0)))
+    first = cast(initial, dtype)
     start: LactMemory = first, zeros_of(first), zeros_of(first)
-    memory: LactMemory = lane[0], lane[1], lane[2]
+    memory: LactMemory = cast(state.weights, dtype), cast(state.momentum, dtype), cast(state.pending, dtype)
     norms = row_norms(first)
     reads = []
     # A bf16 autocast would round the states.

@@ -25,6 +25,12 @@ def lact_loss(weights: Weights, *, k_K: Tensor, v_K: Tensor) -> Tensor:
     return -(swiglu(k_K, weights=weights) * v_K).sum()
 
 
+def _with_write(pending: Weights, *, weights: Weights, k_K: Tensor, v_K: Tensor, lr_J: Tensor) -> Weights:
+    """Return the sum G after the write of one token."""
+    grad = torch.func.grad(lact_loss)(weights, k_K=k_K, v_K=v_K)
+    return {name: pending[name] - lr_J[j] * grad[name] for j, name in enumerate(NAMES)}
+
+
 def lact_naive(
     q_BNCK: Tensor,
     *,
@@ -57,8 +63,7 @@ def lact_naive(
             for c in range(size):
                 reads.append(swiglu(q[b, n, c], weights=weights))
                 if token[b][n][c]:
-                    grad = torch.func.grad(lact_loss)(weights, k_K=k[b, n, c], v_K=v[b, n, c])
-                    pending = {x: pending[x] - lr[b, n, c, j] * grad[x] for j, x in enumerate(NAMES)}
+                    pending = _with_write(pending, weights=weights, k_K=k[b, n, c], v_K=v[b, n, c], lr_J=lr[b, n, c])
                     total = total + torch.stack([mu[b, n, c], torch.ones_like(mu[b, n, c])])
             # A chunk without tokens must not let the momentum act once more.
             if closes[b][n] and total[1] > 0:
