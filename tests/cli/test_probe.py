@@ -1,19 +1,18 @@
-"""ttt-probe as typed, and against a run's own journal. What it measures: test_probes.py."""
+"""ttt-probe as typed, and against a run's own journal; tests/probes tests what it measures."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import subprocess
 import sys
-from unittest import mock
 
+import commands
 import pytest
 import torch
+from commands import assert_refused
 from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
-from test_reward import POOL, RULES
+from policies import POOL, RULES
 
 from ttt.cli import probe
 from ttt.probes.activations import KEYS, RATIOS, TARGETS, unembedding
@@ -25,29 +24,19 @@ from ttt.run.open import open_run
 pytestmark = pytest.mark.xdist_group("probe")
 
 
-def typed(*args):
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (
-        mock.patch.object(sys, "argv", ["ttt-probe", *map(str, args)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            probe.main()
-        except SystemExit as stop:
-            code = stop.code
-    return Outcome(code or 0, out.getvalue(), err.getvalue())
+def typed(*words) -> Outcome:
+    return commands.typed(probe.main, "ttt-probe", *words)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run with fast weights and one without."""
-    made = {}
+    folders = {}
     for name, args in {"mlp_fast": (*TINY, *FAST), "none": (*SMALL, "base=none", "adapter=none")}.items():
         folder = tmp_path_factory.mktemp(name)
         assert run_here(args, folder).code == 0
-        made[name] = only_run(folder)
-    return made
+        folders[name] = only_run(folder)
+    return folders
 
 
 def test_what_a_state_adds_is_told_from_w0(runs):
@@ -66,18 +55,18 @@ def test_state_as_typed(runs, tmp_path):
     assert done.code == 0, done.err
     for words in ("fast state", "layers.0.mlp.memory", "16 x 24", "carried - slow", "after task 3"):
         assert words in done.out
-    kept = json.loads((tmp_path / "kept" / "probe.json").read_text())
+    numbers = json.loads((tmp_path / "kept" / "probe.json").read_text())
     assert (tmp_path / "kept" / "probe.svg").read_text().lstrip().startswith("<?xml")
     # The state in the checkpoint is the one that the journal's last line speaks of.
-    assert [row["row"] for row in kept["journal"]] == [0, 1, 2, 3]
-    carried = next(row for row in kept["tensors"] if row["state"] == "carried")
-    assert carried["over_w0"] == pytest.approx(kept["journal"][-1]["layers.0.mlp.state_over_w0"], rel=1e-4)
+    assert [row["row"] for row in numbers["journal"]] == [0, 1, 2, 3]
+    carried = next(row for row in numbers["tensors"] if row["state"] == "carried")
+    assert carried["over_w0"] == pytest.approx(numbers["journal"][-1]["layers.0.mlp.state_over_w0"], rel=1e-4)
     assert 1 <= carried["effective_rank"] <= 16
     # Tokens of the first chunk (4 of 16) read an empty state, later ones do not.
-    gains = [part["fast_gain"] for part in kept["parts"]]
+    gains = [part["fast_gain"] for part in numbers["parts"]]
     assert gains[:2] == pytest.approx([0, 0], abs=1e-5)
-    assert all(part["read_out"] > 0 for part in kept["layers"])
-    assert kept["parts"][0]["carried"] != kept["parts"][0]["slow"]
+    assert all(part["read_out"] > 0 for part in numbers["layers"])
+    assert numbers["parts"][0]["carried"] != numbers["parts"][0]["slow"]
 
 
 @pytest.mark.parametrize("name", ["mlp_fast", "none"])
@@ -86,11 +75,11 @@ def test_induction_of_a_run_as_typed(runs, name, tmp_path):
     assert done.code == 0, done.err
     assert "40 prompts of 16 random tokens, 32 words" in done.out
     assert "writes off: v* has rank" in done.out
-    kept = json.loads((tmp_path / "probe.json").read_text())
-    assert len(kept["rows"]) == 2 * len(KEYS) * len(TARGETS) * (1 + len(RATIOS))
+    numbers = json.loads((tmp_path / "probe.json").read_text())
+    assert len(numbers["rows"]) == 2 * len(KEYS) * len(TARGETS) * (1 + len(RATIOS))
     # A model that has hardly learned anything ranks a random word anywhere.
-    assert 8 < kept["off"]["rank_v"] < 25
-    shuffled = [row for row in kept["rows"] if row["target"] == "shuffled" and row["ratio"] is None]
+    assert 8 < numbers["off"]["rank_v"] < 25
+    shuffled = [row for row in numbers["rows"] if row["target"] == "shuffled" and row["ratio"] is None]
     assert all(abs(row["z_v"]) < 0.7 for row in shuffled)
     run = open_run(runs[name], trusted=[])
     assert unembedding(run.learner.model).shape == (32, 16)
@@ -103,43 +92,43 @@ def test_synthetic_as_typed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "minus earlier mean" in done.stdout
     assert "as predicted" in done.stdout
-    kept = json.loads((tmp_path / "a" / "probe.json").read_text())
-    assert kept["settings"]["mlp_width"] == 64
-    assert len(kept["rows"]) == len(CASES)
+    numbers = json.loads((tmp_path / "a" / "probe.json").read_text())
+    assert numbers["settings"]["mlp_width"] == 64
+    assert len(numbers["rows"]) == len(CASES)
     # The same command gives the same numbers and the same picture.
     assert typed("induction", *sizes, "--out", tmp_path / "b").code == 0
-    assert json.loads((tmp_path / "b" / "probe.json").read_text())["rows"] == kept["rows"]
+    assert json.loads((tmp_path / "b" / "probe.json").read_text())["rows"] == numbers["rows"]
     assert (tmp_path / "b" / "probe.svg").read_bytes() == (tmp_path / "a" / "probe.svg").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("words", "part"),
     [
-        ([], "say what to probe"),
+        ([], "induction, or state RUN"),
         (["stat"], "stat: unknown; did you mean state?"),
-        (["state"], "state: needs a run folder"),
+        (["state"], "state: "),
         (["induction", "--trails", "3"], "--trails: unknown; did you mean --trials?"),
-        (["induction", "--trials", "many"], "invalid int value: 'many'"),
+        (["induction", "--trials", "many"], "'many'"),
         (["induction", "--vocab", "2"], "--vocab 2: must be at least 4"),
-        (["induction", "--prompts", "3"], "--prompts 3: does nothing in induction without a run"),
-        (["induction", "RUN", "--width", "64"], "--width 64: does nothing in induction RUN"),
-        (["state", "RUN", "--seed", "1"], "--seed 1: does nothing in state RUN"),
-        (["state", "RUN", "other"], "other: one run at a time"),
+        (["induction", "--prompts", "3"], "--prompts 3: "),
+        (["induction", "RUN", "--width", "64"], "--width 64: "),
+        (["state", "RUN", "--seed", "1"], "--seed 1: "),
+        (["state", "RUN", "other"], "other: "),
         (["state", "RUN", "--threads", "0"], "--threads 0: must be at least 1"),
-        (["state", "RUNx"], "no such folder; did you mean"),
-        (["state", "RUN/.."], "not a run (no config.yaml); there is one in"),
-        (["induction", "RUN", "--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
-        (["state", "RUN", "--out", "RUN/config.yaml"], "config.yaml: cannot be made"),
-        (["state", "NONE"], "adapter=none has no fast state"),
+        (["state", "RUNx"], "did you mean"),
+        (["state", "RUN/.."], "config.yaml"),
+        (["induction", "RUN", "--config-dir", "nowhere"], "--config-dir nowhere: "),
+        (["state", "RUN", "--out", "RUN/config.yaml"], "config.yaml: "),
+        (["state", "NONE"], "adapter=none"),
     ],
 )
-def test_wrong_words(runs, args, message):
-    replace = {"RUN": str(runs["mlp_fast"]), "NONE": str(runs["none"])}
-    done = typed(*(word.replace("RUN", replace["RUN"]).replace("NONE", replace["NONE"]) for word in args))
-    assert done.code == 2
-    assert message in done.err
-    assert done.err.startswith("ttt-probe: ")
-    assert done.err.count("\n") == 1
+def test_wrong_words(runs, words, part):
+    names = {"RUN": str(runs["mlp_fast"]), "NONE": str(runs["none"])}
+    for name, folder in names.items():
+        words = [word.replace(name, folder) for word in words]
+    outcome = typed(*words)
+    assert_refused(outcome, part)
+    assert outcome.err.startswith("ttt-probe: ")
 
 
 def test_damaged_runs(runs, tmp_path):
@@ -147,16 +136,13 @@ def test_damaged_runs(runs, tmp_path):
     shutil.copytree(runs["mlp_fast"], run)
     newest = max((run / "checkpoints").iterdir())
     (newest / "slow.safetensors").write_bytes(b"")
-    # The one before it will do.
+    # The checkpoint before it is used instead.
     assert "after task 2" in typed("state", run).out
     shutil.rmtree(run / "checkpoints")
-    assert f"{run}: holds no usable checkpoint" in typed("state", run).err
-    (run / "config.yaml").write_text("seed: 0\n")
-    assert "not the config of a run: it names no adapter" in typed("induction", run).err
-    (run / "config.yaml").write_text("a: [1\n")
-    done = typed("induction", run)
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "not the config of a run" in done.err
+    assert_refused(typed("state", run), run, "checkpoint")
+    for content in ("seed: 0\n", "a: [1\n"):
+        (run / "config.yaml").write_text(content)
+        assert_refused(typed("induction", run), run, "config")
 
 
 def test_a_config_that_no_longer_fits(runs, tmp_path):
@@ -164,14 +150,9 @@ def test_a_config_that_no_longer_fits(runs, tmp_path):
     shutil.copytree(runs["mlp_fast"], run)
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("layers: 2", "layers: 3"))
-    done = typed("state", run)
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "its checkpoint was made by other code: layers.2" in done.err
+    assert_refused(typed("state", run), "layers.2")
 
 
 def test_prompts_hold_nothing_to_probe(tmp_path):
     assert run_here([*RULES, *POOL], tmp_path).code == 0
-    done = typed("state", only_run(tmp_path))
-    assert done.code == 2
-    assert "its fast weights are prompts" in done.err
-    assert done.err.count("\n") == 1
+    assert_refused(typed("state", only_run(tmp_path)), "prompts")

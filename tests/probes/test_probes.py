@@ -11,24 +11,23 @@ from torch import nn
 
 from ttt.adapters.none import NoAdapter
 from ttt.learner import Learner
-from ttt.probes.activations import KEYS, RATIOS, TARGETS, draw_prompts, probe_activations, values
-from ttt.probes.induction import CASES, Case, Setting, World, minus_earlier_mean, read_write, standing, synthetic
+from ttt.probes.activations import KEYS, RATIOS, TARGETS, draw_prompts, probe_activations, written_values
+from ttt.probes.induction import CASES, Case, SyntheticSizes, Trial, minus_earlier_mean, read_write, standing, synthetic
 from ttt.probes.state import bits_of, by_position, effective_rank, key_numbers
-from ttt.strategies.naive import Naive
 from ttt.stream import IGNORE, Batch
 
 LM, SAME = Case("next token", "raw", 0.0), Case("reconstruction", "raw", 0.0)
 
 
 def test_orthogonal_words_are_exact():
-    """With orthogonal keys and embeddings nothing is left to chance: only the planted word moves."""
+    """With orthogonal keys and embeddings only the planted word moves, by an exact amount."""
     tokens_T = torch.tensor([3, 4, 0, 1, 5, 3, 6, 2, 0])
-    world = World(3 * torch.eye(8), 2 * torch.eye(8), torch.zeros(8), tokens_T, planted=2)
-    assert world.measure(LM) == {
+    trial = Trial(3 * torch.eye(8), 2 * torch.eye(8), torch.zeros(8), tokens_T, planted=2)
+    assert trial.measure(LM) == {
         **{"v": 36.0, "predicted": 36.0, "others_mean": 0.0, "others_sd": 0.0},
         **{"z": math.inf, "argmax": 1.0, "k": 0.0},
     }
-    measured = world.measure(SAME)
+    measured = trial.measure(SAME)
     assert (measured["v"], measured["k"], measured["predicted"], measured["argmax"]) == (0.0, 36.0, 0.0, 0.0)
 
 
@@ -57,7 +56,7 @@ def test_standing_against_numpy():
 
 
 def test_the_theorem_holds_where_its_assumptions_do():
-    rows = synthetic(Setting(trials=24, width=256, mlp_width=512, vocab=500, tokens=128, seed=0))
+    rows = synthetic(SyntheticSizes(trials=24, width=256, mlp_width=512, vocab=500, tokens=128, seed=0))
     assert [(row["target"], row["keys"], row["mean"]) for row in rows] == [tuple(case) for case in CASES]
     for row in rows:
         assert row["as_predicted"] or not row["assumed"], row
@@ -80,16 +79,19 @@ def test_prompts_are_planted_where_they_say():
         assert (tokens_T == v).nonzero().flatten().tolist() == [planted + 1]
         assert planted + 1 < 10
         assert query >= 20
-    shuffled_BTD = values(torch.arange(9.0)[:, None], prompts, rng=torch.Generator().manual_seed(0))["shuffled"]
+    shuffled_BTD = written_values(torch.arange(9.0)[:, None], prompts, rng=torch.Generator().manual_seed(0))["shuffled"]
     for b, n in enumerate(prompts.query_B):
         written = prompts.tokens_BT[b, 1:n].sort().values.tolist()
         assert shuffled_BTD[b, : n - 1, 0].sort().values.tolist() == written
-    with pytest.raises(ValueError, match="prompts of 8 tokens over 9 words"):
+    with pytest.raises(ValueError, match=r"8 tokens.* 9 words"):
         draw_prompts(2, length=8, vocab=9, seed=0)
 
 
 class Linear(nn.Module):
-    """One gated MLP's down-projection between keys of its own and the unembedding: the lens is the truth."""
+    """One down-projection between a key for each word and the unembedding.
+
+    Nothing comes after the MLP, so the lens is exact.
+    """
 
     def __init__(self, *, vocab, width, mlp_width):
         super().__init__()
@@ -108,17 +110,18 @@ class Linear(nn.Module):
 def test_a_linear_model_does_what_the_lens_says():
     torch.manual_seed(0)
     model = Linear(vocab=120, width=128, mlp_width=256)
-    learner = Learner(model, adapter=NoAdapter(name="none"), optimizer=None, strategy=Naive(name="naive"))
+    learner = Learner(model, adapter=NoAdapter(name="none"), optimizer=None)
     prompts = draw_prompts(40, length=30, vocab=120, seed=0)
-    found = probe_activations(learner, prompts, true_prompts=40, seed=0)
-    rows = {(row["keys"], row["target"], row["ratio"]): row for row in found["rows"]}
+    tables = probe_activations(learner, prompts, true_prompts=40, seed=0)
+    rows = {(row["keys"], row["target"], row["ratio"]): row for row in tables["rows"]}
     assert len(rows) == len(KEYS) * len(TARGETS) * (1 + len(RATIOS))
     for keys in KEYS:
         lens = {target: rows[keys, target, None] for target in TARGETS}
         assert lens["next token"]["z_v"] > 8
         assert lens["next token"]["argmax_v"] == 1.0
         assert lens["reconstruction"]["z_k"] > 8
-        # Controls: the right word is nothing special, but for what the mean of k* v* alone does to the next key.
+        # Controls: the right word is nothing special, except that the earlier mean at v* contains
+        # the key of k* and makes the two repel each other.
         assert abs(lens["shuffled"]["z_v"]) < 4 * lens["shuffled"]["z_v_se"]
         drift = -1.5 if keys == "earlier mean" else 0
         assert abs(lens["reconstruction"]["z_v"] - drift) < 4 * lens["reconstruction"]["z_v_se"]
@@ -128,7 +131,7 @@ def test_a_linear_model_does_what_the_lens_says():
                 assert true["z_v"] == pytest.approx(lens[target]["z_v"], rel=1e-2, abs=1e-2)
             ten = rows[keys, "next token", ratio]["v"] / rows[keys, "next token", RATIOS[0]]["v"]
             assert ten == pytest.approx(ratio / RATIOS[0], rel=1e-2)
-    raw, unit = (next(row for row in found["keys"] if row["keys"] == keys) for keys in ("raw", "unit length"))
+    raw, unit = (next(row for row in tables["keys"] if row["keys"] == keys) for keys in ("raw", "unit length"))
     assert [raw["c_align"], unit["c_align"]] == pytest.approx([1, 1])
     assert raw["collision"] == pytest.approx(math.sqrt(2 / math.pi / 256), rel=0.1)
 
@@ -146,7 +149,7 @@ def test_alignment_and_collision():
     z_BTF = torch.tensor([[[1.0, 0], [2.0, 0], [0, -1.0], [3.0, 3.0]]])
     numbers = key_numbers(z_BTF, torch.tensor([[5, 5, 6, 7]]))
     assert numbers["alignment"] == pytest.approx(1)
-    # Pairs of different words: 0 0 (with the third), 1/sqrt 2 three times (with the fourth).
+    # Pairs of different words: 0 twice (with the third), 1/sqrt 2 three times (with the fourth).
     assert numbers["collision"] == pytest.approx(3 * math.sqrt(0.5) / 5)
 
 
