@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ttt.compare.published import about
+from ttt.compare.published import values_about
 from ttt.metrics.matrix import Matrix, Rows
-from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS
+from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES
 from ttt.results import catalogue
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results
 from ttt.results.saved import from_json
+from ttt.results.scores import MEANINGS, quantity_of
 from ttt.run.assemble import Assembly
 from ttt.run.execute import Outcome
 from ttt.run.exit_codes import ExitCode
@@ -120,16 +121,17 @@ class Screen:
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
         mode, quantity = results.headline.split("/")
         self.note(
-            f"\nR: {NAMED[quantity]} on each task (column) after learning each task (row), mode {mode}; "
+            f"\nR: {quantity_of(quantity).title} on each task (column) after learning each task (row), mode {mode}; "
             "dim: not yet learned, -: not measured"
         )
         self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
         self.note(f"\nmetrics ({results.scenario}-incremental), in each mode:")
-        for one in results.modes:
-            self.note(f"  {one:<10}{MODES[results.used][one]}")
+        for name in results.modes:
+            self.note(f"  {name:<10}{MEANINGS[results.used][name]}")
         self.console.print(metric_table(results))
-        for value in about(read_config(folder.path)):
-            ours, spread = catalogue.metric(results, value.metric), "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
+        for value in values_about(read_config(folder.path)):
+            ours = catalogue.metric(results, value.metric)
+            spread = "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
             self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
         for line in _beyond(results):
             self.note(line)
@@ -160,33 +162,38 @@ def _pace(event: Trained) -> str:
     return f"{_learned(event)}, {event.tokens_per_second:,.0f} tokens/s"
 
 
-NAMED = {"loss": "loss in bits", "success": "expected reward of an answer"}
-# What stands beside R, where it was measured.
+# Shown below the headline if they were measured.
 BEYOND = {
-    "inside": {
-        "worst loss of old tasks": "fast/loss/min_acc",
-        "stability gap": "fast/loss/gap_depth",
-        "of it lasting": "fast/loss/gap_lasting",
-        "steps to 90 %": "fast/loss/steps_to_criterion",
-        "saved in relearning": "fast/loss/savings_slow",
-    },
-    "units": {
-        "dormant": "slow/plasticity/dormant_tau0.1",
-        "effective rank": "slow/plasticity/erank",
-        "weight norm": "slow/plasticity/weight_l2",
-        "drift in bits, slow": "slow/drift/kl_base",
-        "fast": "fast/drift/kl_base",
-    },
+    "inside": (
+        "fast/loss/min_acc",
+        "fast/loss/gap_depth",
+        "fast/loss/gap_lasting",
+        "fast/loss/steps_to_criterion",
+        "fast/loss/savings_slow",
+    ),
+    "units": (
+        "slow/plasticity/dormant_tau0.1",
+        "slow/plasticity/erank",
+        "slow/plasticity/weight_l2",
+        "slow/drift/kl_base",
+        "fast/drift/kl_base",
+    ),
 }
 
 
 def _beyond(results: Results) -> Iterator[str]:
-    """A line for each kind that was measured."""
-    names = set(catalogue.names(results))
-    for word, asked in BEYOND.items():
-        found = {label: catalogue.metric(results, name) for label, name in asked.items() if name in names}
-        if found:
-            yield f"{word:<9}" + ", ".join(f"{label} {value:.3f}".replace("nan", "-") for label, value in found.items())
+    """Yield a line of metrics for each kind that was measured."""
+    measured = set(catalogue.names(results))
+    for word, metrics in BEYOND.items():
+        values = [(name, catalogue.metric(results, name)) for name in metrics if name in measured]
+        if values:
+            yield f"{word:<9}{', '.join(f'{_named(name)} {value:.3f}'.replace('nan', '-') for name, value in values)}"
+
+
+def _named(name: str) -> str:
+    """The label of a metric; drift is shown in two modes, which have to be told apart."""
+    mode, quantity, _ = name.split("/")
+    return f"{catalogue.label(name)}, {mode}" if quantity == "drift" else catalogue.label(name)
 
 
 def _time(results: Results, status: Mapping[str, Any]) -> str:
@@ -238,11 +245,10 @@ def metric_table(results: Results) -> Table:
     table.add_column("metric", style="dim")
     for mode in results.modes:
         table.add_column(mode, justify="right")
-    for quantity, title in QUANTITIES.items():
-        if quantity not in results.quantities:
-            continue
-        table.add_row(f"[bold]{title} ({UNITS[quantity]})[/bold]")
-        for key, label in (METRICS | (PEERS if results.references else {})).items():
+    for quantity in (quantity for quantity in SHOWN_QUANTITIES if quantity in results.quantities):
+        table.add_row(f"[bold]{quantity_of(quantity).title}[/bold]")
+        for key in (*HEADLINE, *(PEERS if results.references else ())):
+            label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
             table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]

@@ -14,21 +14,21 @@ from rich.table import Table
 
 from ttt.compare.table import Cell, Sheet
 
-# Columns where nobody says how many there are.
+# Columns where no terminal says how many there are.
 WIDTH = 140
-# A header word of more letters is broken.
+# Longer words of a header are broken over two lines.
 WORD = 10
 LATEX = {c: "\\" + c for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
-def write(sheet: Sheet, *, form: str) -> None:
+def print_sheet(sheet: Sheet, *, form: str) -> None:
     """Print `sheet` in one of FORMATS."""
     sheet = sheet if form in ("csv", "json") else sheet.for_people()
     if form == "table":
         console = Console(highlight=False)
         if not console.is_terminal:
-            # Half a number in a file is none.
+            # A file is read by programs: half a number is worse than a long line.
             console.width = max(console.width, WIDTH)
         console.print(sheet.title, markup=False)
         for heads, section in sheet.sections():
@@ -36,13 +36,13 @@ def write(sheet: Sheet, *, form: str) -> None:
                 console.print(f"\n{heads}", markup=False, style="bold")
             for block in blocks(section, width=console.width):
                 console.print()
-                console.print(table(block))
+                console.print(rich_table(block))
         return
-    print({"markdown": markdown, "latex": latex, "csv": comma_separated, "json": as_json}[form](sheet))
+    print({"markdown": markdown, "latex": latex, "csv": comma_separated, "json": sheet_json}[form](sheet))
 
 
 def cell_text(cell: Cell) -> str:
-    """mean ± half, with * for what is resolved from zero, and the p of a difference."""
+    """mean ± half of the interval, with * where the interval leaves out zero."""
     mean, half, n, _ = cell.interval
     if mean != mean:
         return "-"
@@ -53,19 +53,19 @@ def cell_text(cell: Cell) -> str:
 
 
 def _form(value: float) -> str:
-    """Three decimals; large numbers (tokens, bytes) whole."""
+    """A format: three decimals, but large numbers (tokens, bytes) whole."""
     return ",.0f" if abs(value) >= 10_000 else ".3f"
 
 
 def detail(cell: Cell) -> str:
-    """The second line of a cell: the spread over seeds, and p."""
+    """The second line of a cell: the spread over seeds, and the p of a difference."""
     sd = cell.interval.sd
     words = [f"sd {sd:{_form(sd)}}"] if sd == sd else []
     return " ".join([*words, f"p {cell.p:.3f}"] if cell.p == cell.p else words)
 
 
 def blocks(sheet: Sheet, *, width: int) -> list[Sheet]:
-    """The columns in as few tables as fit the terminal, each with the words that name its rows."""
+    """Split the columns into as few tables as fit the terminal, each with the words that name its rows."""
     keys = sum(_width(name, [row[0][i] for row in sheet.rows]) for i, name in enumerate(sheet.keys))
     parts: list[list[int]] = [[]]
     left = width - keys
@@ -88,21 +88,22 @@ def blocks(sheet: Sheet, *, width: int) -> list[Sheet]:
 
 
 def _width(name: str, texts: Sequence[str]) -> int:
-    """Of a column, with the space between two."""
+    """The width of a column, with the space to the next one."""
     return 2 + max(len(text) for text in [*_folded(name).splitlines(), *texts])
 
 
-def table(sheet: Sheet) -> Table:
-    made = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
+def rich_table(sheet: Sheet) -> Table:
+    """A block of a sheet as the terminal shows it: best in bold, spread and p below each interval."""
+    table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
     for name in [*sheet.keys, *sheet.columns]:
-        made.add_column(escape(_folded(name)), justify="right", overflow="fold")
+        table.add_column(escape(_folded(name)), justify="right", overflow="fold")
     for words, cells in sheet.rows:
-        made.add_row(*map(escape, words), *map(_rich, cells))
-    return made
+        table.add_row(*map(escape, words), *map(_rich, cells))
+    return table
 
 
 def _folded(name: str) -> str:
-    """A name over several lines: at every slash, and in long words at dots and underscores."""
+    """Break a name into lines: at every slash, and in long words at dots and underscores."""
     words = name.replace(", ", "\n").split("/")
     return "\n".join(w if len(w) <= WORD else w.replace("_", "_\n", 1).replace(".", ".\n", 1) for w in words)
 
@@ -114,6 +115,8 @@ def _rich(cell: Cell) -> str:
 
 
 def markdown(sheet: Sheet) -> str:
+    """A Markdown table; the best of a column is bold."""
+
     def text(cell: Cell) -> str:
         shown = " ".join(part for part in (cell_text(cell), f"({detail(cell)})" if detail(cell) else "") if part)
         return f"**{shown}**" if cell.best else shown
@@ -145,7 +148,7 @@ def _latex(word: str) -> str:
 
 
 def comma_separated(sheet: Sheet) -> str:
-    """A row for each cell: what data frames and spreadsheets regroup as they like. Empty: not measured."""
+    """CSV with a row for each cell, which data frames and spreadsheets regroup as they like. Empty: not measured."""
     out = io.StringIO()
     records = sheet.records()
     if records:
@@ -155,5 +158,5 @@ def comma_separated(sheet: Sheet) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def as_json(sheet: Sheet) -> str:
+def sheet_json(sheet: Sheet) -> str:
     return json.dumps({"title": sheet.title, "cells": sheet.records()}, indent=2, ensure_ascii=False)

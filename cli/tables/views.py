@@ -1,30 +1,39 @@
-"""What ttt-compare shows: each view is a table and a function that draws the same."""
+"""What ttt-compare shows: each view is a table, and a function that draws the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import MOMENTS, Group
 from ttt.compare.table import Sheet, by_row, by_task
 from ttt.config.messages import suggest
-from ttt.metrics.matrix import METRICS
+from ttt.results import catalogue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Drawn = tuple[Sheet, Callable[[], "Axes"]]
+
+@dataclass(frozen=True)
+class TableView:
+    """A table, and the picture that shows the same; `draw` is None where there is no such picture."""
+
+    sheet: Sheet
+    draw: Callable[[], Axes] | None = None
 
 
-def present(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
+def measured_metrics(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
+    """Those of `metrics` that some run has."""
     names = _names(groups)
-    return [metric for metric in wanted if metric in names]
+    return [metric for metric in metrics if metric in names]
 
 
-def metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]:
-    """Names out of names and patterns, in the order typed. Raises ValueError for one that matches nothing."""
+def matching_metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]:
+    """Names that match the typed names and patterns, in that order. Raises ValueError where one matches nothing."""
     names, picked = _names(groups), []
     for word in typed:
         matching = [name for name in names if fnmatch(name, word)]
@@ -34,7 +43,8 @@ def metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]:
     return picked
 
 
-def known(groups: Sequence[Group], metric: str, *, option: str) -> None:
+def check_metric(groups: Sequence[Group], metric: str, *, option: str) -> None:
+    """Raise ValueError for a metric that no run has."""
     if metric not in _names(groups):
         raise ValueError(f"{option} {metric}: unknown; {suggest(metric, _names(groups))}")
 
@@ -43,68 +53,70 @@ def _names(groups: Sequence[Group]) -> list[str]:
     return sorted({name for group in groups for run in group.runs for name in run.names()})
 
 
-def frontier(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> Drawn:
+def frontier_view(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> TableView:
+    """Learning against forgetting, with a line for each method over `key`."""
     for metric in axes:
-        known(groups, metric, option="--axes")
-    content = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
+        check_metric(groups, metric, option="--axes")
+    frontier = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
 
     def draw() -> Axes:
-        from ttt.compare.draw_frontier import frontier
+        from ttt.compare.draw import draw_frontier
 
-        return frontier(content)
+        return draw_frontier(frontier)
 
-    return content.sheet(), draw
+    return TableView(frontier.sheet(), draw)
 
 
-def per_task(groups: Sequence[Group], typed: str) -> Drawn:
-    """MODE/QUANTITY/MOMENT for each task."""
+def task_view(groups: Sequence[Group], typed: str) -> TableView:
+    """MODE/QUANTITY/MOMENT on each task."""
     _check(groups, typed, option="--per-task", last=MOMENTS)
+    _check_lengths(groups, f"--per-task {typed}")
     sheet = by_task(groups, typed)
     mode, quantity, moment = typed.split("/")
     names = [words[0] for words, _ in sheet.rows]
-    return sheet, lambda: _draw(sheet, names=names, xlabel="", ylabel=f"{quantity} (mode {mode}, {moment})")
+    ylabel = f"{quantity} (mode {mode}, {moment})"
+    return TableView(sheet, partial(_draw_sheet, sheet, names=names, xlabel="", ylabel=ylabel))
 
 
-def curve(groups: Sequence[Group], typed: str) -> Drawn:
+def curve_view(groups: Sequence[Group], typed: str) -> TableView:
     """MODE/QUANTITY/METRIC as it stands after each phase."""
-    _check(groups, typed, option="--curve", last=tuple(METRICS), extra=("fast_gain",), more=_diagnosed(groups))
+    if typed not in _diagnostics(groups):
+        _check(groups, typed, option="--curve", last=catalogue.metrics_of_rows(), extra=("fast_gain",))
+    _check_lengths(groups, f"--curve {typed}")
     sheet = by_row(groups, typed)
     mode, quantity, metric = typed.split("/")
-    return sheet, lambda: _draw(sheet, xlabel="after phase", ylabel=f"{metric} of {quantity} (mode {mode})")
+    ylabel = f"{metric} of {quantity} (mode {mode})"
+    return TableView(sheet, partial(_draw_sheet, sheet, xlabel="after phase", ylabel=ylabel))
 
 
-def _draw(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
-    from ttt.compare.draw import lines
+def _draw_sheet(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
+    from ttt.compare.draw import draw_lines
 
-    return lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
-
-
-def _diagnosed(groups: Sequence[Group]) -> list[str]:
-    """Metrics that stand in every row, but not in R: of hidden units, and of drift."""
-    return [name for name in _names(groups) if name.split("/")[1] in ("plasticity", "drift")]
+    return draw_lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
 
 
-def _check(
-    groups: Sequence[Group],
-    typed: str,
-    *,
-    option: str,
-    last: Sequence[str],
-    extra: Sequence[str] = (),
-    more: Sequence[str] = (),
-) -> None:
-    """Raises ValueError where MODE/QUANTITY/... names what no run has, or runs differ in their tasks.
+def _diagnostics(groups: Sequence[Group]) -> list[str]:
+    """Metrics that stand in every row but not in R: of hidden units, and of drift."""
+    return [name for name in _names(groups) if catalogue.find(name).needs == "diagnostics"]
 
-    `more`: names that are known as a whole.
+
+def _check(groups: Sequence[Group], typed: str, *, option: str, last: Sequence[str], extra: Sequence[str] = ()) -> None:
+    """Raise ValueError where MODE/QUANTITY/LAST names what no run has.
+
+    `extra`: words that may stand in the place of a mode.
     """
     words = typed.split("/")
-    modes = [*sorted({mode for group in groups for run in group.runs for mode in run.results.modes}), *extra]
     if len(words) != 3:
         raise ValueError(f"{option} {typed}: must be three words, like fast/accuracy/{last[-1]}")
-    quantities = sorted({quantity for group in groups for run in group.runs for quantity in run.results.quantities})
+    results = [run.results for group in groups for run in group.runs]
+    modes = [*sorted({mode for each in results for mode in each.modes}), *extra]
+    quantities = sorted({quantity for each in results for quantity in each.quantities})
     for word, allowed in zip(words, (modes, quantities, last), strict=True):
-        if word not in allowed and typed not in more:
+        if word not in allowed:
             raise ValueError(f"{option} {typed}: {word!r} is unknown; {suggest(word, allowed)}")
+
+
+def _check_lengths(groups: Sequence[Group], typed: str) -> None:
     lengths = sorted({len(run.results.tasks) for group in groups for run in group.runs})
     if len(lengths) > 1:
-        raise ValueError(f"{option} {typed}: the runs have {lengths[0]} to {lengths[-1]} tasks; compare equal streams")
+        raise ValueError(f"{typed}: the runs have {lengths[0]} to {lengths[-1]} tasks; compare equal streams")

@@ -1,4 +1,4 @@
-"""A table of intervals as lines with bands."""
+"""Pictures of a comparison: a table of intervals as lines with bands, and the frontier."""
 
 from __future__ import annotations
 
@@ -7,17 +7,61 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ttt.compare.frontier import Frontier, Line
+from ttt.compare.groups import name_of
 from ttt.compare.table import Sheet
+from ttt.config.messages import show
+from ttt.figures import style
 from ttt.figures.bands import Band, bands
+from ttt.results.catalogue import better
 
 
-def lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
-    """A line for each column of a sheet along its rows, its interval as a band. Rows without names are counted."""
-    made = []
+def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
+    """Draw each column of a sheet along its rows, its interval as a band. Rows without `names` are numbered."""
+    lines = []
     for label, cells in zip(labels, zip(*(cells for _, cells in sheet.rows), strict=True), strict=True):
         intervals = [cell.interval for cell in cells]
-        made.append(Band(label, range(len(cells)), [x.mean for x in intervals], [x.half for x in intervals]))
-    axes = bands(made, xlabel=xlabel, ylabel=ylabel, names=names)
+        lines.append(Band(label, range(len(cells)), [x.mean for x in intervals], [x.half for x in intervals]))
+    axes = bands(lines, xlabel=xlabel, ylabel=ylabel, names=names)
     if not names:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
+
+
+def draw_frontier(frontier: Frontier) -> Axes:
+    """Draw learning against forgetting, one line for each method over its rates; better is always at the top right."""
+    axes = style.axes(height=4.6)
+    for i, line in enumerate(frontier.lines):
+        _draw_method(axes, line, frontier, index=i)
+    axes.set(xlabel=_label(frontier.learning), ylabel=_label(frontier.forgetting))
+    for metric, invert in ((frontier.learning, axes.invert_xaxis), (frontier.forgetting, axes.invert_yaxis)):
+        if better(metric) < 0:
+            invert()
+    axes.text(0.98, 0.97, "better ↗", transform=axes.transAxes, ha="right", va="top", fontsize=9)
+    style.legend(axes)
+    return axes
+
+
+def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> None:
+    """Draw one method: its points with the intervals of both metrics, each with its rate."""
+    x, y = ([group.interval(metric) for group in line.groups] for metric in frontier.metrics)
+    axes.errorbar(
+        [v.mean for v in x],
+        [v.mean for v in y],
+        xerr=[v.half for v in x],
+        yerr=[v.half for v in y],
+        label=name_of(line.label),
+        color=style.color(index),
+        linestyle=style.dash(index),
+        marker=style.marker(index),
+        markersize=5,
+        capsize=2,
+        elinewidth=0.8,
+    )
+    for group, a, b in zip(line.groups, x, y, strict=True):
+        rate = show(group.label[frontier.key])
+        axes.annotate(rate, (a.mean, b.mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
+
+
+def _label(metric: str) -> str:
+    return f"{metric} ({'higher' if better(metric) > 0 else 'lower'} is better)"

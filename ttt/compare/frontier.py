@@ -1,7 +1,7 @@
 """The frontier: what each method learns against what it forgets, over its learning rates.
 
-A lower learning rate alone forgets less, so one rate proves nothing; a method is a line, one point for each
-rate, and better than another where its line lies further towards learning more and forgetting less.
+A lower learning rate alone forgets less, so one rate proves nothing. A method is a line with one point for
+each rate, and is better than another where its line lies further towards learning more and forgetting less.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from ttt.metrics.seeds import Interval, sign_flip, t_interval
 from ttt.results.catalogue import better
 
 RATE = "optimizer.lr"
+NAN = float("nan")
+# The first line is compared with nothing.
+BLANK = Cell(Interval(NAN, NAN, 0, NAN))
 
 
-def axes(groups: Sequence[Group]) -> tuple[str, str]:
+def default_axes(groups: Sequence[Group]) -> tuple[str, str]:
     """Learning and forgetting in the mode in which the models are used."""
     first = headline(groups)
     return f"{first}/avg_learning", f"{first}/forgetting_max_seen"
@@ -29,14 +32,14 @@ def axes(groups: Sequence[Group]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """One method: its groups by rate. `label` holds what sets it apart but the rate."""
+    """One method: its groups by rate. `label` holds what sets the method apart, without the rate."""
 
     label: Mapping[str, Any]
     groups: Sequence[Group]
 
     @property
     def seeds(self) -> list[int]:
-        """Those that have every rate of the line."""
+        """The seeds that have every rate of the line."""
         shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
         return sorted(shared)
 
@@ -45,13 +48,13 @@ class Line:
 
     def best(self, metric: str) -> Group:
         """The group whose mean of `metric` is best."""
-        measured = [group for group in self.groups if group.interval(metric).mean == group.interval(metric).mean]
+        measured = [group for group in self.groups if not math.isnan(group.interval(metric).mean)]
         return max(measured or self.groups, key=lambda group: better(metric) * group.interval(metric).mean)
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Lines over `key` in the plane of two metrics; `reference`: the worst of both among all runs compared.
+    """Lines over `key` in the plane of two metrics.
 
     Areas are taken seed by seed and then averaged, so that their intervals are over seeds.
     """
@@ -63,59 +66,76 @@ class Frontier:
 
     @classmethod
     def of(cls, groups: Sequence[Group], *, key: str = RATE, learning: str, forgetting: str) -> Frontier:
-        """Raises ValueError where the groups do not differ in `key`."""
+        """Sort groups into lines. Raises ValueError where the groups do not differ in `key`."""
         if key not in groups[0].label:
             raise ValueError(f"--frontier {key}: these runs do not differ in it; {suggest(key, groups[0].label)}")
-        lines: dict[str, list[Group]] = {}
+        members: dict[str, list[Group]] = {}
         for group in groups:
-            rest = {k: v for k, v in group.label.items() if k != key}
-            lines.setdefault(str(rest), []).append(group)
-        made = [
-            Line({k: v for k, v in members[0].label.items() if k != key}, sorted(members, key=lambda g: g.label[key]))
-            for members in lines.values()
+            members.setdefault(str(_without(key, group)), []).append(group)
+        lines = [
+            Line(_without(key, alike[0]), sorted(alike, key=lambda group: group.label[key]))
+            for alike in members.values()
         ]
-        return cls(made, key, learning, forgetting)
-
-    @property
-    def reference(self) -> Point:
-        """Of runs that have both numbers; NaN where there is none."""
-        runs = [run for line in self.lines for group in line.groups for run in group.runs]
-        points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
-        kept = [point for point in points if all(map(math.isfinite, point))] or [[math.nan, math.nan]]
-        return min(x for x, _ in kept), min(y for _, y in kept)
+        return cls(lines, key, learning, forgetting)
 
     @property
     def metrics(self) -> tuple[str, str]:
         return self.learning, self.forgetting
 
+    @property
+    def reference(self) -> Point:
+        """The worst of both metrics among all runs that have both numbers, oriented; NaN where there is none."""
+        runs = [run for line in self.lines for group in line.groups for run in group.runs]
+        points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
+        measured = [point for point in points if all(map(math.isfinite, point))] or [[NAN, NAN]]
+        return min(x for x, _ in measured), min(y for _, y in measured)
+
     def areas(self, line: Line) -> dict[int, float]:
-        """seed -> dominated area, over the seeds that have every rate."""
+        """seed -> dominated area, for the seeds that have every rate."""
         reference = self.reference
-        found = {}
+        areas = {}
         for seed in line.seeds:
             runs = [next(run for run in group.runs if run.seed == seed) for group in line.groups]
             learning, forgetting = ([better(m) * run.metric(m) for run in runs] for m in self.metrics)
-            found[seed] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
-        return found
+            areas[seed] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
+        return areas
 
     def sheet(self) -> Sheet:
         """A row for each line: its rates, its area, and that area minus the area of the first line, seed by seed."""
-        all_areas = [self.areas(line) for line in self.lines]
+        first = self.areas(self.lines[0])
         rows = []
-        for line, areas in zip(self.lines, all_areas, strict=True):
-            rates = " ".join(show(group.label[self.key]) for group in line.groups)
-            # An area grows with the rates that it has.
-            is_alike = line.rates(self.key) == self.lines[0].rates(self.key)
-            shared = [areas[seed] - all_areas[0][seed] for seed in areas if is_alike and seed in all_areas[0]]
-            more = Cell(t_interval(shared), difference=True, p=sign_flip(shared))
-            area = Cell(t_interval(list(areas.values())))
-            blank = Cell(Interval(float("nan"), float("nan"), 0, float("nan")))
-            cells = [area, blank if line is self.lines[0] else more]
-            rows.append(([*map(show, line.label.values()), rates, str(len(areas))], cells))
+        for line in self.lines:
+            areas = self.areas(line)
+            pairs = self._pairs(line, first)
+            difference = _difference([areas[seed] - first[seed] for seed in pairs])
+            cells = [Cell(t_interval(list(areas.values()))), BLANK if line is self.lines[0] else difference]
+            rates = " ".join(map(show, line.rates(self.key)))
+            rows.append(([*map(show, line.label.values()), rates, _seeds(len(areas), len(pairs))], cells))
+        keys = [*self.lines[0].label, self.key, "seeds"]
+        return Sheet(self._title(), keys, ["area", "minus the first line's"], rows)
+
+    def _pairs(self, line: Line, first: Mapping[int, float]) -> list[int]:
+        """The seeds in which a line is compared with the first. Areas grow with the rates, so these must be equal."""
+        is_alike = line.rates(self.key) == self.lines[0].rates(self.key)
+        return [seed for seed in line.seeds if is_alike and seed in first]
+
+    def _title(self) -> str:
         x, y = self.reference
-        title = (
+        return (
             f"frontier: area that each line dominates in the plane of {self.learning} and {self.forgetting}, from the "
-            f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f})"
+            f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f}); "
+            "differences between lines over equal rates"
         )
-        title += "; differences between lines over equal rates"
-        return Sheet(title, [*self.lines[0].label, self.key, "seeds"], ["area", "minus the first line's"], rows)
+
+
+def _difference(areas: Sequence[float]) -> Cell:
+    return Cell(t_interval(areas), difference=True, p=sign_flip(areas))
+
+
+def _seeds(areas: int, pairs: int) -> str:
+    """How many seeds stand behind an area, and behind its difference where that has fewer."""
+    return f"{areas}, difference {pairs}" if 0 < pairs < areas else str(areas)
+
+
+def _without(key: str, group: Group) -> dict[str, Any]:
+    return {k: v for k, v in group.label.items() if k != key}

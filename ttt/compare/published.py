@@ -6,7 +6,7 @@
       values:
         - {when: task.scenario=task strategy.name=naive optimizer.name=adamw, mean: 0.9346, sd: 0.0201}
 
-`when`: what a run's config must be for the value to be about it.
+`when`: what a run's config must hold for the value to be about that run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Value:
-    """`sd`: over the runs of the publication; NaN where it gives none."""
+class PublishedValue:
+    """A mean from a publication. `sd`: over the runs of the publication; NaN where it gives none."""
 
     when: str
     metric: str
@@ -36,29 +36,31 @@ class Value:
     sd: float
 
     def is_about(self, config: Mapping[str, Any]) -> bool:
-        """`config`: flat."""
+        """Does the flat `config` of a run hold all that the value is about?"""
         pairs = (word.partition("=") for word in self.when.split())
         return all(show(config.get(key, "")) == value for key, _, value in pairs)
 
 
-def values_of(config: Mapping[str, Any]) -> list[Value]:
-    """What the experiment of a run knows to be published."""
+def published_values(config: Mapping[str, Any]) -> list[PublishedValue]:
+    """The published values that the experiment of a run lists."""
     section = config.get("published") or {}
     return [
-        Value(one["when"], section["metric"], section["source"], one["mean"], one.get("sd", NAN))
-        for one in section.get("values", [])
+        PublishedValue(value["when"], section["metric"], section["source"], value["mean"], value.get("sd", NAN))
+        for value in section.get("values", [])
     ]
 
 
-def about(config: Mapping[str, Any]) -> list[Value]:
-    """Those that are about this very run."""
+def values_about(config: Mapping[str, Any]) -> list[PublishedValue]:
+    """The published values that are about this very run."""
     flat = flatten(config)
-    return [value for value in values_of(config) if value.is_about(flat)]
+    return [value for value in published_values(config) if value.is_about(flat)]
 
 
-def agrees(ours: Interval, value: Value) -> str:
-    """yes: the gap is within two published standard deviations and half of our interval. -: one of these is not
-    known."""
+def agrees(ours: Interval, value: PublishedValue) -> str:
+    """Return `yes` if the gap is within two published standard deviations plus half of our interval.
+
+    `-` where one of the numbers is missing.
+    """
     gap, allowed = abs(ours.mean - value.mean), 2 * value.sd + ours.half
     if math.isnan(gap) or math.isnan(allowed):
         return "-"
@@ -66,20 +68,21 @@ def agrees(ours: Interval, value: Value) -> str:
 
 
 def by_published(runs: Sequence[Run]) -> Sheet:
-    """A row for each published value that some runs are about. Raises ValueError where there is none."""
-    found: dict[Value, list[float]] = {}
+    """A row for each published value that some of the runs are about. Raises ValueError where there is none."""
+    ours: dict[PublishedValue, list[float]] = {}
     for run in runs:
-        for value in about(read_config(run.folder)):
-            found.setdefault(value, []).append(run.metric(value.metric))
-    if not found:
-        raise ValueError("--published: no experiment of these runs knows a published value (see conf/experiment)")
-    rows = []
-    for value, ours in sorted(found.items(), key=lambda item: item[0].when):
-        interval = t_interval(ours)
-        gap = Cell(interval._replace(mean=interval.mean - value.mean), signed=True)
-        cells = [Cell(interval), Cell(Interval(value.mean, NAN, 0, value.sd)), gap]
-        words = [value.when, str(len(ours)), agrees(interval, value)]
-        rows.append((words, cells))
-    sources = "; ".join(sorted({f"{value.metric} of {value.source}" for value in found}))
+        for value in values_about(read_config(run.folder)):
+            ours.setdefault(value, []).append(run.metric(value.metric))
+    if not ours:
+        raise ValueError("--published: no experiment of these runs lists a published value (see conf/experiment)")
+    rows = [_row(value, numbers) for value, numbers in sorted(ours.items(), key=lambda item: item[0].when)]
+    sources = "; ".join(sorted({f"{value.metric} of {value.source}" for value in ours}))
     title = f"{sources}; agrees: within two published sd and half of our 95 % t-interval, -: not known"
     return Sheet(title, ["when", "seeds", "agrees"], ["ours", "published", "ours - published"], rows)
+
+
+def _row(value: PublishedValue, ours: Sequence[float]) -> tuple[list[str], list[Cell]]:
+    interval = t_interval(ours)
+    gap = Cell(interval._replace(mean=interval.mean - value.mean), signed=True)
+    cells = [Cell(interval), Cell(Interval(value.mean, NAN, 0, value.sd)), gap]
+    return [value.when, str(len(ours)), agrees(interval, value)], cells

@@ -9,19 +9,19 @@ from itertools import groupby
 
 from ttt.compare.groups import Group
 from ttt.config.messages import show
-from ttt.metrics.matrix import AVERAGES
 from ttt.metrics.seeds import Interval, sign_flip, t_interval
-from ttt.results.catalogue import better
+from ttt.results.catalogue import better, is_judged, is_signed
 
+# Index of a group -> the group that it is compared with.
 Baseline = Mapping[int, Group]
-SIGNED = ("forgetting", "bwt", "fwt", "slope", "plasticity_loss", "plasticity_gap", "intransigence", "lost_")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`difference`: to a baseline, over the seeds of both, with the sign-flip test's `p`. `signed`: zero means none.
+    """An interval over seeds.
 
-    `best`: the best mean of its column. A value is called resolved only where zero would mean something.
+    `difference`: to a baseline, over the seeds that both have, with the sign-flip test's `p`. `signed`:
+    zero means no effect. `best`: the best mean of its column.
     """
 
     interval: Interval
@@ -32,6 +32,7 @@ class Cell:
 
     @property
     def resolved(self) -> bool:
+        """Does the interval leave out zero, where zero would mean something?"""
         return (self.difference or self.signed) and self.interval.resolved
 
 
@@ -39,8 +40,8 @@ class Cell:
 class Sheet:
     """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared and how.
 
-    `heads`: those of `keys` whose words a reader wants once, above the rows that share them. `in_words`: the words
-    say the cells too, which are for other programs then.
+    `heads`: the keys whose words stand once, above the rows that share them. `in_words`: the words already
+    say what the cells say, so that people do not need the cells.
     """
 
     title: str
@@ -51,41 +52,44 @@ class Sheet:
     in_words: bool = False
 
     def for_people(self) -> Sheet:
-        """Without cells that the words say already."""
+        """The sheet without cells that its words already say."""
         return replace(self, columns=[], rows=[(words, []) for words, _ in self.rows]) if self.in_words else self
 
     def sections(self) -> list[tuple[str, Sheet]]:
-        """The rows that follow each other under equal heads: what these say, and a sheet without them."""
+        """Consecutive rows under equal heads: a line with these heads, and a sheet without them."""
         heads = [i for i, key in enumerate(self.keys) if key in self.heads]
         rest = [i for i in range(len(self.keys)) if i not in heads]
-        found = []
+        sections = []
         for words, rows in groupby(self.rows, key=lambda row: [row[0][i] for i in heads]):
-            told = "; ".join(f"{self.keys[i]}: {word}" for i, word in zip(heads, words, strict=True))
-            shown = [([said[i] for i in rest], cells) for said, cells in rows]
-            found.append((told, replace(self, keys=[self.keys[i] for i in rest], rows=shown, heads=())))
-        return found
+            line = "; ".join(f"{self.keys[i]}: {word}" for i, word in zip(heads, words, strict=True))
+            below = [([row_words[i] for i in rest], cells) for row_words, cells in rows]
+            sections.append((line, replace(self, keys=[self.keys[i] for i in rest], rows=below, heads=())))
+        return sections
 
     def records(self) -> list[dict[str, object]]:
-        """A flat row for each cell, as CSV and JSON have it; None is not measured."""
-        made = []
-        for words, cells in self.rows:
-            for column, cell in zip(self.columns, cells, strict=True):
-                mean, half, n, sd = cell.interval
-                numbers = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": cell.p}
-                made.append(
-                    dict(zip(self.keys, words, strict=True))
-                    | {"column": column, "n": n, "difference": cell.difference}
-                    | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-                    | {"resolved": cell.resolved, "best": cell.best}
-                )
-        return made
+        """One flat row for each cell, for CSV and JSON; None where nothing was measured."""
+        return [
+            dict(zip(self.keys, words, strict=True)) | {"column": column} | _record(cell)
+            for words, cells in self.rows
+            for column, cell in zip(self.columns, cells, strict=True)
+        ]
+
+
+def _record(cell: Cell) -> dict[str, object]:
+    mean, half, n, sd = cell.interval
+    numbers = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": cell.p}
+    return (
+        {"n": n, "difference": cell.difference}
+        | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        | {"resolved": cell.resolved, "best": cell.best}
+    )
 
 
 def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Baseline, sort: str | None) -> Sheet:
-    """A row for each group. With a baseline, the groups that have one show paired differences to it."""
+    """A row for each group; groups that have a `baseline` show paired differences to it."""
     columns = [_column(groups, metric, baseline) for metric in metrics]
     rows = [
-        ([*map(show, group.label.values()), str(len(group.runs))], [column[i] for column in columns])
+        ([*map(show, group.label.values()), _seeds(group, baseline.get(i))], [column[i] for column in columns])
         for i, group in enumerate(groups)
     ]
     if sort:
@@ -94,53 +98,60 @@ def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Base
     return Sheet(_title(groups, baseline), [*groups[0].label, "seeds"], list(metrics), rows)
 
 
+def _seeds(group: Group, other: Group | None) -> str:
+    """How many seeds stand behind a row. A difference has only the seeds that both groups ran: `3 of 5`."""
+    seeds = len(group.runs)
+    pairs = seeds if other is None else group.shared_seeds(other)
+    return str(seeds) if pairs == seeds else f"{pairs} of {seeds}"
+
+
 def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Cell]:
-    is_average = metric.split("/")[-1] in AVERAGES
-    signed = metric.startswith("fast_gain") or (not is_average and any(word in metric for word in SIGNED))
-    cells = [_cell(group, metric, baseline.get(i), signed=signed) for i, group in enumerate(groups)]
-    # The best is told by the values themselves, also where differences are shown.
+    cells = [_cell(group, metric, baseline.get(i)) for i, group in enumerate(groups)]
+    # The best is chosen by the values themselves, also where differences are shown.
     means = [_worst_last(group.interval(metric).mean, metric) for group in groups]
-    first = min(means)
-    if len(groups) < 2 or first == float("inf") or metric == "cost/run/fast_state_numbers":
+    best = min(means)
+    if len(groups) < 2 or math.isinf(best) or not is_judged(metric):
         return cells
-    return [replace(cell, best=mean == first) for cell, mean in zip(cells, means, strict=True)]
+    return [replace(cell, best=mean == best) for cell, mean in zip(cells, means, strict=True)]
 
 
-def _cell(group: Group, metric: str, other: Group | None, *, signed: bool) -> Cell:
+def _cell(group: Group, metric: str, other: Group | None) -> Cell:
     if other is None:
-        return Cell(group.interval(metric), signed=signed)
+        return Cell(group.interval(metric), signed=is_signed(metric))
     differences = group.paired(other, metric)
-    return Cell(t_interval(differences), difference=True, signed=signed, p=sign_flip(differences))
+    return Cell(t_interval(differences), difference=True, signed=is_signed(metric), p=sign_flip(differences))
 
 
 def _worst_last(mean: float, metric: str) -> float:
-    return float("inf") if math.isnan(mean) else -better(metric) * mean
+    return math.inf if math.isnan(mean) else -better(metric) * mean
 
 
 def _title(groups: Sequence[Group], baseline: Baseline) -> str:
     scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for group in groups for run in group.runs}))
     differ = f"{len(groups)} groups that differ in {', '.join(groups[0].label)}" if len(groups) > 1 else "one group"
     title = f"{scenarios}; {differ}; mean over seeds ± half of the 95 % t-interval, sd; * leaves out zero"
-    return f"{title}; with p: paired difference to the baseline, p of the sign-flip test" if baseline else title
+    if not baseline:
+        return title
+    return f"{title}; with p: paired difference to the baseline over the seeds of both, p of the sign-flip test"
 
 
-def by_task(groups: Sequence[Group], asked: str) -> Sheet:
-    """A row for each task: MODE/QUANTITY/MOMENT."""
-    mode, quantity, moment = asked.split("/")
+def by_task(groups: Sequence[Group], name: str) -> Sheet:
+    """A row for each task, a column for each group. `name`: MODE/QUANTITY/MOMENT."""
+    mode, quantity, moment = name.split("/")
     columns = [[Cell(i) for i in group.per_task(mode, quantity, moment)] for group in groups]
-    rows = [([name], cells) for name, *cells in zip(task_names(groups), *columns, strict=True)]
-    return Sheet(f"{asked}; {_title(groups, {})}", ["task"], [group.name for group in groups], rows)
+    rows = [([task], cells) for task, *cells in zip(task_names(groups), *columns, strict=True)]
+    return Sheet(f"{name}; {_title(groups, {})}", ["task"], [group.name for group in groups], rows)
 
 
-def by_row(groups: Sequence[Group], asked: str) -> Sheet:
-    """A row after each phase: MODE/QUANTITY/METRIC as it stands there, over the tasks learned by then."""
-    columns = [[Cell(i) for i in group.curve(asked)] for group in groups]
+def by_row(groups: Sequence[Group], metric: str) -> Sheet:
+    """A row after each phase, a column for each group: the metric over the tasks learned by then."""
+    columns = [[Cell(i) for i in group.curve(metric)] for group in groups]
     rows = [([str(i)], list(cells)) for i, cells in enumerate(zip(*columns, strict=True))]
-    title = f"{asked} after each phase, over the tasks learned by then; {_title(groups, {})}"
+    title = f"{metric} after each phase, over the tasks learned by then; {_title(groups, {})}"
     return Sheet(title, ["after"], [group.name for group in groups], rows)
 
 
 def task_names(groups: Sequence[Group]) -> list[str]:
-    """Names where all seeds share them, else numbers: with another seed the third task is another one."""
+    """Names of tasks where all runs share them, else numbers: with another seed the third task is another one."""
     columns = zip(*(run.results.tasks for group in groups for run in group.runs), strict=True)
     return [names[0] if len(set(names)) == 1 else f"task {j}" for j, names in enumerate(columns, start=1)]

@@ -85,7 +85,7 @@ def inline(on: Axes, *, name: str) -> str:
     return re.sub(r'id="([a-z_.]+_\d+)"', rf'id="{name}-\1"', text)
 
 
-def save(on: Axes, file: Path) -> None:
+def save_figure(on: Axes, file: Path) -> None:
     """Write `file` by its suffix. Raises ValueError where that is none of SUFFIXES."""
     if file.suffix not in SUFFIXES:
         raise ValueError(f"{file}: must end in one of {', '.join(SUFFIXES)}")

@@ -11,11 +11,12 @@ from ttt.compare.groups import Group, headline, paired_with
 from ttt.compare.table import Cell, Sheet, by_metric, by_task
 from ttt.config.messages import show
 from ttt.report.parts import PageCell, Table, text_cell
-from ttt.report.text import METRICS, QUANTITIES, UNDEFINED, UNITS, clean, number, thin
+from ttt.report.text import UNDEFINED, clean, number, thin
+from ttt.results import catalogue
+from ttt.results.scores import MODES, quantity_of
 
 # At most this many lines in a picture, and this many tasks in a table.
 LINES, TASKS = 6, 100
-MODES = ("fast", "slow", "carried", "archived")
 # The methods that others are usually compared with.
 PLAIN = {"adapter.name": "none", "strategy.name": "naive"}
 
@@ -43,12 +44,9 @@ def forgetting_variant(groups: Sequence[Group]) -> str:
 
 def called(metric: str) -> str:
     """Return a metric's header."""
-    mode, quantity, name = metric.split("/")
-    if mode == "cost":
-        return name.replace("_", " ")
-    if mode == "fast_gain":
-        return "gain of fast over slow, at the end"
-    return f"{quantity}, {mode}: {METRICS[name]}"
+    mode, quantity, _ = metric.split("/")
+    text = catalogue.label(metric)
+    return text if mode in ("cost", "fast_gain") else f"{quantity}, {mode}: {text}"
 
 
 def group_table(groups: Sequence[Group], metrics: Mapping[str, str], *, baseline: Mapping[int, Group]) -> Table:
@@ -164,5 +162,6 @@ def final_table(groups: Sequence[Group], why: str) -> Table | None:
     rows = [[text_cell(sheet.rows[j][0][0]), *map(interval_cell, sheet.rows[j][1])] for j in picked]
     note = f"{len(picked)} of {len(sheet.rows)} tasks, evenly chosen." if len(picked) < len(sheet.rows) else ""
     head = {"task": ""} | {short(group): group.name for group in groups}
-    caption = f"{QUANTITIES[quantity].capitalize()} on each task at the end, mode {mode}, {UNITS[quantity]}"
+    label, unit = quantity_of(quantity).label.capitalize(), quantity_of(quantity).unit
+    caption = f"{label} on each task at the end, mode {mode}, {unit}"
     return Table("per-task", caption, head, rows, note=(why + " " + note).strip())

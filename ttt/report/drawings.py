@@ -13,18 +13,20 @@ from ttt.compare.groups import Group, headline
 from ttt.compare.table import Sheet, by_row, by_task
 from ttt.report.contrast import comparable, forgetting_variant, is_measured, short
 from ttt.report.parts import Picture, picture
-from ttt.report.text import UNITS, tick
+from ttt.report.text import tick
+from ttt.results import catalogue
+from ttt.results.scores import quantity_of
 
 # Streams with more tasks get no curves: each row is a metric of its own over many tasks, and the
 # page would take minutes.
 LONG = 60
-# Diagnostics that are drawn along the stream if they were measured: name -> (title, metric).
+# Diagnostics that are drawn along the stream if they were measured.
 DIAGNOSED = {
-    "curve-dormant": ("Dormant units (tau 0.1)", "slow/plasticity/dormant_tau0.1"),
-    "curve-rank": ("Effective rank of hidden units", "slow/plasticity/erank"),
-    "curve-weights": ("Norm of the slow weights", "slow/plasticity/weight_l2"),
-    "curve-gradient": ("Gradient on the probe batch", "slow/plasticity/grad_l2"),
-    "curve-drift": ("Drift from the base, bits per token", "fast/drift/kl_base"),
+    "curve-dormant": "slow/plasticity/dormant_tau0.1",
+    "curve-rank": "slow/plasticity/erank",
+    "curve-weights": "slow/plasticity/weight_l2",
+    "curve-gradient": "slow/plasticity/grad_l2",
+    "curve-drift": "fast/drift/kl_base",
 }
 
 
@@ -56,9 +58,9 @@ def comparison_drawings(
         return
     if len(lines[0].runs[0].results.tasks) <= LONG:
         yield from _score_curves(groups, lines, why)
-    for name, (title, metric) in DIAGNOSED.items():
+    for name, metric in DIAGNOSED.items():
         if any(is_measured(group, metric) for group in lines):
-            yield _curve(name, title, metric, lines, why, ylabel=metric.rpartition("/")[2])
+            yield _curve(name, catalogue.title(metric).capitalize(), metric, lines, why)
     yield _right_after_learning(groups, lines, why)
 
 
@@ -71,12 +73,13 @@ def _score_curves(groups: Sequence[Group], lines: Sequence[Group], why: str) -> 
         "curve-gain": ("Gain of fast over slow weights so far", f"fast_gain/{quantity}/avg_final"),
     }
     for name, (title, metric) in curves.items():
-        yield _curve(name, title, metric, lines, why, ylabel=UNITS[quantity])
+        yield _curve(name, title, metric, lines, why)
 
 
-def _curve(name: str, title: str, metric: str, lines: Sequence[Group], why: str, *, ylabel: str) -> Drawing:
+def _curve(name: str, title: str, metric: str, lines: Sequence[Group], why: str) -> Drawing:
     caption = f"{metric} after each phase, mean and 95 % t-interval over seeds.{why}"
-    return Drawing(name, title, caption, partial(_along, by_row(lines, metric), lines, names=(), ylabel=ylabel))
+    draw = partial(_along, by_row(lines, metric), lines, names=(), ylabel=catalogue.unit_of(metric))
+    return Drawing(name, title, caption, draw)
 
 
 def _right_after_learning(groups: Sequence[Group], lines: Sequence[Group], why: str) -> Drawing:
@@ -84,19 +87,19 @@ def _right_after_learning(groups: Sequence[Group], lines: Sequence[Group], why: 
     sheet = by_task(lines, f"{first}/learned")
     names = [tick(words[0]) for words, _ in sheet.rows]
     caption = f"{first} on each task right after it was learned, mean and 95 % t-interval over seeds.{why}"
-    draw = partial(_along, sheet, lines, names=names, ylabel=UNITS[first.split("/")[1]])
+    draw = partial(_along, sheet, lines, names=names, ylabel=quantity_of(first.split("/")[1]).unit)
     return Drawing("tasks-learned", "Right after learning", caption, draw)
 
 
 def _frontier(content: Frontier) -> Axes:
-    from ttt.compare.draw_frontier import frontier
+    from ttt.compare.draw import draw_frontier
 
-    return frontier(content)
+    return draw_frontier(content)
 
 
 def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str) -> Axes:
-    from ttt.compare.draw import lines
+    from ttt.compare.draw import draw_lines
 
     xlabel = "" if names else "tasks learned"
     labels = [short(group) for group in groups]
-    return lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel=ylabel)
+    return draw_lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel=ylabel)

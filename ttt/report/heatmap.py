@@ -11,9 +11,9 @@ import numpy as np
 
 from ttt.figures.heat import COLORMAP
 from ttt.report.record import Record
-from ttt.report.text import QUANTITIES, UNITS, clean, number, thin
+from ttt.report.text import clean, number, thin
 from ttt.results.results import Results
-from ttt.results.scores import sign
+from ttt.results.scores import quantity_of, sign
 
 # At most this many rows and columns, and this many columns whose numbers can still be read.
 SIZE, READABLE = 30, 12
@@ -52,7 +52,7 @@ class Heat:
 
     @property
     def title(self) -> str:
-        return f"{QUANTITIES[self.quantity]}, mode {self.mode}"
+        return f"{quantity_of(self.quantity).label}, mode {self.mode}"
 
 
 def palette() -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ def heat_map(
         name=f"R-{mode}-{quantity}",
         mode=mode,
         quantity=quantity,
-        unit=UNITS[quantity],
+        unit=quantity_of(quantity).unit,
         columns=[(str(j + 1), f"task {j + 1}, {names[j]}") for j in columns],
         rows=[
             (*row_names(i, names, taught), list(squares(r, i, columns, results=results, scale=scale, digits=digits)))

@@ -19,11 +19,10 @@ from ttt.results import catalogue
 
 # Lines of a picture, and characters of a task's name in its legend.
 LINES, NAME = 6, 20
-# name: (title, unit, label of a line -> its metric, caption)
+# name: (title, label of a line -> its metric, caption)
 PLASTICITY = {
     "dormant-units": (
         "Dormant units",
-        "share of units",
         {
             "at most a tenth of the mean": "slow/plasticity/dormant_tau0.1",
             "silent": "slow/plasticity/dormant_tau0",
@@ -34,26 +33,22 @@ PLASTICITY = {
     ),
     "effective-rank": (
         "Effective rank",
-        "effective rank",
         {"hidden units": "slow/plasticity/erank", "fast matrices": "carried/plasticity/erank"},
         "exp of the entropy of the singular values: of hidden units on the probe batch (not "
         "centred, after the nonlinearity), and of the carried fast matrices; mean over layers.",
     ),
     "weight-norm": (
         "Norm of the slow weights",
-        "norm",
         {"all slow weights": "slow/plasticity/weight_l2"},
         "Euclidean norm of all slow weights together.",
     ),
     "gradient-norm": (
         "Gradient on the probe batch",
-        "norm",
         {"all slow weights": "slow/plasticity/grad_l2"},
         "Euclidean norm of the gradient of the loss on the probe batch, before clipping.",
     ),
     "drift": (
         "Drift from the base",
-        "bits per token",
         {"mode slow": "slow/drift/kl_base", "mode fast": "fast/drift/kl_base"},
         "KL divergence of the model's predictions from those of the base, on the base distribution.",
     ),
@@ -99,7 +94,7 @@ def _over_steps(lines: list[Band], ends: list[float]) -> Axes:
 
 def plasticity_pictures(record: Record) -> Iterator[Picture]:
     """Draw a picture for each kind of diagnostic that was measured, with a line for each metric."""
-    for name, (title, unit, metrics, caption) in PLASTICITY.items():
+    for name, (title, metrics, caption) in PLASTICITY.items():
         lines = []
         for label, metric in metrics.items():
             # Without fast weights mode fast is mode slow: the line would be drawn twice.
@@ -110,5 +105,5 @@ def plasticity_pictures(record: Record) -> Iterator[Picture]:
             if any(math.isfinite(values[k]) for k in picked):
                 lines.append(Band(label, [float(k) for k in picked], [values[k] for k in picked]))
         if lines:
-            draw = partial(bands, lines, xlabel="tasks learned", ylabel=unit)
+            draw = partial(bands, lines, xlabel="tasks learned", ylabel=catalogue.unit_of(next(iter(metrics.values()))))
             yield picture(draw, name=name, title=title, caption=caption)

@@ -10,7 +10,8 @@ from ttt.report import inside, page, tables
 from ttt.report.curves import stream_pictures
 from ttt.report.heatmap import heat_maps
 from ttt.report.record import Record, read_record
-from ttt.report.text import MODES, clean, command, run_sentence
+from ttt.report.text import clean, command, run_sentence
+from ttt.results.scores import MEANINGS
 from ttt.results.tuning import obeys_continual_rule
 from ttt.storage.files import write_bytes
 
@@ -55,7 +56,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "complete": record.complete,
         "has_fast": record.has_fast,
         "main_mode": record.main_mode,
-        "main_meaning": MODES[record.results.used][record.main_mode],
+        "main_meaning": MEANINGS[record.results.used][record.main_mode],
         "big": tables.big_numbers(record),
         "headline": tables.headline_tables(record) if record.seen.tasks else [],
         "search": search_warning(config),

@@ -12,8 +12,9 @@ import numpy as np
 from ttt.metrics.matrix import Matrix
 from ttt.report.parts import PageCell, Table, number_cell, text_cell
 from ttt.report.record import Record
-from ttt.report.text import METRICS, MODES, PEERS, QUANTITIES, UNITS, clean, duration, number, thin
+from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES, clean, duration, number, thin
 from ttt.results import catalogue
+from ttt.results.scores import MEANINGS, quantity_of
 
 # At most this many rows, and this many characters of a fingerprint.
 TASKS, PRINT = 100, 16
@@ -36,20 +37,13 @@ def big_numbers(record: Record) -> list[Big]:
     if not record.seen.tasks:
         return []
     quantity = record.results.headline.split("/")[1]
-    first, named = f"{record.main_mode}/{quantity}", QUANTITIES[quantity]
-    side = "lower is better" if quantity == "loss" else "higher is better"
-    numbers = [
-        (f"{first}/avg_learning", f"{named} right after learning", side),
-        (f"{first}/avg_final", f"{named} after the whole stream", side),
-        (f"{first}/{record.forgetting}", "forgetting", "+ is harm"),
-        (f"{first}/fwt_b_row0", "forward transfer", "+ is gain"),
-    ]
-    if record.has_fast:
-        gain = "gain of fast over slow weights, at the end"
-        numbers.insert(3, (f"fast_gain/{quantity}/avg_final", gain, "+ is gain"))
+    first = f"{record.main_mode}/{quantity}"
+    gain = [f"fast_gain/{quantity}/avg_final"] if record.has_fast else []
+    metrics = [f"{first}/{name}" for name in ("avg_learning", "avg_final", record.forgetting)]
+    metrics += [*gain, f"{first}/fwt_b_row0"]
     return [
-        Big(number(x), UNITS[quantity], name, sign, metric)
-        for metric, name, sign in numbers
+        Big(number(x), catalogue.unit_of(metric), catalogue.title(metric), catalogue.side(metric), metric)
+        for metric in metrics
         if math.isfinite(x := record.metric(metric))
     ]
 
@@ -57,10 +51,10 @@ def big_numbers(record: Record) -> list[Big]:
 def headline_tables(record: Record) -> list[Table]:
     """Return a table of metrics by mode for each quantity."""
     modes = record.modes
-    columns = {"metric": ""} | {mode: f"mode {mode}: {MODES[record.results.used][mode]}" for mode in modes}
+    columns = {"metric": ""} | {mode: f"mode {mode}: {MEANINGS[record.results.used][mode]}" for mode in modes}
     return [
-        Table(f"headline-{key}", f"{title.capitalize()} ({UNITS[key]})", columns, metric_rows(record, key))
-        for key, title in QUANTITIES.items()
+        Table(f"headline-{key}", quantity_of(key).title, columns, metric_rows(record, key))
+        for key in SHOWN_QUANTITIES
         if key in record.results.quantities
     ]
 
@@ -70,42 +64,33 @@ def metric_rows(record: Record, quantity: str) -> list[list[PageCell]]:
     # Metrics against reference runs appear only where there were such runs.
     compared = any(math.isfinite(record.metric(f"{mode}/{quantity}/{key}")) for mode in modes for key in PEERS)
     rows = [
-        [text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)]
-        for key, label in (METRICS | (PEERS if compared else {})).items()
+        metric_row(record, quantity, key)
+        for key in (*HEADLINE, *(PEERS if compared else ()))
         # One of the two variants of forgetting is enough.
         if key != "forgetting_at_learn" or key == record.forgetting
     ]
-    for key, label in SPLIT.items() if record.has_fast else ():
-        cell = metric_cell(record, f"fast_gain/{quantity}/{key}")
-        cells = [cell if mode == record.main_mode else PageCell("") for mode in modes]
-        rows.append([text_cell(label, title=f"fast_gain/{key}"), *cells])
-    for key, label in INSIDE.items() if record.seen.points and len(record.seen.rows) > 1 else ():
-        rows.append([text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
-    for key, label in AGAIN.items() if record.seen.relearned else ():
-        rows.append([text_cell(label, title=key), *(metric_cell(record, f"{mode}/{quantity}/{key}") for mode in modes)])
+    for key in SPLIT if record.has_fast else ():
+        name = f"fast_gain/{quantity}/{key}"
+        cells = [metric_cell(record, name) if mode == record.main_mode else PageCell("") for mode in modes]
+        rows.append([text_cell(catalogue.label(name), title=f"fast_gain/{key}"), *cells])
+    inside = INSIDE if record.seen.points and len(record.seen.rows) > 1 else ()
+    again = AGAIN if record.seen.relearned else ()
+    rows += [metric_row(record, quantity, key) for key in (*inside, *again)]
     # Only synthetic sources know the entropy of their tasks.
     if quantity == "loss" and np.isfinite(record.seen.entropy).all():
-        label = "regret: loss above the entropy, at the end"
-        rows.append([text_cell(label), *(metric_cell(record, f"{mode}/regret/avg_final") for mode in modes)])
+        rows.append(metric_row(record, "regret", "avg_final"))
     return rows
 
 
-SPLIT = {
-    "avg_final": "gain of fast over slow, at the end (+ is gain)",
-    "forgetting_recovered": "forgetting that fast weights make up for",
-}
-INSIDE = {
-    "min_acc": "worst value of each old task, mean",
-    "wc_acc": "worst case, with the last task",
-    "gap_depth": "depth of the stability gap (+ is harm)",
-    "gap_lasting": "of it left when a task ends (+ is harm)",
-    "windowed_plasticity": "steepest rise (+ is gain)",
-    "steps_to_criterion": "steps to 90 % of what is learned",
-}
-AGAIN = {
-    "savings_slow": "steps saved in relearning (share)",
-    "savings_slow_censored": "tasks that did not come back (share)",
-}
+SPLIT = ("avg_final", "forgetting_recovered")
+INSIDE = ("min_acc", "wc_acc", "gap_depth", "gap_lasting", "windowed_plasticity", "steps_to_criterion")
+AGAIN = ("savings_slow", "savings_slow_censored")
+
+
+def metric_row(record: Record, quantity: str, key: str) -> list[PageCell]:
+    """Return the label of a metric and its value in each mode."""
+    names = [f"{mode}/{quantity}/{key}" for mode in record.modes]
+    return [text_cell(catalogue.label(names[0]), title=key), *(metric_cell(record, name) for name in names)]
 
 
 def metric_cell(record: Record, name: str) -> PageCell:

@@ -7,47 +7,21 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-METRICS = {
-    "avg_before": "before the stream",
-    "avg_learning": "right after learning",
-    "avg_final": "after the whole stream",
-    "forgetting_max_seen": "forgetting (+ is harm)",
-    "forgetting_at_learn": "forgetting, at learn (+ is harm)",
-    "bwt_gem": "backward transfer (+ is gain)",
-    "fwt_b_row0": "forward transfer (+ is gain)",
-    "learning_slope": "slope of learning (- is harm)",
-    "base_forgetting": "base forgotten (+ is harm)",
-}
-# Those that need reference runs.
-PEERS = {
-    "plasticity_gap_fresh": "a fresh network learns more (+ is harm)",
-    "intransigence_joint_last": "joint training, last task (+ is harm)",
-    "score_final": "share of joint training's gain kept",
-}
-QUANTITIES = {
-    "reward": "reward, greedy",
-    "success": "reward, expected",
-    "kl": "distance from the base",
-    "loss": "loss",
-    "loss_late": "loss, second half",
-    "accuracy": "accuracy",
-}
-UNITS = {"reward": "share", "success": "share", "kl": "bits per token"}
-UNITS |= {"loss": "bits per token", "loss_late": "bits per token", "accuracy": "share"}
-# What the modes are, by that in which the model is used.
-MODES = {
-    "fast": {
-        "slow": "fast weights off",
-        "fast": "fast weights start empty, written while reading",
-        "carried": "from the state that the stream left",
-    },
-    "carried": {
-        "slow": "learned weights, seed prompt",
-        "fast": "weights of the base, prompt in use (adapter=none: as learned)",
-        "carried": "learned weights, prompt in use",
-        "archived": "learned weights, the prompt that was best when the task ended",
-    },
-}
+# What a headline shows, in this order; labels and units are in ttt.results.catalogue.
+HEADLINE = (
+    "avg_before",
+    "avg_learning",
+    "avg_final",
+    "forgetting_max_seen",
+    "forgetting_at_learn",
+    "bwt_gem",
+    "fwt_b_row0",
+    "learning_slope",
+    "base_forgetting",
+)
+# Shown beside them if there were reference runs.
+PEERS = ("plasticity_gap_fresh", "intransigence_joint_last", "score_final")
+SHOWN_QUANTITIES = ("reward", "success", "kl", "loss", "loss_late", "accuracy")
 UNDEFINED = "\u2013"
 # So many characters of a name fit below a tick without overlapping the next one.
 TICK = 13

@@ -25,7 +25,7 @@ from ttt.results.definitions import COSTS, DRIFT, FAST_GAIN, LCA, METRICS, PLAST
 from ttt.results.metric import Metric, Name, Need
 from ttt.results.results import Results
 from ttt.results.scores import quantity_of, sign
-from ttt.results.sources import SOURCES, diagnostic_name, layer_means, oriented
+from ttt.results.sources import SOURCES, diagnostic_name, layer_means, oriented_matrix
 from ttt.results.undefined import why_nan
 
 NAN = float("nan")
@@ -124,7 +124,7 @@ def after_each_row(results: Results, name: str) -> list[float]:
     if parts.mode == "fast_gain":
         slow, used, _ = SOURCES["gain"].arguments(results, parts)
         return along(entry.of, used - slow, at)
-    values = along(entry.of, oriented(results, parts.mode, parts.quantity), at)
+    values = along(entry.of, oriented_matrix(results, parts.mode, parts.quantity), at)
     return [sign(parts.quantity) * value for value in values] if entry.better == "value" else values
 
 
@@ -149,7 +149,7 @@ def is_signed(name: str) -> bool:
     return find(name).better in ("gain", "harm")
 
 
-def unit(name: str) -> str:
+def unit_of(name: str) -> str:
     """The unit of a metric, such as `bits per token`."""
     template = find(name).unit
     return template.format(quantity_of(Name.of(name).quantity).unit) if "{}" in template else template
@@ -159,6 +159,12 @@ def label(name: str) -> str:
     """What people call a metric, and which sign is harm where zero means no effect."""
     entry = find(name)
     return f"{entry.label} (+ is {entry.better})" if entry.better in ("gain", "harm") else entry.label
+
+
+def title(name: str) -> str:
+    """The label of a metric alone, with the quantity that an average is about."""
+    entry = find(name)
+    return f"{quantity_of(Name.of(name).quantity).label} {entry.label}" if entry.better == "value" else entry.label
 
 
 def side(name: str) -> str:

@@ -74,21 +74,21 @@ METRICS = {
         "gap_depth": (ANYTIME["gap_depth"], "harm", "{}", "depth of the stability gap"),
         "gap_lasting": (ANYTIME["gap_lasting"], "harm", "{}", "of it left when a task ends"),
         "gap_length": (ANYTIME["gap_length"], "less", "steps", "length of the stability gap"),
-        "gap_length_censored": (ANYTIME["gap_length_censored"], "less", "share", "gaps without an end"),
+        "gap_length_censored": (ANYTIME["gap_length_censored"], "less", "share", "share of gaps without an end"),
         "windowed_forgetting": (ANYTIME["windowed_forgetting"], "harm", "{}", "steepest fall"),
         "windowed_plasticity": (ANYTIME["windowed_plasticity"], "gain", "{}", "steepest rise"),
         "steps_to_criterion": (ANYTIME["steps_to_criterion"], "less", "steps", "steps to 90 % of what is learned"),
         "steps_to_criterion_censored": (
-            ANYTIME["steps_to_criterion_censored"], "less", "share", "tasks that did not reach 90 %"
+            ANYTIME["steps_to_criterion_censored"], "less", "share", "share of tasks that did not reach 90 %"
         ),
     }),
     **_all("relearned", {
-        "savings_slow": (formulas.mean_saving, "more", "share", "steps saved in relearning"),
-        "savings_slow_censored": (formulas.censored_share, "less", "share", "tasks that did not come back"),
+        "savings_slow": (formulas.mean_saving, "more", "share", "share of steps saved in relearning"),
+        "savings_slow_censored": (formulas.censored_share, "less", "share", "share of tasks that did not come back"),
     }),
     **_all("profile", {
-        "savings_fast": (formulas.mean_saving, "more", "share", "context saved in reading again"),
-        "savings_fast_censored": (formulas.censored_share, "less", "share", "tasks that reading did not bring back"),
+        "savings_fast": (formulas.mean_saving, "more", "share", "share of context saved in reading again"),
+        "savings_fast_censored": (formulas.censored_share, "less", "share", "share of tasks that reading lost"),
     }),
 }  # fmt: skip
 # Named lca_N in a run, where N evaluations make the average.
@@ -123,19 +123,19 @@ SPLIT = {
     "plasticity_carried": Metric(
         lost_in("carried"), "split carried", "harm", "{} per task", "loss of plasticity, carried", 3
     ),
-    "lost_knowledge": Metric(formulas.lost_knowledge, "split", "harm", "{}", "forgotten even after reading", 2),
-    "lost_access": Metric(formulas.lost_access, "split", "harm", "{}", "forgetting that reading brings back", 2),
+    "lost_knowledge": Metric(formulas.knowledge_lost, "split", "harm", "{}", "forgotten even after reading", 2),
+    "lost_access": Metric(formulas.access_lost, "split", "harm", "{}", "forgetting that reading brings back", 2),
     "fast_share_plasticity": Metric(
-        formulas.fast_share_plasticity, "split", "more", "share", "lost plasticity made up for", 3, too_small=NO_LOSS
+        formulas.plasticity_share, "split", "more", "share", "lost plasticity made up for", 3, too_small=NO_LOSS
     ),
     "lost_knowledge_carried": Metric(
-        formulas.lost_knowledge_carried, "split both", "harm", "{}", "forgotten even by the carried state", 2
+        formulas.knowledge_lost_carried, "split both", "harm", "{}", "forgotten even by the carried state", 2
     ),
     "lost_access_carried": Metric(
-        formulas.lost_access_carried, "split both", "harm", "{}", "forgetting that the carried state brings back", 2
+        formulas.access_lost_carried, "split both", "harm", "{}", "forgetting that the carried state brings back", 2
     ),
     "fast_share_carried": Metric(
-        formulas.fast_share_carried,
+        formulas.share_carried,
         "split both",
         "more",
         "share",

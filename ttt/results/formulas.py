@@ -56,27 +56,27 @@ def lost_in(part: Literal["slow", "read", "carried"]) -> Callable[[Modes], float
     return lambda modes: -slope(modes)
 
 
-def lost_knowledge(modes: Modes) -> float:
+def knowledge_lost(modes: Modes) -> float:
     return split.lost_knowledge(modes.used, modes.at)
 
 
-def lost_access(modes: Modes) -> float:
+def access_lost(modes: Modes) -> float:
     return split.lost_access(modes.slow, modes.used, modes.at)
 
 
-def fast_share_plasticity(modes: Modes) -> float:
+def plasticity_share(modes: Modes) -> float:
     return split.fast_share(modes.slow, modes.used, modes.at, harm=split.plasticity_loss)
 
 
-def lost_knowledge_carried(modes: Modes) -> float:
+def knowledge_lost_carried(modes: Modes) -> float:
     return split.lost_knowledge(carried_of(modes), modes.at)
 
 
-def lost_access_carried(modes: Modes) -> float:
+def access_lost_carried(modes: Modes) -> float:
     return split.lost_access(modes.slow, carried_of(modes), modes.at)
 
 
-def fast_share_carried(modes: Modes) -> float:
+def share_carried(modes: Modes) -> float:
     return split.fast_share(modes.slow, carried_of(modes), modes.at)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 Mode = Literal["slow", "fast", "carried", "archived"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 # What each mode means, by the mode in which the model is used.
-MEANINGS: dict[Mode, dict[Mode, str]] = {
+MEANINGS: dict[Mode, dict[str, str]] = {
     "fast": {
         "slow": "fast weights off",
         "fast": "fast weights start empty, written while reading",
@@ -39,6 +39,10 @@ class Quantity:
     unit: str
     sign: int
     curve: bool = True
+
+    @property
+    def title(self) -> str:
+        return f"{self.label.capitalize()} ({self.unit})"
 
 
 QUANTITIES = {

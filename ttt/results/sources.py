@@ -30,7 +30,7 @@ NAN = float("nan")
 Arguments = tuple[Any, ...]
 
 
-class Source(NamedTuple):
+class MetricInput(NamedTuple):
     """`is_measured`: does a run have it at all? `arguments`: what a function takes for one name."""
 
     is_measured: Callable[[Results], bool]
@@ -46,7 +46,7 @@ class Modes(NamedTuple):
     at: Rows
 
 
-def oriented(results: Results, mode: str, quantity: str) -> Matrix:
+def oriented_matrix(results: Results, mode: str, quantity: str) -> Matrix:
     """A: R with its sign turned so that higher is better."""
     return sign(quantity) * results.matrix(mode, quantity)
 
@@ -76,7 +76,7 @@ def layer_means(results: Results, name: Name) -> list[float]:
 
 
 def _matrix(results: Results, name: Name) -> Arguments:
-    return oriented(results, name.mode, name.quantity), results.learned_at
+    return oriented_matrix(results, name.mode, name.quantity), results.learned_at
 
 
 def _regret(results: Results, name: Name) -> Arguments:
@@ -92,14 +92,14 @@ def _with_references(results: Results, name: Name) -> Arguments:
 
 
 def _gain(results: Results, name: Name) -> Arguments:
-    slow, used = (oriented(results, mode, name.quantity) for mode in ("slow", results.used))
+    slow, used = (oriented_matrix(results, mode, name.quantity) for mode in ("slow", results.used))
     return slow, used, results.learned_at
 
 
 def _modes(results: Results, name: Name) -> Arguments:
     slow, used, at = _gain(results, name)
     both = _is_read(results) and _is_carried(results)
-    return (Modes(slow, used, oriented(results, "carried", name.quantity) if both else None, at),)
+    return (Modes(slow, used, oriented_matrix(results, "carried", name.quantity) if both else None, at),)
 
 
 def _curves(results: Results, name: Name) -> Arguments:
@@ -151,21 +151,21 @@ def _has_profile(results: Results) -> bool:
     return any(row["profile"] for row in results.rows)
 
 
-SOURCES: dict[Need, Source] = {
-    "R": Source(_has_rows, _matrix),
-    "learned": Source(_has_rows, _matrix),
-    "regret": Source(_has_rows, _regret),
-    "base": Source(_has_rows, _base),
-    "references": Source(_has_references, _with_references),
-    "gain": Source(_is_fast, _gain),
-    "split": Source(_is_fast, _modes),
-    "split read": Source(_is_read, _modes),
-    "split carried": Source(_is_carried, _modes),
-    "split both": Source(_is_both, _modes),
-    "points": Source(_has_points, _curves),
-    "shots": Source(_has_points, _shots),
-    "relearned": Source(_is_relearned, _relearned),
-    "profile": Source(_has_profile, lambda results, name: (saved_by_reading(results),)),
-    "diagnostics": Source(_has_rows, lambda results, name: (layer_means(results, name),)),
-    "status": Source(lambda results: False, lambda results, name: ()),
+SOURCES: dict[Need, MetricInput] = {
+    "R": MetricInput(_has_rows, _matrix),
+    "learned": MetricInput(_has_rows, _matrix),
+    "regret": MetricInput(_has_rows, _regret),
+    "base": MetricInput(_has_rows, _base),
+    "references": MetricInput(_has_references, _with_references),
+    "gain": MetricInput(_is_fast, _gain),
+    "split": MetricInput(_is_fast, _modes),
+    "split read": MetricInput(_is_read, _modes),
+    "split carried": MetricInput(_is_carried, _modes),
+    "split both": MetricInput(_is_both, _modes),
+    "points": MetricInput(_has_points, _curves),
+    "shots": MetricInput(_has_points, _shots),
+    "relearned": MetricInput(_is_relearned, _relearned),
+    "profile": MetricInput(_has_profile, lambda results, name: (saved_by_reading(results),)),
+    "diagnostics": MetricInput(_has_rows, lambda results, name: (layer_means(results, name),)),
+    "status": MetricInput(lambda results: False, lambda results, name: ()),
 }

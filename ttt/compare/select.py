@@ -1,0 +1,72 @@
+"""Which runs to compare: those that were asked for, and a check that they saw the same streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ttt.compare.runs import Run
+from ttt.config.messages import show, suggest
+
+
+def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
+    """Runs that have one of the values of each KEY=VALUE[,VALUE]. Raises ValueError for what no run has."""
+    matching = list(runs)
+    for typed in conditions:
+        key, _, text = typed.partition("=")
+        if not any(key == "seed" or key in run.config for run in runs):
+            raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, _differing(runs))}")
+        values = text.split(",")
+        for value in values:
+            if not any(_is(run, key, value) for run in runs):
+                options = {show(_value(run, key)) for run in runs}
+                raise ValueError(f"--where {typed}: no run has {key}={value}; {suggest(value, options)}")
+        matching = [run for run in matching if any(_is(run, key, value) for value in values)]
+    if not matching:
+        raise ValueError(f"--where {' '.join(conditions)}: no run has all of these")
+    return matching
+
+
+def _value(run: Run, key: str) -> Any:
+    return run.seed if key == "seed" else run.config.get(key, "")
+
+
+def _is(run: Run, key: str, typed: str) -> bool:
+    """Compare by value where both are numbers, so that `1e-3` matches `0.001`."""
+    value = _value(run, key)
+    try:
+        return float(typed) == value or show(value) == typed
+    except ValueError:
+        return show(value) == typed
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """The keys in which the runs differ: only these are worth suggesting."""
+    keys = {key for run in runs for key in run.config}
+    return ["seed", *(key for key in keys if len({show(_value(run, key)) for run in runs}) > 1)]
+
+
+def check_streams(runs: Sequence[Run]) -> None:
+    """Raise ValueError where equal seeds of one task and source saw different streams, and say what differs."""
+    seen: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
+        if other.results.fingerprints != run.results.fingerprints:
+            raise ValueError(
+                f"{other.folder} and {run.folder} have seed {run.seed} but saw different streams "
+                f"{_what_differs(run, other)}"
+            )
+
+
+def _what_differs(run: Run, other: Run) -> str:
+    """The config keys that made two streams different, and how to pick one of the streams."""
+    keys = sorted(
+        key
+        for key in {*run.config, *other.config}
+        if key.split(".")[0] in ("task", "source", "base") and run.config.get(key) != other.config.get(key)
+    )
+    if not keys:
+        return "(the data behind them differ): their numbers do not compare"
+    theirs, ours = ([show(each.config.get(key)) for key in keys] for each in (other, run))
+    differences = ", ".join(f"{key}={a} and {b}" for key, a, b in zip(keys, theirs, ours, strict=True))
+    return f"({differences}): their numbers do not compare; to pick one: --where {keys[0]}={theirs[0]}"
