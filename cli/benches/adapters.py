@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ttt.cli.benches.assembled import assembly_of
 from ttt.cli.benches.timing import Row, paired, ratio
-from ttt.learner import Learner, Reader
+from ttt.learner import Reader
 from ttt.run.assemble import Assembly
 from ttt.stream import Batch
 
@@ -53,7 +53,7 @@ def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
         }
         by_length = paired(calls, rounds=rounds)
         shortest, longest = (by_length[str(length)] for length in (LENGTHS[0], LENGTHS[-1]))
-        decoding = paired({name: decoding_call(short.learner)}, rounds=min(rounds, 3))[name]
+        decoding = paired({name: decoding_call(short)}, rounds=min(rounds, 3))[name]
         state = short.learner.adapter.initial()
         yield {
             "adapter": name,
@@ -75,7 +75,7 @@ def _assembly(adapter: str, length: int) -> Assembly:
 def training_call(assembly: Assembly, *, batch: int, length: int) -> Callable[[], None]:
     """Return a forward and backward pass on random tokens that starts from an empty fast state."""
     learner, half = assembly.learner, assembly.settings.precision == "bf16-mixed"
-    tokens_BT = _random_tokens(learner, batch, length)
+    tokens_BT = _random_tokens(assembly, batch, length)
     rows = Batch(tokens_BT, tokens_BT.roll(-1, 1), torch.zeros_like(tokens_BT))
     # From an empty state in every call: the cost must not depend on what earlier calls wrote.
     state = learner.adapter.initial()
@@ -90,10 +90,10 @@ def training_call(assembly: Assembly, *, batch: int, length: int) -> Callable[[]
     return step
 
 
-def decoding_call(learner: Learner) -> Callable[[], None]:
+def decoding_call(assembly: Assembly) -> Callable[[], None]:
     """Return a call that reads DECODED tokens one by one, after a prefix that was read at once."""
-    tokens_BT = _random_tokens(learner, 1, PREFIX)
-    reader = Reader(learner)
+    tokens_BT = _random_tokens(assembly, 1, PREFIX)
+    reader = Reader(assembly.learner)
     reader.read(tokens_BT)
 
     def decode() -> None:
@@ -103,6 +103,6 @@ def decoding_call(learner: Learner) -> Callable[[], None]:
     return decode
 
 
-def _random_tokens(learner: Learner, batch: int, length: int) -> torch.Tensor:
-    vocab_size = learner.model.get_input_embeddings().num_embeddings
-    return torch.randint(vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
+def _random_tokens(assembly: Assembly, batch: int, length: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(assembly.stream.vocab_size, (batch, length), generator=generator)

@@ -6,6 +6,7 @@ Shapes: B batch, T time, V vocabulary.
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,8 @@ class BareLoop:
     def __init__(self, learner: Learner, assembly: Assembly, device: torch.device) -> None:
         self._model, self._adapter = learner.model.to(device), learner.adapter
         self._optimizer = learner.configure_optimizers()
-        self._clip = learner.optimizer_factory.clip
+        limit = learner.optimizer_factory.clip
+        self._clip = math.inf if limit is None else limit
         self._batches = [assembly.stream.tasks[0].batch(step).to(device) for step in range(STEPS)]
         self._device, self._half = device.type, assembly.settings.precision == "bf16-mixed"
         self._state = self._adapter.initial()

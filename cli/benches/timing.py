@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 # Column -> value: one line of a benchmark's table.
@@ -19,7 +19,7 @@ class Ratio(NamedTuple):
     high: float
 
 
-def paired(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
+def paired(sides: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
     """Return the CPU seconds of each side in each round, after one uncounted call of each.
 
     The order of the sides is reversed from round to round, so that a machine that slows down or
