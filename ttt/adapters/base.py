@@ -70,6 +70,7 @@ class Adapter(Protocol):
         ...
 
 
+# A protocol of its own: strategies that fold S into W0 must recognise adapters that allow it.
 @runtime_checkable
 class Additive(Protocol):
     """An adapter whose state adds to slow matrices: the model computes with W0 + S."""
@@ -93,9 +94,9 @@ class Lifetime:
 
     def next(self, state: FastState) -> FastState:
         """Keep the lanes of `state` or their mean; an open chunk ends with its batch."""
+        # Detached: the graph of a batch must not reach into the batch before.
         closed = {name: x.detach() for name, x in state.items() if not name.startswith(OPEN)}
-        with torch.no_grad():
-            return closed if self.carry == "lane" else shared(closed)
+        return closed if self.carry == "lane" else shared(closed)
 
 
 def shared(state: FastState) -> FastState:

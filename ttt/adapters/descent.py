@@ -161,6 +161,7 @@ class Descent(nn.Module):
         # Lanes share nothing: summed over them, each gets the gradient of its own mean.
         loss = (nats_BC.mean(1) * column.closes_B).sum()
         second_order = self.rates.second_order and learning
+        # The outer backward pass still needs the graph of the logits, also in first order.
         grads = torch.autograd.grad(loss, list(fast.values()), create_graph=second_order, retain_graph=learning)
         size_B = self.log_step.exp() * column.closes_B
         if self.rates.clip is not None:

@@ -92,6 +92,7 @@ class LactRule(nn.Module):
     ) -> tuple[Tensor, FastState]:
         cells = Cells(now, lanes=len(x_BTD), heads=self._heads)
         first = {name: cells.lanes(self.start[name][None]) for name in NAMES}
+        # Rates are computed in fp32: they scale sums over hundreds of tokens.
         lr_BTHJ = F.softplus(self.lr_proj(x_BTD).float()).unflatten(-1, (self._heads, 3))
         o_XNCK, last = lact_chunk(
             cells.split(unit(F.silu(q_BTHK))),
@@ -123,7 +124,9 @@ def _kernel_state(state: FastState, first: dict[str, Tensor], cells: Cells) -> L
     return LactState(
         weights={name: first[name] + cells.lanes(state[name]) for name in NAMES},
         momentum={name: cells.lanes(state[f"momentum_{name}"]) for name in NAMES},
-        pending={name: cells.lanes(state.get(f"{OPEN}pending_{name}", 0.0 * state[name])) for name in NAMES},
+        pending={
+            name: cells.lanes(state.get(f"{OPEN}pending_{name}", torch.zeros_like(state[name]))) for name in NAMES
+        },
         mu_sum_B=cells.lanes(state[f"{OPEN}mu_sum"]) if f"{OPEN}mu_sum" in state else none_X,
         count_B=cells.lanes(state[f"{OPEN}tokens"]) if f"{OPEN}tokens" in state else none_X,
     )

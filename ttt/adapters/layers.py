@@ -36,5 +36,6 @@ def down_projections(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Line
     """
     for name, module in model.named_modules():
         down = getattr(module, "down_proj", None)
+        # A projection that an adapter has replaced is no nn.Linear, and is not offered again.
         if isinstance(down, nn.Linear):
             yield name, module, down

@@ -54,6 +54,7 @@ class LinearFast:
         if not self._fast:
             return out_BTO
         part = self._parts[name]
+        # States are fp32; under autocast activations are not.
         weights = {key: self._fast[f"{name}.{key}"].to(args[0].dtype) for key in part.initial()}
         return out_BTO + part(args[0], weights)
 

@@ -89,6 +89,7 @@ def fill_open_chunk(z_BNCF: Tensor, x_BNCD: Tensor, now: Pass, state: FastState)
     """
     token_BNC = now.grid.token_BNC.expand(len(z_BNCF), -1, -1)
     # Cells of the open chunk stand before the first new token of their lane.
+    # A piece may begin in the middle of a chunk, at another place in each lane.
     first_B1 = token_BNC[:, 0].int().argmax(1, keepdim=True)
     earlier_BC = (first_B1 > torch.arange(now.grid.size, device=z_BNCF.device)) & token_BNC[:, 0].any(1, keepdim=True)
     used_B = token_BNC.any(2).sum(1)
@@ -112,6 +113,7 @@ def mean_of_earlier(z_BNCF: Tensor, now: Pass, gate_BN: Tensor, state: FastState
     """
     full_BN1 = now.grid.closes_BN.unsqueeze(-1).float()
     before, after = [], {}
+    # Sum and count decay alike, so their quotient stays a mean, one that favours recent chunks.
     sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": now.grid.size * full_BN1}
     for key, delta_BNX in sums.items():
         start_BX = state[key].expand(z_BNCF.shape[0], -1)
@@ -127,6 +129,7 @@ def clip_writes(v_BNCD: Tensor, k_BNCF: Tensor, steps: ChunkUpdates) -> Tensor:
     """
     if steps.limit is None:
         return v_BNCD
+    # Sums of squares in bf16 would have three digits, and one of them scales the whole chunk.
     wide = torch.promote_types(v_BNCD.dtype, torch.float32)
     v_BNCD, k_BNCF = v_BNCD.to(wide), k_BNCF.to(wide)
     square_BN = ((v_BNCD @ v_BNCD.mT) * (k_BNCF @ k_BNCF.mT)).sum((2, 3)).clamp(min=1e-30)

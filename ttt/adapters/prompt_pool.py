@@ -89,6 +89,7 @@ class PromptPool:
     def initial(self) -> FastState:
         """The seed prompt alone: a pool of size 0, zero rounds old."""
         search, words = self._search, self._layout.prompt_len
+        # Sizes and indices are tensors as well: checkpoints and devices know states only as tensors.
         shapes = {
             "prompts": (search.pool, words),
             "record": (search.pool, search.problems),
@@ -115,6 +116,7 @@ class PromptPool:
     def with_prompt(self, tokens_BT: Tensor, state: FastState) -> Tensor:
         """Rows with the best prompt in place of the seed prompt; other prompts stay."""
         words = self._layout.prompt_len
+        # A shorter piece cannot be recognised as one with the seed prompt.
         if tokens_BT.shape[1] < words:
             assert not any(bool(x.any()) for x in state.values()), "a row is read with its whole prompt, or without"
             return tokens_BT
@@ -183,6 +185,7 @@ class PromptPool:
     def _emitted(self, state: FastState) -> Tensor:
         """The prompts in use, [L, K, P]."""
         index_LKP = state["emitted"].long()[..., None].expand(-1, -1, self._layout.prompt_len)
+        # Rounded: differences are stored as fp32, and a mean over lanes may be slightly off.
         change_LKP = state["prompts"].gather(1, index_LKP)
         return change_LKP.round().long() + self._seed(change_LKP.device)
 
@@ -191,6 +194,7 @@ class PromptPool:
         size = max(int(state["size"]), 1)
         prompt_NP = state["prompts"][0, :size].round().long() + self._seed(state["prompts"].device)
         in_use = [int(n) for n in state["emitted"][0]]
+        # A dict keeps the order and drops repeats.
         order = dict.fromkeys([*in_use, *range(size)])
         return [tuple(prompt_NP[n].tolist()) for n in order]
 

@@ -75,6 +75,7 @@ class Desk:
         place = open_place(state) or (no_place(batch) if streaming else None)
         grid = chunk_grid(batch.segment_BT, self.chunk, after=place, thin=self._thin)
         resets_BN = grid.opens_BN if self.lifetime.reset == "sequence" else torch.zeros_like(grid.opens_BN)
+        # Looked at only where it may save work: on a GPU, any() waits for everything before it.
         blank = not write and not any(bool(x.any()) for name, x in state.items() if not name.startswith(OPEN))
         self._now = Pass(batch.segment_BT, grid, resets_BN, state, write, streaming, blank=blank)
         if streaming:

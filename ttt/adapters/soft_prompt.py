@@ -91,6 +91,7 @@ class SoftPrompt:
     def prompt_vectors(self, tokens_BT: Tensor, state: FastState) -> Tensor | None:
         """The best prompt [B, P, D] for rows with the seed prompt; zeros for rows with another."""
         words = self._layout.prompt_len
+        # A shorter piece cannot be recognised as one with the seed prompt.
         if tokens_BT.shape[1] < words:
             assert not bool(state["prompt"].any()), "a row is read with its whole prompt, or without"
             return None
@@ -121,6 +122,7 @@ class SoftPrompt:
     def holding(self, prompt: Tensor) -> FastState:
         """A state in which this prompt [P, D] is the only one in use, without any record."""
         state = self.initial()
+        # Cloned: `expand` alone would let all K prompts share their numbers.
         return state | {"prompt": prompt.to(state["prompt"]).expand_as(state["prompt"]).clone()}
 
     def carry(self, state: FastState) -> FastState:
