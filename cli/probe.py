@@ -73,6 +73,7 @@ def opened(typed: argparse.Namespace) -> OpenedRun | None:
         return None
     from ttt.run.open import open_run
 
+    # Modules of the user's own lie in the folder that ttt-run was started with.
     trusted = [typed.config_dir] if typed.config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     run = open_run(typed.run, trusted=trusted)
@@ -152,6 +153,7 @@ def keep(folder: Path, numbers: dict[str, Any], figure: Figure) -> None:
     from ttt.results.rows import plain
     from ttt.storage.files import write_bytes, write_json
 
+    # JSON has no NaN: plain() writes null.
     write_json(folder / "probe.json", plain(numbers))
     write_bytes(folder / "probe.svg", svg(figure))
 

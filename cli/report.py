@@ -45,20 +45,21 @@ def write_page(runs: list[str], *, to: Path | None) -> str:
     from ttt.report.many import write_comparison
     from ttt.report.one import write_run
 
-    found_runs = find_runs(runs)
-    folders = [*found_runs.done, *found_runs.unfinished]
+    search = find_runs(runs)
+    folders = [*search.done, *search.unfinished]
     typed = " ".join(runs)
     if not folders:
         raise ValueError(f"{typed}: holds no run (neither results.json nor status.json)")
     try:
+        # One run gets a page even if it is not finished; a comparison needs results.
         if len(folders) == 1:
             file = write_run(folders[0], to=to)
-        elif not found_runs.done:
+        elif not search.done:
             raise ValueError(
                 f"{typed}: holds no finished run to compare; {len(folders)} unfinished, the first in {folders[0]}"
             )
         else:
-            file = write_comparison(found_runs, to=to or default_page(runs))
+            file = write_comparison(search, to=to or default_page(runs))
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error
     return f"wrote {file} ({file.stat().st_size / 1000:,.0f} kB)"

@@ -35,6 +35,7 @@ def plot_synthetic(rows: Rows) -> Figure:
     left.invert_yaxis()
     left.legend()
     right.barh(y, [row["z"] for row in rows])
+    # To the right of this line v* stands out, as in `case_row`.
     right.axvline(10, color="k", linestyle=":")
     right.set(xlabel="z-score of v* among all words")
     return figure
@@ -80,6 +81,7 @@ def plot_state(numbers: dict[str, Any]) -> Figure:
     parts = numbers["parts"]
     middle = [(row["from"] + row["to"] - 1) / 2 for row in parts]
     for mode in ("fast", "carried"):
+        # A state that resets at each sequence has no mode carried.
         if mode in parts[0]:
             gains, errors = ([row[f"{mode}_{what}"] for row in parts] for what in ("gain", "gain_se"))
             right.errorbar(middle, gains, yerr=errors, fmt="o-", label=f"{mode} - slow")

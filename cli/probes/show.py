@@ -15,6 +15,7 @@ Rows = Sequence[dict[str, Any]]
 def new_table(title: str, *columns: str, left: int) -> Table:
     """Return an empty table with words in the first `left` columns and numbers in the others."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    # No wrapping: a number over two lines is misread.
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i < left else "right", no_wrap=True)
     return table
@@ -103,6 +104,7 @@ def key_table(rows: Rows) -> Table:
     return table
 
 
+# Columns of the two tables about keys.
 GEOMETRY = ("alignment", "collision", "effective rank")
 
 
@@ -112,6 +114,7 @@ def true_change_table(rows: Rows, prompts: int) -> Table:
     for row in rows:
         if row["ratio"] is not None:
             by_write[write_label(row)] = [*by_write.get(write_label(row), ()), row]
+    # All writes were measured at the same ratios.
     ratios = [f"{row['ratio']:g}" for row in next(iter(by_write.values()))]
     heads = [f"{what}\n{ratio}" for what in ("d v*", "z v*", "rank v*\nafter") for ratio in ratios]
     title = f"true: logits with W0 + eta dW, |eta dW z_n| / |W0 z_n| as below; {prompts} prompts"
@@ -142,6 +145,7 @@ def show_state(numbers: dict[str, Any]) -> list[RenderableType]:
 
 def journal_tables(rows: Rows) -> list[Table]:
     """Return the adapter's diagnostics over the stream; no table if it reported none."""
+    # The newest row names the columns: diagnostics may begin within the stream.
     names = [name for name in (rows[-1] if rows else {}) if name not in ("row", "tokens")]
     if not names:
         return []

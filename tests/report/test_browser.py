@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens from disk, asks nobody, sorts, and fits a phone."""
+"""The report in a real browser: it opens from disk without network, sorts, and fits a phone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ttt.report.many import write_comparison
 from ttt.report.one import write_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FOUND = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 pytestmark = [
-    pytest.mark.skipif(FOUND is None, reason=f"no browser is installed: {', '.join(BROWSERS)}"),
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed: {', '.join(BROWSERS)}"),
     # One process starts the browser.
     pytest.mark.xdist_group("browser"),
 ]
@@ -43,21 +43,21 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=FOUND, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield browser
         browser.close()
 
 
 class Tab:
-    """A page and all that it complained of or asked for."""
+    """An open page, with its complaints and the addresses that it requested."""
 
     def __init__(self, browser, file, *, viewport=DESKTOP, scheme="light"):
         self.page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
-        self.complaints, self.asked = [], []
+        self.complaints, self.requested = [], []
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.goto(file.as_uri())
 
     def column(self, table, index):
@@ -65,15 +65,15 @@ class Tab:
 
 
 @pytest.mark.parametrize("name", ["one", "long", "study"])
-def test_opens_from_disk_and_asks_nobody(name, pages, browser):
+def test_opens_from_disk_without_network(name, pages, browser):
     tab = Tab(browser, pages[name])
     assert tab.page.title() != "run over"
     assert tab.complaints == []
-    # An icon inside the page is none of the network's.
-    assert [url for url in tab.asked if not url.startswith("data:")] == [pages[name].as_uri()]
+    # Icons inside the page are no requests to the network.
+    assert [url for url in tab.requested if not url.startswith("data:")] == [pages[name].as_uri()]
 
 
-def test_the_policy_forbids_what_a_page_might_ask(pages, browser):
+def test_the_policy_forbids_requests(pages, browser):
     tab = Tab(browser, pages["one"])
     answer = tab.page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', error => error.message)")
     assert answer != "sent"
@@ -89,7 +89,7 @@ def test_tables_sort_by_click_and_by_key(pages, browser):
     up = tab.column("tasks", 4)
     assert up == sorted(before, key=float)
     assert up != before
-    # The rows move as wholes.
+    # Whole rows move.
     assert tab.column("tasks", 1) == [str(before.index(value) + 1) for value in up]
     head.locator("button").focus()
     tab.page.keyboard.press("Enter")
@@ -108,10 +108,10 @@ def test_heat_maps_say_what_a_cell_is(pages, browser):
     figure = tab.page.locator("#R-fast-loss")
     cell = figure.locator("tbody tr").nth(1).locator("td").nth(2)
     cell.hover()
-    told = figure.locator("output").inner_text()
-    assert "after phase" in told
-    assert "on task" in told
-    assert cell.text_content() in told
+    readout = figure.locator("output").inner_text()
+    assert "after phase" in readout
+    assert "on task" in readout
+    assert cell.text_content() in readout
 
 
 @pytest.mark.parametrize("name", ["one", "long", "study"])
@@ -129,7 +129,7 @@ def test_light_dark_and_print(pages, browser):
     light, dark = (Tab(browser, pages["one"], scheme=scheme) for scheme in ("light", "dark"))
     assert colours(light) == ["rgb(255, 255, 255)", "rgb(23, 24, 25)"]
     assert colours(dark) == ["rgb(21, 23, 26)", "rgb(232, 234, 237)"]
-    # The letters of pictures take the colour of the page's.
+    # Text in pictures takes the colour of the page's text.
     letter = dark.page.locator("#forgetting svg text").first
     assert letter.evaluate("e => getComputedStyle(e).fill") == "rgb(232, 234, 237)"
     dark.page.emulate_media(media="print")

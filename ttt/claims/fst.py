@@ -55,6 +55,7 @@ class Claim:
 
 
 BASE_SKILLS = Claim("keeps more base skills", skill_gain, 1)
+# One task: how soon, how high, and how far from the base.
 SINGLE = [
     *(
         Claim(f"{what}: fewer {unit}", Sooner(level, rollouts=unit == "rollouts"), 1, is_ratio=True)
@@ -73,10 +74,12 @@ SINGLE = [
     Claim("less drift at equal success, mean over words", saved_drift("slow", "kl_words"), 1),
     BASE_SKILLS,
 ]
+# Two tasks, with prompts in the first alone: does the second one profit?
 PROBE = [
     Claim("keeps plasticity: then learns a new task better by RL alone", unprompted_gain, 1),
     BASE_SKILLS,
 ]
+# A stream: learning on, and forgetting.
 STREAM = [
     Claim("learns more of each task", success_gain("avg_learning"), 1),
     Claim("learns on: less falls from task to task (slope)", success_gain("learning_slope"), 1),
@@ -156,6 +159,7 @@ def claim_row(claim: Claim, setting: Setting, method: Method, other: Method) -> 
 
 def in_words(claim: Claim, interval: Interval) -> str:
     """Return the number with its interval, as a factor for a ratio."""
+    # Ratios were averaged as logarithms: people read factors.
     ends = [interval.mean, interval.mean - interval.half, interval.mean + interval.half]
     mean, low, high = (f"{2**x:.2f}" if claim.is_ratio else f"{x:+.2f}" for x in ends)
     if math.isnan(interval.mean):
@@ -165,6 +169,7 @@ def in_words(claim: Claim, interval: Interval) -> str:
 
 
 def decide(claim: Claim, interval: Interval) -> str:
+    # A single seed has no interval: it resolves nothing.
     if not interval.resolved or math.isnan(interval.half):
         return "not resolved"
     return "holds" if interval.mean * claim.sign > 0 else "does not hold"

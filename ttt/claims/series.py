@@ -43,6 +43,7 @@ class Series:
 
     def values(self, mode: str, quantity: str) -> Values:
         """Return a quantity [T] in a mode, such as the distance from the base (kl)."""
+        # Thinned rows hold fewer columns: the place of a task differs between evaluations.
         columns = [evaluation["columns"].index(self.task) for evaluation in self._evaluations]
         scores = [evaluation["scores"][mode][quantity] for evaluation in self._evaluations]
         return np.array([score[column] for score, column in zip(scores, columns, strict=True)])
@@ -90,6 +91,7 @@ def time_to_level(time_T: Values, value_T: Values, level: float) -> float:
     if not len(above):
         return math.inf
     i = int(above[0])
+    # Reached at the first evaluation: there is nothing before it to interpolate with.
     if i == 0:
         return float(time_T[0])
     low, high = value_T[i - 1], value_T[i]

@@ -96,6 +96,7 @@ class Setting:
         learned most on those seeds.
         """
         plain = [other for other in self.methods if other.is_plain and other.value("adapter.name") == "none"]
+        # Shared seeds count first: a difference over few seeds resolves nothing.
         most = max((len(method.pairs(other)) for other in plain), default=0)
         if not most:
             return None

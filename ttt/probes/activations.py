@@ -102,6 +102,7 @@ def probe_activations(
         values = written_values(unembedding(learner.model), part, rng=rng)
         with watching(learner.model) as seen:
             off_BV = query_logits(learner, part)
+        # The reference: where k* and v* stand before any write.
         off.append({"rank_v": standing(off_BV, part.v_B).rank_B, "rank_k": standing(off_BV, part.k_B).rank_B})
         for name, layer in seen.items():
             for how, prepare in KEYS.items():
@@ -152,6 +153,7 @@ def true_changes(
     if not count:
         return
     down = gated_mlps(learner.model)[name]
+    # The step is scaled to the output of W0, because layers differ widely in their norms.
     slow_B1 = at(layer.slow_BTD[:count], prompts.query_B).norm(dim=1, keepdim=True)
     for ratio in RATIOS:
         with nudged(down, ratio * slow_B1 * F.normalize(read_BD[:count], dim=1), at_B=prompts.query_B):
@@ -190,6 +192,7 @@ def at(x_BTX: Tensor, position_B: Tensor) -> Tensor:
 
 def query_logits(learner: Learner, prompts: PlantedPrompts) -> Tensor:
     """Return the logits [B, V] at the query, with fast weights off."""
+    # Nothing is scored: the tokens stand in for targets.
     batch = Batch(prompts.tokens_BT, prompts.tokens_BT, torch.zeros_like(prompts.tokens_BT))
     return at(learner(batch, learner.adapter.initial(), write=False)[0], prompts.query_B).float()
 
@@ -215,6 +218,7 @@ def mean_rows(rows: dict[Any, list[Columns]]) -> list[dict[str, Any]]:
     """Return a row for each key: means over prompts, and standard errors as `..._se`."""
     means = []
     for key, parts in rows.items():
+        # Keys of `off` are empty, those of a geometry have two parts, those of a change four.
         row: dict[str, Any] = dict(zip(("layer", "keys", "target", "ratio"), key, strict=False))
         for name in parts[0]:
             values = torch.cat([part[name] for part in parts]).double().cpu().numpy()

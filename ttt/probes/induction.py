@@ -132,8 +132,10 @@ class Trial:
         rng = torch.Generator().manual_seed(int(state >> np.uint64(1)))
         tokens_T = torch.randint(2, sizes.vocab, (sizes.tokens + 1,), generator=rng)
         planted = int(torch.randint(1, max(2, sizes.tokens // 3), (), generator=rng))
+        # k* v* in the first third, and k* again at the end as the query.
         tokens_T[planted], tokens_T[planted + 1], tokens_T[-1] = 0, 1, 0
         common_F = torch.randn(sizes.mlp_width, generator=rng)
+        # Embeddings and keys have a mean squared length of one, as the theorem assumes.
         return cls(
             embed_VD=torch.randn(sizes.vocab, sizes.width, generator=rng) / sizes.width**0.5,
             key_VF=torch.randn(sizes.vocab, sizes.mlp_width, generator=rng) / sizes.mlp_width**0.5,

@@ -166,6 +166,7 @@ def probe_state(learner: Learner, batch: Batch) -> dict[str, Any]:
         for layers in (keys, seen)
     )
     tensors = [{"state": "after reading", **row} for row in tensor_numbers(after, learner.model)]
+    # A state that resets at each sequence is never carried.
     if learner.adapter.reset != "sequence":
         bits["carried"] = bits_of(learner(batch, shared(learner.fast), write=True)[0], batch)
         tensors += [{"state": "carried", **row} for row in tensor_numbers(learner.fast, learner.model)]
