@@ -1,9 +1,10 @@
-"""Prepared data: made once, by whoever is first; opened only when it is what was prepared."""
+"""Prepared data: made once, by the first process, and opened only if nothing changed since."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttt.tasks.machinery import prepared as module
-from ttt.tasks.machinery.documents import layout, row
+from ttt.tasks.machinery.documents import prepared_row, prepared_text
 from ttt.tasks.machinery.prepared import prepared
 
-# Two processes that begin each round together. File locks do nothing there, as on some network drives.
+# What each of two processes runs, which begin every round together. File locks do nothing there, as
+# on some network drives.
 RACE = """
 import fcntl, sys, time
 from pathlib import Path
@@ -38,11 +40,12 @@ for number in range(rounds):
 
 
 def numbers(cache, *, recipe=None, count=4):
-    rows = [row(f"class {i}", i, "train", np.arange(i, dtype=np.uint8)) for i in range(count)]
+    rows = [prepared_row(f"class {i}", i, "train", np.arange(i, dtype=np.uint8)) for i in range(count)]
     return prepared(str(cache), name="numbers", recipe=recipe or {"a": 1}, rows=lambda: rows)
 
 
 def only_folder(cache) -> Path:
+    """Return the only folder of prepared data, hidden ones included."""
     (folder,) = (cache / "data").iterdir()
     return folder
 
@@ -78,9 +81,9 @@ def test_tokens_come_back_in_any_number_of_pieces(batch_bytes, tmp_path_factory,
     @given(st.lists(lists, min_size=1, max_size=6), st.sampled_from([np.uint8, np.uint16]))
     def check(contents, dtype):
         arrays = [np.array(content).astype(dtype) for content in contents]
-        rows = [row(f"{i}", i, "train", array) for i, array in enumerate(arrays)]
+        rows = [prepared_row(f"{i}", i, "train", array) for i, array in enumerate(arrays)]
         data = prepared(str(tmp_path_factory.mktemp("cache")), name="tokens", recipe={}, rows=lambda: rows)
-        text = layout(data)
+        text = prepared_text(data)
         assert text.tokens.dtype == dtype
         assert text.names == [r["name"] for r in rows]
         for i, array in enumerate(arrays):
@@ -91,7 +94,7 @@ def test_tokens_come_back_in_any_number_of_pieces(batch_bytes, tmp_path_factory,
 
 
 def damage(folder: Path, what: str) -> str:
-    """Spoil something; the name of the file at fault."""
+    """Damage a file and return its name."""
     data, manifest = folder / "data.arrow", folder / "manifest.json"
     content = bytearray(data.read_bytes())
     if what == "a flipped byte":
@@ -115,11 +118,10 @@ def test_damaged_data_is_not_opened(what, tmp_path):
     numbers(tmp_path)
     folder = only_folder(tmp_path)
     file = damage(folder, what)
-    with pytest.raises(ValueError, match="changed since it was prepared") as error:
+    with pytest.raises(ValueError, match=f"^cache_dir={re.escape(str(tmp_path))}: ") as error:
         numbers(tmp_path)
     message = str(error.value)
-    assert message.startswith(f"cache_dir={tmp_path}: ")
-    assert f"delete {folder}" in message
+    assert str(folder) in message
     assert "\n" not in message
     assert file in message or what.startswith("{")
     # Nothing of the user's is replaced or removed.
@@ -138,16 +140,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 
 def test_a_cache_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cache_dir=.*file: cannot be written"):
+    with pytest.raises(ValueError, match=r"^cache_dir=.*file: "):
         numbers(tmp_path / "file")
 
 
 def test_whoever_comes_second_uses_what_is_there(tmp_path):
-    """The other process is done while this one still prepares."""
+    """The other process is done while this process still prepares."""
 
     def rows():
         numbers(tmp_path)
-        yield from [row("late", 0, "train", np.zeros(3, np.uint8))]
+        yield from [prepared_row("late", 0, "train", np.zeros(3, np.uint8))]
 
     data = prepared(str(tmp_path), name="numbers", recipe={"a": 1}, rows=rows)
     assert data["name"][0] == "class 0"
