@@ -53,7 +53,7 @@ LOOP = "loop over tokens"
 
 
 class GatedLayer:
-    """One gated MLP, its fast weights written with plain linear targets: only the memory differs."""
+    """One gated MLP; its memory gets plain linear targets, so that only the memory is timed."""
 
     def __init__(self, size: Size, dtype: torch.dtype) -> None:
         torch.manual_seed(0)

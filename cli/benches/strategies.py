@@ -1,7 +1,7 @@
 """Strategies over a bare torch loop on permuted digits.
 
-Both train an MLP 64-256-256-10 by SGD with rate 0.05, in batches of 32, for 10 passes a task. The bare
-loop shuffles each pass, slices tensors and reports nothing: a loop as written without a harness.
+Both train an MLP 64-256-256-10 by SGD with rate 0.05, in batches of 32, for 10 passes a task. The
+bare loop shuffles each pass, slices tensors and reports nothing, as without a harness.
 Shapes: N examples, X inputs of one example, V classes, B batch, T time.
 """
 
@@ -140,7 +140,7 @@ class Side:
 
     @classmethod
     def of(cls, strategy: str) -> Side:
-        """Return a learner before the first task. Raises ValueError where the strategy cannot run."""
+        """Return a learner before the first task, or raise ValueError if it cannot run."""
         assembly = assembly_of(*_job(), f"strategy={strategy}")
         return cls(assembly, assembly.engine(assembly.settings.fabric(), None))
 

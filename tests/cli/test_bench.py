@@ -1,4 +1,4 @@
-"""ttt-bench: what it counts, on calls counted by hand; every benchmark at its smallest; and refusals."""
+"""ttt-bench: what it counts, by hand; every benchmark at its smallest; and refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_operations_of_products_by_hand():
 
 
 def test_bytes_by_hand():
-    """Ten sums one after another: each reads one vector and makes one, and two are alive at a time."""
+    """Ten sums in a row: each reads one vector and writes one, and two are alive at a time."""
     x = torch.zeros(1000)
 
     def chain():

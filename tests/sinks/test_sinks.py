@@ -50,7 +50,7 @@ def test_a_failing_sink_is_one_warning(caplog):
     assert warning.endswith("no server")
 
 
-# The killed process is a sink in this process: its writer's thread goes on, into a folder that is gone.
+# The killed sink lives in this process: its writer's thread goes on, into a folder that is gone.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("sink", [CsvSink(name="csv"), TensorboardSink(name="tensorboard")], ids=lambda s: s.name)
 def test_a_resumed_run_shows_every_number_once(sink, tmp_path):

@@ -1,4 +1,4 @@
-"""What a run leaves with each tracker: CSV files, TensorBoard's event files, and W&B's folder for later."""
+"""What a run leaves with each tracker: CSV and event files, and a folder that W&B can sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W&B end to end: a run as a user types it, with the real client, against a stand-in for its server."""
+"""W&B end to end: the command and the real client, against a stand-in for the server."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class SweepServer(Standin):
 
 
 def test_the_sweep_file_drives_a_run(tmp_path):
-    """The documented file works with `wandb sweep` and `wandb agent`; only its runs are made small."""
+    """The documented file works with `wandb sweep` and `wandb agent`; its runs are made small."""
     sweep = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb-sweep.yaml").read_text())
     small = [o for o in TRACKED if not o.startswith("task=")]
     sweep["command"][-1:] = [*small, sweep["command"][-1]]

@@ -55,8 +55,8 @@ def resumed(tmp_path_factory):
         (name,) = server.runs
         ahead = len(server.history(name))
         kill_online(folder, server, at=2 * ROWS_OF_ONE_TASK + 20, with_client=True)
-        # Let the last seconds be lost, so that the server has less than the checkpoint. Requests may
-        # still be on their way.
+        # Let the last seconds be lost, so that the server has less than the checkpoint. Requests
+        # may still be on their way.
         time.sleep(2)
         for number in [n for n in server.run(name)["lines"] if n >= 100]:
             del server.run(name)["lines"][number]

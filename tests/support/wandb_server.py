@@ -32,7 +32,7 @@ class Standin(ThreadingHTTPServer):
         super().__exit__(*error)
 
     def run(self, name: str) -> dict[str, Any]:
-        """Return what a run sent: `lines` of its history by number, and how many were sent `again`."""
+        """Return what a run sent: `lines` of history by number, and how many came `again`."""
         new: dict[str, Any] = {"lines": {}, "again": 0, "summary": {}, "files": {}, "starts": [], "exitcode": None}
         return self.runs.setdefault(name, new)
 
@@ -40,7 +40,7 @@ class Standin(ThreadingHTTPServer):
         return [json.loads(line) for _, line in sorted(self.run(name)["lines"].items())]
 
     def answer(self, operation: str, variables: dict[str, Any]) -> Any:
-        """Return the `data` of a GraphQL answer, or None for an operation that this server does not have."""
+        """Return the `data` of a GraphQL answer, or None for an unknown operation."""
         project = {"id": "p", "name": variables.get("project"), "entity": {"id": "e", "name": "me"}}
         if operation == "Viewer":
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
@@ -77,7 +77,7 @@ class Standin(ThreadingHTTPServer):
         }
 
     def artifact(self, operation: str, variables: dict[str, Any]) -> Any:
-        """Answer the steps of an upload: create, manifest, files, commit. The manifest is a file like others."""
+        """Answer the steps of an upload: create, manifest (a file like others), files, commit."""
         if operation == "CreateArtifact":
             artifact = {
                 "id": str(len(self.artifacts)),

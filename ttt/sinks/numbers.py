@@ -67,7 +67,7 @@ def _evaluated(event: Evaluated) -> dict[str, float]:
 
 
 def _summaries(event: Evaluated, mode: str, quantity: str) -> dict[str, float]:
-    """Return the score of the base and of the task just learned, and means over learned and all tasks."""
+    """Return scores of the base and the task just learned, and means over tasks."""
     scores = event.tasks[mode][quantity]
     summaries = {}
     # A row has the base only where it holds every task; over fewer tasks there is no mean over all.
@@ -83,7 +83,7 @@ def _summaries(event: Evaluated, mode: str, quantity: str) -> dict[str, float]:
 
 
 def _probed(event: Probed) -> dict[str, float]:
-    """Return the current task's scores, and means over the earlier tasks (`old`) and both (`seen`)."""
+    """Return scores of the current task, and means over earlier tasks (`old`) and both (`seen`)."""
     values = {}
     for mode, quantities in event.tasks.items():
         for quantity in HEADLINE:
