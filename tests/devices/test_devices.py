@@ -17,7 +17,7 @@ from sharing import STEPS, base_weights, config_of, learn, save_and_go_on, toget
 
 from ttt.cli.runs import torchrun
 from ttt.devices.processes import World
-from ttt.evaluation.evaluate import Plan
+from ttt.evaluation.plan import Plan
 from ttt.storage.checkpoint import load
 from ttt.storage.run_folder import RunFolder
 

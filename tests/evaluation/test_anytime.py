@@ -28,8 +28,8 @@ from ttt.results.rows import plain
 from ttt.results.saved import as_json, from_json
 from ttt.results.scores import QUANTITIES
 from ttt.run.assemble import assemble
-from ttt.run.loop import run_stream
-from ttt.run.resume import restore
+from ttt.run.loop import Session, run_stream
+from ttt.run.resume import restore_run
 from ttt.sinks.numbers import FAMILIES, axis_values, event_numbers
 from ttt.storage.checkpoint import load_newest, rng_tensors
 from ttt.storage.journal import Journal, read
@@ -57,9 +57,13 @@ class Streamed:
         self.results, self.events = Results.of(assembly.stream), []
         fabric = assembly.settings.fabric()
         self.engine = assembly.engine(fabric, None)
-        diagnosis = Diagnosis.at_base(self.engine, assembly.stream) if assembly.plan.diagnostics else None
+        diagnosis = (
+            Diagnosis.at_base(self.engine, assembly.stream, strategy=assembly.recipe.strategy)
+            if assembly.plan.diagnostics
+            else None
+        )
         saved = load_newest(folder)[0] if folder else None
-        self.clock = restore(self.engine, saved, results=self.results) if saved else Clock()
+        self.clock = restore_run(self.engine, assembly.recipe, saved, results=self.results) if saved else Clock()
         position = saved.state["journal_position"] if saved else 0
         journal = Journal(folder / "metrics.jsonl", position=position) if folder else None
         with closing(journal) if journal else nullcontext():
@@ -67,17 +71,19 @@ class Streamed:
 
     def run(self, assembly, folder, watch, journal, diagnosis, report_every):
         run_stream(
-            self.engine,
-            assembly.stream,
-            plan=assembly.plan,
-            results=self.results,
-            clock=self.clock,
-            journal=journal,
-            observers=[watch],
-            folder=folder,
-            report_every=report_every,
-            workers=0,
-            diagnosis=diagnosis,
+            Session(
+                engine=self.engine,
+                stream=assembly.stream,
+                recipe=assembly.recipe,
+                plan=assembly.plan,
+                results=self.results,
+                clock=self.clock,
+                checkpoints=folder,
+                journal=journal,
+                observers=[watch],
+                diagnosis=diagnosis,
+                report_every=report_every,
+            )
         )
 
     def left(self):
@@ -126,7 +132,7 @@ def test_a_point_is_what_evaluation_gives_there():
     phases = assembly.stream.phases
     cut = replace(assembly.stream, phases=[phases[0], replace(phases[1], steps=4)], tasks=assembly.stream.tasks[:2])
     stopped = Streamed(replace(assembly, stream=cut))
-    scores = evaluate(stopped.engine, [task.evaluation() for task in assembly.stream.tasks[:2]])
+    scores = evaluate(stopped.engine, [task.evaluation() for task in assembly.stream.tasks[:2]], recipe=assembly.recipe)
     assert plain(point["scores"]) == plain(scores)
 
 
@@ -362,7 +368,7 @@ def test_a_profile_adds_up_to_the_loss():
     assembly = make(NANO)
     engine = assembly.engine(assembly.settings.fabric(), None)
     batches = [task.evaluation() for task in assembly.stream.tasks]
-    scores, pieces = evaluate_along(engine, batches)
+    scores, pieces = evaluate_along(engine, batches, recipe=assembly.recipe)
     assert len(pieces) == 3
     for j, batch in enumerate(batches):
         counts = tally_along(torch.zeros(batch.targets_BT.shape), batch.targets_BT * 0, batch.targets_BT >= 0)[:, 2]

@@ -46,7 +46,7 @@ def started(overrides):
 
 
 def learn(assembly, engine, steps=3):
-    list(train(engine, assembly.stream.phases[0], steps=steps, report_every=steps))
+    list(train(engine, assembly.stream.phases[0], recipe=assembly.recipe, steps=steps, report_every=steps))
 
 
 @pytest.mark.parametrize("overrides", [NANO, STATIC, MLP], ids=["nano", "static", "mlp"])
@@ -239,12 +239,12 @@ def test_a_run_keeps_them_in_journal_and_results(tmp_path):
 def comparison(folder):
     """The same as ttt-compare and the page of several runs read them."""
     groups = group_runs([read_run(folder)])
-    sheet, _ = views.curve(groups, "slow/plasticity/erank")
+    sheet = views.curve_view(groups, "slow/plasticity/erank").sheet
     rows = [cells[0].interval.mean for _, cells in sheet.rows]
     assert rows == catalogue.after_each_row(read_run(folder).results, "slow/plasticity/erank")
     assert len(rows) == 4
-    assert views.metrics(groups, ["*/drift/*"]) == ["fast/drift/kl_base", "slow/drift/kl_base"]
+    assert views.matching_metrics(groups, ["*/drift/*"]) == ["fast/drift/kl_base", "slow/drift/kl_base"]
     drawn = [drawing.name for drawing in comparison_drawings(groups, groups, "", None)]
     assert {"curve-dormant", "curve-rank", "curve-weights", "curve-gradient", "curve-drift"} <= set(drawn)
     with pytest.raises(ValueError, match="'plastcity' is unknown"):
-        views.curve(groups, "slow/plastcity/erank")
+        views.curve_view(groups, "slow/plastcity/erank")

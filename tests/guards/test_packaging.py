@@ -136,10 +136,10 @@ def test_every_yaml_composes_and_runs_a_step(path, tmp_path, monkeypatch):
     assembly = assemble(OmegaConf.to_container(config, resolve=True), trusted=[])
     fabric = assembly.settings.fabric()
     engine = assembly.engine(fabric, assembly.base_weights(fabric, lambda event: None))
-    (progress,) = train(engine, assembly.stream.tasks[0], steps=1, report_every=1)
+    (progress,) = train(engine, assembly.stream.tasks[0], recipe=assembly.recipe, steps=1, report_every=1)
     # Rewards that are all equal are a loss of zero.
     assert progress.loss > 0 or progress.watched["zero_variance"] == 1
-    scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()])
+    scores = evaluate(engine, [assembly.stream.tasks[0].evaluation()], recipe=assembly.recipe)
     assert scores["fast"]["loss"][0] > 0
 
 

@@ -21,31 +21,32 @@ from ttt.objectives.reward import Reward, matched
 from ttt.prompts.rollouts import Rollouts, sample_answers
 from ttt.results import catalogue
 from ttt.run.loop import begin_task
-from ttt.training.train import train
+from ttt.training.recipe import Recipe
+from ttt.training.train import loss_of, train
 
 
-def made(*overrides: str) -> tuple[Engine, list]:
+def made(*overrides: str) -> tuple[Engine, list, Recipe]:
     assembly = assembly_of(*RULES, *overrides)
     engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
-    return engine, list(assembly.stream.tasks)
+    return engine, list(assembly.stream.tasks), assembly.recipe
 
 
-def objective_of(engine: Engine) -> Reward:
-    assert isinstance(engine.learner.objective, Reward)
-    return engine.learner.objective
+def objective_of(recipe: Recipe) -> Reward:
+    assert isinstance(recipe.objective, Reward)
+    return recipe.objective
 
 
-def steps(engine: Engine, task, number: int) -> list:
-    return list(train(engine, task, steps=number, report_every=1))
+def steps(engine: Engine, recipe: Recipe, task, number: int) -> list:
+    return list(train(engine, task, recipe=recipe, steps=number, report_every=1))
 
 
 @pytest.mark.parametrize(("adapter", "temperature"), [(POOL, 1.0), (ALONE, 1.0), (ALONE, 0.5)])
 def test_the_slow_step_is_the_policy_gradient_written_out(adapter, temperature):
     """A loop over rollouts, problems and tokens, from the formula; the same random numbers."""
-    engine, tasks = made(
+    engine, tasks, recipe = made(
         *adapter, "objective.rollouts=4", "objective.cycle.fast_budget=0", f"objective.temperature={temperature}"
     )
-    learner, objective = engine.learner, objective_of(engine)
+    learner, objective = engine.learner, objective_of(recipe)
     batch = tasks[0].batch(0)
     rewards = [float(hash_of(i)) for i in range(16)]
     asked: list[Rollouts] = []
@@ -57,7 +58,7 @@ def test_the_slow_step_is_the_policy_gradient_written_out(adapter, temperature):
         return asked[-1]
 
     objective.play = rigged
-    learner.training_step(batch, 0).backward()
+    loss_of(learner, recipe, batch, step=0).backward()
     (rollouts,) = asked
     found = torch.cat([p.grad.flatten() for p in learner.model.parameters()])
     learner.zero_grad()
@@ -89,12 +90,12 @@ def hash_of(i: int) -> bool:
 
 
 def test_without_a_reward_nothing_moves():
-    engine, tasks = made(*ALONE, "optimizer=sgd", "optimizer.lr=1.0")
-    objective = objective_of(engine)
+    engine, tasks, recipe = made(*ALONE, "optimizer=sgd", "optimizer.lr=1.0")
+    objective = objective_of(recipe)
     play = objective.play
     objective.play = lambda *given: nothing(play(*given))
     before = slow_hash(engine.learner.model)
-    steps(engine, tasks[0], 2)
+    steps(engine, recipe, tasks[0], 2)
     assert slow_hash(engine.learner.model) == before
 
 
@@ -104,8 +105,8 @@ def nothing(found: Rollouts) -> Rollouts:
 
 def test_a_reward_for_one_token_is_learned():
     """The answer that begins with a 7 pays: a task of one step, learned within seconds."""
-    engine, tasks = made(*ALONE, "optimizer.lr=1e-2", "objective.rollouts=16")
-    objective = objective_of(engine)
+    engine, tasks, recipe = made(*ALONE, "optimizer.lr=1e-2", "objective.rollouts=16")
+    objective = objective_of(recipe)
     play = objective.play
 
     def sevens(*given):
@@ -113,7 +114,7 @@ def test_a_reward_for_one_token_is_learned():
         return Rollouts(found.problem_R, found.prompt_RP, found.answer_RA, found.logp_RA, is_seven(found))
 
     objective.play = sevens
-    paid = [progress.watched["reward"] for progress in steps(engine, tasks[0], 40)]
+    paid = [progress.watched["reward"] for progress in steps(engine, recipe, tasks[0], 40)]
     assert sum(paid[:5]) / 5 < 0.4
     assert sum(paid[-5:]) / 5 > 0.9
 
@@ -124,8 +125,8 @@ def is_seven(found: Rollouts) -> torch.Tensor:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_sampling_with_a_cache_is_sampling_without(temperature):
-    engine, tasks = made(*ALONE)
-    model, layout, batch = engine.learner.model, objective_of(engine).layout, tasks[0].batch(0)
+    engine, tasks, recipe = made(*ALONE)
+    model, layout, batch = engine.learner.model, objective_of(recipe).layout, tasks[0].batch(0)
     asked = torch.cat([batch.tokens_BT[:, : layout.prompt_len], layout.questions(batch)], 1)
     torch.manual_seed(3)
     answer, logp = sample_answers(lambda x, cache: model(x, cache=cache), asked, length=4, temperature=temperature)
@@ -140,8 +141,8 @@ def test_sampling_with_a_cache_is_sampling_without(temperature):
 
 
 def test_the_greedy_reward_is_that_of_greedy_answers_and_the_expected_one_is_exact():
-    engine, tasks = made(*ALONE)
-    learner, layout = engine.learner, objective_of(engine).layout
+    engine, tasks, recipe = made(*ALONE)
+    learner, layout = engine.learner, objective_of(recipe).layout
     batch = tasks[0].evaluation()
     # A model that knows something: a few steps of imitation.
     for step in range(60):
@@ -163,8 +164,8 @@ def test_the_greedy_reward_is_that_of_greedy_answers_and_the_expected_one_is_exa
 
 
 def test_divergence_from_the_base_is_zero_at_the_base_and_grows():
-    engine, tasks = made(*ALONE, "optimizer.lr=1e-2")
-    objective, batch = objective_of(engine), tasks[0].evaluation()
+    engine, tasks, recipe = made(*ALONE, "optimizer.lr=1e-2")
+    objective, batch = objective_of(recipe), tasks[0].evaluation()
     asked = batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - objective.layout.answer_len]
     before = torch.get_rng_state()
     assert divergence(engine.learner, objective, asked) == pytest.approx(0, abs=1e-6)
@@ -179,8 +180,8 @@ def test_modes_are_weights_times_prompts():
 
     The decomposition of the paper; and evaluation changes nothing.
     """
-    engine, tasks = made(*POOL, "optimizer.lr=1e-2")
-    learner, objective = engine.learner, objective_of(engine)
+    engine, tasks, recipe = made(*POOL, "optimizer.lr=1e-2")
+    learner, objective = engine.learner, objective_of(recipe)
     layout = objective.layout
     with torch.no_grad():
         learner.model.embed_tokens.weight.add_(torch.randn_like(learner.model.embed_tokens.weight) * 0.5)
@@ -190,7 +191,7 @@ def test_modes_are_weights_times_prompts():
     objective.archive[0] = torch.tensor(layout.seed_prompt)
     before, random = slow_hash(learner.model), torch.get_rng_state()
     batch = tasks[0].evaluation()
-    found = evaluate(engine, [batch], tasks=[0])
+    found = evaluate(engine, [batch], recipe=recipe, tasks=[0])
     assert slow_hash(learner.model) == before
     assert torch.equal(torch.get_rng_state(), random)
     rows = batch.tokens_BT.clone()
@@ -221,9 +222,9 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(ada
 
     from ttt.run import loop
 
-    first = loop.measure
+    first = loop.measure_row
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "measure", lambda *a, **k: stop() if len(k["results"].rows) == 2 else first(*a, **k))
+        patch.setattr(loop, "measure_row", lambda session: stop() if len(session.results.rows) == 2 else first(session))
         assert run_here([*RULES, *adapter], tmp_path / "parts").code != 0
     again = run_here([*RULES, *adapter], tmp_path / "parts")
     assert again.code == 0, again.err
@@ -259,16 +260,16 @@ def test_chance_is_the_runs_own():
     """Equal seeds are equal, other seeds are not, though both begin from one base."""
 
     def rewards(seed: int) -> list[float]:
-        engine, tasks = made(*POOL, f"seed={seed}", "base.seed=0", "optimizer.lr=1e-2")
-        return [p.watched["entropy"] for p in steps(engine, tasks[0], 3)]
+        engine, tasks, recipe = made(*POOL, f"seed={seed}", "base.seed=0", "optimizer.lr=1e-2")
+        return [p.watched["entropy"] for p in steps(engine, recipe, tasks[0], 3)]
 
     assert rewards(1) == rewards(1) != rewards(2)
 
 
 def test_problems_without_a_signal_are_not_read_again_and_change_nothing():
     """The gradient is that of all rows: those of problems whose answers earned the same have none."""
-    engine, tasks = made(*ALONE)
-    objective, learner, batch = objective_of(engine), engine.learner, tasks[0].batch(0)
+    engine, tasks, recipe = made(*ALONE)
+    objective, learner, batch = objective_of(recipe), engine.learner, tasks[0].batch(0)
     prompts = objective.prompts(learner)
     rollouts = objective._rollouts(learner, batch, prompts, None)
     reward_R = torch.zeros(len(rollouts.reward_R))
@@ -293,9 +294,9 @@ def test_problems_without_a_signal_are_not_read_again_and_change_nothing():
 
 
 def test_frozen_is_prompt_optimisation_alone():
-    engine, tasks = made(*POOL, "strategy=frozen")
+    engine, tasks, recipe = made(*POOL, "strategy=frozen")
     before = slow_hash(engine.learner.model)
-    told = steps(engine, tasks[0], 4)
+    told = steps(engine, recipe, tasks[0], 4)
     assert slow_hash(engine.learner.model) == before
     assert told[-1].terms["rounds"] == 2
     # Answers for a step that moves nothing are neither given nor paid for.
@@ -304,14 +305,16 @@ def test_frozen_is_prompt_optimisation_alone():
 
 
 def test_rounds_end_where_the_cycle_says_so():
-    engine, tasks = made(*POOL, "objective.cycle.rounds=1")
-    assert steps(engine, tasks[0], 8)[-1].terms["rounds"] == 1
+    engine, tasks, recipe = made(*POOL, "objective.cycle.rounds=1")
+    assert steps(engine, recipe, tasks[0], 8)[-1].terms["rounds"] == 1
 
 
 def test_rollouts_of_the_search_are_used_again():
-    plain, tasks = made(*POOL, "objective.reuse=false")
-    saving, _ = made(*POOL, "objective.reuse=true")
-    first, second = (steps(engine, tasks[0], 1)[0].terms for engine in (plain, saving))
+    plain, tasks, recipe = made(*POOL, "objective.reuse=false")
+    saving, _, saving_recipe = made(*POOL, "objective.reuse=true")
+    first, second = (
+        steps(engine, own, tasks[0], 1)[0].terms for engine, own in ((plain, recipe), (saving, saving_recipe))
+    )
     assert second["rollouts"] < first["rollouts"] == 32
     assert second["fast_rollouts"] == first["fast_rollouts"]
 
@@ -326,14 +329,14 @@ def test_matching_takes_each_rollout_once():
 
 
 def test_distillation_moves_the_bare_model_towards_the_prompted_one():
-    engine, tasks = made(*POOL, "objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
-    learner, layout = engine.learner, objective_of(engine).layout
+    engine, tasks, recipe = made(*POOL, "objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
+    learner, layout = engine.learner, objective_of(recipe).layout
     with torch.no_grad():
         for parameter in learner.model.parameters():
             parameter.mul_(5.0)
     words = [word for word in layout.words if word not in layout.seed_prompt]
     learner.fast = learner.adapter.holding(torch.tensor(words[:2]))
-    losses = [progress.loss for progress in steps(engine, tasks[0], 30)]
+    losses = [progress.loss for progress in steps(engine, recipe, tasks[0], 30)]
     assert losses[0] > 0.01
     assert sum(losses[-5:]) < sum(losses[:5])
 
@@ -394,17 +397,17 @@ def test_tasks_are_learned_without_a_word_about_their_borders():
     assembly = assembly_of(*RULES, *POOL)
     assert not any(phase.announced for phase in assembly.stream.phases)
     engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
-    begin_task(engine, 0)
+    begin_task(engine, assembly, 0)
     assert all(not bool(x.any()) for x in engine.learner.fast.values())
 
 
 def test_every_prompt_is_used_evenly():
-    engine, tasks = made(*POOL, "adapter.emit=4", "objective.rollouts=8", "adapter.proposer=random")
+    engine, tasks, recipe = made(*POOL, "adapter.emit=4", "objective.rollouts=8", "adapter.proposer=random")
     seen: list[Rollouts] = []
-    objective = objective_of(engine)
+    objective = objective_of(recipe)
     play = objective.play
     objective.play = lambda *given: seen.append(play(*given)) or seen[-1]
-    steps(engine, tasks[0], 1)
+    steps(engine, recipe, tasks[0], 1)
     prompts = objective.prompts(engine.learner)
     for problem, prompt in product(range(4), prompts):
         mine = (seen[-1].problem_R == problem) & (seen[-1].prompt_RP == prompt).all(1)
@@ -420,14 +423,14 @@ def test_a_run_is_looked_at_as_it_is_used(tmp_path: Path):
         assert ", mode carried;" in outcome.out
         assert ": reward 0.0" in outcome.out
     from ttt.cli.compare import default
-    from ttt.compare.frontier import axes
+    from ttt.compare.frontier import default_axes
     from ttt.compare.groups import group_runs, headline
     from ttt.compare.runs import find_runs, read_run
 
     runs = [read_run(folder) for folder in find_runs([str(tmp_path)]).done]
     groups = group_runs(runs)
     assert headline(groups) == "carried/success"
-    assert axes(groups) == ("carried/success/avg_learning", "carried/success/forgetting_max_seen")
+    assert default_axes(groups) == ("carried/success/avg_learning", "carried/success/forgetting_max_seen")
     assert "carried/success/avg_final" in default(groups)
     for run in runs:
         found = catalogue.metrics(run.results)

@@ -14,7 +14,7 @@ from harness import only_run, run_here
 from test_vectors import VECTORS
 
 from ttt.cli.runs import references, torchrun
-from ttt.compare.published import Value, agrees, by_published, values_of
+from ttt.compare.published import PublishedValue, agrees, by_published, published_values
 from ttt.compare.runs import read_run
 from ttt.metrics.seeds import t_interval
 from ttt.results.saved import from_json
@@ -164,16 +164,16 @@ def test_a_published_value_is_shown_beside_a_run_that_it_is_about(tmp_path):
 
 
 def test_agreement_is_two_published_sd_and_half_of_our_interval():
-    value = Value("", "slow/accuracy/avg_final", "x", mean=0.5, sd=0.05)
+    value = PublishedValue("", "slow/accuracy/avg_final", "x", mean=0.5, sd=0.05)
     ours = t_interval([0.6, 0.62, 0.61])
     assert 0.1 < abs(ours.mean - value.mean) <= 0.1 + ours.half
     assert agrees(ours, value) == "yes"
     assert agrees(t_interval([0.7, 0.7, 0.7]), value) == "no"
-    assert values_of({"published": None}) == []
+    assert published_values({"published": None}) == []
 
 
 @pytest.mark.parametrize(
     ("ours", "sd"), [([0.5], 0.05), ([0.5, 0.5], math.nan), ([0.5, math.nan], 0.05)], ids=["n=1", "no sd", "unmeasured"]
 )
 def test_agreement_is_not_known_where_a_spread_is_not(ours, sd):
-    assert agrees(t_interval(ours), Value("", "slow/accuracy/avg_final", "x", mean=0.5, sd=sd)) == "-"
+    assert agrees(t_interval(ours), PublishedValue("", "slow/accuracy/avg_final", "x", mean=0.5, sd=sd)) == "-"

@@ -47,11 +47,11 @@ def test_evaluation_only_reads(adapter):
         engine = engine_of(assembly)
         evaluations = [task.evaluation() for task in assembly.stream.tasks]
         for task in assembly.stream.tasks:
-            for _ in train(engine, task, steps=3, report_every=1):
+            for _ in train(engine, task, recipe=assembly.recipe, steps=3, report_every=1):
                 if looks:
                     before = slow_hash(engine.learner.model)
                     fast = {name: x.clone() for name, x in engine.learner.fast.items()}
-                    evaluate(engine, evaluations)
+                    evaluate(engine, evaluations, recipe=assembly.recipe)
                     assert slow_hash(engine.learner.model) == before
                     assert all(torch.equal(x, engine.learner.fast[name]) for name, x in fast.items())
         hashes.append(slow_hash(engine.learner.model))
@@ -65,10 +65,10 @@ def test_precision_holds_in_training_and_in_evaluation(precision, dtype):
     engine = engine_of(assembly)
     seen = set()
     hook = assembly.learner.model.layers[0].mlp.gate_proj.register_forward_hook(lambda m, i, out: seen.add(out.dtype))
-    list(train(engine, assembly.stream.tasks[0], steps=1, report_every=1))
+    list(train(engine, assembly.stream.tasks[0], recipe=assembly.recipe, steps=1, report_every=1))
     assert seen == {dtype}
     seen.clear()
-    evaluate(engine, [assembly.stream.tasks[0].evaluation()])
+    evaluate(engine, [assembly.stream.tasks[0].evaluation()], recipe=assembly.recipe)
     assert seen == {dtype}
     hook.remove()
     assert {x.dtype for x in assembly.learner.fast.values()} == {torch.float32}
@@ -79,10 +79,10 @@ def test_modes_measure_what_they_say():
     assembly = make(*FAST, "adapter.step=1.0")
     engine = engine_of(assembly)
     evaluations = [task.evaluation() for task in assembly.stream.tasks]
-    fresh = evaluate(engine, evaluations)
+    fresh = evaluate(engine, evaluations, recipe=assembly.recipe)
     assert fresh["carried"] == fresh["fast"] != fresh["slow"]
     engine.learner.fast = {name: torch.randn_like(x) for name, x in engine.learner.fast.items()}
-    later = evaluate(engine, evaluations)
+    later = evaluate(engine, evaluations, recipe=assembly.recipe)
     assert later["slow"] == fresh["slow"]
     assert later["fast"] == fresh["fast"]
     assert later["carried"] != fresh["carried"]
@@ -91,7 +91,7 @@ def test_modes_measure_what_they_say():
 def test_without_a_carried_state_there_is_no_carried_mode():
     assembly = make(*FAST, "adapter.reset=sequence")
     engine = engine_of(assembly)
-    assert set(evaluate(engine, [assembly.stream.tasks[0].evaluation()])) == {"slow", "fast"}
+    assert set(evaluate(engine, [assembly.stream.tasks[0].evaluation()], recipe=assembly.recipe)) == {"slow", "fast"}
 
 
 def test_loss_is_in_bits_per_scored_token():
@@ -99,7 +99,7 @@ def test_loss_is_in_bits_per_scored_token():
     assembly = make("adapter=none", "base=none", small=SMALL)
     for parameter in assembly.learner.model.parameters():
         torch.nn.init.zeros_(parameter)
-    scores = evaluate(engine_of(assembly), [assembly.stream.tasks[0].evaluation()])
+    scores = evaluate(engine_of(assembly), [assembly.stream.tasks[0].evaluation()], recipe=assembly.recipe)
     for quantity in ("loss", "loss_early", "loss_late"):
         assert scores["slow"][quantity][0] == pytest.approx(5.0)
 
@@ -235,7 +235,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_a_stock_lightning_trainer_takes_the_same_steps():
     ours, theirs = make(*FAST), make(*FAST)
     engine = engine_of(ours)
-    for _ in train(engine, ours.stream.tasks[0], steps=3, report_every=1):
+    for _ in train(engine, ours.stream.tasks[0], recipe=ours.recipe, steps=3, report_every=1):
         pass
     batches = [theirs.stream.tasks[0].batch(step) for step in range(3)]
     trainer = Trainer(
@@ -352,7 +352,9 @@ def test_masked_outputs_take_no_part_in_training_or_evaluation(tmp_path):
         assembly = make(*typed, f"task.scenario={scenario}", small=())
         for parameter in assembly.learner.model.parameters():
             torch.nn.init.zeros_(parameter)
-        losses[scenario] = evaluate(engine_of(assembly), [assembly.stream.tasks[0].evaluation()])["slow"]["loss"][0]
+        losses[scenario] = evaluate(
+            engine_of(assembly), [assembly.stream.tasks[0].evaluation()], recipe=assembly.recipe
+        )["slow"]["loss"][0]
     assert losses == {"task": pytest.approx(1.0), "class": pytest.approx(math.log2(266))}
     batch = make(*typed, "task.scenario=task", small=()).stream.tasks[0].batch(0)
     logits_BTV = torch.zeros(*batch.tokens_BT.shape, 266, requires_grad=True)

@@ -19,25 +19,19 @@ from harness import FAST, SMALL, only_run, run_here
 from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import learn_task
+from learning import begin_task, learn_task
 from omegaconf import OmegaConf
+from streams import stream_to_the_end
 
-from ttt.evaluation.evaluate import Plan
 from ttt.learner import Engine, cross_entropy, slow_hash
-from ttt.results.results import Results
 from ttt.results.rows import plain
 from ttt.run.assemble import Assembly, assemble
-from ttt.run.loop import begin_task, run_stream
-from ttt.run.resume import restore
-from ttt.storage import checkpoint
-from ttt.storage.journal import Journal
 from ttt.strategies.agem import project
 from ttt.strategies.der import packed, padded, squared_distance
 from ttt.strategies.reservoir import Memory
 from ttt.strategies.teacher import divergence, wearing, weights_of
 from ttt.stream import IGNORE, Batch
-from ttt.training.clock import Clock
-from ttt.training.train import NonFiniteError, train
+from ttt.training.train import NonFiniteError, loss_of, train
 
 STEPS = 6
 DIGITS = (
@@ -111,7 +105,7 @@ def test_a_term_is_positive_unless_its_weight_is_zero(name, own):
             assembly, engine = ready(job, f"strategy={name}", *weight)
             learn_task(engine, assembly, 0)
             learn_task(engine, assembly, 1)
-            found.append((engine.learner.strategy.terms()["penalty"], slow_hash(engine.learner.model)))
+            found.append((assembly.recipe.strategy.terms()["penalty"], slow_hash(engine.learner.model)))
         assert found[0][0] > 0 == found[1][0]
         assert found[0][1] != found[1][1]
 
@@ -202,7 +196,7 @@ def test_independent_learns_each_task_as_if_it_were_the_first():
             learned = learn_task(engine, assembly, index)
         alone, fresh = ready(job, "strategy=naive")
         phase = alone.stream.phases[2]
-        losses = [p.loss for p in train(fresh, phase, steps=phase.steps, report_every=1)]
+        losses = [p.loss for p in train(fresh, phase, recipe=assembly.recipe, steps=phase.steps, report_every=1)]
         assert losses == [p.loss for p in learned]
         assert slow_hash(fresh.learner.model) == slow_hash(engine.learner.model)
 
@@ -287,10 +281,10 @@ def test_rows_in_memory_are_rows_of_the_stream_and_those_drawn_are_of_earlier_ta
         PERMUTED, "strategy=replay", "strategy.size=30", f"strategy.balance={balance}", "strategy.rows=5",
         "task.steps_per_task=one-pass",
     )  # fmt: skip
-    strategy, phases = engine.learner.strategy, assembly.stream.phases
+    strategy, phases = assembly.recipe.strategy, assembly.stream.phases
     drawn: set[int] = set()
     for index, phase in enumerate(phases):
-        begin_task(engine, index)
+        begin_task(engine, assembly, index)
         for step in range(40):
             rows = strategy.memory(phase.batch(step), step=step)
             assert (rows is None) == (index == 0)
@@ -314,17 +308,17 @@ def test_replay_is_the_loss_of_both_together_and_leaves_the_fast_state_to_its_ow
     learn_task(engine, assembly, 0)
     naive.learner.load_state_dict(engine.learner.state_dict())
     naive.learner.fast = {name: x.clone() for name, x in engine.learner.fast.items()}
-    begin_task(engine, 1)
-    batch, strategy = assembly.stream.phases[1].batch(0), engine.learner.strategy
+    begin_task(engine, assembly, 1)
+    batch, strategy = assembly.stream.phases[1].batch(0), assembly.recipe.strategy
     seen: list[Batch] = []
     memory = strategy.memory
     strategy.memory = lambda batch, *, step: seen.append(memory(batch, step=step)) or seen[-1]
-    loss = engine.learner.training_step(batch, 0)
+    loss = loss_of(engine.learner, assembly.recipe, batch, step=0)
     own, _ = naive.learner(batch, naive.learner.fast)
     old, _ = naive.learner(seen[0], naive.learner.adapter.initial())
     expected = cross_entropy(torch.cat([own, old]), Batch.stack([batch, seen[0]]), reduction="mean")
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    naive.learner.training_step(batch, 0)
+    loss_of(naive.learner, assembly.recipe, batch, step=0)
     for name, x in naive.learner.fast.items():
         torch.testing.assert_close(engine.learner.fast[name], x)
 
@@ -341,7 +335,7 @@ def test_where_no_task_is_announced_all_that_is_stored_is_drawn():
     assembly, engine = ready(TOKENS, "task=drift-sequence", "adapter=none", "strategy=replay")
     phase = assembly.stream.phases[0]
     assert not phase.announced
-    given = [engine.learner.strategy.memory(phase.batch(step), step=step) for step in range(3)]
+    given = [assembly.recipe.strategy.memory(phase.batch(step), step=step) for step in range(3)]
     assert [rows is None for rows in given] == [True, False, False]
 
 
@@ -350,13 +344,13 @@ def test_where_no_task_is_announced_all_that_is_stored_is_drawn():
 
 def test_der_stores_the_logits_of_scored_tokens_as_they_were():
     assembly, engine = ready((*TOKENS, "adapter=none"), "strategy=der", "strategy.size=100", "optimizer.lr=1")
-    phase, stored = assembly.stream.phases[0], engine.learner.strategy.stored
-    begin_task(engine, 0)
+    phase, stored = assembly.stream.phases[0], assembly.recipe.strategy.stored
+    begin_task(engine, assembly, 0)
     then = []
     for step in range(3):
         logits_BTV, _ = engine.learner(phase.batch(step), {})
         then += [logits_BTV[b][phase.batch(step).targets_BT[b] != IGNORE].detach() for b in range(2)]
-        for _ in train(engine, Later(phase, step), steps=1, report_every=1):
+        for _ in train(engine, Later(phase, step), recipe=assembly.recipe, steps=1, report_every=1):
             pass
     assert stored.filled == 6
     for row, logits_SV in enumerate(then):
@@ -391,9 +385,9 @@ def test_squared_distance_counts_scored_tokens_and_outputs_that_compete():
 def test_der_is_three_means():
     assembly, engine = ready(PERMUTED, "strategy=der", "strategy.alpha=0.3", "strategy.beta=0.7", "strategy.rows=5")
     learn_task(engine, assembly, 0)
-    begin_task(engine, 1)
-    batch, strategy = assembly.stream.phases[1].batch(0), engine.learner.strategy
-    loss = engine.learner.training_step(batch, 0)
+    begin_task(engine, assembly, 1)
+    batch, strategy = assembly.stream.phases[1].batch(0), assembly.recipe.strategy
+    loss = loss_of(engine.learner, assembly.recipe, batch, step=0)
     rows, then_BSV = strategy._again
     own, again = (engine.learner(x, {})[0].flatten(0, 1) for x in (batch, rows))
     expected = F.cross_entropy(own, batch.targets_BT.flatten())
@@ -426,15 +420,15 @@ def test_a_projection_ends_at_a_right_angle_and_leaves_others_alone():
 def test_agem_steps_do_not_point_against_memory_and_touch_no_fast_state():
     assembly, engine = ready((*TOKENS, *FAST, "adapter.reset=never"), "strategy=agem", "strategy.size=12")
     learn_task(engine, assembly, 0)
-    begin_task(engine, 1)
-    learner, strategy = engine.learner, engine.learner.strategy
+    begin_task(engine, assembly, 1)
+    learner, strategy = engine.learner, assembly.recipe.strategy
     rows_used: list[Batch] = []
     drawn = strategy.drawn
     strategy.drawn = lambda: rows_used.append(drawn()) or rows_used[-1]
     trained, turned = [p for p in engine.order if p.requires_grad], 0
     for step in range(STEPS):
         learner.zero_grad()
-        learner.training_step(assembly.stream.phases[1].batch(step), step).backward()
+        loss_of(learner, assembly.recipe, assembly.stream.phases[1].batch(step), step=step).backward()
         fast = {name: x.clone() for name, x in learner.fast.items()}
         plain = torch.cat([p.grad.flatten() for p in trained])
         strategy.gradients(engine)
@@ -510,12 +504,12 @@ def test_lwf_compares_outputs_that_are_old_in_the_scenario(scenario):
     learn_task(engine, assembly, 0)
     learn_task(engine, assembly, 1)
     twin.load_state_dict(learner.state_dict())
-    begin_task(engine, 2)
-    learned = list(train(engine, assembly.stream.phases[2], steps=2, report_every=2))
+    begin_task(engine, assembly, 2)
+    learned = list(train(engine, assembly.stream.phases[2], recipe=assembly.recipe, steps=2, report_every=2))
     assert learned[0].terms["penalty"] > 0
     batch = assembly.stream.phases[2].batch(2)
     logits_BTV, _ = learner(batch, {})
-    found = learner.strategy.extra(learner, batch, logits_BTV, own=len(batch.tokens_BT))
+    found = assembly.recipe.strategy.extra(learner, batch, logits_BTV, own=len(batch.tokens_BT))
     evaluations = [task.evaluation() for task in assembly.stream.tasks]
     labels = [e.targets_BT.unique().tolist() for e in evaluations]
     heads = {"task": labels[:2], "class": [sorted(labels[0] + labels[1])], "domain": [labels[0]]}[scenario]
@@ -538,7 +532,7 @@ def test_distill_moves_the_slow_answer_towards_the_fast_one():
     learner, batch = engine.learner, assembly.stream.phases[1].batch(0)
     fast = {name: x.clone() for name, x in learner.fast.items()}
     fast_BTV, _ = learner(batch, learner.fast)
-    found = learner.strategy.extra(learner, batch, fast_BTV, own=len(batch.tokens_BT))
+    found = assembly.recipe.strategy.extra(learner, batch, fast_BTV, own=len(batch.tokens_BT))
     assert all(torch.equal(x, learner.fast[name]) for name, x in fast.items())
     slow_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
     scored = batch.targets_BT != IGNORE
@@ -556,16 +550,7 @@ def test_distill_moves_the_slow_answer_towards_the_fast_one():
 
 def run(assembly: Assembly, engine: Engine, folder: Path, *, saved: Path | None = None) -> tuple[str, object]:
     """The whole stream, or the rest of one; the slow weights it ends with, and R."""
-    results, clock = Results.of(assembly.stream), Clock()
-    if saved is not None:
-        clock = restore(engine, checkpoint.load(saved), results=results)
-    folder.mkdir(exist_ok=True)
-    journal = Journal(folder / "metrics.jsonl")
-    run_stream(
-        engine, assembly.stream, plan=Plan.of("auto", stream=assembly.stream), results=results, clock=clock,
-        journal=journal, observers=(), folder=folder, report_every=2, workers=0,
-    )  # fmt: skip
-    journal.close()
+    results = stream_to_the_end(assembly, engine, folder, after=saved, report_every=2)
     return slow_hash(engine.learner.model), plain(results.rows)
 
 
@@ -586,7 +571,7 @@ def test_state_comes_back_as_it_was(name):
     states = []
     for saved in (None, 0):
         assembly, engine = ready(PERMUTED, f"strategy={name}", *LEARNING[name])
-        strategy = engine.learner.strategy
+        strategy = assembly.recipe.strategy
         if saved is None:
             learn_task(engine, assembly, 0)
             learn_task(engine, assembly, 1)

@@ -4,30 +4,24 @@ what cannot work."""
 from __future__ import annotations
 
 import copy
-from contextlib import closing
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from harness import FAST, TINY, only_run, run_here
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from learning import learn_task
+from learning import begin_task, learn_task
 from omegaconf import DictConfig, OmegaConf
+from streams import stream_to_the_end
 
 from ttt.devices.one_device import OneDevice
 from ttt.learner import Engine, cross_entropy, slow_hash
-from ttt.results.results import Results
 from ttt.run.assemble import Assembly, assemble
-from ttt.run.loop import begin_task, run_stream
-from ttt.run.resume import restore
 from ttt.storage import checkpoint
-from ttt.storage.journal import Journal
 from ttt.strategies.importance import fisher, importances, pieces, squared_norm
 from ttt.strategies.shared import generator
-from ttt.training.clock import Clock
 from ttt.training.train import NonFiniteError, train
 
 ENVIRONMENT = (
@@ -120,7 +114,7 @@ def test_weights_differ_from_naives_and_penalties_are_positive(name, setting):
 @pytest.mark.parametrize("name", ["ewc", "online_ewc", "si", "mas"])
 def test_importances_are_not_zero_and_anchors_are_copies(name, setting):
     assembly, engine = make(*setting, *chosen(name))
-    strategy = engine.learner.strategy
+    strategy = assembly.recipe.strategy
     for index in range(2):
         learn_task(engine, assembly, index)
         for importance, anchor, parameter in zip(strategy.importance, strategy.anchor, strategy.trained, strict=True):
@@ -145,11 +139,13 @@ def test_the_pull_is_strong_where_it_should_be(name):
         scale = {"l2": 0.05, "l2_init": 0.05, "si": 10, "mas": 0.02}.get(name, 2)
         assembly, engine = make(*MLP, *job, f"strategy.coefficient={coefficient * scale}", "optimizer.lr=0.02")
         learn_task(engine, assembly, 0)
-        anchor = torch.cat([x.flatten() for x in (engine.learner.strategy.anchor)])
-        importance = engine.learner.strategy.importance or [torch.ones_like(p) for p in engine.learner.strategy.trained]
+        anchor = torch.cat([x.flatten() for x in (assembly.recipe.strategy.anchor)])
+        importance = assembly.recipe.strategy.importance or [
+            torch.ones_like(p) for p in assembly.recipe.strategy.trained
+        ]
         weight = torch.cat([x.flatten() for x in importance])
         learn_task(engine, assembly, 1, ends=False)
-        now = torch.cat([p.detach().flatten() for p in engine.learner.strategy.trained])
+        now = torch.cat([p.detach().flatten() for p in assembly.recipe.strategy.trained])
         distances.append(float((weight / weight.mean() * (now - anchor).square()).sum()))
     assert distances[0] > distances[1] > distances[2] > 0
 
@@ -172,7 +168,7 @@ def test_a_step_of_l2_by_hand():
     learn_task(engine, assembly, 0)
     anchor = weights(engine)
     # A second task of one step starts at the anchor; so look at the third.
-    begin_task(engine, 1)
+    begin_task(engine, assembly, 1)
     learn_task(engine, assembly, 1, ends=False)
     before, gradient = weights(engine), data_gradients(engine, assembly.stream.phases[2].batch(0))
     learn_task(engine, assembly, 2, ends=False)
@@ -197,7 +193,7 @@ def test_a_step_of_l2_init_by_hand():
 def test_ewc_with_three_anchors_is_the_sum_of_three_penalties():
     """Value and gradient of the one quadratic against those of all of them, kept apart."""
     assembly, engine = make(*MLP, *chosen("ewc"), "optimizer.lr=0.3")
-    strategy, kept, sizes = engine.learner.strategy, [], []
+    strategy, kept, sizes = assembly.recipe.strategy, [], []
     for index in range(3):
         learn_task(engine, assembly, index, ends=False)
         kept.append((strategy.information(engine, index), [p.detach().clone() for p in strategy.trained]))
@@ -299,7 +295,7 @@ def test_outputs_that_do_not_compete_have_no_importance(name):
     split = [o for o in DIGITS if "num_tasks" not in o]
     assembly, engine = make(*split, "task.num_tasks=2", "task.classes_per_task=2", "task.scenario=task", *chosen(name))
     learn_task(engine, assembly, 0)
-    strategy = engine.learner.strategy
+    strategy = assembly.recipe.strategy
     bias = next(i for i, p in enumerate(strategy.trained) if p is engine.learner.model.head.bias)
     competing = assembly.stream.phases[0].batch(0).outputs_BV[0].nonzero().flatten().tolist()
     assert strategy.importance[bias].nonzero().flatten().tolist() == competing
@@ -307,7 +303,7 @@ def test_outputs_that_do_not_compete_have_no_importance(name):
 
 def test_online_ewc_fades_and_its_anchor_is_the_latest():
     assembly, engine = make(*MLP, *chosen("online_ewc"))
-    strategy, running = engine.learner.strategy, None
+    strategy, running = assembly.recipe.strategy, None
     for index in range(3):
         learn_task(engine, assembly, index, ends=False)
         new = strategy.information(engine, index)
@@ -320,7 +316,7 @@ def test_online_ewc_fades_and_its_anchor_is_the_latest():
 
 def test_mas_sums_over_tasks():
     assembly, engine = make(*MLP, *chosen("mas"))
-    strategy = engine.learner.strategy
+    strategy = assembly.recipe.strategy
     learn_task(engine, assembly, 0)
     before = [x.clone() for x in strategy.importance]
     learn_task(engine, assembly, 1)
@@ -336,21 +332,21 @@ def test_si_by_hand(clip):
     for index in range(2):
         phase, start = assembly.stream.phases[index], weights(engine)
         path = {name: torch.zeros_like(x) for name, x in start.items()}
-        begin_task(engine, index)
+        begin_task(engine, assembly, index)
         for step in range(phase.steps):
             before, gradient = weights(engine), data_gradients(engine, phase.batch(step))
             one = type(phase)(phase.name, phase.task, 1, lambda _, s=step, p=phase: p.batch(s))
-            (progress,) = train(engine, one, steps=1, report_every=1)
+            (progress,) = train(engine, one, recipe=assembly.recipe, steps=1, report_every=1)
             for name, now in weights(engine).items():
                 path[name] -= gradient[name] * (now - before[name])
             penalty = 30 * sum((omega[n] * (x - start[n]).square()).sum() for n, x in weights(engine).items())
             assert progress.terms["penalty"] == pytest.approx(float(penalty), rel=1e-4)
-        engine.learner.strategy.end_task(engine, index)
+        assembly.recipe.strategy.end_task(engine, index)
         for name, now in weights(engine).items():
             omega[name] += path[name].clamp_min(0) / ((now - start[name]).square() + 0.02)
-        found = engine.learner.strategy.importance
+        found = assembly.recipe.strategy.importance
         names = {id(p): name for name, p in engine.learner.model.named_parameters()}
-        for parameter, importance in zip(engine.learner.strategy.trained, found, strict=True):
+        for parameter, importance in zip(assembly.recipe.strategy.trained, found, strict=True):
             torch.testing.assert_close(importance, omega[names[id(parameter)]], rtol=1e-3, atol=1e-7)
     # Momentum at times goes uphill: such weights count nothing, not less than that.
     assert any((x < 0).any() for x in path.values())
@@ -416,7 +412,7 @@ def test_layers_are_reset_as_the_next_task_begins(overrides, reset, to):
     start = weights(engine)
     learn_task(engine, assembly, 0)
     learned = weights(engine)
-    begin_task(engine, 1)
+    begin_task(engine, assembly, 1)
     for name, parameter in engine.learner.model.named_parameters():
         assert (parameter in engine.optimizer.state) == (name not in reset)
         if name not in reset:
@@ -433,7 +429,7 @@ def test_a_transformers_last_mlp_is_reset_and_its_fast_parts_keep_their_form():
     start = weights(engine)
     learn_task(engine, assembly, 0)
     learned = weights(engine)
-    begin_task(engine, 1)
+    begin_task(engine, assembly, 1)
     found = weights(engine)
     last = max(name.split(".")[1] for name in found if name.startswith("layers."))
     changed = {name for name in found if not torch.equal(found[name], learned[name])}
@@ -454,7 +450,7 @@ def test_measuring_importance_leaves_no_trace(name):
     before, fast = weights(engine), {key: x.clone() for key, x in engine.learner.fast.items()}
     assert any(x.any() for x in fast.values())
     random = torch.get_rng_state()
-    engine.learner.strategy.end_task(engine, 0)
+    assembly.recipe.strategy.end_task(engine, 0)
     assert all(torch.equal(x, before[key]) for key, x in weights(engine).items())
     assert all(torch.equal(x, fast[key]) for key, x in engine.learner.fast.items())
     assert all(parameter.grad is None for parameter in engine.learner.parameters())
@@ -488,18 +484,6 @@ def test_noise_that_diverges_stops_the_run_with_task_and_step():
 # Stopped and gone on
 
 
-def stream_of(assembly: Assembly, engine: Engine, folder: Path, *, after: Path | None = None) -> None:
-    folder.mkdir()
-    results, clock = Results.of(assembly.stream), Clock()
-    if after is not None:
-        clock = restore(engine, checkpoint.load(after), results=results)
-    with closing(Journal(folder / "metrics.jsonl")) as journal:
-        run_stream(
-            engine, assembly.stream, plan=assembly.plan, results=results, clock=clock, journal=journal, observers=[],
-            folder=folder, report_every=6, workers=0,
-        )  # fmt: skip
-
-
 EVERY = [*STRONG, "shrink_perturb task", "layer_reset start"]
 
 
@@ -512,10 +496,10 @@ def test_a_run_that_stopped_goes_on_to_the_last_bit(name, setting, tmp_path):
     name, _, how = name.partition(" ")
     job = [*chosen(name), *({"task": ["strategy.every=task"], "start": ["strategy.to=start"]}.get(how, []))]
     job = [*(o for o in setting if not o.startswith("optimizer=")), "optimizer=adamw", *job]
-    stream_of(*make(*job), tmp_path / "whole")
+    stream_to_the_end(*make(*job), tmp_path / "whole")
     for saved in ("task-0002", "task-0003"):
         assert (tmp_path / "whole" / saved).is_dir()
-    stream_of(*make(*job), tmp_path / "rest", after=tmp_path / "whole" / "task-0002")
+    stream_to_the_end(*make(*job), tmp_path / "rest", after=tmp_path / "whole" / "task-0002")
     whole, rest = (checkpoint.load(tmp_path / side / "task-0003") for side in ("whole", "rest"))
     assert whole.tensors["strategy"]
     for group, tensors in whole.tensors.items():

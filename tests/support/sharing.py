@@ -16,12 +16,13 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from ttt.devices.collective import decided
-from ttt.devices.shards import gather
-from ttt.evaluation.evaluate import Plan, evaluate
+from ttt.devices.shards import whole_tensors
+from ttt.evaluation.evaluate import evaluate
+from ttt.evaluation.plan import Plan
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.run.assemble import assemble
-from ttt.run.resume import restore, save
+from ttt.run.resume import restore_run, save_run
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch
@@ -67,10 +68,13 @@ def learn(config: dict[str, Any], steps: int) -> dict[str, Any]:
     """Losses of every step, the state that is left, and what evaluation measures, as the first process sees it."""
     assembly, engine = engine_for(config)
     assert not engine.learner.adapter.initial() or engine.merges == (config["adapter"].get("carry") != "lane")
-    losses = [p.loss for p in train(engine, Uneven(assembly.stream.tasks[0]), steps=steps, report_every=1)]
+    losses = [
+        p.loss
+        for p in train(engine, Uneven(assembly.stream.tasks[0]), recipe=assembly.recipe, steps=steps, report_every=1)
+    ]
     fast = engine.whole_fast()
-    scores = evaluate(engine, [task.evaluation() for task in assembly.stream.tasks])
-    slow = gather(dict(engine.learner.model.named_parameters()), keep=True)
+    scores = evaluate(engine, [task.evaluation() for task in assembly.stream.tasks], recipe=assembly.recipe)
+    slow = whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)
     return {"losses": losses, "fast": fast, "scores": scores, "slow": slow}
 
 
@@ -80,15 +84,19 @@ def save_and_go_on(config: dict[str, Any], folder: Path, *, goes_on: bool) -> di
     results, task = Results.of(assembly.stream), assembly.stream.tasks[0]
     saves = folder / "task-0000"
     if goes_on:
-        restore(engine, checkpoint.load(saves), results=results)
+        restore_run(engine, assembly.recipe, checkpoint.load(saves), results=results)
     else:
-        list(train(engine, task, steps=3, report_every=3))
+        list(train(engine, task, recipe=assembly.recipe, steps=3, report_every=3))
         row = Plan.of("auto", stream=assembly.stream).columns(0, stream=assembly.stream)
-        results.add(columns=row, scores=evaluate(engine, [t.evaluation() for t in assembly.stream.tasks]), base=None)
+        results.add(
+            columns=row,
+            scores=evaluate(engine, [t.evaluation() for t in assembly.stream.tasks], recipe=assembly.recipe),
+            base=None,
+        )
         journal = decided_journal(engine, folder)
-        save(engine, results=results, clock=Clock(step=3), journal=journal, folder=folder)
-    losses = [p.loss for p in train(engine, assembly.stream.phases[1], steps=3, report_every=1)]
-    return {"losses": losses, "slow": gather(dict(engine.learner.model.named_parameters()), keep=True)}
+        save_run(engine, assembly.recipe, results=results, clock=Clock(step=3), journal=journal, folder=folder)
+    losses = [p.loss for p in train(engine, assembly.stream.phases[1], recipe=assembly.recipe, steps=3, report_every=1)]
+    return {"losses": losses, "slow": whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)}
 
 
 def decided_journal(engine: Engine, folder: Path) -> Journal | None:

@@ -36,6 +36,8 @@ def refusal(value: Any, hint: Any) -> str:
     reasons = [_of_one(value, option) for option in options]
     if "" in reasons:
         return ""
+    if len(options) == 1:
+        return reasons[0]
     words = [reason for reason, option in zip(reasons, options, strict=True) if _same_kind(value, option)]
     # A number out of its bounds is told the bound, a word that is not allowed the words.
     return words[0] if words else f"must be {describe(hint)}"

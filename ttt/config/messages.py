@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,9 @@ class UsageError(ValueError):
 
 def show(value: Any) -> str:
     """A value as one would type it on the command line."""
+    # JSON spells them Infinity and NaN, which nobody types.
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
