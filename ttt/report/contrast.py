@@ -17,7 +17,7 @@ from ttt.results.scores import MODES, quantity_of
 
 # At most this many lines in a picture, and this many tasks in a table.
 LINES, TASKS = 6, 100
-# The methods that others are usually compared with.
+# The methods that others are usually compared with; the first that tells groups apart is taken.
 PLAIN = {"adapter.name": "none", "strategy.name": "naive"}
 
 
@@ -113,6 +113,7 @@ def baseline(groups: Sequence[Group]) -> dict[int, Group]:
 
 def rate_frontier(groups: Sequence[Group]) -> Frontier | None:
     """Return learning against forgetting, if the groups differ in their learning rate."""
+    # A label holds what differs: without several rates it has none.
     if any(not isinstance(group.label.get(RATE), int | float) for group in groups):
         return None
     first = headline(groups)

@@ -28,6 +28,7 @@ def stream_pictures(record: Record) -> Iterator[Picture]:
     """Draw everything that was measured along the stream, in the order of the page."""
     if record.trained:
         yield training_curve(record)
+    # A single row was measured before the stream: there is no course to draw yet.
     if len(record.results.rows) > 1:
         yield seen_so_far_curve(record)
         yield in_sequence_curve(record)
@@ -79,6 +80,7 @@ def along_phases(record: Record, lines: Sequence[Band], *, ylabel: str, zero: bo
 
 def seen_so_far_curve(record: Record) -> Picture:
     rows, note = drawn_rows(record)
+    # Oriented values count higher as better: turn them back into losses.
     lines = [
         Band(f"mode {mode}", rows, [-x for x in at_rows(record, "avg_final", oriented(record, mode), rows)])
         for mode in record.modes
@@ -90,6 +92,7 @@ def seen_so_far_curve(record: Record) -> Picture:
 
 def in_sequence_curve(record: Record) -> Picture:
     """Draw what reading the first half of a sequence is worth in its second half."""
+    # Row 0 comes before the first task: nothing was just learned there.
     currents = [(e["row"], e["columns"].index(e["current"]), e["tasks"]) for e in record.evaluated if e["row"] > 0]
     picked = [currents[k] for k in thin(len(currents), to=POINTS)] if currents else []
     rows = [row for row, _, _ in picked]
@@ -106,6 +109,7 @@ def in_sequence_curve(record: Record) -> Picture:
 
 
 def early_minus_late(scores: Json, column: int) -> float:
+    # JSON has no NaN: a score that was not measured is null in the journal.
     early, late = scores["loss_early"][column], scores["loss_late"][column]
     return math.nan if early is None or late is None else float(early - late)
 
@@ -138,6 +142,7 @@ def plasticity_curve(record: Record) -> Picture:
         lines.append(Band(f"mode {mode}", [x[k] for k in picked], [float(y[k]) for k in picked]))
         slopes.append(f"{mode} {METRICS['learning_slope'](-results.matrix(mode, 'loss'), results.learned_at):+.4f}")
     caption = "Loss on each task right after it was learned; dotted: its least-squares line. "
+    # Two points always lie on a line: their slope says nothing.
     if len(x) < 3:
         caption += "A slope needs three tasks."
     else:

@@ -72,6 +72,7 @@ def heat_maps(record: Record) -> dict[str, list[Heat]]:
     for quantity in SHOWN:
         arrays = {mode: record.results.matrix(mode, quantity) for mode in record.modes}
         finite = np.concatenate([r[np.isfinite(r)] for r in arrays.values()])
+        # One scale for all modes: equal colours mean equal values on all maps of a quantity.
         scale = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         maps[quantity] = [
             heat_map(record.results, mode, quantity, rows=rows, columns=columns, scale=scale) for mode in arrays
@@ -104,6 +105,7 @@ def heat_map(
     names = [clean(name) for name in results.tasks]
     # A stream may teach several tasks in one phase: the row is called by the first of them.
     taught = {int(row): j for j, row in reversed(list(enumerate(results.learned_at)))}
+    # A share has nothing before its point: it needs one digit more than a loss.
     digits = 2 if sign(quantity) < 0 else 3
     return Heat(
         name=f"R-{mode}-{quantity}",

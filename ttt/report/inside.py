@@ -78,6 +78,7 @@ def anytime_pictures(record: Record) -> Iterator[Picture]:
 
 def _loss_line(curves: Curves, task: int, *, name: str) -> Band:
     """One task's loss, from the start of the phase that taught it."""
+    # Losses before that phase are high and would only stretch the axis.
     since = curves.times >= curves.ends[curves.learned_in()[task] - 1]
     measured = np.flatnonzero(since & ~np.isnan(curves.values[:, task]))
     picked = measured[thin(len(measured), to=POINTS)]

@@ -23,21 +23,21 @@ from ttt.storage.read import read_config, read_json
 RUNS, UNFINISHED = 1000, 100
 
 
-def write_comparison(found: RunSearch, *, to: Path) -> Path:
+def write_comparison(folders: RunSearch, *, to: Path) -> Path:
     """Write the page `to` a file, and its pictures to plots/ beside it.
 
     Raises ValueError in one line if the runs saw different streams, or one of them cannot be read.
     """
-    assert found.done, "nothing to compare"
-    content = comparison_content(found, folder=to.parent)
+    assert folders.done, "nothing to compare"
+    content = comparison_content(folders, folder=to.parent)
     page.write_plots(to.parent / "plots", {picture.name: str(picture.svg) for picture in content["pictures"]})
     write_bytes(to, page.render("compare.html", content).encode())
     return to
 
 
-def comparison_content(found: RunSearch, *, folder: Path) -> dict[str, Any]:
+def comparison_content(folders: RunSearch, *, folder: Path) -> dict[str, Any]:
     """Return what compare.html shows; `folder` is where the page will be."""
-    groups = group_runs([read_run(run) for run in found.done])
+    groups = group_runs([read_run(run) for run in folders.done])
     runs = [run for group in groups for run in group.runs]
     metrics = contrast.metric_columns(groups)
     chosen, why = contrast.chosen(groups)
@@ -55,8 +55,9 @@ def comparison_content(found: RunSearch, *, folder: Path) -> dict[str, Any]:
         "areas": frontier and contrast.areas(frontier),
         "pictures": list(draw_all(comparison_drawings(groups, chosen, why, frontier))),
         "per_task": contrast.final_table(chosen, why),
+        # Four numbers for each run: more would not fit beside its label.
         "runs": run_table(groups, list(metrics)[:4], folder=folder),
-        "left_out": unfinished_table(found, folder=folder),
+        "left_out": unfinished_table(folders, folder=folder),
     }
 
 
@@ -89,6 +90,7 @@ def differ(groups: Sequence[Group]) -> Table:
     """Return the config keys that set the groups apart, and their values."""
     rows = []
     for key in groups[0].label:
+        # The label of a method that does not have this key is empty there.
         values = list(dict.fromkeys(show(group.label[key]) or "not there" for group in groups))
         rows.append([text_cell(key), text_cell(", ".join(values))])
     return Table("differ", "What differs between the groups", {"key": "", "values": ""}, rows, sortable=False)
@@ -122,15 +124,15 @@ def relative(file: Path, folder: Path) -> str:
     return "./" + quote(Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix())
 
 
-def unfinished_table(found: RunSearch, *, folder: Path) -> Table | None:
+def unfinished_table(folders: RunSearch, *, folder: Path) -> Table | None:
     """List the runs that are left out because they are not finished, if there are any."""
-    if not found.unfinished:
+    if not folders.unfinished:
         return None
     rows = []
-    for run, status in list(found.unfinished.items())[:UNFINISHED]:
+    for run, status in list(folders.unfinished.items())[:UNFINISHED]:
         path = Path(os.path.relpath(run.resolve(), folder.resolve())).as_posix()
         rows.append([text_cell(path), text_cell(status), text_cell(_reason(run))])
-    total = len(found.unfinished)
+    total = len(folders.unfinished)
     note = f"{UNFINISHED} of {total} runs." if total > UNFINISHED else ""
     return Table("left-out", "Left out: not finished", {"run": "", "status": "", "reason": ""}, rows, note=note)
 

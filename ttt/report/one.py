@@ -51,6 +51,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "status": status(record),
         "run_id": clean(record.folder.resolve().name),
         "command": command(record.environment),
+        # The command of a sweep starts many runs, of which this is one.
         "is_sweep": any(word in ("-m", "--multirun") for word in record.environment.get("command") or ()),
         "config_text": clean(record.config_text),
         "complete": record.complete,
@@ -58,6 +59,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "main_mode": record.main_mode,
         "main_meaning": MEANINGS[record.results.used][record.main_mode],
         "big": tables.big_numbers(record),
+        # Every metric needs at least one learned task.
         "headline": tables.headline_tables(record) if record.seen.tasks else [],
         "search": search_warning(config),
         "heats": heat_maps(record) if results.rows else {},

@@ -76,6 +76,7 @@ class Record:
 
         A row that holds every task learned by then counts as wide however few tasks these are.
         """
+        # Thinned rows measure two tasks: the one just learned and the next.
         return [i for i, row in enumerate(self.results.rows) if len(row["columns"]) > 2 or self._is_complete(i)]
 
     def _is_complete(self, i: int) -> bool:
@@ -131,5 +132,6 @@ def _reason_of_death(folder: Path, status: Json) -> dict[str, str]:
     if status.get("status") != "running" or not lock.is_file():
         return {}
     owner = _read_object(lock)
+    # Whether a process on another host lives cannot be seen from here.
     gone = owner.get("host") == socket.gethostname() and not alive(int(owner.get("pid", 0)))
     return {"reason": "its process is gone; the same command resumes it"} if gone else {}

@@ -24,6 +24,7 @@ def training_curve(record: Record) -> Picture:
     A policy's loss is a surrogate with the right gradient, and its value means nothing.
     """
     name, unit, values = "loss", "bits per token", [e["loss"] for e in record.trained]
+    # Only policies report rewards.
     if all("reward" in e["terms"] for e in record.trained):
         name, unit, values = "reward", "share", [e["terms"]["reward"] for e in record.trained]
     steps, means = binned([e["step"] for e in record.trained], values)
@@ -49,6 +50,7 @@ def along_steps(record: Record, lines: Sequence[Band], *, ylabel: str, bottom: f
     axes = bands(lines, xlabel="", ylabel=ylabel, boundaries=boundaries[:-1])
     names = list({e["task"]: e["task_name"] for e in record.trained}.values())
     picked = thin(len(ends), to=TICKS)
+    # A name stands in the middle of its phase.
     middles = [(edges[k] + edges[k + 1]) / 2 for k in picked]
     axes.set_xticks(middles, [tick(names[k]) for k in picked], rotation=30, ha="right")
     axes.set_ylim(bottom=bottom)
@@ -57,6 +59,7 @@ def along_steps(record: Record, lines: Sequence[Band], *, ylabel: str, bottom: f
 
 def phase_ends(trained: Sequence[Json]) -> list[float]:
     """Return the last step that each phase reported."""
+    # Later events of a phase replace earlier ones.
     last = {event["task"]: float(event["step"]) for event in trained}
     return list(last.values())
 

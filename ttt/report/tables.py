@@ -159,6 +159,7 @@ def cost_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     speed = status.get("training_tokens_per_second")
     if seconds is not None:
         yield "wall time of the stream", duration(seconds)
+    # Training time is not recorded: it follows from the tokens and their speed.
     if seconds and tokens and speed:
         yield "of it training", f"{duration(tokens / speed)} ({tokens / speed / seconds:.0%})"
     if "evaluation_seconds" in status and seconds:

@@ -77,6 +77,7 @@ def so_far(results: Results) -> Results:
         indices = [k for k, j in enumerate(row["columns"]) if j in place]
         columns = [place[row["columns"][k]] for k in indices]
         profile = row["profile"] and [row["profile"][k] for k in indices]
+        # The task that a row has just learned is learned, so it has a place.
         current = None if row["current"] is None else place[row["current"]]
         scores = _select(row["scores"], indices)
         part.rows.append({**row, "columns": columns, "scores": scores, "current": current, "profile": profile})
