@@ -36,7 +36,7 @@ def test_a_batch_is_a_pure_function_of_its_key(source):
 
 
 def test_windows_lie_inside_their_part(source):
-    """Drawn windows, with the token after them, stand in a train part; eval windows in one clean run."""
+    """Drawn windows and the token after stand in a train part, eval windows in one clean run."""
     rng = np.random.default_rng(0)
     for c in rng.choice(every_class(source), 5, replace=False):
         train, runs = parts_of(source)[c]
@@ -50,7 +50,7 @@ def test_windows_lie_inside_their_part(source):
 
 
 def test_no_text_for_evaluation_was_trained_on(source):
-    """No 128 bytes of any eval run stand in any train part: exact for a sample, by hashes for all."""
+    """No 128 bytes of an eval run are in any train part: exact for a sample, by hashes for all."""
     trains, runs = zip(*parts_of(source), strict=True)
     train_spans = spans.span_hashes(trains)
     assert not any(len(spans.repeats(run, train_spans)) for runs_of_class in runs for run in runs_of_class)
@@ -87,7 +87,7 @@ def test_a_source_describes_itself(source):
 
 
 def test_evaluation_is_even_over_classes(source):
-    """With more rows than classes all classes count alike, but for one row; else some, first to last."""
+    """Many rows hold all classes alike, but for one row; few rows hold some, from first to last."""
     runs_of = [b"\0".join(run.tobytes() for run in runs) for _, runs in parts_of(source)]
     classes = every_class(source)[-4:]
     few = source.evaluation(classes, rows=2, length=64)

@@ -1,4 +1,4 @@
-"""How text is cut: shared spans are found, train and eval parts end at line breaks, small classes go."""
+"""How text is cut: shared spans are noticed, parts end at line breaks, small classes go."""
 
 from __future__ import annotations
 

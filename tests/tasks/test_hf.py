@@ -1,4 +1,4 @@
-"""Files of every kind and the hub: the same text from all, columns by name, one line without a network."""
+"""Files of every kind and the hub: the same text from all, and one line without a network."""
 
 from __future__ import annotations
 

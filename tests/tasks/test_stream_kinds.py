@@ -1,4 +1,4 @@
-"""What each stream does to the sequences of its source: limits outputs, permutes, mixes, plants, labels."""
+"""What each stream does to sequences of its source: limits outputs, permutes, mixes, plants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def labels_of(batch: Batch) -> set[int]:
 
 
 def test_scenarios_say_which_outputs_compete():
-    """class: a label each; domain: the same two labels in every task; task: two labels, the rest masked."""
+    """class: a label each; domain: two labels for all tasks; task: two labels, others masked."""
     typed = ("source=digits", "task.num_tasks=2", "task.classes_per_task=2")
     streams = {name: build_stream(*typed, f"task.scenario={name}") for name in ("class", "domain", "task")}
     first, second = (labels_of(task.evaluation()) for task in streams["class"].tasks)

@@ -1,4 +1,4 @@
-"""The table of streams and sources: every pair is shown and trained for a few steps, or refused by name."""
+"""Streams by sources: every pair is shown and trained for a few steps, or refused by name."""
 
 from __future__ import annotations
 

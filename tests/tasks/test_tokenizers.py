@@ -38,7 +38,7 @@ def test_bpe_cuts_the_same_text_into_fewer_tokens(bpe):
 
 
 def test_bpe_is_trained_on_train_parts_alone(tmp_path):
-    """Other eval parts change the fingerprint and not one symbol; another train part changes symbols."""
+    """Other eval parts change the fingerprint only; another train part changes symbols."""
 
     def symbols(cache, train, held_out):
         for name in ("a", "b"):
