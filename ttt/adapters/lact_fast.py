@@ -121,12 +121,11 @@ def _kernel_state(state: FastState, first: dict[str, Tensor], cells: Cells) -> L
     An open chunk has gradients that wait for its end (`pending`), and a part of the mean of mu.
     """
     none_X = torch.zeros_like(first["w0"][:, 0, 0])
+    pending = {name: state.get(f"{OPEN}pending_{name}", torch.zeros_like(state[name])) for name in NAMES}
     return LactState(
         weights={name: first[name] + cells.lanes(state[name]) for name in NAMES},
         momentum={name: cells.lanes(state[f"momentum_{name}"]) for name in NAMES},
-        pending={
-            name: cells.lanes(state.get(f"{OPEN}pending_{name}", torch.zeros_like(state[name]))) for name in NAMES
-        },
+        pending={name: cells.lanes(x) for name, x in pending.items()},
         mu_sum_B=cells.lanes(state[f"{OPEN}mu_sum"]) if f"{OPEN}mu_sum" in state else none_X,
         count_B=cells.lanes(state[f"{OPEN}tokens"]) if f"{OPEN}tokens" in state else none_X,
     )

@@ -89,7 +89,7 @@ class PromptPool:
     def initial(self) -> FastState:
         """The seed prompt alone: a pool of size 0, zero rounds old."""
         search, words = self._search, self._layout.prompt_len
-        # Sizes and indices are tensors as well: checkpoints and devices know states only as tensors.
+        # Sizes and indices are tensors as well: a checkpoint stores a state as named tensors.
         shapes = {
             "prompts": (search.pool, words),
             "record": (search.pool, search.problems),
