@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
+from ttt.compare.draw import draw_frontier, draw_lines
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import Group, headline
 from ttt.compare.table import Sheet, by_row, by_task
@@ -53,7 +54,7 @@ def comparison_drawings(
     """
     if frontier is not None:
         caption = "Learning against forgetting, a line for each method over its learning rates, intervals over seeds."
-        yield Drawing("frontier", "The frontier", caption, partial(_frontier, frontier))
+        yield Drawing("frontier", "The frontier", caption, partial(draw_frontier, frontier))
     if not comparable(groups):
         return
     if len(lines[0].runs[0].results.tasks) <= LONG:
@@ -91,15 +92,7 @@ def _right_after_learning(groups: Sequence[Group], lines: Sequence[Group], why: 
     return Drawing("tasks-learned", "Right after learning", caption, draw)
 
 
-def _frontier(content: Frontier) -> Axes:
-    from ttt.compare.draw import draw_frontier
-
-    return draw_frontier(content)
-
-
 def _along(sheet: Sheet, groups: Sequence[Group], *, names: Sequence[str], ylabel: str) -> Axes:
-    from ttt.compare.draw import draw_lines
-
     xlabel = "" if names else "tasks learned"
     labels = [short(group) for group in groups]
     return draw_lines(sheet, labels=labels, names=names, xlabel=xlabel, ylabel=ylabel)
