@@ -1,10 +1,11 @@
 """ttt-probe: what fast weights do.
 
-    ttt-probe induction         one write on made-up keys: does it raise the right word, as the theorem says?
-    ttt-probe induction RUN     the same with a run's own keys, its unembedding and its later layers
-    ttt-probe state RUN         how large and how full the fast state is, and what it gains by position
+    ttt-probe induction         does one write on made-up keys raise the right word, as proved?
+    ttt-probe induction RUN     the same with a run's own keys, unembedding and later layers
+    ttt-probe state RUN         how large and full the fast state is, and what it gains by position
 
-RUN is a folder that ttt-run made. --out FOLDER keeps all numbers (probe.json) and a plot (probe.svg).
+RUN is a folder that ttt-run made. --out FOLDER keeps all numbers (probe.json) and a plot
+(probe.svg).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which runs are compared in the claims of Fast-Slow Training: settings, baselines, fresh networks."""
+"""Which runs the claims compare: settings, baselines and fresh networks."""
 
 from __future__ import annotations
 

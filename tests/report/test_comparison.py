@@ -1,4 +1,4 @@
-"""The page that compares runs: its numbers are those of ttt-compare, its links and gaps are right."""
+"""The page that compares runs: its numbers, pictures and links, and the runs that it leaves out."""
 
 from __future__ import annotations
 

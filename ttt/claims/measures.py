@@ -1,4 +1,4 @@
-"""Numbers that compare two runs of equal seed, ours and a baseline's: one for each kind of claim."""
+"""Measures, one for each kind of claim: they compare our run with a baseline's of equal seed."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def standing(logit_BV: Tensor, word_B: Tensor) -> Standing:
 
 
 def minus_earlier_mean(z_BTF: Tensor) -> Tensor:
-    """Return z_t minus the mean of z_0 .. z_{t-1}, which a model can know at t; z_0 is unchanged."""
+    """Return z_t minus the mean of z_0 .. z_{t-1}, which is known at t; z_0 is unchanged."""
     count_T1 = torch.arange(z_BTF.shape[1], device=z_BTF.device, dtype=z_BTF.dtype).clamp(min=1)[:, None]
     return z_BTF - (z_BTF.cumsum(1) - z_BTF) / count_T1
 

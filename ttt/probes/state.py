@@ -61,7 +61,7 @@ def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
 
     def watch(name: str, down: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            # The module adds its state to W0's output: computing that again leaves the state's part.
+            # The module adds the state's output to that of W0: subtract the latter.
             slow_BTD = F.linear(inputs[0], down.weight, getattr(down, "bias", None))  # type: ignore[arg-type]
             pieces.setdefault(name, []).append(Seen(inputs[0], slow_BTD, output - slow_BTD))
 

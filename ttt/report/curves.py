@@ -132,7 +132,7 @@ def forgetting_curve(record: Record) -> Picture:
 def plasticity_curve(record: Record) -> Picture:
     """Draw the loss on each task right after it was learned, with its least-squares line."""
     results = record.seen
-    # Tasks in the order in which they were learned; a stable sort keeps those of one phase in order.
+    # A stable sort keeps tasks that were learned in one phase in their order.
     order = np.argsort(results.learned_at, kind="stable")
     x = results.learned_at[order].tolist()
     picked = thin(len(x), to=POINTS)

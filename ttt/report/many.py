@@ -1,4 +1,4 @@
-"""The page that compares runs. `comparison_content`, from top to bottom, is its table of contents."""
+"""The page that compares runs. `comparison_content` is its table of contents, top to bottom."""
 
 from __future__ import annotations
 

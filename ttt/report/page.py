@@ -1,4 +1,4 @@
-"""Render the contents of a page as HTML. Templates escape all text: a task's name may be hostile."""
+"""Render a page as HTML. Templates escape all text, because a task's name may be hostile."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Record:
 
     @property
     def modes(self) -> list[str]:
-        """The modes to show: without fast weights all modes are the same, and only slow is shown."""
+        """The modes to show: only slow without fast weights, where all modes are the same."""
         modes = self.results.modes
         return [mode for mode in modes if mode == "slow" or self.has_fast]
 

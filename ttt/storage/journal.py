@@ -1,4 +1,4 @@
-"""metrics.jsonl: every measured number, a line each, on its way to the disk before anything is shown."""
+"""metrics.jsonl: every measured number, on the disk before anything is shown; a line an event."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Journal:
     def __call__(self, event: Event) -> None:
         self._file.write((json.dumps(plain(as_record(event)), ensure_ascii=False) + "\n").encode())
         self._file.flush()
+        # A flush to the disk takes milliseconds: afford it once a row of R, not once a report.
         if isinstance(event, Evaluated):
             os.fsync(self._file.fileno())
 
@@ -33,7 +34,7 @@ class Journal:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, in order; an empty list if there is no such file.
+    """Return the records of a metrics.jsonl in order, or an empty list if there is no such file.
 
     Raises ValueError naming the file and the line of a record that is not JSON.
     """
