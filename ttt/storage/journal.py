@@ -1,4 +1,4 @@
-"""metrics.jsonl: every measured number, on the disk before anything is shown; a line an event."""
+"""metrics.jsonl: one line for each event, on the disk before anything is shown."""
 
 from __future__ import annotations
 
