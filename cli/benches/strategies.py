@@ -101,8 +101,8 @@ class BareMlp:
         # Fused, as the harness has it: the loops should differ in nothing but the harness.
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=RATE, fused=True)
         first, steps = assembly.stream.tasks[0], assembly.stream.phases[0].steps
-        # The batches of the first pass hold every example once.
-        batches = [first.batch(step) for step in range(steps // PASSES)]
+        # A pass, rounded up to whole batches: then both loops take the same number of steps.
+        batches = [first.batch(step) for step in range(-(-steps // PASSES))]
         self._x_NX = torch.cat([batch.tokens_BT for batch in batches]).flatten(0, 1)
         self._y_N = torch.cat([batch.targets_BT for batch in batches]).flatten()
         evaluations = [task.evaluation() for task in assembly.stream.tasks]
