@@ -61,8 +61,8 @@ class Arithmetic(Swapped):
         if name == "exchange":
             return state_BS[:, ::-1]
         first_B, second_B = state_BS.T
-        # Both numbers stay: a later instruction may use the second one. numpy's % is never negative,
-        # so that a difference below zero wraps round.
+        # Both numbers stay, because a later instruction may use the second one. % in numpy is never
+        # negative, so that a difference below zero wraps round.
         return np.stack([self._result(name, first_B, second_B) % self._modulus, second_B], axis=1)
 
     def _result(self, name: str, first_B: Ints, second_B: Ints) -> Ints:
