@@ -12,7 +12,7 @@ from rich.table import Table
 from ttt.run.assemble import Assembly
 from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample_text
 
-# Batches that the estimates are made from, tasks that get a row.
+# How many batches the estimates are made from, and how many tasks get a row.
 BATCHES, ROWS = 4, 20
 
 
@@ -35,25 +35,25 @@ def preview(assembly: Assembly) -> None:
 
 
 def table(stream: Stream) -> Table:
-    """A row for each task; of many, the first ones and the last."""
-    made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    """A row for each task; of many tasks the first ones and the last."""
+    shown_table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("task", "", "steps", "train tokens", "eval tokens", "scored", "frequency", "lzma", "exact"):
-        made.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
-    made.add_column("fingerprint")
+        shown_table.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
+    shown_table.add_column("fingerprint")
     shown = range(len(stream.tasks))
     if stream.base is not None:
-        made.add_row("base", "", "", *numbers(stream.base), stream.base.fingerprint[:12])
+        shown_table.add_row("base", "", "", *numbers(stream.base), stream.base.fingerprint[:12])
     for j in [*shown[:ROWS], *shown[max(ROWS, len(shown) - 1) :]]:
         steps = sum(phase.steps for phase in stream.phases if phase.task == j)
         train = steps * stream.tasks[j].batch(0).num_tokens
         cells = numbers(stream.tasks[j])
         fingerprint = stream.tasks[j].fingerprint[:12]
-        made.add_row(str(j + 1), stream.tasks[j].name, f"{steps:,}", f"{train:,}", *cells[1:], fingerprint)
-    return made
+        shown_table.add_row(str(j + 1), stream.tasks[j].name, f"{steps:,}", f"{train:,}", *cells[1:], fingerprint)
+    return shown_table
 
 
 def numbers(task: Task) -> list[str]:
-    """Train tokens (unknown here), eval tokens, share that is scored, and three views of a token's entropy."""
+    """Train tokens (unknown here), eval tokens, the share that is scored, and three estimates of a token's entropy."""
     batches = [task.batch(step) for step in range(BATCHES)]
     scored = np.concatenate([b.targets_BT.numpy()[b.targets_BT.numpy() != IGNORE] for b in batches])
     share = len(scored) / sum(b.num_tokens for b in batches)
@@ -63,16 +63,16 @@ def numbers(task: Task) -> list[str]:
 
 
 def frequency(tokens: Ints) -> float:
-    """Entropy of the tokens' frequencies in bits; too low where there are few of many kinds."""
+    """The entropy of the tokens' frequencies in bits; too low where few tokens were drawn of a large vocabulary."""
     _, counts = np.unique(tokens, return_counts=True)
     share = counts / counts.sum()
     return float(-(share * np.log2(share)).sum())
 
 
 def compressed(batches: list[Batch]) -> float:
-    """Bits for a token as lzma writes them: an upper bound on the entropy, loose for few tokens."""
+    """Bits per token of the text that lzma writes: an upper bound on the entropy, loose for few tokens."""
     if batches[0].tokens_BT.is_floating_point():
-        # Vectors: there is nothing to spell.
+        # Vectors are not made of symbols that a compressor could find again.
         return float("nan")
     tokens = np.concatenate([b.tokens_BT.numpy().reshape(-1) for b in batches])
     small = tokens.astype(np.uint8 if tokens.max() < 256 else np.uint16)

@@ -1,4 +1,4 @@
-"""What a run shows: what will run, how far it is, what came out. On a terminal live, elsewhere in lines."""
+"""What a run shows: what will run, how far it is, what came out. On a terminal it is live, elsewhere lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ttt.storage.run_folder import RunFolder
 
 
 class Screen:
-    """The observer that prints. `console` is the only one, so bars and lines never mix."""
+    """The watcher that prints. It has one console, so that bars and lines never mix."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(highlight=False, quiet=quiet)
@@ -91,7 +91,7 @@ class Screen:
         if isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
             if self._progress is not None and not self._progress.tasks[self._stream].finished:
-                # Nothing is reported of the next task yet.
+                # No step of the next task has been reported yet.
                 self._progress.reset(self._task, description=f"task {event.row + 1}", total=None, info="")
             return
         if not isinstance(event, Trained):
@@ -100,7 +100,7 @@ class Screen:
         self._last = event
         if self._progress is not None:
             if new_task:
-                # Time left is guessed from this task's own pace.
+                # The time left is estimated from the pace of this task alone: tasks differ in speed.
                 self._progress.reset(self._task)
             info = f"{_learned(event)}  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
@@ -154,7 +154,7 @@ class Screen:
 
 
 def _learned(event: Trained) -> str:
-    """What a policy learns from is no code length: its loss only has the right gradient."""
+    """The reward of a policy, else the loss: a policy's loss has the right gradient, but no meaning as a number."""
     return f"reward {event.terms['reward']:.3f}" if "reward" in event.terms else f"{event.loss:.3f} bits"
 
 
@@ -197,7 +197,7 @@ def _named(name: str) -> str:
 
 
 def _time(results: Results, status: Mapping[str, Any]) -> str:
-    """With J tasks and a row after each, evaluation grows with J squared: its share is worth a line."""
+    """The share of evaluation in the run's time, which grows with the square of the number of tasks."""
     seconds, evaluation = (float(status.get(name, math.nan)) for name in ("seconds", "evaluation_seconds"))
     tasks, rows = len(results.tasks), len(results.rows)
     full = sum(len(row["columns"]) for row in results.rows) == tasks * rows
@@ -208,7 +208,7 @@ def _time(results: Results, status: Mapping[str, Any]) -> str:
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:
-    """The one line of a task: mean loss, or success, over the measured tasks so far (before the stream: over all)."""
+    """The line of a task: the mean loss or success over the tasks measured so far, before the stream over all."""
     so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
     parts, unit = [], "bits"
     for mode, quantities in event.tasks.items():
@@ -222,7 +222,10 @@ def _evaluated(event: Evaluated, last: Trained | None) -> str:
 
 
 def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
-    """R, a row after each phase; what was not yet learned is dim. Many tasks, and many rows, are thinned to ten."""
+    """R with a row after each phase; cells of tasks that are not yet learned are dim.
+
+    Many tasks and many rows are thinned to ten.
+    """
     phases, tasks = r.shape[0] - 1, r.shape[1]
     shown = sorted({round(i * (tasks - 1) / 9) for i in range(10)}) if tasks > 10 else list(range(tasks))
     rows = shown if phases == tasks else sorted({round(i * (phases - 1) / 9) for i in range(10)})

@@ -51,11 +51,11 @@ def _elastic(arguments: Sequence[str], *, processes: int, work: str, folder: Run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # Its warnings and tables of tracebacks say what we say in a line.
+    # We say in one line what torch says in warnings and tables of tracebacks.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # torchrun --standalone
+    # What `torchrun --standalone` would do.
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

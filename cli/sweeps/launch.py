@@ -1,6 +1,6 @@
-"""Launchers and sweepers of Hydra's: `hydra/launcher=joblib`, `hydra/sweeper=optuna` and so on, each an extra of ttt.
+"""Launchers and sweepers of Hydra's, such as `hydra/launcher=joblib` and `hydra/sweeper=optuna`, each an extra of ttt.
 
-They decide where and when a run starts; what they start is `ttt.cli.sweeps.job.Starter`, the same as without them.
+They decide where and when a run starts; what they start is `ttt.cli.sweeps.job.Starter`, as without them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ttt.cli.sweeps.job import terminate_jobs
 from ttt.cli.sweeps.sweep import Sweep, SweepTerminatedError, objective_of, terminable
 from ttt.run.exit_codes import ExitCode
 
-# Seconds that a run has to stop by itself at Ctrl-C.
+# Seconds that a run gets to stop by itself after Ctrl-C.
 GRACE = 2.0
 
 
 def choices(config: DictConfig) -> tuple[str, str]:
-    """The launcher and the sweeper of a command; `basic` is our own way."""
+    """The launcher and the sweeper that a command chose; `basic` stands for our own way."""
     chosen = config.hydra.runtime.choices
     return str(chosen["hydra/launcher"]), str(chosen["hydra/sweeper"])
 
@@ -35,12 +35,12 @@ def is_ours(config: DictConfig) -> bool:
 
 
 def is_grid(config: DictConfig) -> bool:
-    """All combinations of what was typed, known before the first run."""
+    """Are the runs all combinations of what was typed, known before the first run?"""
     return choices(config)[1] == "basic"
 
 
 def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) -> int:
-    """The sweep, run by Hydra. Raises ValueError for a search that contradicts its objective."""
+    """Let Hydra run the sweep. Raises ValueError for a search that contradicts its objective."""
     launcher, sweeper = choices(config)
     sweep = Sweep.of(config, typed=typed, config_dir=config_dir, launched=True)
     searches = not is_grid(config)
@@ -58,13 +58,13 @@ def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) 
         overview.settle()
     except (KeyboardInterrupt, SweepTerminatedError) as stop:
         if isinstance(stop, KeyboardInterrupt):
-            # Runs that share this terminal got it too; workers of Ray, say, do not.
+            # Runs in this terminal got Ctrl-C as well; the workers of Ray, for example, do not.
             time.sleep(GRACE)
         terminate_jobs(sweep.starter.folder)
         overview.note("stopped; the same command goes on from here")
         return ExitCode.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ExitCode.TERMINATED
     except Exception as error:
-        # With failed runs that is no news: optuna finds no best one among none, say.
+        # After failed runs this is expected: optuna, for example, finds no best run among none.
         if not overview.count("failed"):
             (sweep.starter.folder / "error.log").write_text("".join(traceback.format_exception(error)))
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -90,8 +90,8 @@ def _multirun(starter: Callable[[Any], Any], overrides: list[str]) -> None:
 
 
 def check_search(config: DictConfig) -> str:
-    """`maximize` or `minimize`, as the objective wants it. Raises ValueError for one that no run measures."""
-    # Imported here: only a search needs the names of metrics, so torch.
+    """`maximize` or `minimize`, by the direction of the objective. Raises ValueError for a metric that no run has."""
+    # Imported here: only a search needs the names of metrics.
     from ttt.results.tuning import direction
 
     return direction(objective_of(config))
@@ -107,18 +107,18 @@ def check_direction(config: DictConfig, *, typed: Sequence[str]) -> str:
 
 
 def settings(config: DictConfig, sweep: Sweep, *, direction: str) -> list[str]:
-    """What a launcher or sweeper is told beside what the user types, which comes later and wins."""
+    """Our settings of a launcher or sweeper; what the user types comes after them and wins."""
     launcher, sweeper = choices(config)
-    told = [f"hydra.sweep.dir='{sweep.starter.folder}'"]
+    overrides = [f"hydra.sweep.dir='{sweep.starter.folder}'"]
     if launcher == "joblib":
-        told.append(f"hydra.launcher.n_jobs={sweep.jobs}")
+        overrides.append(f"hydra.launcher.n_jobs={sweep.jobs}")
     if launcher == "submitit_local" and sweeper == "basic":
-        # It would start all runs at once.
-        told.append(f"hydra.sweeper.max_batch_size={sweep.jobs}")
+        # Without a limit it would start all runs at once.
+        overrides.append(f"hydra.sweeper.max_batch_size={sweep.jobs}")
     if launcher == "ray" and OmegaConf.select(config, "hydra.launcher.ray.init.include_dashboard") is None:
-        told.append("+hydra.launcher.ray.init.include_dashboard=false")
+        overrides.append("+hydra.launcher.ray.init.include_dashboard=false")
     if sweeper == "optuna":
-        # A run that failed tells the search nothing, and is no reason to end it.
-        told += [f"hydra.sweeper.direction={direction}", "hydra.sweeper.max_failure_rate=1.0"]
-        told += ["hydra.sweeper.n_jobs=1"] if launcher == "basic" else [f"hydra.sweeper.n_jobs={sweep.jobs}"]
-    return told
+        # A failed run says nothing about its settings, and is no reason to end the search.
+        overrides += [f"hydra.sweeper.direction={direction}", "hydra.sweeper.max_failure_rate=1.0"]
+        overrides += ["hydra.sweeper.n_jobs=1"] if launcher == "basic" else [f"hydra.sweeper.n_jobs={sweep.jobs}"]
+    return overrides

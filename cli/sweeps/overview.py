@@ -1,4 +1,4 @@
-"""A sweep on the screen: a line for every run that ends; on a terminal also what runs now, and the time left."""
+"""A sweep on the screen: a line for every run that ends, and on a terminal what runs now and the time left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTERVAL = 0.5
 
 
 class Overview:
-    """Reads the jobs' files in `folder`, whoever runs them. `varied`: the keys that tell the runs apart."""
+    """Reads the files of the jobs in `folder`, whatever starts them. `varied`: the keys that tell the runs apart."""
 
     def __init__(self, folder: Path, *, total: int, varied: Collection[str]) -> None:
         self.console = Console(highlight=False)
@@ -63,7 +63,7 @@ class Overview:
                 live.update(self._picture(), refresh=True)
 
     def _look(self) -> None:
-        """Read what changed; say what ended."""
+        """Read the jobs that had not ended; print a line for each that has ended since."""
         ended = {number for number, job in self._jobs.items() if job.ended}
         self._jobs |= {job.number: job for job in read_jobs(self._folder, but=ended)}
         for job in sorted(self._jobs.values(), key=lambda job: job.started + (job.seconds or 0.0)):
@@ -108,7 +108,7 @@ class Overview:
         return Group(head, rows)
 
     def _left(self, running: list[Job], waiting: int) -> str:
-        """Time left: as long as those took that ended, over as many at a time as run now."""
+        """The time left, if each run takes as long as the finished ones took and as many run at a time as now."""
         took = [job.seconds for job in self._jobs.values() if job.status == "done" and job.seconds and not job.before]
         if not took:
             return "time left unknown"
@@ -118,11 +118,11 @@ class Overview:
         return f"about {span(left)} left" if left >= 1 else "any moment now"
 
     def settle(self) -> None:
-        """What a search ran is all there is: a sweeper may need fewer runs than it was given."""
+        """Take the runs so far for all: a search may need fewer runs than it was allowed."""
         self._total = len(self._jobs)
 
     def close(self) -> int:
-        """The last line, and the exit code: 0 if every run is done, else 1."""
+        """Print the last line; return the exit code: 0 if every run is done, else 1."""
         done, failed = self.count("done"), self.count("failed")
         before = sum(job.before for job in self._jobs.values())
         parts = [f"{done} of {self._total} runs done" + (f" ({before} of them before)" if before else "")]
@@ -135,7 +135,7 @@ class Overview:
         return int(done < self._total)
 
     def best(self, objective: str, direction: str) -> str:
-        """What a search found."""
+        """The best run of a search, in words."""
         scored = [job for job in self._jobs.values() if job.objective is not None]
         if not scored:
             return f"no run gave a value of {objective}"
@@ -144,7 +144,7 @@ class Overview:
         return f"best: [{job.number}] {self.label(job)}: {objective} {job.objective:.4f}"
 
     def _folders(self) -> list[str]:
-        """Those that hold the runs and as little else as possible: a task's, or what holds several tasks."""
+        """The folders to compare: of one task its own, of several tasks the folder that holds them."""
         folders = {Path(job.folder).parents[1] for job in self._jobs.values() if job.folder}
         roots = sorted({folder.parent for folder in folders})
         return [str(r if len(inside := [f for f in folders if f.parent == r]) > 1 else inside[0]) for r in roots]

@@ -1,4 +1,4 @@
-"""What a sweep may be typed as: `seeds=5`, `--study NAME`, and `--dry-run`, which shows it without running it."""
+"""Other ways to type a sweep: `seeds=5`, `--study NAME`, and `--dry-run`, which lists the runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ttt.cli.sweeps.launch import is_grid
 from ttt.config.messages import UsageError, suggest
 from ttt.run.compose import compose_run, composing
 
-# Both say which seeds there are.
+# Either of these says which seeds there are.
 SEEDS = ("seed", "seeds")
-# What status.json says, and what that means for a sweep.
+# What a status means for a sweep that is about to start.
 STATES = {"done": "done", "failed": "failed before", "requeue": "to go on", "running": "running", None: "new"}
 
 
 def expand(typed: argparse.Namespace) -> list[argparse.Namespace]:
-    """The command in Hydra's own words; of a study whose sweeps are lists, one for each of them."""
+    """The command in Hydra's grammar; several commands for a study that lists several sweeps."""
     if typed.study is None:
         return [_expand(typed)]
     sweeps = study(typed.study, config_dir=typed.config_dir)
@@ -30,7 +30,7 @@ def expand(typed: argparse.Namespace) -> list[argparse.Namespace]:
 
 
 def _expand(typed: argparse.Namespace, sweep: Sequence[str] = ()) -> argparse.Namespace:
-    """The command in Hydra's own words, with one `sweep` of its study. Raises UsageError where it cannot be."""
+    """The command in Hydra's grammar, with one `sweep` of its study. Raises UsageError."""
     words: list[str] = list(typed.overrides)
     multirun = typed.multirun or typed.study is not None
     if typed.study is not None:
@@ -46,11 +46,12 @@ def key(word: str) -> str:
 
 
 def with_seeds(words: Sequence[str], *, sweep: bool) -> list[str]:
-    """`seeds=3` is `seed=0,1,2`."""
-    found = [word for word in words if key(word) == "seeds"]
-    if not found:
+    """Replace `seeds=3` by `seed=0,1,2`."""
+    counts = [word for word in words if key(word) == "seeds"]
+    if not counts:
         return list(words)
-    word, value = found[-1], found[-1].partition("=")[2]
+    # What is typed last wins, as everywhere.
+    word, value = counts[-1], counts[-1].partition("=")[2]
     if not (value.isdecimal() and int(value) >= 1):
         raise UsageError(f"{word}: must be a number of at least 1; seeds=3 runs seed=0,1,2")
     if any(key(other) == "seed" for other in words):
@@ -64,7 +65,7 @@ def with_seeds(words: Sequence[str], *, sweep: bool) -> list[str]:
 
 
 def study(name: str, *, config_dir: str | None) -> list[list[str]]:
-    """The sweeps that an experiment lists under `study`: one, or a list of them, run one after another."""
+    """The sweeps that an experiment lists under `study`, to be run one after another."""
     with composing(config_dir) as composer:
         names = composer.options("experiment")
         if name not in names:
@@ -76,7 +77,7 @@ def study(name: str, *, config_dir: str | None) -> list[list[str]]:
 
 
 def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list[str]:
-    """`--study NAME`: the experiment, a sweep that it lists under `study`, and what was typed, which wins."""
+    """The experiment, a sweep that it lists under `study`, and what was typed, which wins."""
     if any(key(word) == "experiment" for word in words):
         raise UsageError(f"--study {name}: is an experiment by itself; type no experiment= beside it")
     said = {key(word) for word in words}
@@ -86,7 +87,7 @@ def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list
 
 
 def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None) -> int:
-    """List the runs of a sweep with their folders. Writes nothing but prepared data."""
+    """List the runs of a sweep with their folders; write nothing but prepared data."""
     if not is_grid(config):
         raise UsageError("--dry-run: a search chooses its runs as it goes; nothing to show before")
     from ttt.run.assemble import assemble

@@ -1,7 +1,7 @@
-"""`ttt-run -m`: every run of a sweep as a process of its own, started by threads here.
+"""`ttt-run -m`: every run of a sweep is a process of its own, started by a thread here.
 
-A run that fails takes no other with it; a line says so at once, and its output is in a log. Typing the
-sweep again skips what is done, resumes what was interrupted, and runs what failed.
+A run that fails takes no other with it: a line says so at once, and its output is in a log. Typing the
+sweep again skips what is done, resumes what was interrupted, and runs again what failed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,12 @@ class Sweep:
 
     @classmethod
     def of(cls, config: DictConfig, *, typed: Sequence[str], config_dir: str | None, launched: bool = False) -> Sweep:
-        """`launched`: by a launcher of Hydra's, which may run several at a time whatever `sweep.jobs` says."""
+        """Read a sweep from its composed config.
+
+        `launched`: a launcher of Hydra's starts the runs, perhaps several at a time whatever `sweep.jobs` says.
+        """
         jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator, devices=config.trainer.devices)
+        # Several runs that each took all cores would wait for each other (docs/decisions.md).
         one_thread = (jobs > 1 or launched) and config.trainer.threads == "auto"
         extra = [f"--config-dir={Path(config_dir).resolve()}"] if config_dir else []
         # Sweeps that begin in the same second have a folder each.
@@ -55,12 +59,12 @@ class Sweep:
         return cls([word for word in typed if not word.lstrip("+~").startswith("hydra")], starter, jobs)
 
     def open(self, *, total: int) -> Overview:
-        """Make the folder of logs and announce the sweep."""
+        """Make the folder of logs; return what watches over it."""
         self.starter.folder.mkdir(parents=True, exist_ok=True)
         return Overview(self.starter.folder, total=total, varied=varied(self.typed))
 
     def run(self) -> int:
-        """All combinations; returns 0 if every run is done, else 1."""
+        """Run all combinations; return 0 if every run is done, else 1."""
         runs = split(self.typed)
         overview = self.open(total=len(runs))
         overview.note(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.shown_folder}")
@@ -82,7 +86,8 @@ class Sweep:
             for future in futures:
                 future.result()
         except BaseException as stop:
-            # Those that wait must not start. Those that run got Ctrl-C too, but a signal to this process only.
+            # Runs that wait must not start. Runs that are running got the Ctrl-C of the terminal as well,
+            # but a SIGTERM to this process only reached this process.
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(stop, SweepTerminatedError):
                 self._terminate(futures)
@@ -99,7 +104,7 @@ class Sweep:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM becomes SweepTerminatedError while open."""
+    """Turn SIGTERM into SweepTerminatedError while open."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SweepTerminatedError

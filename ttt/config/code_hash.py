@@ -1,5 +1,8 @@
-"""Which code numbers come from: hashes of modules. A base is named by one; a run only records one, and says when the
-code is another by now, for most changes of code change no number."""
+"""Which code made the numbers: hashes over whole rooms.
+
+A base is named by such a hash. A run only records one, and says when the code has changed since, because
+most changes of code change no number.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Several processes as one: what the first decides, and fast states whose lanes lie on different devices.
 
-Lanes are dealt like rows: lane i of a batch lies on device i mod devices, as in `Batch.share`.
+Lanes are dealt out like rows: lane i of a batch lies on device i mod devices, as in `Batch.share`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ Lanes = dict[str, Tensor]
 
 
 def decided(fabric: Devices, decide: Callable[[], T]) -> T:
-    """What the first process decides, on all of them; its ValueError too, so that nobody waits for an answer."""
+    """What the first process decides, on all of them.
+
+    A ValueError of the first process is raised on all, so that nobody waits for an answer.
+    """
     answer: T | None = None
     error: ValueError | None = None
     if fabric.is_global_zero:
@@ -34,7 +37,7 @@ def decided(fabric: Devices, decide: Callable[[], T]) -> T:
 
 
 def deal(state: Lanes, rank: int, *, of: int) -> Lanes:
-    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane is everybody's."""
+    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane belongs to every device."""
     return {name: x if len(x) == 1 else x[rank::of] for name, x in state.items()}
 
 
@@ -44,7 +47,7 @@ def collect(states: Sequence[Lanes]) -> Lanes:
 
 
 def mean(states: Sequence[Lanes]) -> Lanes:
-    """One lane from several states of one lane."""
+    """The mean of several states of one lane each."""
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
@@ -54,6 +57,7 @@ def mean_over_devices(fabric: Devices, state: Lanes) -> Lanes:
 
 def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
     """The mean (or sum) over devices; `x` itself stays as it is."""
+    # The common case must cost nothing: it is called in the inner loop.
     if fabric.world_size == 1:
         return x
     several: Any = fabric
@@ -63,10 +67,11 @@ def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
 
 
 def collect_over_devices(fabric: Devices, state: Lanes) -> Lanes:
-    """All lanes in the order of their rows, on every device; a state that nobody has written stays one lane."""
+    """All lanes in the order of their rows, on every device; a state that was never written stays one lane."""
     if fabric.world_size == 1 or not state:
         return state
     several: Any = fabric
+    # Every device must take part in the gathering before any of them may return.
     gathered: Any = {name: several.all_gather(x.detach()) for name, x in state.items()}
     if all(len(x) == 1 for x in state.values()) and not any(bool(x.any()) for x in gathered.values()):
         return state

@@ -1,6 +1,6 @@
-"""One device, without Lightning Fabric: its wrappers cost 60 us a step, and its import more than torch's own.
+"""One device, without Lightning Fabric, whose wrappers cost 60 us a step and whose import costs more than torch's.
 
-Everything that concerns several devices, and precisions that need a scaler or whole models cast, is Fabric's.
+Several devices, and precisions that need a scaler or a model that is cast as a whole, are left to Fabric.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 T = TypeVar("T")
-# The precisions that need nothing but autocast.
+# Precisions that need nothing but autocast.
 PLAIN = ("32-true", "bf16-mixed")
 
 
@@ -41,7 +41,7 @@ class OneDevice:
         loss.backward()
 
     def clip_gradients(self, module: nn.Module, optimizer: Optimizer, *, max_norm: float) -> None:
-        # In the order of the optimizer, as Lightning does: a norm's last bits depend on it.
+        # In the order of the optimizer, as Lightning does: the last bits of a norm depend on the order.
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
     def broadcast(self, answer: T) -> T:

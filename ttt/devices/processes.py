@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """`devices` on each of `nodes` hosts, a process each. `strategy` is what they do: with one device, `single`.
+    """The devices on each of `nodes` hosts, with a process for each.
 
-    `starter`: torchrun | SLURM; None where nobody started this process as one of several.
+    `strategy` says how they share a batch; with one device it is `single`. `starter`: torchrun | SLURM;
+    None where this process was not started as one of several.
     """
 
     strategy: str
@@ -24,7 +25,7 @@ class World:
 
     @classmethod
     def of(cls, *, strategy: str, devices: int | str, nodes: int | str, device: torch.device) -> World:
-        """What the settings mean here. Raises ValueError where they contradict each other, or the starter."""
+        """What the settings mean here. Raises ValueError where they contradict each other or the starter."""
         starter, here, hosts = _started()
         if strategy == "single":
             _check_single(devices, nodes)
@@ -36,9 +37,9 @@ class World:
                     "for several hosts start it by torchrun or SLURM (docs/scale.md)"
                 )
             here, hosts = _count(devices, device=device), 1
-        for argument, typed, found in (("devices", devices, here), ("nodes", nodes, hosts)):
-            if typed not in ("auto", found):
-                raise ValueError(f"trainer.{argument}={typed}: {starter} started {found}; leave it at auto")
+        for argument, typed, started in (("devices", devices, here), ("nodes", nodes, hosts)):
+            if typed not in ("auto", started):
+                raise ValueError(f"trainer.{argument}={typed}: {starter} started {started}; leave it at auto")
         if device.type == "mps" and here > 1:
             raise ValueError(f"trainer.devices={here}: on mps there is one device")
         if device.type == "cuda" and here > gpus():
@@ -51,11 +52,11 @@ class World:
 
     @property
     def must_start(self) -> bool:
-        """Is it for this command to start the processes?"""
+        """Must this command start the processes?"""
         return self.size > 1 and self.starter is None
 
     def plugins(self) -> list[Any]:
-        """Where Fabric learns its rank. A single process never asks: a SLURM array is no group."""
+        """Tell Fabric where to learn its rank. A single process must not ask: a SLURM array is no group."""
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -71,13 +72,16 @@ def is_first_here() -> bool:
 
 
 def several_started() -> bool:
-    """Is this one of several processes for one run? Those that SLURM starts may have nothing to do with each other."""
+    """Is this one of several processes for one run?
+
+    Only torchrun says so for sure: processes that SLURM starts may have nothing to do with each other.
+    """
     starter, here, hosts = _started()
     return starter == "torchrun" and here * hosts > 1
 
 
 def _started() -> tuple[str | None, int, int]:
-    """Who started this process as one of several: (by whom, processes on this host, hosts)."""
+    """Who started this process as one of several, processes on this host, and hosts."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
         here = int(env.get("LOCAL_WORLD_SIZE", "1"))

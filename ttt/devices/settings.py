@@ -71,14 +71,14 @@ class TrainerSettings:
         return self.world.size * self.accumulate
 
     def fabric(self) -> Devices:
-        """Joins the other processes, where there are any."""
+        """Set up the devices; join the other processes, where there are any."""
         torch.set_num_threads(self.threads)
         if self.world.size == 1 and self.precision in PLAIN:
             return OneDevice(self.device(), precision=self.precision)
         # Imported here: it takes longer than torch itself.
         from lightning.fabric import Fabric
 
-        # What it has to say ("Using bfloat16 ...") stands in our own first lines.
+        # What Fabric prints ("Using bfloat16 ...") is in the first lines of a run anyway.
         for name in ("lightning.fabric", "lightning.pytorch"):
             logging.getLogger(name).setLevel(logging.WARNING)
         fabric = Fabric(

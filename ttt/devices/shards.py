@@ -1,7 +1,8 @@
 """FSDP2: parameters, gradients and optimizer state cut over the devices, whole only while a block computes.
 
-torch's `fully_shard` on every block of a stack and on the learner around them. It refuses numbers without a
-dimension (learned step sizes): those stay whole on every device, and their gradients are averaged here.
+torch's `fully_shard` is applied to every block of a stack and to the learner around them. It refuses
+tensors without a dimension (learned step sizes): those stay whole on every device, and their gradients
+are averaged here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def is_cut(tensor: Any) -> TypeGuard[DTensor]:
-    """Is it a DTensor? Asked so that one device need not import what knows."""
+    """Is it a DTensor? Asking by an attribute spares one device the import of torch.distributed.tensor."""
     return hasattr(tensor, "full_tensor")
 
 
@@ -33,7 +34,7 @@ def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
     whole = {parameter for parameter in learner.parameters() if parameter.dim() == 0}
     over = mesh["data_parallel"]
-    # Inner stacks first: each block takes what is not taken yet.
+    # Inner stacks first: each call takes the parameters that no earlier call has taken.
     for stack in reversed([module for module in learner.modules() if isinstance(module, nn.ModuleList)]):
         for block in stack:
             fully_shard(block, mesh=over, ignored_params=whole)
@@ -45,13 +46,14 @@ def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -> None:
-    """Point an optimizer that has taken no step at the cut parameters; `names`: of the old ones, by their id.
+    """Point an optimizer that has taken no step at the cut parameters.
 
-    Whole and cut ones go into groups of their own: fused steps take no mixture.
+    `names`: the names of the old parameters, by their id. Whole and cut parameters go into groups of
+    their own, because fused steps take no mixture.
     """
     now = dict(learner.named_parameters())
     for group in list(optimizer.param_groups):
-        # Of torch's fused steps only Adam's are written for cut tensors.
+        # Only the fused steps of Adam are written for cut tensors.
         if "fused" in group and not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
             group["fused"] = False
         parameters = [now[names[id(parameter)]] for parameter in group["params"]]
@@ -63,17 +65,21 @@ def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -
 
 
 def whole_tensors(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Whole tensors from cut ones, one after another; every device must ask, those that `keep` them get them."""
-    found = {}
+    """Whole tensors from cut ones; empty on the devices that do not `keep` them.
+
+    Every device must call this: each gives its share.
+    """
+    kept_tensors = {}
+    # One after another: the device never holds more than one whole tensor.
     for name, tensor in tensors.items():
         whole = tensor.full_tensor().cpu() if is_cut(tensor) else tensor
         if keep:
-            found[name] = whole.detach()
-    return found
+            kept_tensors[name] = whole.detach()
+    return kept_tensors
 
 
 def placed(whole: Tensor, *, like: Tensor) -> Tensor:
-    """This device's share of a whole tensor, if `like` is cut and has its shape."""
+    """The share of a whole tensor that belongs on this device, if `like` is cut and has its shape."""
     if not is_cut(like) or whole.shape != like.shape:
         return whole
     from torch.distributed.tensor import distribute_tensor
@@ -83,14 +89,14 @@ def placed(whole: Tensor, *, like: Tensor) -> Tensor:
 
 
 def average_whole(fabric: Devices, parameters: Iterable[Tensor]) -> None:
-    """Gradients of what is not cut: their mean over the devices."""
+    """Average the gradients of the parameters that are not cut over the devices."""
     for parameter in parameters:
         if parameter.grad is not None and not is_cut(parameter):
             parameter.grad = over_devices(fabric, parameter.grad)
 
 
 def clip(parameters: Iterable[Tensor], *, max_norm: float) -> None:
-    """torch's clipping by the norm of all gradients, of which some are cut."""
+    """Clip gradients by the norm of all of them together, of which some are cut."""
     graded = [parameter for parameter in parameters if parameter.grad is not None]
     cut = [parameter for parameter in graded if is_cut(parameter.grad)]
     whole = [parameter for parameter in graded if not is_cut(parameter.grad)]
@@ -102,7 +108,7 @@ def clip(parameters: Iterable[Tensor], *, max_norm: float) -> None:
 
 @contextmanager
 def unsharded(learner: nn.Module) -> Iterator[None]:
-    """Parameters are whole while open: for looking at them outside a pass."""
+    """Keep parameters whole while open, to look at them outside a forward pass."""
     from torch.distributed.fsdp import FSDPModule
 
     blocks = [module for module in learner.modules() if isinstance(module, FSDPModule)]

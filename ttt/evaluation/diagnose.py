@@ -1,7 +1,7 @@
 """Diagnostics of plasticity and drift, after every phase, on the same few tokens for the whole stream.
 
     probe/LAYER/dormant_tau0, ..tau0.1, dead_zero    units of a hidden layer, after its nonlinearity, writes off
-    probe/LAYER/erank, stable_rank                   of the same H [n, m], not centred, n <= RANK_TOKENS
+    probe/LAYER/erank, stable_rank                   ranks of the same H [n, m], not centred, n <= RANK_TOKENS
     probe/MATRIX/weight_rms, probe/all/weight_l2     slow weights
     probe/all/grad_l2                                gradient of the loss as training reads it (mode fast)
     probe/STATE/fast_erank, ..stable_rank, ..over_w0 carried fast matrices, mean over lanes; NaN while they are zero
@@ -27,9 +27,11 @@ from ttt.models.units import Units, hidden_units, listening
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread
 
-# Tokens of the probe batch, rows that it has at least where they are that long, and tokens of a decomposition.
+# Tokens of the probe batch, the rows that it has at least where rows are that long, and the tokens of a
+# singular value decomposition.
 PROBE_TOKENS, ROWS, RANK_TOKENS = 512, 4, 256
-# Numbers in the kept outputs of the base: with a large vocabulary drift is measured on fewer tokens.
+# The most numbers that are stored of the base's outputs: with a large vocabulary drift is measured on
+# fewer tokens.
 DRIFT_NUMBERS = 2**24
 # Lanes of a fast matrix that are looked at.
 LANES = 4
@@ -38,29 +40,32 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What stays the same over the stream: `probe`, of task `task` (None: of the base distribution), and what the base
-    says of it: mode -> logits of its scored tokens [N, V]; none where there is no base distribution."""
+    """What stays the same over the stream: the tokens, and what the base predicts on them.
+
+    `probe`: a batch of `task` (None: of the base distribution). `base_logits`: mode -> logits of its scored
+    tokens [N, V]; empty where there is no base distribution.
+    """
 
     strategy: Strategy
     probe: Batch
     task: int | None
-    said: dict[Mode, Tensor]
+    base_logits: dict[Mode, Tensor]
 
     @classmethod
     def at_base(cls, engine: Engine, stream: Stream, *, strategy: Strategy) -> Diagnosis:
         """Call it while the learner still has the base's weights; no device may hold only a part of them."""
         assert not engine.is_sharded
         first = (stream.base or stream.tasks[0]).evaluation()
-        probe = some(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
+        probe = beginnings(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
         blank = cls(strategy, probe, 0 if stream.base is None else None, {})
         if stream.base is None:
             return blank
         engine.learner.eval()
         with torch.no_grad(), strategy.evaluating(None):
             modes: tuple[Mode, ...] = ("slow", "fast")
-            said = {mode: blank.outputs(blank.read(engine, write=mode == "fast")) for mode in modes}
+            logits = {mode: blank.outputs(blank.read(engine, write=mode == "fast")) for mode in modes}
         engine.learner.train()
-        return replace(blank, said=said)
+        return replace(blank, base_logits=logits)
 
     def measure(self, engine: Engine) -> dict[str, float]:
         """Every number by its name."""
@@ -72,44 +77,45 @@ class Diagnosis:
                 slow_BTV = self.read(engine, write=False)
             fast_BTV, gradient = self._fast_pass(engine)
         learner.train()
-        found = _of_units({name: h_NM.cpu() for name, h_NM in heard.items()})
-        found["probe/all/grad_l2"] = gradient
-        found |= _of_weights(engine)
+        numbers = _of_units({name: h_NM.cpu() for name, h_NM in heard.items()})
+        numbers["probe/all/grad_l2"] = gradient
+        numbers |= _of_weights(engine)
         if learner.adapter.reset != "sequence":
-            found |= _of_fast(engine.whole_fast(), layers)
-        for mode, said_NV in self.said.items():
+            numbers |= _of_fast(engine.whole_fast(), layers)
+        for mode, base_NV in self.base_logits.items():
             now_NV = self.outputs(slow_BTV if mode == "slow" else fast_BTV)
-            scored = torch.ones(len(said_NV), dtype=torch.bool)
-            found[f"drift/{mode}/kl_base"] = plasticity.kl_bits(said_NV, now_NV, scored=scored)
-        return found
+            # `outputs` has dropped the tokens that are not scored.
+            scored = torch.ones(len(base_NV), dtype=torch.bool)
+            numbers[f"drift/{mode}/kl_base"] = plasticity.kl_bits(base_NV, now_NV, scored=scored)
+        return numbers
 
     def read(self, engine: Engine, *, write: bool) -> Tensor:
         """Logits [B, T, V] of the probe, from the initial state."""
         learner = engine.learner
-        # Not through what is wrapped: every device reads the same tokens by itself.
+        # Call the learner, not what Fabric wrapped: every device reads the same tokens by itself.
         with engine.fabric.autocast():
             logits_BTV, _ = learner(self.probe, learner.adapter.initial(), write=write)
         result: Tensor = logits_BTV
         return result
 
     def outputs(self, logits_BTV: Tensor) -> Tensor:
-        """Of scored tokens, on the CPU [N, V]."""
+        """The logits of the scored tokens [N, V], on the CPU."""
         logits_NV = competing(logits_BTV.detach().float(), self.probe)[self.probe.targets_BT != IGNORE]
         return logits_NV[: max(DRIFT_NUMBERS // logits_NV.shape[1], 1)].cpu()
 
     def _fast_pass(self, engine: Engine) -> tuple[Tensor, float]:
-        """Logits in mode fast, and the gradient's norm, taken beside the parameters: their own .grad is not touched."""
-        moved = [parameter for parameter in engine.order if parameter.requires_grad]
-        with torch.set_grad_enabled(bool(moved)):
+        """Logits in mode fast and the norm of the gradient; the parameters' own .grad is not touched."""
+        trained = [parameter for parameter in engine.order if parameter.requires_grad]
+        with torch.set_grad_enabled(bool(trained)):
             logits_BTV = self.read(engine, write=True)
-            if not moved:
+            if not trained:
                 return logits_BTV, NAN
             loss = cross_entropy(logits_BTV, self.probe, reduction="mean")
-            return logits_BTV, plasticity.grad_l2(torch.autograd.grad(loss, moved, allow_unused=True))
+            return logits_BTV, plasticity.grad_l2(torch.autograd.grad(loss, trained, allow_unused=True))
 
 
-def some(batch: Batch, *, tokens: int) -> Batch:
-    """The beginnings of a few rows, evenly spread, that hold so many tokens together.
+def beginnings(batch: Batch, *, tokens: int) -> Batch:
+    """The beginnings of a few rows, evenly spread, that hold this many tokens together.
 
     Where nothing is scored in beginnings (a label at the end of a long row), as many whole rows, at least one.
     """
@@ -127,44 +133,48 @@ def some(batch: Batch, *, tokens: int) -> Batch:
 
 
 def _of_units(heard: dict[str, Tensor]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, h_NM in heard.items():
+        # A decomposition is cubic in the smaller side: thin the tokens evenly.
         sigma_K = plasticity.singular_values(h_NM[:: -(-len(h_NM) // RANK_TOKENS)])
-        found |= {
+        numbers |= {
             f"probe/{name}/dormant_tau0": plasticity.dormant_tau([h_NM], tau=0.0),
             f"probe/{name}/dormant_tau0.1": plasticity.dormant_tau([h_NM], tau=0.1),
             f"probe/{name}/dead_zero": plasticity.dead_zero([h_NM]),
             f"probe/{name}/erank": plasticity.erank(sigma_K),
             f"probe/{name}/stable_rank": plasticity.stable_rank(sigma_K),
         }
-    return found
+    return numbers
 
 
 def _of_weights(engine: Engine) -> dict[str, float]:
     weights = dict(engine.learner.model.named_parameters())
-    found = {f"probe/{name}/weight_rms": plasticity.weight_rms([x]) for name, x in weights.items() if x.dim() > 1}
-    return found | {"probe/all/weight_l2": plasticity.weight_l2(weights.values())}
+    numbers = {f"probe/{name}/weight_rms": plasticity.weight_rms([x]) for name, x in weights.items() if x.dim() > 1}
+    return numbers | {"probe/all/weight_l2": plasticity.weight_l2(weights.values())}
 
 
 def _of_fast(state: FastState, layers: Sequence[Units]) -> dict[str, float]:
-    """Of each fast matrix; its slow one is known where it has the shape of what reads a layer's units."""
-    found: dict[str, float] = {}
+    """Ranks of each fast matrix, and its norm over that of the slow matrix W0 to which it belongs.
+
+    W0 is the matrix that reads a layer's units, where the fast one has its shape.
+    """
+    numbers: dict[str, float] = {}
     for name, x in state.items():
         if name.startswith(OPEN) or x.dim() < 3:
             continue
         each = [_of_matrix(matrix) for matrix in x.flatten(0, -3)[:LANES].float().cpu()]
         for kind in ("erank", "stable_rank"):
-            found[f"probe/{name}/fast_{kind}"] = _mean([numbers[kind] for numbers in each])
+            numbers[f"probe/{name}/fast_{kind}"] = _mean([matrix[kind] for matrix in each])
         for layer in layers:
             if name.startswith(f"{layer.name}.") and layer.weight_out.shape == x.shape[-2:]:
-                norm = _mean([numbers["norm"] for numbers in each])
-                found[f"probe/{name}/fast_over_w0"] = norm / (plasticity.weight_l2([layer.weight_out]) or NAN)
-    return found
+                norm = _mean([matrix["norm"] for matrix in each])
+                numbers[f"probe/{name}/fast_over_w0"] = norm / (plasticity.weight_l2([layer.weight_out]) or NAN)
+    return numbers
 
 
 def _of_matrix(matrix: Tensor) -> dict[str, float]:
     norm = plasticity.weight_l2([matrix])
-    # Nothing was written: it has no rank to speak of.
+    # A matrix in which nothing was written has no rank to speak of.
     sigma_K = plasticity.singular_values(matrix) if norm > 0 else matrix.new_empty(0)
     return {
         "norm": norm if norm > 0 else NAN,

@@ -1,6 +1,6 @@
 """Reading in pieces: a learner that is handed tokens as they come, one or many at a time.
 
-`read` of a whole sequence equals any number of `read`s of its parts: prefill and decoding are one thing.
+A `read` of a whole sequence equals any number of `read`s of its parts: prefill and decoding are the same.
 Shapes: B lanes, T time, V vocabulary.
 """
 
@@ -21,7 +21,7 @@ class Reader:
     """Lanes that are read side by side, each with fast weights of its own, written while it reads.
 
     `state`: what the fast weights start from (None: zero). Slow weights never change. Padding (a negative
-    entry of `segment_BT`) changes nothing in its lane, so lanes may stop and go on as they like.
+    entry of `segment_BT`) changes nothing in its lane, so that each lane may stop and go on by itself.
     """
 
     def __init__(self, learner: Learner, *, state: FastState | None = None, write: bool = True) -> None:
@@ -33,6 +33,7 @@ class Reader:
     def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] for the next tokens; `segment_BT` (default: all 0) is the document of each token."""
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
+        # Nothing is scored here: the targets only have to be there.
         batch = Batch(tokens_BT, tokens_BT, segment_BT)
         logits_BTV, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache)
         return logits_BTV
@@ -43,7 +44,7 @@ class Reader:
         return fast | {ATTENTION + name: x for name, x in self._cache.tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `export` gave, in this process or in another."""
+        """Go on from what `export` returned, in this process or in another."""
         self._state = {name.removeprefix(FAST): x for name, x in tensors.items() if name.startswith(FAST)}
         attention = {name.removeprefix(ATTENTION): x for name, x in tensors.items() if name.startswith(ATTENTION)}
         self._cache = Cache(tensors=attention)

@@ -1,4 +1,4 @@
-"""A run folder, read back: the learner with its newest slow weights and fast state, and the stream it saw."""
+"""A finished or stopped run as objects: the learner with its newest weights and fast state, and its stream."""
 
 from __future__ import annotations
 
@@ -26,16 +26,20 @@ GROUPS = ("adapter", "base", "model", "optimizer", "source", "strategy", "task",
 
 @dataclass(frozen=True)
 class OpenedRun:
+    """`learned`: how many tasks were learned before the checkpoint was made."""
+
     folder: RunFolder
     adapter: str
     learner: Learner
     stream: Stream
-    # Tasks learned before the checkpoint was made.
     learned: int
 
 
 def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
-    """Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits."""
+    """Rebuild the run in folder `path` from its config and newest checkpoint.
+
+    Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits.
+    """
     config = config_to_open(path)
     folder = RunFolder(path)
     saved, complaints = checkpoint.load_newest(folder.checkpoints)
@@ -59,8 +63,8 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
 
 
 def config_to_open(path: Path) -> dict[str, Any]:
-    """The run's own config, but for what only matters to a run that trains: its base and its sinks."""
-    file = path / "config.yaml"
+    """The config of the run, with no base and no sink: these only matter to a run that trains."""
+    file = RunFolder(path).config
     if not file.is_file():
         raise ValueError(f"{path}: {not_a_run(path)}")
     try:
@@ -70,7 +74,7 @@ def config_to_open(path: Path) -> dict[str, Any]:
     for group in GROUPS:
         if not isinstance(config, dict) or not isinstance(config.get(group), dict) or "_target_" not in config[group]:
             raise ValueError(f"{file}: not the config of a run: it names no {group}")
-    # Weights come from the run's checkpoint; what the base was read from may be gone.
+    # Weights come from the run's checkpoint; the files that the base was read from may be gone.
     base = {"_target_": "ttt.bases.none.NoBase", "name": "none", "seed": config["base"].get("seed", 0)}
     # The run may come from a machine with other devices.
     trainer = config["trainer"] | {"accelerator": "auto"}
@@ -78,11 +82,12 @@ def config_to_open(path: Path) -> dict[str, Any]:
 
 
 def not_a_run(path: Path) -> str:
-    """Why, and what may have been meant."""
+    """Why `path` is not a run, and what may have been meant."""
     if not path.exists():
         parent = next(p for p in path.absolute().parents if p.exists())
-        lost = path.absolute().relative_to(parent).parts[0]
-        near = difflib.get_close_matches(lost, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
+        # The first part of the path that does not exist is the one that was mistyped.
+        missing = path.absolute().relative_to(parent).parts[0]
+        near = difflib.get_close_matches(missing, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
         return "no such folder" + (f"; did you mean {parent / near[0]}?" if near else "")
     if not path.is_dir():
         return "a file; a run is a folder"
@@ -91,13 +96,13 @@ def not_a_run(path: Path) -> str:
 
 
 def restore_weights(assembly: Assembly, saved: Checkpoint) -> None:
-    """Slow weights and fast state, on the device of the run's settings."""
+    """Put slow weights and fast state into the learner, on the device of the run's settings."""
     learner, slow = assembly.learner, saved.tensors["slow"]
-    have = dict(learner.model.named_parameters())
-    odd = sorted(set(have) ^ set(slow))
+    odd = sorted(set(dict(learner.model.named_parameters())) ^ set(slow))
     if odd:
         raise ValueError(f"its checkpoint was made by other code: {odd[0]} is only in one of them")
-    assembly.load(slow)
+    # Not `assembly.load`: a checkpoint also holds the parameters that a strategy has attached.
+    learner.model.load_state_dict(slow)
     learner.to(assembly.settings.device())
     fast = {name: x.to(assembly.settings.device()) for name, x in saved.tensors.get("fast", {}).items()}
     unlike = sorted(set(fast) ^ set(learner.adapter.initial()))

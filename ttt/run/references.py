@@ -31,9 +31,9 @@ from ttt.storage.files import write_json
 from ttt.storage.run_folder import RunFolder
 
 STRATEGIES = ("joint", "independent", "frozen")
-# Initial weights that `untrained` is a mean over, by their seeds.
+# `untrained` is a mean over networks with these seeds.
 SEEDS = (1001, 1002, 1003)
-# What a reference needs not do.
+# What a reference need not do: only its values are read.
 QUIET: dict[str, Any] = {"references": False, "report": False, "also": None}
 
 # reference -> mode -> quantity -> a value for each task
@@ -41,7 +41,7 @@ Values = dict[str, dict[str, dict[str, list[float]]]]
 
 
 def config_of(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a reference of the run with this (assembled) config."""
+    """The config of a reference of the run that was assembled with this config."""
     changed = copy.deepcopy(dict(config)) | QUIET
     changed["strategy"] = _option("strategy", strategy)
     changed["logger"] = _option("logger", "none")
@@ -55,19 +55,22 @@ def _option(group: str, name: str) -> dict[str, Any]:
 
 
 def values(folders: Mapping[str, Path]) -> Values:
-    """What the finished references measured; one that is missing is missing."""
-    found: Values = {}
+    """What the finished references measured, by the name of each."""
+    measured_values: Values = {}
     for name, folder in folders.items():
         results = from_json(json.loads((folder / "results.json").read_text()))
-        found[name] = {
+        measured_values[name] = {
             mode: {quantity: _row(results, name, mode, quantity) for quantity in results.rows[0]["scores"][mode]}
             for mode in results.modes
         }
-    return found
+    return measured_values
 
 
 def _row(results: Results, name: str, mode: str, quantity: str) -> list[float]:
-    """Of an independent run what it knew of each task right after learning it; of others what they know at the end."""
+    """A value for each task: what the reference knows of it at the end.
+
+    An independent run has forgotten it by then: there it is what the run knew right after learning it.
+    """
     r = results.matrix(mode, quantity)
     if name == "independent":
         return [float(r[row, task]) for task, row in enumerate(results.learned_at)]

@@ -1,6 +1,6 @@
 """Checkpoints without pickle: a folder of safetensors and one JSON file, with a manifest of hashes.
 
-    checkpoints/task-03/   slow.safetensors  optimizer.safetensors  fast.safetensors  state.json  manifest.json
+    checkpoints/task-0003/   slow.safetensors  optimizer.safetensors  fast.safetensors  state.json  manifest.json
 
 A checkpoint appears under its name only when it is complete; one with a wrong hash is never loaded.
 """
@@ -33,7 +33,7 @@ def name_after(row: int) -> str:
 
 
 class Checkpoint(NamedTuple):
-    """`tensors` by group (slow, fast, optimizer, ...), and everything else as plain JSON."""
+    """Tensors by group (slow, fast, optimizer, ...), and everything else as plain JSON."""
 
     tensors: dict[str, Tensors]
     state: dict[str, Any]
@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write `folder`, replacing nothing until the new one is complete on the disk."""
+    # Beside its final place, so that the rename stays on one file system and is atomic.
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -70,7 +71,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest valid checkpoint below `folder`, and why newer ones were passed over."""
+    """The newest valid checkpoint in `folder`, and why newer ones were passed over."""
     complaints: list[str] = []
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
@@ -81,7 +82,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def optimizer_tensors(optimizer: Optimizer, order: Sequence[nn.Parameter]) -> Tensors:
-    """Adam's moments and the like, named `parameter index.name`; the index is the place in `order`."""
+    """Moments and counters of an optimizer, named `index.name`, where the index is the place in `order`."""
     return {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, parameter in enumerate(order)
@@ -92,10 +93,14 @@ def optimizer_tensors(optimizer: Optimizer, order: Sequence[nn.Parameter]) -> Te
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn.Parameter]) -> None:
-    """The inverse of `optimizer_tensors`; learning rates and other options stay those of the config."""
+    """The inverse of `optimizer_tensors`.
+
+    Learning rates and other options stay those of the config.
+    """
     content = optimizer.state_dict()
-    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    place = {id(parameter): index for index, parameter in enumerate(own)}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # With FSDP2 groups hold the parameters in another order than the one that was saved.
+    place = {id(parameter): index for index, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
@@ -105,7 +110,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn
 
 
 def rng_tensors() -> Tensors:
-    """States of torch's global generators. Ours are functions of (seed, task, step) and have none."""
+    """States of torch's global generators; our own are functions of (seed, task, step) and have no state."""
     states = {"cpu": torch.get_rng_state()}
     states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     return states

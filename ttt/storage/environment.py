@@ -1,4 +1,4 @@
-"""What a run ran on: versions, hardware, code. Recorded, so that a difference can be explained."""
+"""What a run ran on: versions, hardware, code, recorded so that a difference can be explained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def device_name(device: torch.device) -> str:
 
 
 def git_state() -> str | None:
-    """Commit of the code, with `-dirty` for changes beyond it; None where it is no checkout."""
+    """The commit of the code, with `-dirty` for changes beyond it; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True)
@@ -45,6 +45,7 @@ def git_state() -> str | None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident set of this process so far (ru_maxrss is in KiB on Linux, in bytes on macOS)."""
+    """The largest resident set of this process so far."""
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

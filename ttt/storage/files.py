@@ -1,4 +1,4 @@
-"""Files written whole: beside the target, flushed to the disk, then renamed over it."""
+"""Files are written whole: beside the target, flushed to the disk, then renamed over it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """After this returns, `path` holds `data`; if it never returns, what was there before."""
+    """Write `data` to `path`; a process that dies on the way leaves what was there before."""
+    # The process number keeps two writers of one file apart.
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with part.open("wb") as file:
         file.write(data)
@@ -25,7 +26,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A rename is only on the disk once the folder is."""
+    """Flush a folder: a rename is on the disk only once the folder is."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
