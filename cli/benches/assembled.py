@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
-
 from ttt.run.assemble import Assembly, assemble
+from ttt.run.compose import compose_run
 
 
 def assembly_of(*overrides: str) -> Assembly:
     """Build the run that `ttt-run OVERRIDES` would execute, or raise ValueError as that does."""
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = compose("config", overrides=["logger=none", *overrides])
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    return assemble(resolved, trusted=[])
+    return assemble(compose_run(["logger=none", *overrides]), trusted=[])

@@ -107,7 +107,7 @@ def as_record(event: Event) -> dict[str, Any]:
 
 def from_record(record: Mapping[str, Any]) -> Event:
     """Return the event of a line of metrics.jsonl, with NaN where JSON has null."""
-    values = {
+    values: dict[str, Any] = {
         name: None if value is None and name in OPTIONAL else _with_nan(value)
         for name, value in record.items()
         if name != "event"
