@@ -1,33 +1,42 @@
-"""Small streams for tests, cut as a user would type them."""
+"""A stream learned by the stream loop, without a command around it."""
 
 from __future__ import annotations
 
-import functools
+from contextlib import closing
+from pathlib import Path
 
-from sources import shared_source
-
-from ttt.config.build import build
-from ttt.run.compose import compose_run
-from ttt.stream import Stream
-
-SIZES = ("task.num_tasks=4", "task.seq_len=64", "task.batch_size=3", "task.steps_per_task=5", "task.eval_sequences=4")
-
-
-def build_stream(*typed: str, seed: int = 0, base_seed: int = 0) -> Stream:
-    """Cut a new stream by SIZES and what is typed; its source is shared among tests."""
-    task = build(_task_config(typed), group="task", given={}, trusted=[])
-    return task.build(source_of(*typed), seed=seed, base_seed=base_seed)
+from ttt.learner import Engine
+from ttt.results.results import Results
+from ttt.run.assemble import Assembly
+from ttt.run.loop import Session, run_stream
+from ttt.run.resume import restore_run
+from ttt.storage import checkpoint
+from ttt.storage.journal import Journal
+from ttt.training.clock import Clock
 
 
-# Content is a pure function of its key, so that tests which only read can share a stream.
-shared_stream = functools.cache(build_stream)
+def stream_to_the_end(
+    assembly: Assembly, engine: Engine, folder: Path, *, after: Path | None = None, report_every: int = 6
+) -> Results:
+    """Learn a whole stream, or its rest after the checkpoint `after`, and return the results.
 
-
-def source_of(*typed: str):
-    """Return the source of a stream."""
-    return shared_source(*(word for word in typed if word.startswith("source")))
-
-
-@functools.cache
-def _task_config(typed):
-    return compose_run((*SIZES, *typed))["task"]
+    `folder` receives the journal and the checkpoints.
+    """
+    results, clock = Results.of(assembly.stream), Clock()
+    if after is not None:
+        clock = restore_run(engine, assembly.recipe, checkpoint.load(after), results=results)
+    folder.mkdir(exist_ok=True)
+    with closing(Journal(folder / "metrics.jsonl")) as journal:
+        session = Session(
+            engine=engine,
+            stream=assembly.stream,
+            recipe=assembly.recipe,
+            plan=assembly.plan,
+            results=results,
+            clock=clock,
+            checkpoints=folder,
+            journal=journal,
+            report_every=report_every,
+        )
+        run_stream(session)
+    return results

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
+from small_streams import build_stream, source_of
 from sources import examples_of
-from streams import build_stream, source_of
 
 TWO_DIGITS = ("task=split-sequence", "source=digits", "task.num_tasks=2", "task.classes_per_task=2")
 # A row is one vector (kept in memory), several examples, or a window of text.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import build_stream, shared_stream, source_of
+from small_streams import build_stream, shared_stream, source_of
 
 from ttt.evaluation.plan import Plan
 from ttt.stream import IGNORE, Batch
