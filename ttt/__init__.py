@@ -1,3 +1,3 @@
 """ttt: does this model keep learning, and what does it forget?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -128,10 +128,45 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
     check_data(base, stream, settings, task=config["task"]["name"], source=source.name)
 
-    # Method: a learner, and what moves its slow weights.
+    # Method: a learner, and what moves its slow weights. A strategy may change what is trained on.
+    method = _build_method(config, trusted=trusted, stream=stream, settings=settings)
+    strategy = method.recipe.strategy
+
+    # Run: what is measured, and the name that follows from everything that determines the numbers.
+    is_cut = settings.world.strategy == "fsdp"
+    trainer = config["trainer"] | {"precision": settings.precision}
+    resolved = config | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
+    return Assembly(
+        config=resolved,
+        trusted=trusted,
+        source=source,
+        plan=Plan.read(config["eval"], stream=method.stream, strategy=strategy, is_cut=is_cut),
+        base=base,
+        settings=settings,
+        sink=sink,
+        info=describe(resolved, data=source.fingerprint),
+        **method._asdict(),
+    )
+
+
+class _Method(NamedTuple):
+    """What `Assembly` calls by the same names."""
+
+    stream: Stream
+    learner: Learner
+    recipe: Recipe
+    own_names: frozenset[str]
+    base_names: frozenset[str]
+
+
+def _build_method(
+    config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, settings: TrainerSettings
+) -> _Method:
+    """The learner with the strategy attached, and everything that either of them refuses."""
     strategy = build_strategy(config, trusted)
     optimizer, pace = build_optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer)
+    # Before the strategy adds parameters of its own, which no base brings.
     base_names = frozenset(name for name, _ in learner.model.named_parameters())
     recipe = Recipe(build_objective(config, trusted=trusted, stream=stream), strategy, pace)
     check_devices(learner.adapter, strategy, settings)
@@ -141,24 +176,4 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     strategy.check(learner, stream, parts=settings.parts)
     # The optimizer may refuse the model: known now, not after minutes of a base.
     learner.configure_optimizers()
-
-    # Run: what is measured, and the name that follows from everything that determines the numbers.
-    is_cut = settings.world.strategy == "fsdp"
-    plan = Plan.read(config["eval"], stream=stream, strategy=strategy, is_cut=is_cut)
-    trainer = config["trainer"] | {"precision": settings.precision}
-    resolved = config | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
-    return Assembly(
-        config=resolved,
-        trusted=trusted,
-        source=source,
-        stream=stream,
-        learner=learner,
-        recipe=recipe,
-        own_names=own_names,
-        base_names=base_names,
-        plan=plan,
-        base=base,
-        settings=settings,
-        sink=sink,
-        info=describe(resolved, data=source.fingerprint),
-    )
+    return _Method(stream, learner, recipe, own_names, base_names)
