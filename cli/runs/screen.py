@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from ttt.cli.runs.tables import beside_r, matrix_table, metric_table, time_line
 from ttt.compare.published import values_about
-from ttt.metrics.matrix import Matrix, Rows
-from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES
 from ttt.results import catalogue
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results
@@ -133,9 +129,9 @@ class Screen:
             ours = catalogue.metric(results, value.metric)
             spread = "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
             self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
-        for line in _beyond(results):
+        for line in beside_r(results):
             self.note(line)
-        self.note(_time(results, folder.status()))
+        self.note(time_line(results, folder.status()))
         self.note(f"results  {folder.results}")
         if folder.report.is_file():
             self.note(f"report   {folder.report}")
@@ -162,51 +158,6 @@ def _pace(event: Trained) -> str:
     return f"{_learned(event)}, {event.tokens_per_second:,.0f} tokens/s"
 
 
-# Shown below the headline if they were measured.
-BEYOND = {
-    "inside": (
-        "fast/loss/min_acc",
-        "fast/loss/gap_depth",
-        "fast/loss/gap_lasting",
-        "fast/loss/steps_to_criterion",
-        "fast/loss/savings_slow",
-    ),
-    "units": (
-        "slow/plasticity/dormant_tau0.1",
-        "slow/plasticity/erank",
-        "slow/plasticity/weight_l2",
-        "slow/drift/kl_base",
-        "fast/drift/kl_base",
-    ),
-}
-
-
-def _beyond(results: Results) -> Iterator[str]:
-    """Yield a line of metrics for each kind that was measured."""
-    measured = set(catalogue.names(results))
-    for word, metrics in BEYOND.items():
-        values = [(name, catalogue.metric(results, name)) for name in metrics if name in measured]
-        if values:
-            yield f"{word:<9}{', '.join(f'{_named(name)} {value:.3f}'.replace('nan', '-') for name, value in values)}"
-
-
-def _named(name: str) -> str:
-    """The label of a metric; drift is shown in two modes, which have to be told apart."""
-    mode, quantity, _ = name.split("/")
-    return f"{catalogue.label(name)}, {mode}" if quantity == "drift" else catalogue.label(name)
-
-
-def _time(results: Results, status: Mapping[str, Any]) -> str:
-    """The share of evaluation in the run's time, which grows with the square of the number of tasks."""
-    seconds, evaluation = (float(status.get(name, math.nan)) for name in ("seconds", "evaluation_seconds"))
-    tasks, rows = len(results.tasks), len(results.rows)
-    full = sum(len(row["columns"]) for row in results.rows) == tasks * rows
-    return (
-        f"\ntime     {seconds:.0f} s, of which evaluation {evaluation:.0f} s ({evaluation / seconds:.0%}): "
-        f"{'' if full else 'some of '}{tasks} tasks x {rows} rows; thin it with eval.every or eval.tasks"
-    )
-
-
 def _evaluated(event: Evaluated, last: Trained | None) -> str:
     """The line of a task: the mean loss or success over the tasks measured so far, before the stream over all."""
     so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
@@ -219,44 +170,3 @@ def _evaluated(event: Evaluated, last: Trained | None) -> str:
         return f"before the stream: all tasks {', '.join(parts)} {unit}"
     which = "tasks so far" if len(so_far) == len(event.seen) else f"{len(so_far)} of the tasks so far"
     return f"task {event.row} {last.task_name}: {_pace(last)}; {which} {', '.join(parts)} {unit}"
-
-
-def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
-    """R with a row after each phase; cells of tasks that are not yet learned are dim.
-
-    Many tasks and many rows are thinned to ten.
-    """
-    phases, tasks = r.shape[0] - 1, r.shape[1]
-    shown = sorted({round(i * (tasks - 1) / 9) for i in range(10)}) if tasks > 10 else list(range(tasks))
-    rows = shown if phases == tasks else sorted({round(i * (phases - 1) / 9) for i in range(10)})
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("after", justify="right")
-    for j in shown:
-        table.add_column(f"{j + 1}", justify="right")
-    for i in [0, *(p + 1 for p in rows)]:
-        cells = [f"{r[i, j]:.2f}".replace("nan", "-") for j in shown]
-        dim = (cell if learned_at[j] <= i else f"[dim]{cell}[/dim]" for j, cell in zip(shown, cells, strict=True))
-        table.add_row(str(i), *dim)
-    return table
-
-
-def metric_table(results: Results) -> Table:
-    """The headline metrics: a column for each mode, a block for each quantity."""
-    metrics = catalogue.metrics(results)
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("")
-    table.add_column("metric", style="dim")
-    for mode in results.modes:
-        table.add_column(mode, justify="right")
-    for quantity in (quantity for quantity in SHOWN_QUANTITIES if quantity in results.quantities):
-        table.add_row(f"[bold]{quantity_of(quantity).title}[/bold]")
-        for key in (*HEADLINE, *(PEERS if results.references else ())):
-            label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
-            cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
-            table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
-        gain = metrics[f"fast_gain/{quantity}/avg_final"]
-        table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
-        if quantity == "loss" and np.isfinite(results.entropy).all():
-            regret = (metrics[f"{mode}/regret/avg_final"] for mode in results.modes)
-            table.add_row("  above the entropy, at the end", "regret", *(f"{value:.3f}" for value in regret))
-    return table
