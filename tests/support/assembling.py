@@ -6,6 +6,7 @@ import copy
 import functools
 from typing import Any
 
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from ttt.run.assemble import Assembly, assemble
@@ -37,3 +38,12 @@ def last_of(*overrides: str) -> list[str]:
 def without(overrides: tuple[str, ...], *prefixes: str) -> list[str]:
     """Return the overrides that begin with none of `prefixes`."""
     return [word for word in overrides if not word.startswith(prefixes)]
+
+
+def refusal_of(*overrides: str) -> str:
+    """Return the one line in which these overrides are refused."""
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        assembled(*overrides)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message

@@ -40,31 +40,3 @@ def stream_to_the_end(
         )
         run_stream(session)
     return results
-
-
-def stream_to_the_end(
-    assembly: Assembly, engine: Engine, folder: Path, *, after: Path | None = None, report_every: int = 6
-) -> Results:
-    """Learn the stream, or what follows the checkpoint `after`; return the results.
-
-    The journal and the checkpoints go to `folder`.
-    """
-    results, clock = Results.of(assembly.stream), Clock()
-    folder.mkdir(exist_ok=True)
-    if after is not None:
-        clock = restore_run(engine, assembly.recipe, checkpoint.load(after), results=results)
-    with closing(Journal(folder / "metrics.jsonl")) as journal:
-        run_stream(
-            Session(
-                engine=engine,
-                stream=assembly.stream,
-                recipe=assembly.recipe,
-                plan=assembly.plan,
-                results=results,
-                clock=clock,
-                checkpoints=folder,
-                journal=journal,
-                report_every=report_every,
-            )
-        )
-    return results
