@@ -1,4 +1,5 @@
-"""A run of a sweep tells its sweep where it runs: a small file that the sweep names in the environment.
+"""A run of a sweep tells its sweep where it runs: a small file that the sweep names in the
+environment.
 
     {"folder": "outputs/...", "before": false}      it runs, or ran, in this folder; `before`: it was done already
     {"refused": "adapter.chunk=0: ..."}             the command was wrong

@@ -1,4 +1,7 @@
-"""ttt-run: compose, check, build, run, report. Read `run_one` from top to bottom: it is a table of contents."""
+"""ttt-run: compose, check, build, run, report.
+
+Read `run_one` from top to bottom: it is a table of contents.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,10 @@ def main() -> None:
 
 
 def answer(typed: argparse.Namespace) -> int:
-    """Check the command, then run it: a question to Hydra, a sweep, or one run. Return the exit code."""
+    """Check the command, then run it: a question to Hydra, a sweep, or one run.
+
+    Return the exit code.
+    """
     if typed.help:
         print(help_text())
         return 0

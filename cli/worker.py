@@ -1,8 +1,10 @@
-"""A process that another process of ttt starts: one rank of a run on several devices, or a reference run.
+"""A process that another process of ttt starts: one rank of a run on several devices, or a
+reference run.
 
     python -m ttt.cli.worker ORDER.json
 
-The command was checked and composed once, by the process that starts this one; ORDER.json holds the result:
+The command was checked and composed once, by the process that starts this one; ORDER.json holds the
+result:
 
     {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", "trainer.devices=2"],
      "references": {"joint": "outputs/...", ...}, "rank": true}

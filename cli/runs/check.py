@@ -60,8 +60,8 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         for override in overrides:
             _check_key(override, chosen, groups)
         searches = str(chosen.hydra.runtime.choices["hydra/sweeper"]) != "basic"
-        # Composing takes time, so of a sweep over values only the first is composed: what fits together
-        # is decided by options, and the values of a setting all fit or none.
+        # Composing takes time, so of a sweep over values only the first is composed: what fits
+        # together is decided by options, and the values of a setting all fit or none.
         runs = split(_first_values(overrides, keep=() if searches else groups, search=searches))
         configs = [composer.config(run) for run in runs]
         for config in configs:
@@ -71,7 +71,8 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
 
 
 def _first_values(overrides: Sequence[Override], *, keep: Sequence[str], search: bool) -> list[str]:
-    """The overrides with each sweep cut to its first value, but for sweeps over the groups in `keep`."""
+    """The overrides with each sweep cut to its first value, but for sweeps over the groups in
+    `keep`."""
     words = []
     for override in overrides:
         word = str(override.input_line)

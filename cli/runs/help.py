@@ -1,4 +1,7 @@
-"""`ttt-run --help`. Hydra's own takes over a second, because it copies the config for every group it lists."""
+"""`ttt-run --help`.
+
+Hydra's own takes over a second, because it copies the config for every group it lists.
+"""
 
 from __future__ import annotations
 

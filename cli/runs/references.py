@@ -19,7 +19,10 @@ LOOK_EVERY = 1.0
 
 
 def run_references(assembly: Assembly, watcher: Watcher) -> dict[str, Path]:
-    """The folders of the references that are done. One that fails costs the metrics that need it, not the run."""
+    """The folders of the references that are done.
+
+    One that fails costs the metrics that need it, not the run.
+    """
     folders = {}
     for name in STRATEGIES:
         reference = Reference(name, assembly, watcher)
@@ -32,7 +35,8 @@ def run_references(assembly: Assembly, watcher: Watcher) -> dict[str, Path]:
 
 
 class Reference:
-    """One reference of a run: the same budget and seed under another strategy, in a folder of its own."""
+    """One reference of a run: the same budget and seed under another strategy, in a folder of its
+    own."""
 
     def __init__(self, name: str, assembly: Assembly, watcher: Watcher) -> None:
         self.name, self._watcher, self._trusted = name, watcher, assembly.trusted

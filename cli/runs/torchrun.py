@@ -1,4 +1,5 @@
-"""One run on several devices of this host: torchrun starts a process for each and ends all when one fails."""
+"""One run on several devices of this host: torchrun starts a process for each and ends all when one
+fails."""
 
 from __future__ import annotations
 

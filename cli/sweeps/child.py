@@ -1,8 +1,8 @@
 """One run as a child process: forked from a server that has torch loaded already, or started cold.
 
 Loading torch costs more CPU time (about 6 s) than many small runs do. The server (multiprocessing's
-forkserver) loads it once a sweep. The server never computes, so that no thread, random state or device of
-one run reaches another.
+forkserver) loads it once a sweep. The server never computes, so that no thread, random state or
+device of one run reaches another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Protocol
 
 from ttt.cli.announce import VARIABLE
 
-# Loaded before the server forks: torch._dynamo comes with the first optimizer, pandas with the first
-# parquet file.
+# Loaded before the server forks: torch._dynamo comes with the first optimizer, pandas with the
+# first parquet file.
 PRELOADED = [
     "hydra",
     "ttt.cli.runs.screen",
@@ -62,10 +62,11 @@ class Forked:
 
 
 def start_child(arguments: Sequence[str], *, cwd: Path, log: Path, announcement: Path, warm: bool) -> Child:
-    """Start `ttt-run` with `arguments` in folder `cwd`; its output goes to `log`, its folder's name to `announcement`.
+    """Start `ttt-run` with `arguments` in folder `cwd`; its output goes to `log`, its folder's name
+    to `announcement`.
 
-    `warm`: fork it, where that is safe. On macOS it is not, and a launcher's worker may not have children
-    of that kind.
+    `warm`: fork it, where that is safe. On macOS it is not, and a launcher's worker may not have
+    children of that kind.
     """
     if warm and sys.platform == "linux":
         return Forked(arguments, cwd=cwd, log=log, announcement=announcement)
@@ -85,5 +86,6 @@ def run_here(arguments: list[str], cwd: Path, log: Path, announcement: Path) -> 
     os.chdir(cwd)
     os.environ[VARIABLE] = str(announcement)
     sys.argv[:] = ["ttt-run", *arguments]
-    # By its name, as for a cold start: the command itself knows of sweeps and would be imported in a circle.
+    # By its name, as for a cold start: the command itself knows of sweeps and would be imported in
+    # a circle.
     runpy.run_module(COMMAND, run_name="__main__")

@@ -1,8 +1,9 @@
-"""One run of a sweep: a process of its own, its output in NNNN.log, its state in NNNN.json beside that.
+"""One run of a sweep: a process of its own, its output in NNNN.log, its state in NNNN.json beside
+that.
 
-Whatever starts it (a thread here, joblib, SLURM, Ray), these files tell `ttt.cli.sweeps.overview` how it
-goes. A process for each run also keeps runs apart where a launcher reuses its workers: no thread count or
-random state is left over.
+Whatever starts it (a thread here, joblib, SLURM, Ray), these files tell `ttt.cli.sweeps.overview`
+how it goes. A process for each run also keeps runs apart where a launcher reuses its workers: no
+thread count or random state is left over.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from ttt.storage.run_folder import RunFolder, alive
 
 @dataclass(frozen=True)
 class Job:
-    """`status`: running | done | failed | stopped (Ctrl-C, SIGTERM) | skipped (too many others had failed).
+    """`status`: running | done | failed | stopped (Ctrl-C, SIGTERM) | skipped (too many others had
+    failed).
 
     `before`: it was done already, so its seconds say nothing about those of others.
     """
@@ -51,7 +53,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Starter:
-    """What all runs of a sweep have in common. A Hydra launcher calls it as the job and gets the objective."""
+    """What all runs of a sweep have in common.
+
+    A Hydra launcher calls it as the job and gets the objective.
+    """
 
     folder: Path
     cwd: Path
@@ -60,7 +65,8 @@ class Starter:
     objective: str
 
     def __call__(self, config: Any) -> float | None:
-        """Run the job that Hydra has in mind; return the value of its objective, None for a run that failed."""
+        """Run the job that Hydra has in mind; return the value of its objective, None for a run
+        that failed."""
         from hydra.core.hydra_config import HydraConfig
 
         hydra = HydraConfig.get()
@@ -84,7 +90,8 @@ class Starter:
         try:
             child.wait()
         except SystemExit:
-            # A launcher that is told to stop (submitit before a time limit) must not leave the run behind.
+            # A launcher that is told to stop (submitit before a time limit) must not leave the run
+            # behind.
             os.kill(child.pid, signal.SIGTERM)
             raise
         finally:

@@ -1,6 +1,8 @@
-"""Launchers and sweepers of Hydra's, such as `hydra/launcher=joblib` and `hydra/sweeper=optuna`, each an extra of ttt.
+"""Launchers and sweepers of Hydra's, such as `hydra/launcher=joblib` and `hydra/sweeper=optuna`,
+each an extra of ttt.
 
-They decide where and when a run starts; what they start is `ttt.cli.sweeps.job.Starter`, as without them.
+They decide where and when a run starts; what they start is `ttt.cli.sweeps.job.Starter`, as without
+them.
 """
 
 from __future__ import annotations
@@ -90,7 +92,10 @@ def _multirun(starter: Callable[[Any], Any], overrides: list[str]) -> None:
 
 
 def check_search(config: DictConfig) -> str:
-    """`maximize` or `minimize`, by the direction of the objective. Raises ValueError for a metric that no run has."""
+    """`maximize` or `minimize`, by the direction of the objective.
+
+    Raises ValueError for a metric that no run has.
+    """
     # Imported here: only a search needs the names of metrics.
     from ttt.results.tuning import direction
 

@@ -1,4 +1,5 @@
-"""A sweep on the screen: a line for every run that ends, and on a terminal what runs now and the time left."""
+"""A sweep on the screen: a line for every run that ends, and on a terminal what runs now and the
+time left."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ INTERVAL = 0.5
 
 
 class Overview:
-    """Reads the files of the jobs in `folder`, whatever starts them. `varied`: the keys that tell the runs apart."""
+    """Reads the files of the jobs in `folder`, whatever starts them.
+
+    `varied`: the keys that tell the runs apart.
+    """
 
     def __init__(self, folder: Path, *, total: int, varied: Collection[str]) -> None:
         self.console = Console(highlight=False)
@@ -108,7 +112,8 @@ class Overview:
         return Group(head, rows)
 
     def _left(self, running: list[Job], waiting: int) -> str:
-        """The time left, if each run takes as long as the finished ones took and as many run at a time as now."""
+        """The time left, if each run takes as long as the finished ones took and as many run at a
+        time as now."""
         took = [job.seconds for job in self._jobs.values() if job.status == "done" and job.seconds and not job.before]
         if not took:
             return "time left unknown"

@@ -1,7 +1,7 @@
 """`ttt-run -m`: every run of a sweep is a process of its own, started by a thread here.
 
-A run that fails takes no other with it: a line says so at once, and its output is in a log. Typing the
-sweep again skips what is done, resumes what was interrupted, and runs again what failed.
+A run that fails takes no other with it: a line says so at once, and its output is in a log. Typing
+the sweep again skips what is done, resumes what was interrupted, and runs again what failed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class SweepTerminatedError(BaseException):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep is run with, whoever runs it; `typed` holds its overrides, without those of Hydra."""
+    """What a sweep is run with, whoever runs it; `typed` holds its overrides, without those of
+    Hydra."""
 
     typed: Sequence[str]
     starter: Starter
@@ -41,7 +42,8 @@ class Sweep:
     def of(cls, config: DictConfig, *, typed: Sequence[str], config_dir: str | None, launched: bool = False) -> Sweep:
         """Read a sweep from its composed config.
 
-        `launched`: a launcher of Hydra's starts the runs, perhaps several at a time whatever `sweep.jobs` says.
+        `launched`: a launcher of Hydra's starts the runs, perhaps several at a time whatever
+        `sweep.jobs` says.
         """
         jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator, devices=config.trainer.devices)
         # Several runs that each took all cores would wait for each other (docs/decisions.md).
@@ -86,8 +88,8 @@ class Sweep:
             for future in futures:
                 future.result()
         except BaseException as stop:
-            # Runs that wait must not start. Runs that are running got the Ctrl-C of the terminal as well,
-            # but a SIGTERM to this process only reached this process.
+            # Runs that wait must not start. Runs that are running got the Ctrl-C of the terminal as
+            # well, but a SIGTERM to this process only reached this process.
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(stop, SweepTerminatedError):
                 self._terminate(futures)
@@ -129,7 +131,8 @@ def objective_of(config: DictConfig) -> str:
 def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
     """How many runs run at a time.
 
-    auto: as many as cores allow, where a run takes one core for each of its `devices`; on a GPU one.
+    auto: as many as cores allow, where a run takes one core for each of its `devices`; on a GPU
+    one.
     """
     if jobs != "auto":
         return int(jobs)

@@ -105,7 +105,8 @@ class SoftPrompt:
     def evolve(self, state: FastState, play: Play, batch: Batch, *, budget: int) -> Round:
         """Run one round of gradient steps with at most `budget` rollouts.
 
-        Slow weights do not change. Draws from torch's global generator. Without a budget the state stays.
+        Slow weights do not change. Draws from torch's global generator. Without a budget the state
+        stays.
         """
         names = ("prompt", "first", "second", "record", "steps")
         # The first draws are as wide as embeddings, whose spread differs from model to model.
@@ -135,8 +136,8 @@ class SoftPrompt:
     def diagnostics(self, state: FastState) -> dict[str, float]:
         """Numbers of the prompts, lengths in units of a random embedding's length.
 
-        `norm`: mean norm of a prompt's vectors; `distance`: mean distance between the vectors of two
-        prompts at one place; `best_record`: the best prompt's mean reward in the last round;
+        `norm`: mean norm of a prompt's vectors; `distance`: mean distance between the vectors of
+        two prompts at one place; `best_record`: the best prompt's mean reward in the last round;
         `steps`: gradient steps so far.
         """
         prompt_KPD, emit = state["prompt"][0], self._ascent.emit

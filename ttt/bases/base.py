@@ -22,9 +22,9 @@ Observe = Callable[[Trained | Waiting], None]
 class BaseSetting:
     """What a base may use.
 
-    `new_learner` returns a learner whose fast state is reset for each sequence; `identity` names all that
-    determines the weights; `cache` is a folder that outlives the run; `observe` hears of progress;
-    `accumulate` is into how many parts a device cuts its rows.
+    `new_learner` returns a learner whose fast state is reset for each sequence; `identity` names
+    all that determines the weights; `cache` is a folder that outlives the run; `observe` hears of
+    progress; `accumulate` is into how many parts a device cuts its rows.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]

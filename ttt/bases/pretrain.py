@@ -1,7 +1,7 @@
 """`base=pretrain`: slow weights trained on the base distribution, once, and kept in the cache.
 
-Fast weights need a base that has learned to use them: many small worlds (languages, mappings), none of
-which will be a task. AdamW, linear warm-up, linear decay to zero.
+Fast weights need a base that has learned to use them: many small worlds (languages, mappings), none
+of which will be a task. AdamW, linear warm-up, linear decay to zero.
 """
 
 from __future__ import annotations

@@ -28,10 +28,11 @@ def build(
     trusted: Iterable[Path],
     offered: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Call the class that `config` names with its other keys, `given`, and what it takes of `offered`.
+    """Call the class that `config` names with its other keys, `given`, and what it takes of
+    `offered`.
 
-    Raises ValueError in the user's words: unknown argument, wrong type, value that is not allowed, or a
-    target that is neither ours nor defined below one of the `trusted` folders.
+    Raises ValueError in the user's words: unknown argument, wrong type, value that is not allowed,
+    or a target that is neither ours nor defined below one of the `trusted` folders.
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
@@ -39,7 +40,8 @@ def build(
     parameters = inspect.signature(target).parameters
     taken = {name: value for name, value in (offered or {}).items() if name in parameters}
     open_names = [name for name in parameters if name not in taken]
-    # A dataclass inherits fields, whose annotations can be resolved only in the module of each base.
+    # A dataclass inherits fields, whose annotations can be resolved only in the module of each
+    # base.
     annotated = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
     hints = typing.get_type_hints(annotated, include_extras=True)
     for key, value in arguments.items():
@@ -67,7 +69,10 @@ def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
 
 
 def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
-    """The class at a dotted path. Code from elsewhere is not run: a config may come from a stranger."""
+    """The class at a dotted path.
+
+    Code from elsewhere is not run: a config may come from a stranger.
+    """
     path = ALIASES.get(path, path)
     module_name, _, name = path.rpartition(".")
     if not module_name.startswith("ttt."):
@@ -80,7 +85,8 @@ def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
         target = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{group}._target_={path}: {error}") from error
-    # A name that a module only imported does not count: it would let a config reach any class at all.
+    # A name that a module only imported does not count: it would let a config reach any class at
+    # all.
     if not inspect.isclass(target) or target.__module__ != module_name:
         raise ValueError(f"{group}._target_={path}: not a class defined there")
     return target

@@ -1,7 +1,7 @@
 """Which code made the numbers: hashes over whole rooms.
 
-A base is named by such a hash. A run only records one, and says when the code has changed since, because
-most changes of code change no number.
+A base is named by such a hash. A run only records one, and says when the code has changed since,
+because most changes of code change no number.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ MEASURES = ("evaluation", "metrics", "prompts", "results", "run", "strategies")
 
 
 def code_hash() -> str:
-    """SHA-256 over the rooms that take part in training a base. What tasks give is in their fingerprints."""
+    """SHA-256 over the rooms that take part in training a base.
+
+    What tasks give is in their fingerprints.
+    """
     return _digest(_files(TRAINS))
 
 
 def run_code_hash(config: Mapping[str, Any], *, trusted: Iterable[Path]) -> str:
-    """Over all rooms that take part in a run: also the modules below `trusted`, the user's, that were imported, and
-    the one with the function of adapter.propose."""
+    """Over all rooms that take part in a run: also the modules below `trusted`, the user's, that
+    were imported, and the one with the function of adapter.propose."""
     files = _files((*TRAINS, *MEASURES))
     folders = [Path(folder).resolve() for folder in trusted]
     proposes = str(config["adapter"].get("propose")).partition(":")[0]

@@ -30,7 +30,8 @@ def identity(config: Mapping[str, Any], *, data: str) -> str:
 
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
-    """SHA-256 of all that determines a pretrained base: config, data, precision and the code itself."""
+    """SHA-256 of all that determines a pretrained base: config, data, precision and the code
+    itself."""
     return digest(
         {
             "base": config["base"],
@@ -44,7 +45,8 @@ def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
 
 
 def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the adapter with which the base is trained, whatever its lifetime in the stream.
+    """The config of the adapter with which the base is trained, whatever its lifetime in the
+    stream.
 
     An adapter whose YAML says `base: none` is attached only after the base was trained.
     """

@@ -1,4 +1,5 @@
-"""Several processes as one: what the first decides, and fast states whose lanes lie on different devices.
+"""Several processes as one: what the first decides, and fast states whose lanes lie on different
+devices.
 
 Lanes are dealt out like rows: lane i of a batch lies on device i mod devices, as in `Batch.share`.
 """
@@ -37,7 +38,8 @@ def decided(fabric: Devices, decide: Callable[[], T]) -> T:
 
 
 def deal(state: Lanes, rank: int, *, of: int) -> Lanes:
-    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane belongs to every device."""
+    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane belongs to every
+    device."""
     return {name: x if len(x) == 1 else x[rank::of] for name, x in state.items()}
 
 
@@ -67,7 +69,8 @@ def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
 
 
 def collect_over_devices(fabric: Devices, state: Lanes) -> Lanes:
-    """All lanes in the order of their rows, on every device; a state that was never written stays one lane."""
+    """All lanes in the order of their rows, on every device; a state that was never written stays
+    one lane."""
     if fabric.world_size == 1 or not state:
         return state
     several: Any = fabric

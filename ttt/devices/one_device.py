@@ -1,6 +1,8 @@
-"""One device, without Lightning Fabric, whose wrappers cost 60 us a step and whose import costs more than torch's.
+"""One device, without Lightning Fabric, whose wrappers cost 60 us a step and whose import costs
+more than torch's.
 
-Several devices, and precisions that need a scaler or a model that is cast as a whole, are left to Fabric.
+Several devices, and precisions that need a scaler or a model that is cast as a whole, are left to
+Fabric.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class OneDevice:
         loss.backward()
 
     def clip_gradients(self, module: nn.Module, optimizer: Optimizer, *, max_norm: float) -> None:
-        # In the order of the optimizer, as Lightning does: the last bits of a norm depend on the order.
+        # In the order of the optimizer, as Lightning does: the last bits of a norm depend on the
+        # order.
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
     def broadcast(self, answer: T) -> T:

@@ -1,4 +1,5 @@
-"""Which processes share one run, and who started them: this command (by torchrun), torchrun itself, or SLURM."""
+"""Which processes share one run, and who started them: this command (by torchrun), torchrun itself,
+or SLURM."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 class World:
     """The devices on each of `nodes` hosts, with a process for each.
 
-    `strategy` says how they share a batch; with one device it is `single`. `starter`: torchrun | SLURM;
-    None where this process was not started as one of several.
+    `strategy` says how they share a batch; with one device it is `single`. `starter`: torchrun |
+    SLURM; None where this process was not started as one of several.
     """
 
     strategy: str
@@ -25,7 +26,10 @@ class World:
 
     @classmethod
     def of(cls, *, strategy: str, devices: int | str, nodes: int | str, device: torch.device) -> World:
-        """What the settings mean here. Raises ValueError where they contradict each other or the starter."""
+        """What the settings mean here.
+
+        Raises ValueError where they contradict each other or the starter.
+        """
         starter, here, hosts = _started()
         if strategy == "single":
             _check_single(devices, nodes)
@@ -56,7 +60,10 @@ class World:
         return self.size > 1 and self.starter is None
 
     def plugins(self) -> list[Any]:
-        """Tell Fabric where to learn its rank. A single process must not ask: a SLURM array is no group."""
+        """Tell Fabric where to learn its rank.
+
+        A single process must not ask: a SLURM array is no group.
+        """
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -74,7 +81,8 @@ def is_first_here() -> bool:
 def several_started() -> bool:
     """Is this one of several processes for one run?
 
-    Only torchrun says so for sure: processes that SLURM starts may have nothing to do with each other.
+    Only torchrun says so for sure: processes that SLURM starts may have nothing to do with each
+    other.
     """
     starter, here, hosts = _started()
     return starter == "torchrun" and here * hosts > 1

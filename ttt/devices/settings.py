@@ -14,8 +14,8 @@ from ttt.devices.one_device import PLAIN, Devices, OneDevice
 from ttt.devices.precision import best_precision
 from ttt.devices.processes import World
 
-# How long a process waits for the others: runs that start together wait for the first to train their
-# base. A process that has died is noticed at once by who started it.
+# How long a process waits for the others: runs that start together wait for the first to train
+# their base. A process that has died is noticed at once by who started it.
 PATIENCE = timedelta(days=2)
 
 
@@ -67,7 +67,8 @@ class TrainerSettings:
 
     @property
     def parts(self) -> int:
-        """Into how many parts of equally many rows a batch is cut, over devices and one after another."""
+        """Into how many parts of equally many rows a batch is cut, over devices and one after
+        another."""
         return self.world.size * self.accumulate
 
     def fabric(self) -> Devices:

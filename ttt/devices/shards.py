@@ -1,8 +1,9 @@
-"""FSDP2: parameters, gradients and optimizer state cut over the devices, whole only while a block computes.
+"""FSDP2: parameters, gradients and optimizer state cut over the devices, whole only while a block
+computes.
 
-torch's `fully_shard` is applied to every block of a stack and to the learner around them. It refuses
-tensors without a dimension (learned step sizes): those stay whole on every device, and their gradients
-are averaged here.
+torch's `fully_shard` is applied to every block of a stack and to the learner around them. It
+refuses tensors without a dimension (learned step sizes): those stay whole on every device, and
+their gradients are averaged here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def is_cut(tensor: Any) -> TypeGuard[DTensor]:
-    """Is it a DTensor? Asking by an attribute spares one device the import of torch.distributed.tensor."""
+    """Is it a DTensor?
+
+    Asking by an attribute spares one device the import of torch.distributed.tensor.
+    """
     return hasattr(tensor, "full_tensor")
 
 
@@ -48,8 +52,8 @@ def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
 def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -> None:
     """Point an optimizer that has taken no step at the cut parameters.
 
-    `names`: the names of the old parameters, by their id. Whole and cut parameters go into groups of
-    their own, because fused steps take no mixture.
+    `names`: the names of the old parameters, by their id. Whole and cut parameters go into groups
+    of their own, because fused steps take no mixture.
     """
     now = dict(learner.named_parameters())
     for group in list(optimizer.param_groups):

@@ -1,8 +1,9 @@
-"""Anytime evaluation (De Lange et al. 2023, arXiv 2205.13452): measure inside phases, every n steps.
+"""Anytime evaluation (De Lange et al. 2023, arXiv 2205.13452): measure inside phases, every n
+steps.
 
-Measured are the tasks learned so far and the current one, in every mode. It shows what the rows of R do
-not: how far old tasks fall in between. The rows of R are points of the same curves, so that nothing is
-measured twice. It only reads.
+Measured are the tasks learned so far and the current one, in every mode. It shows what the rows of
+R do not: how far old tasks fall in between. The rows of R are points of the same curves, so that
+nothing is measured twice. It only reads.
 """
 
 from __future__ import annotations
@@ -24,17 +25,22 @@ from ttt.training.train import Progress
 
 
 def piece_length(plan: Plan, *, report_every: int) -> int:
-    """How many steps to train at a time, so that every report and every evaluation comes at the end of a piece."""
+    """How many steps to train at a time, so that every report and every evaluation comes at the end
+    of a piece."""
     return gcd(report_every, plan.anytime) if plan.anytime else report_every
 
 
 def is_due(plan: Plan, step: int, *, of: int) -> bool:
-    """Is there an evaluation after this step (from 1) of a phase? At its end the row of R is one."""
+    """Is there an evaluation after this step (from 1) of a phase?
+
+    At its end the row of R is one.
+    """
     return plan.anytime is not None and step % plan.anytime == 0 and step < of
 
 
 def joined_progress(parts: Sequence[Progress], *, since: int) -> Progress:
-    """One report for several pieces that follow each other, the first of which began after step `since`."""
+    """One report for several pieces that follow each other, the first of which began after step
+    `since`."""
     starts = [since, *(part.step for part in parts)]
     steps = [part.step - start for part, start in zip(parts, starts, strict=False)]
     tokens, seconds = sum(part.tokens for part in parts), sum(part.seconds for part in parts)
@@ -53,7 +59,8 @@ def joined_progress(parts: Sequence[Progress], *, since: int) -> Progress:
 def measure_inside(
     engine: Engine, stream: Stream, *, recipe: Recipe, index: int, task_step: int, results: Results, clock: Clock
 ) -> Probed:
-    """Evaluate after `task_step` steps of phase `index` (from 0), and keep the scores as a point of `results`."""
+    """Evaluate after `task_step` steps of phase `index` (from 0), and keep the scores as a point of
+    `results`."""
     start = time.perf_counter()
     current = stream.phases[index].task
     seen = [j for j, first in enumerate(stream.learned_at) if first <= index]

@@ -1,4 +1,5 @@
-"""Diagnostics of plasticity and drift, after every phase, on the same few tokens for the whole stream.
+"""Diagnostics of plasticity and drift, after every phase, on the same few tokens for the whole
+stream.
 
     probe/LAYER/dormant_tau0, ..tau0.1, dead_zero    units of a hidden layer, after its nonlinearity, writes off
     probe/LAYER/erank, stable_rank                   ranks of the same H [n, m], not centred, n <= RANK_TOKENS
@@ -7,8 +8,8 @@
     probe/STATE/fast_erank, ..stable_rank, ..over_w0 carried fast matrices, mean over lanes; NaN while they are zero
     drift/MODE/kl_base                               KL(base || now) on the base distribution, bits per scored token
 
-Formulas and sources: metrics/plasticity.py. It only reads: no parameter, gradient, state or random number changes.
-Shapes: B sequences, T time, N tokens, M units, V vocabulary.
+Formulas and sources: metrics/plasticity.py. It only reads: no parameter, gradient, state or random
+number changes. Shapes: B sequences, T time, N tokens, M units, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ttt.models.units import Units, hidden_units, listening
 from ttt.strategies.base import Strategy
 from ttt.stream import IGNORE, Batch, Stream, spread
 
-# Tokens of the probe batch, the rows that it has at least where rows are that long, and the tokens of a
-# singular value decomposition.
+# Tokens of the probe batch, the rows that it has at least where rows are that long, and the tokens
+# of a singular value decomposition.
 PROBE_TOKENS, ROWS, RANK_TOKENS = 512, 4, 256
-# The most numbers that are stored of the base's outputs: with a large vocabulary drift is measured on
-# fewer tokens.
+# The most numbers that are stored of the base's outputs: with a large vocabulary drift is measured
+# on fewer tokens.
 DRIFT_NUMBERS = 2**24
 # Lanes of a fast matrix that are looked at.
 LANES = 4
@@ -42,8 +43,8 @@ NAN = float("nan")
 class Diagnosis:
     """What stays the same over the stream: the tokens, and what the base predicts on them.
 
-    `probe`: a batch of `task` (None: of the base distribution). `base_logits`: mode -> logits of its scored
-    tokens [N, V]; empty where there is no base distribution.
+    `probe`: a batch of `task` (None: of the base distribution). `base_logits`: mode -> logits of
+    its scored tokens [N, V]; empty where there is no base distribution.
     """
 
     strategy: Strategy
@@ -53,7 +54,8 @@ class Diagnosis:
 
     @classmethod
     def at_base(cls, engine: Engine, stream: Stream, *, strategy: Strategy) -> Diagnosis:
-        """Call it while the learner still has the base's weights; no device may hold only a part of them."""
+        """Call it while the learner still has the base's weights; no device may hold only a part of
+        them."""
         assert not engine.is_sharded
         first = (stream.base or stream.tasks[0]).evaluation()
         probe = beginnings(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
@@ -104,7 +106,8 @@ class Diagnosis:
         return logits_NV[: max(DRIFT_NUMBERS // logits_NV.shape[1], 1)].cpu()
 
     def _fast_pass(self, engine: Engine) -> tuple[Tensor, float]:
-        """Logits in mode fast and the norm of the gradient; the parameters' own .grad is not touched."""
+        """Logits in mode fast and the norm of the gradient; the parameters' own .grad is not
+        touched."""
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with torch.set_grad_enabled(bool(trained)):
             logits_BTV = self.read(engine, write=True)
@@ -117,7 +120,8 @@ class Diagnosis:
 def beginnings(batch: Batch, *, tokens: int) -> Batch:
     """The beginnings of a few rows, evenly spread, that hold this many tokens together.
 
-    Where nothing is scored in beginnings (a label at the end of a long row), as many whole rows, at least one.
+    Where nothing is scored in beginnings (a label at the end of a long row), as many whole rows, at
+    least one.
     """
     length = batch.targets_BT.shape[1]
     for each in (min(length, max(tokens // ROWS, 1)), length):

@@ -108,7 +108,8 @@ def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool, along
 def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
     """The rows that one of several devices scores.
 
-    All devices must read equally many, because they compute together; rows that repeat are unscored.
+    All devices must read equally many, because they compute together; rows that repeat are
+    unscored.
     """
     if of == 1:
         return batch
@@ -119,7 +120,8 @@ def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
 
 
 def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """Sums of nats, hits and scored tokens over the sequence, its first half and its second half: [3, 3]."""
+    """Sums of nats, hits and scored tokens over the sequence, its first half and its second half:
+    [3, 3]."""
     half = nats_BT.shape[1] // 2
     sums = []
     for part in (slice(None), slice(0, half), slice(half, None)):
@@ -129,7 +131,8 @@ def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
 
 
 def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """The same sums over PIECES of the sequence, one after another, as equal as they can be: [PIECES, 3]."""
+    """The same sums over PIECES of the sequence, one after another, as equal as they can be:
+    [PIECES, 3]."""
     length = nats_BT.shape[1]
     sums_T3 = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in (nats_BT, hits_BT, scored_BT)], -1)
     piece_T = torch.arange(length) * PIECES // length

@@ -23,8 +23,8 @@ from ttt.objectives.reward import Reward
 def modes(learner: Learner, objective: Objective) -> tuple[Mode, ...]:
     """The modes in which this learner is measured.
 
-    `carried` exists only where the stream carries a state from batch to batch, `archived` where that
-    state is a prompt. A policy without prompts is used as it is: its `carried` is `slow`.
+    `carried` exists only where the stream carries a state from batch to batch, `archived` where
+    that state is a prompt. A policy without prompts is used as it is: its `carried` is `slow`.
     """
     if learner.adapter.reset == "sequence" and objective.is_plain:
         return ("slow", "fast")
@@ -33,15 +33,20 @@ def modes(learner: Learner, objective: Objective) -> tuple[Mode, ...]:
 
 
 def reads_base(learner: Learner, objective: Objective, mode: Mode) -> bool:
-    """Does this mode read with the base's weights? With prompts, `fast` is what they are worth without learning."""
+    """Does this mode read with the base's weights?
+
+    With prompts, `fast` is what they are worth without learning.
+    """
     return mode == "fast" and isinstance(learner.adapter, Evolving) and isinstance(objective, Reward)
 
 
 @contextmanager
 def starting(engine: Engine, objective: Objective, mode: Mode) -> Iterator[Callable[[int | None], FastState]]:
-    """Give the model the slow weights of `mode` while open; yield the state from which each task is read.
+    """Give the model the slow weights of `mode` while open; yield the state from which each task is
+    read.
 
-    Prompts do not change while they are read, so their modes differ in weights and prompt, not in writes.
+    Prompts do not change while they are read, so their modes differ in weights and prompt, not in
+    writes.
     """
     learner, state = engine.learner, engine.learner.adapter.initial()
     if isinstance(learner.adapter, Evolving) and isinstance(objective, Reward):

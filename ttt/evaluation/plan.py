@@ -16,11 +16,13 @@ MANY, FULL_ROWS = 30, 10
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tasks are measured in which row of R: all J of them after each of P phases costs P x J evaluations.
+    """Which tasks are measured in which row of R: all J of them after each of P phases costs P x J
+    evaluations.
 
-    Every row holds the task just learned and the next one, so that learning, forgetting since learning
-    and forward transfer stay defined. Every `every`-th row holds the others too, or `old` of those learned
-    before (None: all); the first and the last row are full. The base is measured in the same rows.
+    Every row holds the task just learned and the next one, so that learning, forgetting since
+    learning and forward transfer stay defined. Every `every`-th row holds the others too, or `old`
+    of those learned before (None: all); the first and the last row are full. The base is measured
+    in the same rows.
     """
 
     every: int

@@ -1,7 +1,7 @@
 """Relearning: each task is learned once more after the stream, on a copy of the learner.
 
-How much shorter the way is than the first time is savings_slow, see ttt.results.savings. This costs at most
-what the stream itself cost.
+How much shorter the way is than the first time is savings_slow, see ttt.results.savings. This costs
+at most what the stream itself cost.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ SOUGHT = ("loss", "accuracy", "loss_late", "accuracy_late")
 def relearn(engine: Engine, stream: Stream, *, recipe: Recipe, results: Results, every: int) -> Iterator[Relearning]:
     """Learn each task once more on a copy, for at most the steps of the phase that first taught it.
 
-    Also keep what is yielded in `results`. The copy begins each task as the stream left the learner, with
-    fresh moments and without a strategy. The run's own weights, fast state and random numbers stay what they are.
+    Also keep what is yielded in `results`. The copy begins each task as the stream left the
+    learner, with fresh moments and without a strategy. The run's own weights, fast state and random
+    numbers stay what they are.
     """
     random = rng_tensors()
     results.relearned = []
@@ -72,8 +73,8 @@ def _again(engine: Engine, stream: Stream, task: int, *, recipe: Recipe, results
 def borrowed(engine: Engine) -> Iterator[Engine]:
     """The learner with fresh moments; afterwards everything is what it was, bit for bit.
 
-    Weights are put aside and put back, because a copy of the whole learner would take along all that
-    hooks and adapters hold.
+    Weights are put aside and put back, because a copy of the whole learner would take along all
+    that hooks and adapters hold.
     """
     learner = engine.learner
     fast = learner.fast

@@ -1,12 +1,13 @@
-"""What a policy earns on problems with a verifiable answer, and how far it is from the base. It only reads.
+"""What a policy earns on problems with a verifiable answer, and how far it is from the base.
 
     reward     share of problems whose greedy answer is right
-    success    the expected reward of a sampled answer: mean of prod_t p(y_t), exact where one answer alone is right
-    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled from the policy;
-               both read the same prompt
+    success    expected reward of a sampled answer: mean of prod_t p(y_t), exact if one answer alone is right
+    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled from
+               the policy; both read the same prompt
     kl_words   the same, mean over all prompts of one word (in mode slow)
 
-Shapes: B problems, P prompt, T time, A answer, V vocabulary.
+Evaluation only reads. Shapes: B problems, P prompt, Q question, D model width, A answer,
+V vocabulary, W words.
 """
 
 from __future__ import annotations
@@ -25,33 +26,37 @@ from ttt.prompts.rollouts import sample_answers
 from ttt.prompts.vectors import predict
 from ttt.stream import Batch, Layout
 
-# Problems on which a divergence is measured, and of these under each word; a fixed seed, so that equal policies are
-# equally far.
-CONTEXTS, WORDED, SEED = 64, 16, 1234
+# Problems on which `kl` is measured, and problems for each word of `kl_words`: sampling costs far
+# more than the exact rewards, which use all problems.
+KL_PROBLEMS, KL_PROBLEMS_PER_WORD = 64, 16
+# A fixed seed for sampling, so that equal policies are measured equally far from the base.
+KL_SEED = 1234
 
 
 @torch.no_grad()
 def solve_rewards(engine: Engine, objective: Reward, batch: Batch, state: FastState, *, mode: Mode) -> dict[str, float]:
-    """The four quantities above, under the weights that the learner has now. One device only."""
-    learner = engine.learner
+    """Return the four quantities, under the learner's current weights. Works on one device only."""
+    learner, layout = engine.learner, objective.layout
     batch = batch.to(engine.fabric.device)
+    # In mode fast the policy is the base, and one-word prompts do not depend on the prompt in use.
+    kl, kl_words = 0.0, math.nan
     with engine.fabric.autocast():
         logits_BTV, _ = learner.forward(batch, state, write=False)
-        earned = score(logits_BTV, batch, objective.layout)
-        few = batch.rows(0, CONTEXTS)
-        # In mode fast the policy is the base.
-        kl = 0.0 if mode == "fast" else divergence(learner, objective, *asked(learner, few, state, objective.layout))
-        kl_words = (
-            divergence(learner, objective, worded(batch.rows(0, WORDED), objective.layout))
-            if mode == "slow"
-            else math.nan
-        )
-    return earned | {"kl": kl, "kl_words": kl_words}
+        rewards = exact_rewards(logits_BTV, batch, layout)
+        if mode != "fast":
+            kl = kl_from_base(learner, objective, *contexts(learner, batch.rows(0, KL_PROBLEMS), state, layout))
+        if mode == "slow":
+            one_word = one_word_contexts(batch.rows(0, KL_PROBLEMS_PER_WORD), layout)
+            kl_words = kl_from_base(learner, objective, one_word)
+    return rewards | {"kl": kl, "kl_words": kl_words}
 
 
-def score(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
-    """Reward and success from what the model says of the right answers: if every token of one is the likeliest, the
-    greedy answer is that."""
+def exact_rewards(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
+    """Return `reward` and `success`, read off the logits of the right answers without sampling.
+
+    The greedy answer is right if each token of the right answer is the likeliest after those before
+    it, which the row holds.
+    """
     answer_BA = layout.answers(batch)
     logp_BAV = logits_BTV[:, -layout.answer_len :].float().log_softmax(-1)
     solved_B = (logp_BAV.argmax(-1) == answer_BA).all(1)
@@ -59,16 +64,20 @@ def score(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
     return {"reward": float(solved_B.float().mean()), "success": float(success_B.mean())}
 
 
-def asked(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> tuple[Tensor, Tensor | None]:
-    """Prompt and question as the model reads them in this state, [B, P + Q], and what is added to embeddings."""
+def contexts(learner: Learner, batch: Batch, state: FastState, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    """Return prompt and question as the model reads them in this state, [B, P + Q].
+
+    The second value is what is added to the embeddings of the prompt, [B, P, D], or None.
+    """
+    # A row ends before the last token of its answer, which is a target only.
     adapter, tokens_BT = learner.adapter, batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - layout.answer_len]
     if not isinstance(adapter, Evolving):
         return tokens_BT, None
     return adapter.with_prompt(tokens_BT, state), adapter.prompt_vectors(tokens_BT, state)
 
 
-def worded(batch: Batch, layout: Layout) -> Tensor:
-    """The same questions behind each prompt that has one word, and else says nothing, [words * B, P + Q]."""
+def one_word_contexts(batch: Batch, layout: Layout) -> Tensor:
+    """Return the questions behind every prompt that says one word and nothing else, [W * B, P + Q]."""
     question_BQ = layout.questions(batch)
     prompts = [[word, *layout.seed_prompt[1:]] for word in layout.words if word not in layout.seed_prompt]
     prompt_WP = torch.tensor(prompts, device=question_BQ.device).repeat_interleave(len(question_BQ), 0)
@@ -76,20 +85,25 @@ def worded(batch: Batch, layout: Layout) -> Tensor:
 
 
 @torch.no_grad()
-def divergence(learner: Learner, objective: Reward, asked_BT: Tensor, added_BPD: Tensor | None = None) -> float:
-    """KL(policy || base) in bits per token, on answers that the policy gives; `added_BPD` is added to the embeddings at
-    the head of rows, for both."""
+def kl_from_base(learner: Learner, objective: Reward, context_BT: Tensor, added_BPD: Tensor | None = None) -> float:
+    """Return KL(policy || base) in bits per token, on answers sampled from the policy.
+
+    `added_BPD` is added to the embeddings at the head of the rows, for the policy and the base.
+    """
     length = objective.layout.answer_len
-    with torch.random.fork_rng(devices=[asked_BT.device] if asked_BT.is_cuda else []):
-        torch.manual_seed(SEED)
+    # The run's own random numbers must not depend on how often it is evaluated.
+    with torch.random.fork_rng(devices=[context_BT.device] if context_BT.is_cuda else []):
+        torch.manual_seed(KL_SEED)
         answer_BA, _ = sample_answers(
-            lambda x, cache: predict(learner.model, x, added_BPD, cache=cache),
-            asked_BT,
+            lambda tokens, cache: predict(learner.model, tokens, added_BPD, cache=cache),
+            context_BT,
             length=length,
             temperature=1.0,
             alike=added_BPD is None,
         )
-    rows_BT = torch.cat([asked_BT, answer_BA[:, :-1]], 1)
-    own, base = (predict(learner.model, rows_BT, added_BPD, weights=x) for x in (None, objective.base))
-    own_BAV, base_BAV = (x[:, -length:].float().log_softmax(-1) for x in (own, base))
-    return float(policy.kl(own_BAV, base_BAV).mean()) / math.log(2)
+    rows_BT = torch.cat([context_BT, answer_BA[:, :-1]], 1)
+    policy_BAV, base_BAV = (
+        predict(learner.model, rows_BT, added_BPD, weights=weights)[:, -length:].float().log_softmax(-1)
+        for weights in (None, objective.base)
+    )
+    return float(policy.kl(policy_BAV, base_BAV).mean()) / math.log(2)

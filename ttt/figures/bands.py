@@ -33,7 +33,10 @@ def bands(
     boundaries: Sequence[float] = (),
     zero: bool = False,
 ) -> Axes:
-    """One line for each Band. `names` stand at x = 0, 1, ...; thin lines at `boundaries`; `zero` draws that line."""
+    """One line for each Band.
+
+    `names` stand at x = 0, 1, ...; thin lines at `boundaries`; `zero` draws that line.
+    """
     axes = style.axes()
     for i, line in enumerate(lines):
         x, mean = np.asarray(line.x, dtype=float), np.asarray(line.mean, dtype=float)

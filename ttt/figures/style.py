@@ -1,4 +1,5 @@
-"""What all pictures share: colours that colour-blind readers tell apart, size, and how they become files."""
+"""What all pictures share: colours that colour-blind readers tell apart, size, and how they become
+files."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ def marker(index: int) -> str:
 
 
 def axes(*, width: float = 7.0, height: float = 4.0) -> Axes:
-    """Empty axes in a figure of their own, without pyplot: no global state, no display. Sizes in inches."""
+    """Empty axes in a figure of their own, without pyplot: no global state, no display.
+
+    Sizes in inches.
+    """
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -70,7 +74,8 @@ def legend(on: Axes) -> None:
 
 
 def inline(on: Axes, *, name: str) -> str:
-    """SVG to stand inside a page, in the colour of its text; `name` keeps its inner names apart from others'."""
+    """SVG to stand inside a page, in the colour of its text; `name` keeps its inner names apart
+    from others'."""
     figure, file = on.figure, io.StringIO()
     assert isinstance(figure, Figure)
     for patch in (figure.patch, on.patch):

@@ -21,10 +21,10 @@ from ttt.learner.learner import Learner
 class Engine:
     """A learner set up on its devices.
 
-    `wrapped`: what Fabric made of the learner (precision, DDP, FSDP2). `order`: the parameters as the
-    optimizer numbers them, whatever the devices. `accumulate`: into how many parts this device cuts
-    its rows. `merges`: is one fast state carried on, rather than one for each lane? `is_sharded`: are
-    parameters cut over the devices?
+    `wrapped`: what Fabric made of the learner (precision, DDP, FSDP2). `order`: the parameters as
+    the optimizer numbers them, whatever the devices. `accumulate`: into how many parts this device
+    cuts its rows. `merges`: is one fast state carried on, rather than one for each lane?
+    `is_sharded`: are parameters cut over the devices?
     """
 
     fabric: Devices
@@ -56,7 +56,8 @@ class Engine:
 
     @property
     def parts(self) -> int:
-        """Into how many parts of equally many rows a batch is cut, over devices and one after another."""
+        """Into how many parts of equally many rows a batch is cut, over devices and one after
+        another."""
         return self.fabric.world_size * self.accumulate
 
     def shared_fast(self) -> FastState:
@@ -97,7 +98,8 @@ def _is_sharded(fabric: Devices) -> bool:
 def _build_sharded(
     fabric: Any, learner: Learner, optimizer: Optimizer
 ) -> tuple[Learner, Optimizer, Sequence[nn.Parameter]]:
-    """Cut the parameters over the devices and point the optimizer at the cut ones, in the old order."""
+    """Cut the parameters over the devices and point the optimizer at the cut ones, in the old
+    order."""
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     wrapped: Any = fabric.setup_module(learner)

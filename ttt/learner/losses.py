@@ -1,4 +1,5 @@
-"""What a batch's logits are worth: cross-entropy over the scored tokens and the outputs that compete.
+"""What a batch's logits are worth: cross-entropy over the scored tokens and the outputs that
+compete.
 
 Shapes: B batch (lanes), T time, V vocabulary.
 """

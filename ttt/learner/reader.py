@@ -1,7 +1,7 @@
 """Reading in pieces: a learner that is handed tokens as they come, one or many at a time.
 
-A `read` of a whole sequence equals any number of `read`s of its parts: prefill and decoding are the same.
-Shapes: B lanes, T time, V vocabulary.
+A `read` of a whole sequence equals any number of `read`s of its parts: prefill and decoding are the
+same. Shapes: B lanes, T time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ FAST, ATTENTION = "fast.", "attention."
 class Reader:
     """Lanes that are read side by side, each with fast weights of its own, written while it reads.
 
-    `state`: what the fast weights start from (None: zero). Slow weights never change. Padding (a negative
-    entry of `segment_BT`) changes nothing in its lane, so that each lane may stop and go on by itself.
+    `state`: what the fast weights start from (None: zero). Slow weights never change. Padding (a
+    negative entry of `segment_BT`) changes nothing in its lane, so that each lane may stop and go
+    on by itself.
     """
 
     def __init__(self, learner: Learner, *, state: FastState | None = None, write: bool = True) -> None:
@@ -31,7 +32,8 @@ class Reader:
 
     @torch.no_grad()
     def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] for the next tokens; `segment_BT` (default: all 0) is the document of each token."""
+        """Logits [B, T, V] for the next tokens; `segment_BT` (default: all 0) is the document of
+        each token."""
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
         # Nothing is scored here: the targets only have to be there.
         batch = Batch(tokens_BT, tokens_BT, segment_BT)
@@ -39,7 +41,8 @@ class Reader:
         return logits_BTV
 
     def export(self) -> dict[str, Tensor]:
-        """Everything that the reader remembers, as named tensors: fast weights, open chunks, attention."""
+        """Everything that the reader remembers, as named tensors: fast weights, open chunks,
+        attention."""
         fast = {FAST + name: x for name, x in self._state.items()}
         return fast | {ATTENTION + name: x for name, x in self._cache.tensors.items()}
 

@@ -30,7 +30,8 @@ class Assembly:
     """A checked run: its parts, who it is, and where it goes.
 
     `config` is the resolved one, in which `auto` has become what it means here. `own_names`: the
-    parameters that are the model's own; `base_names`: those that a base may bring (the adapter's too).
+    parameters that are the model's own; `base_names`: those that a base may bring (the adapter's
+    too).
     """
 
     config: dict[str, Any]

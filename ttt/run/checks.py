@@ -1,4 +1,7 @@
-"""What does not go together, whatever each part says of itself. Each check raises ValueError in the user's words."""
+"""What does not go together, whatever each part says of itself.
+
+Each check raises ValueError in the user's words.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,8 @@ def check_devices(adapter: Adapter, strategy: Strategy, settings: TrainerSetting
 def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *, stream: Stream) -> None:
     """Do adapter, objective and strategy go together on this stream and these devices?
 
-    A reward needs whole batches, the plain model behind a prompt, and strategies that need no likelihood.
-    What is to happen at each task needs tasks that are announced.
+    A reward needs whole batches, the plain model behind a prompt, and strategies that need no
+    likelihood. What is to happen at each task needs tasks that are announced.
     """
     objective, adapter, strategy = recipe.objective, learner.adapter, recipe.strategy
     if objective.is_plain:
@@ -132,7 +135,10 @@ def check_cache(folder: str) -> None:
 
 
 def vector_size(config: dict[str, Any], stream: Stream) -> dict[str, int]:
-    """The size of the vectors, for a model that reads them. Raises ValueError where model and source do not agree."""
+    """The size of the vectors, for a model that reads them.
+
+    Raises ValueError where model and source do not agree.
+    """
     model, source = config["model"]["name"], config["source"]["name"]
     wanted = config["model"].get("reads", "tokens") == "vectors"
     if wanted and stream.vector_size is None:

@@ -21,13 +21,15 @@ from ttt.config.messages import UsageError
 
 @dataclass(frozen=True)
 class Composer:
-    """Hydra, ready to compose; `searchpath` holds the overrides that let it see the user's own folder."""
+    """Hydra, ready to compose; `searchpath` holds the overrides that let it see the user's own
+    folder."""
 
     loader: ConfigLoader
     searchpath: Sequence[str]
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of a run with that of Hydra itself, so that settings of a launcher are checked too."""
+        """The config of a run with that of Hydra itself, so that settings of a launcher are checked
+        too."""
         try:
             return compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
@@ -48,7 +50,10 @@ class Composer:
 
 @contextmanager
 def composing(config_dir: str | None = None) -> Iterator[Composer]:
-    """Start Hydra on our configs and those in `config_dir`. Raises UsageError where that is no folder."""
+    """Start Hydra on our configs and those in `config_dir`.
+
+    Raises UsageError where that is no folder.
+    """
     if config_dir and not Path(config_dir).is_dir():
         raise UsageError(f"--config-dir {config_dir}: no such folder")
     with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
@@ -63,7 +68,8 @@ def compose_run(overrides: Sequence[str] = (), *, config_dir: str | None = None)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config of a run as plain data, without Hydra's part, which is whole only in a run of Hydra's."""
+    """The config of a run as plain data, without Hydra's part, which is whole only in a run of
+    Hydra's."""
     try:
         keys = [str(key) for key in config if key != "hydra"]
         content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)

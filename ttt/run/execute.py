@@ -1,4 +1,7 @@
-"""A run's life between an open folder and an outcome: base, stream, results, sinks. It prints nothing."""
+"""A run's life between an open folder and an outcome: base, stream, results, sinks.
+
+It prints nothing.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,9 @@ class LostError(RuntimeError):
 def execute(
     assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, references: Mapping[str, Path]
 ) -> tuple[Outcome, Results]:
-    """Run to the end, or say in status.json why not. Raises UsageError for a base that does not fit.
+    """Run to the end, or say in status.json why not.
+
+    Raises UsageError for a base that does not fit.
 
     Of several processes all compute, and the first alone writes.
     """
@@ -157,7 +162,8 @@ def _run(
     with watcher.live(assembly):
         session, position = _begin(assembly, fabric, folder, watcher, results)
         with _journal(fabric, folder, position=position) as journal:
-            # The journal is now cut to the checkpoint: from it a sink hears of what was measured before.
+            # The journal is now cut to the checkpoint: from it a sink hears of what was measured
+            # before.
             if journal is not None:
                 sink.start(assembly.info, past=lambda: map(from_record, read(folder.metrics)))
             session.journal, session.observers = journal, [sink, watcher]

@@ -28,9 +28,9 @@ from ttt.training.train import Progress, train
 class Session:
     """Everything that a stream in progress works with.
 
-    `journal` is None in all processes but the first, which alone writes. `checkpoints` is the folder that
-    they go to. `diagnosis` was made at the base. `report_every`: steps between two lines of metrics;
-    `workers`: processes that prepare batches ahead.
+    `journal` is None in all processes but the first, which alone writes. `checkpoints` is the
+    folder that they go to. `diagnosis` was made at the base. `report_every`: steps between two
+    lines of metrics; `workers`: processes that prepare batches ahead.
     """
 
     engine: Engine
@@ -47,7 +47,8 @@ class Session:
     workers: int = 0
 
     def publish(self, event: Event) -> None:
-        """Tell everybody, the journal first: a number is on its way to the disk before anyone sees it."""
+        """Tell everybody, the journal first: a number is on its way to the disk before anyone sees
+        it."""
         if self.journal is not None:
             self.journal(event)
         for observer in self.observers:

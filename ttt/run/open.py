@@ -1,4 +1,5 @@
-"""A finished or stopped run as objects: the learner with its newest weights and fast state, and its stream."""
+"""A finished or stopped run as objects: the learner with its newest weights and fast state, and its
+stream."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class OpenedRun:
 def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
     """Rebuild the run in folder `path` from its config and newest checkpoint.
 
-    Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits.
+    Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer
+    fits.
     """
     config = config_to_open(path)
     folder = RunFolder(path)

@@ -1,4 +1,5 @@
-"""What a run writes about itself before it starts: its config, what it runs on, what its sequences look like."""
+"""What a run writes about itself before it starts: its config, what it runs on, what its sequences
+look like."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ttt.stream import sample_texts
 
 
 def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, watcher: Watcher) -> None:
-    """Write config.yaml, environment.json and samples.json; note when a resumed run began with other code."""
+    """Write config.yaml, environment.json and samples.json; note when a resumed run began with
+    other code."""
     stream, source = assembly.stream, assembly.source
     data = {
         "source": source.fingerprint,

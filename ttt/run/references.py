@@ -1,4 +1,5 @@
-"""The runs that a run is compared with (`references=true`): the same budget and seed, another strategy.
+"""The runs that a run is compared with (`references=true`): the same budget and seed, another
+strategy.
 
     joint          all tasks at once                          what could be learned at all
     independent    each task alone, fresh from the base       what a network learns that lost no plasticity
@@ -69,7 +70,8 @@ def values(folders: Mapping[str, Path]) -> Values:
 def _row(results: Results, name: str, mode: str, quantity: str) -> list[float]:
     """A value for each task: what the reference knows of it at the end.
 
-    An independent run has forgotten it by then: there it is what the run knew right after learning it.
+    An independent run has forgotten it by then: there it is what the run knew right after learning
+    it.
     """
     r = results.matrix(mode, quantity)
     if name == "independent":

@@ -13,7 +13,10 @@ from ttt.storage.run_folder import RunFolder
 
 
 class Watcher(Protocol):
-    """Whoever looks on: the screen of the command, or nobody. It hears every event, and only reads."""
+    """Whoever looks on: the screen of the command, or nobody.
+
+    It hears every event, and only reads.
+    """
 
     def announce(self, assembly: Assembly, folder: RunFolder, device: torch.device) -> None:
         """Called before anything is trained."""

@@ -1,9 +1,8 @@
 """`logger=tensorboard`: event files in tensorboard/ of the run folder.
 
-`tensorboard --logdir outputs` shows all runs.
-TensorBoard has a single integer axis. So each family of metrics is drawn along its own axis (steps for
-`train`, tasks for `eval`); tokens and seconds are curves over steps. Its relative time is that of the
-stream.
+`tensorboard --logdir outputs` shows all runs. TensorBoard has a single integer axis. So each family
+of metrics is drawn along its own axis (steps for `train`, tasks for `eval`); tokens and seconds are
+curves over steps. Its relative time is that of the stream.
 """
 
 from __future__ import annotations

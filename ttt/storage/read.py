@@ -1,4 +1,7 @@
-"""The files of a run folder as another program reads them: config.yaml, status.json, results.json. Loads no torch."""
+"""The files of a run folder as another program reads them: config.yaml, status.json, results.json.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def read_json(file: Path) -> Any:
 
 
 def read_results(folder: Path) -> Results:
-    """results.json of a run. Raises ValueError naming a file that is cut short or of another version."""
+    """results.json of a run.
+
+    Raises ValueError naming a file that is cut short or of another version.
+    """
     file = folder / "results.json"
     content = read_json(file)
     try:
@@ -36,7 +42,10 @@ def read_results(folder: Path) -> Results:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.yaml of a run, resolved. Raises ValueError naming a file that cannot be read or holds no config."""
+    """config.yaml of a run, resolved.
+
+    Raises ValueError naming a file that cannot be read or holds no config.
+    """
     file = folder / "config.yaml"
     try:
         config = yaml.load(file.read_bytes(), Loader=_loader())
@@ -49,7 +58,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @cache
 def _loader() -> Any:
-    """A loader that reads numbers as OmegaConf does (1e-4 is a number), but in C: ten times as fast."""
+    """A loader that reads numbers as OmegaConf does (1e-4 is a number), but in C: ten times as
+    fast."""
 
     class Loader(yaml.CSafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
@@ -58,7 +68,8 @@ def _loader() -> Any:
 
 
 def read_costs(folder: Path) -> dict[str, float]:
-    """What a run took, by cost/run/KEY: those keys of status.json that are in ttt.results.definitions.COSTS."""
+    """What a run took, by cost/run/KEY: those keys of status.json that are in
+    ttt.results.definitions.COSTS."""
     file = folder / "status.json"
     status = read_json(file) if file.is_file() else {}
     return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}

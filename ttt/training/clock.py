@@ -11,7 +11,8 @@ from typing import Any
 class Clock:
     """Batches and tokens read in training, and seconds of wall time.
 
-    `training`, `evaluation` and `between` (what the strategy does between tasks) are shares of `seconds`.
+    `training`, `evaluation` and `between` (what the strategy does between tasks) are shares of
+    `seconds`.
     """
 
     step: int = 0

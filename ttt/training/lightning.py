@@ -1,4 +1,7 @@
-"""A learner for a stock `lightning.Trainer`, on one task. The stream loop does without: see docs/decisions.md."""
+"""A learner for a stock `lightning.Trainer`, on one task.
+
+The stream loop does without: see docs/decisions.md.
+"""
 
 from __future__ import annotations
 

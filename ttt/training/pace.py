@@ -43,11 +43,15 @@ class Pace:
         return min(self.slow_every, of - first)
 
     def is_due(self, step: int, *, of: int) -> bool:
-        """Does the optimizer step after this batch? The last batches of a task never wait for the next task."""
+        """Does the optimizer step after this batch?
+
+        The last batches of a task never wait for the next task.
+        """
         return (step + 1) % self.slow_every == 0 or step + 1 == of
 
     def rate(self, *, before: int, steps: int, of: int) -> Callable[[int], float] | None:
-        """The share of the learning rate at each step of a phase of `steps`, after `before` of all `of` steps.
+        """The share of the learning rate at each step of a phase of `steps`, after `before` of all
+        `of` steps.
 
         None where it is 1 throughout: the inner loop then never touches the optimizer's rates.
         """

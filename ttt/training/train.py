@@ -86,7 +86,8 @@ def train(
 ) -> Iterator[Progress]:
     """Learn from `steps` batches of `task`; yield every `report_every` of them and after the last.
 
-    `rate` gives the share of the learning rate at a step. Raises NonFiniteError naming the task and the step.
+    `rate` gives the share of the learning rate at a step. Raises NonFiniteError naming the task and
+    the step.
     """
     learns, pace = recipe.strategy.learns, recipe.pace
     losses: list[Tensor] = []
@@ -159,7 +160,8 @@ def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Ten
 
 
 def _backward(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share: int) -> Tensor:
-    """Add gradients of the mean loss over all scored tokens of `batch`, over `share`; return that loss."""
+    """Add gradients of the mean loss over all scored tokens of `batch`, over `share`; return that
+    loss."""
     if engine.parts > 1:
         return _backward_in_parts(engine, recipe, batch, step=step, share=share)
     if not recipe.strategy.learns:
@@ -174,7 +176,8 @@ def _backward(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share:
 def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share: int) -> Tensor:
     """The same for this device's rows, part after part.
 
-    Parts hold different numbers of scored tokens, so each sums its nats and one weight serves them all.
+    Parts hold different numbers of scored tokens, so each sums its nats and one weight serves them
+    all.
     """
     fabric, learner, learns = engine.fabric, engine.learner, recipe.strategy.learns
     wrapped: Any = engine.wrapped
