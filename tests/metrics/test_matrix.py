@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from result_matrices import FALLS, HELPS, metric
+from result_matrices import FALLS, HELPS, METRICS, metric
 
-from ttt.metrics.matrix import METRICS, along, needed_cell, plain_rows, why_undefined
+from ttt.metrics.matrix import along, needed_cell, plain_rows, why_undefined
 
 
 @pytest.mark.parametrize(

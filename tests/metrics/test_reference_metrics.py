@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from result_matrices import FALLS
+from result_matrices import FALLS, REFERENCE_METRICS
 
 from ttt.metrics.matrix import plain_rows
-from ttt.metrics.references import REFERENCE_METRICS, References, normalised, unmeasured
+from ttt.metrics.references import References, normalised, unmeasured
 
 # References of a stream of three tasks.
 REFERENCES = References(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from result_matrices import CARRIED, FAST, SLOW
+from result_matrices import CARRIED, FAST, METRICS, SLOW
 
 from ttt.metrics import split
-from ttt.metrics.matrix import METRICS, plain_rows
+from ttt.metrics.matrix import plain_rows
 
 
 def test_the_split_by_hand():
@@ -32,8 +32,8 @@ def test_a_share_of_nothing_is_undefined():
     for slow in (-SLOW, np.full((3, 2), 0.5), np.array([[0.0, 0.0], [0.5, 0.0], [0.495, 0.5]])):
         assert math.isnan(split.fast_share(slow, FAST, at))
     assert math.isnan(split.fast_share(np.array([[0.0], [0.5]]), np.array([[0.0], [0.5]]), plain_rows(1)))
-    for name, part in split.SPLIT.items():
-        assert math.isnan(part(np.array([[0.0], [0.5]]), np.array([[0.0], [0.5]]), plain_rows(1))), name
+    for part in (split.forgetting_recovered, split.lost_access, split.access_recovered):
+        assert math.isnan(part(np.array([[0.0], [0.5]]), np.array([[0.0], [0.5]]), plain_rows(1))), part
 
 
 THREE_MODES = st.integers(2, 5).flatmap(lambda j: arrays(np.float64, (3, j + 1, j), elements=st.floats(-5, 5)))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttt.metrics.matrix import METRICS, plain_rows
+from ttt.metrics.matrix import plain_rows
+from ttt.results import definitions
+
+# Functions of a matrix and the rows at which its tasks were learned, by name.
+METRICS = {name: metric.of for name, metric in definitions.METRICS.items() if metric.needs == "R"}
+AVERAGES = [name for name in METRICS if definitions.METRICS[name].better == "value"]
+REFERENCE_METRICS = {name: metric.of for name, metric in definitions.METRICS.items() if metric.needs == "references"}
 
 # Rows: before the stream, after task 1, 2, 3. Task 1 falls, then comes back a little.
 FALLS = np.array([[0.1, 0.2, 0.3], [0.9, 0.2, 0.4], [0.5, 0.8, 0.5], [0.6, 0.7, 1.0]])

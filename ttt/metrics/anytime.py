@@ -1,8 +1,4 @@
-"""Every metric of curves.py as one number of a run, by name. Curves are oriented: higher is better.
-
-VALUES names the metrics that are values of the quantity, and not a gain, a harm or a length. For a
-loss they are reported in its unit, so min_acc of a loss is the worst loss.
-"""
+"""Every metric of curves.py as one number of a run, by name. Curves are oriented: higher is better."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from ttt.metrics.curves import (
     gap_depth,
     gap_lasting,
     gap_length,
-    lca,
     mean_gap,
     mean_seen,
     min_acc,
@@ -31,19 +26,6 @@ from ttt.metrics.curves import (
 # the gain of a task's first phase at which its criterion lies; the whole gain would never be
 # reached again under noise.
 WINDOW, SHOTS, SHARE = 10, 10, 0.9
-
-# Reported in the unit of the quantity; all others are differences or lengths.
-VALUES = ("min_acc", "wc_acc", "lca")
-# For these a lower number is better.
-LOWER = (
-    "gap_depth",
-    "gap_lasting",
-    "gap_length",
-    "gap_length_censored",
-    "windowed_forgetting",
-    "steps_to_criterion",
-    "steps_to_criterion_censored",
-)
 
 
 def criterion(curves: Curves, *, task: int) -> float:
@@ -77,7 +59,7 @@ def _firsts(curves: Curves) -> list[Length]:
     return [first_steps(curves, task=task) for task in curves.learned_in()]
 
 
-# The learning-curve area is missing: its beta depends on the run (see `anytime`).
+# The learning-curve area is missing: its beta depends on the run.
 ANYTIME: dict[str, Callable[[Curves], float]] = {
     "min_acc": lambda curves: min_acc(curves, n=curves.ends[-1]),
     "wc_acc": lambda curves: wc_acc(curves, n=curves.ends[-1]),
@@ -90,16 +72,6 @@ ANYTIME: dict[str, Callable[[Curves], float]] = {
     "steps_to_criterion": lambda curves: mean_seen(_firsts(curves))[0],
     "steps_to_criterion_censored": lambda curves: mean_seen(_firsts(curves))[1],
 }
-
-
-def anytime(name: str, curves: Curves, *, every: int) -> float:
-    """Return the metric `name` of these curves.
-
-    The learning-curve area carries its beta in its name: lca_10.
-    """
-    if name.startswith("lca_"):
-        return lca(curves, beta=int(name.removeprefix("lca_")), every=every)
-    return ANYTIME[name](curves)
 
 
 def why_curves_undefined(name: str, curves: Curves) -> str:

@@ -175,26 +175,6 @@ def mean_of(values: Matrix) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-METRICS: dict[str, Metric] = {
-    "avg_before": avg_before,
-    "avg_final": avg_final,
-    "avg_learning": avg_learning,
-    "avg_incremental": avg_incremental,
-    "avg_triangle": avg_triangle,
-    "forgetting_max_seen": forgetting_max_seen,
-    "forgetting_max_rows": forgetting_max_rows,
-    "forgetting_max_last": forgetting_max_last,
-    "forgetting_at_learn": forgetting_at_learn,
-    "bwt_gem": bwt_gem,
-    "bwt_pairs": bwt_pairs,
-    "fwt_b_row0": fwt_b_row0,
-    "fwt_pairs_raw": fwt_pairs_raw,
-    "learning_slope": learning_slope,
-}
-# These are reported in the unit of the quantity (bits stay bits); the others are differences.
-AVERAGES = ("avg_before", "avg_final", "avg_learning", "avg_incremental", "avg_triangle", "fwt_pairs_raw")
-
-
 def why_undefined(metric: Metric, a: Matrix, at: Rows) -> str:
     """Return why a metric of this matrix is NaN: the first unmeasured cell that it needs."""
     cell = needed_cell(metric, a, at)

@@ -6,7 +6,7 @@ not measured. References are oriented like A. A metric whose reference was not m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -129,22 +129,6 @@ def final_over_frozen(a: Matrix, at: Rows, references: References) -> float:
     Below zero, slow learning did harm.
     """
     return mean_of(a[-1] - references.frozen)
-
-
-ReferenceMetric = Callable[[Matrix, Rows, References], float]
-REFERENCE_METRICS: dict[str, ReferenceMetric] = {
-    "fwt_b_untrained": fwt_b_untrained,
-    "fwt_independent": fwt_independent,
-    "intransigence_joint": intransigence_joint,
-    "intransigence_joint_last": intransigence_joint_last,
-    "plasticity_gap_fresh": plasticity_gap_fresh,
-    "plasticity_gap_slope": plasticity_gap_slope,
-    "score_final": score_final,
-    "score_learning": score_learning,
-    "final_over_frozen": final_over_frozen,
-}
-# For these a lower value is better.
-LOWER = ("intransigence_joint", "intransigence_joint_last", "plasticity_gap_fresh", "plasticity_gap_slope")
 
 
 def why_not_compared(metric: str, measured: Collection[str]) -> str:

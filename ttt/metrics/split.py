@@ -14,7 +14,6 @@ A metric that is linear in the matrix splits exactly along this sum. Forgetting 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ttt.metrics.matrix import (
@@ -114,12 +113,3 @@ def access_recovered(slow: Matrix, readapted: Matrix, at: Rows) -> float:
     Unlike lost_access it includes what reading added right after learning already.
     """
     return mean_of((readapted - slow)[-1, at < len(slow) - 1])
-
-
-# The metrics that need the modes slow and fast only, as functions of (slow, fast, at).
-SPLIT: dict[str, Callable[[Matrix, Matrix, Rows], float]] = {
-    "forgetting_recovered": forgetting_recovered,
-    "lost_access": lost_access,
-    "access_recovered": access_recovered,
-    "fast_share": fast_share,
-}

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 
 from ttt.figures import style
 from ttt.figures.bands import TICKS, Band, bands
-from ttt.metrics.matrix import METRICS, Matrix, learned
+from ttt.metrics.matrix import Matrix, learned, learning_slope
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Json, Record
 from ttt.report.steps import POINTS, throughput_curve, training_curve
 from ttt.report.text import thin, tick
+from ttt.results.definitions import METRICS
 from ttt.results.scores import sign
 
 # Rows at which a metric over the tasks so far is computed: each costs a pass over R above it.
@@ -62,7 +63,7 @@ def at_rows(record: Record, metric: str, a: Matrix, rows: Sequence[int]) -> list
     values = []
     for i in rows:
         covered = (at <= i) & np.isfinite(a[i])
-        values.append(METRICS[metric](a[: i + 1, covered], at[covered]) if covered.any() else math.nan)
+        values.append(METRICS[metric].of(a[: i + 1, covered], at[covered]) if covered.any() else math.nan)
     return values
 
 
@@ -140,7 +141,7 @@ def plasticity_curve(record: Record) -> Picture:
     for mode in record.modes:
         y = learned(results.matrix(mode, "loss"), results.learned_at)[order]
         lines.append(Band(f"mode {mode}", [x[k] for k in picked], [float(y[k]) for k in picked]))
-        slopes.append(f"{mode} {METRICS['learning_slope'](-results.matrix(mode, 'loss'), results.learned_at):+.4f}")
+        slopes.append(f"{mode} {learning_slope(-results.matrix(mode, 'loss'), results.learned_at):+.4f}")
     caption = "Loss on each task right after it was learned; dotted: its least-squares line. "
     # Two points always lie on a line: their slope says nothing.
     if len(x) < 3:
