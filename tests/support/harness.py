@@ -1,11 +1,10 @@
-"""How tests drive the real thing: the command in this process, or as a user's subprocess."""
+"""Drive the real command: in this process, in a forked one, or in a new interpreter."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+from forked import Forked
 from hydra.core.global_hydra import GlobalHydra
 
 from ttt.cli import run as cli_run
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def run_here(args: Sequence[str], folder: Path) -> Outcome:
-    """The command in this process, typed in `folder`."""
+    """Run the command in this process, typed in `folder`."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     GlobalHydra.instance().clear()
     with (
@@ -63,28 +63,29 @@ def run_here(args: Sequence[str], folder: Path) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def start(args: Sequence[str], folder: Path) -> subprocess.Popen[str]:
-    """The command as a process of its own, typed in `folder`."""
-    command = [sys.executable, "-m", "ttt.cli.run", *args]
-    environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=_heed_ctrl_c
-    )
-
-
-def _heed_ctrl_c() -> None:
-    """A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def start(args: Sequence[str], folder: Path) -> Forked:
+    """Start the command as a process of its own, typed in `folder`."""
+    return Forked(cli_run.main, ["ttt-run", *args], folder)
 
 
 def run_apart(args: Sequence[str], folder: Path) -> Outcome:
+    """Run the command as a process of its own to its end."""
     process = start(args, folder)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     return Outcome(process.returncode, out, err)
 
 
+def run_cold(args: Sequence[str], folder: Path) -> Outcome:
+    """Run the command in a new interpreter, where the start itself is what a test looks at."""
+    command = [sys.executable, "-m", "ttt.cli.run", *args]
+    environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 def only_run(folder: Path) -> Path:
-    """The one run folder below `folder`/outputs."""
-    (found,) = (path.parent for path in folder.glob("outputs/*/*/*/status.json"))
-    return found
+    """Return the one run folder below `folder`/outputs."""
+    (status,) = folder.glob("outputs/*/*/*/status.json")
+    return status.parent
