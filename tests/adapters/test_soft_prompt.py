@@ -17,18 +17,19 @@ from ttt.adapters.soft_prompt import SoftPrompt
 from ttt.cli.benches.assembled import assembly_of
 from ttt.config.build import build
 from ttt.config.identity import base_adapter
-from ttt.devices.collective import merges_lanes
 from ttt.devices.one_device import OneDevice
 from ttt.evaluation.evaluate import evaluate
 from ttt.evaluation.rewards import asked, divergence, score
 from ttt.kernels import policy
 from ttt.learner import Engine, Reader, slow_hash
-from ttt.objectives.lesson import lesson
+from ttt.learner.engine import merges_lanes
+from ttt.objectives.policy_loss import policy_loss as lesson
 from ttt.objectives.reward import Reward
 from ttt.prompts.gradient import BETA1, BETA2, EPS, Ascent
 from ttt.prompts.rollouts import Play, Rollouts, evenly, sample_answers
 from ttt.prompts.vectors import predict
 from ttt.stream import Batch
+from ttt.training.recipe import Recipe
 from ttt.training.train import train
 
 SOFT = (
@@ -42,7 +43,7 @@ SOFT = (
 ROUND = 32
 
 
-def made(*overrides: str, adapter: tuple[str, ...] = SOFT, size: float = 8.0) -> tuple[Engine, list]:
+def made(*overrides: str, adapter: tuple[str, ...] = SOFT, size: float = 8.0) -> tuple[Engine, list, Recipe]:
     """Slow weights so large that answers depend on what is read."""
     assembly = assembly_of(*RULES, *adapter, *overrides)
     engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
@@ -50,13 +51,13 @@ def made(*overrides: str, adapter: tuple[str, ...] = SOFT, size: float = 8.0) ->
         for parameter in engine.learner.model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(size)
-    engine.learner.objective.begin(engine.learner)
-    return engine, list(assembly.stream.tasks)
+    assembly.recipe.objective.begin(engine.learner)
+    return engine, list(assembly.stream.tasks), assembly.recipe
 
 
-def reward_of(engine: Engine) -> Reward:
-    assert isinstance(engine.learner.objective, Reward)
-    return engine.learner.objective
+def reward_of(recipe: Recipe) -> Reward:
+    assert isinstance(recipe.objective, Reward)
+    return recipe.objective
 
 
 def soft_of(engine: Engine) -> SoftPrompt:
@@ -70,9 +71,9 @@ def some(engine: Engine, *, seed: int = 0) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pays(engine: Engine, wanted: Callable[[Rollouts], torch.Tensor]) -> list[Rollouts]:
+def pays(recipe: Recipe, wanted: Callable[[Rollouts], torch.Tensor]) -> list[Rollouts]:
     """From now on that is the reward; what is played."""
-    objective, played = reward_of(engine), []
+    objective, played = reward_of(recipe), []
     play = objective.play
 
     def rigged(*given):
@@ -89,8 +90,8 @@ def is_low(found: Rollouts) -> torch.Tensor:
     return found.answer_RA[:, 0] % 2 == 0
 
 
-def steps(engine: Engine, task, number: int) -> list:
-    return list(train(engine, task, steps=number, report_every=1))
+def steps(engine: Engine, recipe: Recipe, task, number: int) -> list:
+    return list(train(engine, task, recipe=recipe, steps=number, report_every=1))
 
 
 # Reading.
@@ -99,7 +100,7 @@ def steps(engine: Engine, task, number: int) -> list:
 @pytest.mark.parametrize("window", ["null", "4"])
 def test_nothing_written_is_the_plain_model_bit_for_bit(window):
     """A whole row, and the tokens one by one from the first, also where a window is shorter than a row."""
-    engine, tasks = made(f"model.window={window}")
+    engine, tasks, recipe = made(f"model.window={window}")
     learner, batch = engine.learner, tasks[0].evaluation()
     state = learner.adapter.initial()
     plain = learner.model(batch.tokens_BT, segment_BT=batch.segment_BT)
@@ -114,7 +115,7 @@ def test_nothing_written_is_the_plain_model_bit_for_bit(window):
 
 def test_vectors_stand_on_top_of_the_seed_prompt():
     """Against the plain model, for which the summed embeddings are words."""
-    engine, tasks = made()
+    engine, tasks, recipe = made()
     learner, batch, prompt = engine.learner, tasks[0].evaluation(), some(engine)[0]
     state = learner.adapter.holding(prompt)
     before = batch.tokens_BT.clone()
@@ -136,7 +137,7 @@ def test_vectors_stand_on_top_of_the_seed_prompt():
 @pytest.mark.parametrize("pieces", [[3, 1, 1, 1, 1, 1, 1, 1], [7, 1, 1, 1], [2, 8]])
 def test_reading_in_pieces_is_reading_at_once(pieces):
     """The prompt stands in the first piece; behind it tokens are read one by one."""
-    engine, tasks = made()
+    engine, tasks, recipe = made()
     learner, batch = engine.learner.double(), tasks[0].evaluation()
     state = {name: x.double() for name, x in learner.adapter.holding(some(engine)[1]).items()}
     whole, _ = learner(batch, state)
@@ -150,16 +151,16 @@ def test_reading_in_pieces_is_reading_at_once(pieces):
 
 
 def test_half_a_prompt_is_no_prompt():
-    engine, tasks = made()
+    engine, tasks, recipe = made()
     few = tasks[0].evaluation().tokens_BT[:, :1]
     with pytest.raises(AssertionError, match="whole prompt"):
         Reader(engine.learner, state=engine.learner.adapter.holding(some(engine)[0])).read(few)
 
 
 def test_rows_with_a_prompt_of_their_own_keep_it():
-    engine, tasks = made()
+    engine, tasks, recipe = made()
     learner, batch = engine.learner, tasks[0].evaluation()
-    batch.tokens_BT[0, 0] = next(w for w in reward_of(engine).layout.words if w != batch.tokens_BT[0, 0])
+    batch.tokens_BT[0, 0] = next(w for w in reward_of(recipe).layout.words if w != batch.tokens_BT[0, 0])
     logits, _ = learner(batch, learner.adapter.holding(some(engine)[0]))
     plain = learner.model(batch.tokens_BT, segment_BT=batch.segment_BT)
     assert torch.equal(logits[0], plain[0])
@@ -168,8 +169,8 @@ def test_rows_with_a_prompt_of_their_own_keep_it():
 
 def test_sampling_behind_vectors_is_sampling_without_a_cache():
     """Each row behind its own; and log-probabilities are those that training computes again."""
-    engine, tasks = made("objective.entropy=0.01")
-    model, layout, batch = engine.learner.model, reward_of(engine).layout, tasks[0].batch(0)
+    engine, tasks, recipe = made("objective.entropy=0.01")
+    model, layout, batch = engine.learner.model, reward_of(recipe).layout, tasks[0].batch(0)
     first = batch.tokens_BT[:, : batch.tokens_BT.shape[1] + 1 - layout.answer_len]
     # Twice the same question under other vectors.
     row = first[[0, 0, 1, 2]]
@@ -188,14 +189,14 @@ def test_sampling_behind_vectors_is_sampling_without_a_cache():
     torch.testing.assert_close(logp, torch.cat(logps, 1).detach(), atol=1e-4, rtol=0)
     assert not torch.allclose(logp[0], logp[1])
     # A bonus on entropy: every answer is read again.
-    assert steps(engine, tasks[0], 2)[-1].watched["logp_gap"] < 1e-4
+    assert steps(engine, recipe, tasks[0], 2)[-1].watched["logp_gap"] < 1e-4
 
 
 # States.
 
 
 def test_a_state_is_zero_before_anything_is_written():
-    engine, _ = made()
+    engine, _, recipe = made()
     adapter = soft_of(engine)
     state = adapter.initial()
     assert isinstance(adapter, Evolving)
@@ -207,7 +208,7 @@ def test_a_state_is_zero_before_anything_is_written():
 
 
 def test_diagnostics_by_hand():
-    engine, _ = made("adapter.emit=2")
+    engine, _, recipe = made("adapter.emit=2")
     adapter = soft_of(engine)
     fresh = adapter.diagnostics(adapter.initial())
     assert (fresh["norm"], fresh["distance"], fresh["steps"]) == (0, 0, 0)
@@ -222,8 +223,8 @@ def test_diagnostics_by_hand():
 
 @pytest.mark.parametrize(("reset", "kept"), [("task", False), ("never", True)])
 def test_lifetimes(reset, kept):
-    engine, tasks = made(f"adapter.reset={reset}", "task.announced=true")
-    steps(engine, tasks[0], 1)
+    engine, tasks, recipe = made(f"adapter.reset={reset}", "task.announced=true")
+    steps(engine, recipe, tasks[0], 1)
     assert engine.learner.fast["prompt"].any()
     engine.learner.begin_task()
     assert bool(engine.learner.fast["prompt"].any()) == kept
@@ -250,7 +251,7 @@ def toy(values: torch.Tensor, *, group: int = 4) -> tuple[Play, list[Rollouts]]:
         def read(found: Rollouts) -> torch.Tensor:
             return logp(found.prompt_RP)[:, None]
 
-        return lesson(found, read, baseline="problem", clip=4.0, every=True).loss
+        return lesson(found, read, baseline="problem", clip=4.0, read_all=True).value
 
     return Play(answer, loss, group), played
 
@@ -258,7 +259,7 @@ def toy(values: torch.Tensor, *, group: int = 4) -> tuple[Play, list[Rollouts]]:
 def test_a_step_is_the_gradient_written_out():
     """A loop over rollouts, from the formula; then Adam by hand; two steps, ranked by what the prompts earned."""
     torch.manual_seed(1)
-    engine, tasks = made("adapter.emit=2", "adapter.step=0.01", "adapter.problems=3", "adapter.steps=2")
+    engine, tasks, recipe = made("adapter.emit=2", "adapter.step=0.01", "adapter.problems=3", "adapter.steps=2")
     adapter, batch = soft_of(engine), tasks[0].batch(0)
     values = torch.linspace(-1, 1, 32)
     start = 0.05 * some(engine)[:2]
@@ -301,9 +302,9 @@ def test_a_step_is_the_gradient_written_out():
 @pytest.mark.parametrize("baseline", ["problem", "prompt"])
 def test_the_loss_of_a_round_is_that_of_a_slow_step(baseline):
     """By autograd through the real model, the formula written by hand; a reward that depends on the answer."""
-    engine, tasks = made("adapter.emit=2", "objective.rollouts=4", f"objective.baseline={baseline}")
-    learner, objective, batch = engine.learner, reward_of(engine), tasks[0].batch(0)
-    pays(engine, is_low)
+    engine, tasks, recipe = made("adapter.emit=2", "objective.rollouts=4", f"objective.baseline={baseline}")
+    learner, objective, batch = engine.learner, reward_of(recipe), tasks[0].batch(0)
+    pays(recipe, is_low)
     prompt = some(engine)[:2]
     seen: list[tuple[Rollouts, torch.Tensor]] = []
 
@@ -338,9 +339,9 @@ def test_the_loss_of_a_round_is_that_of_a_slow_step(baseline):
 
 
 def test_a_round_moves_prompts_and_a_slow_step_the_weights():
-    engine, tasks = made("objective.cycle.slow_steps=2", "optimizer=sgd", "optimizer.lr=1.0")
-    learner, objective = engine.learner, reward_of(engine)
-    pays(engine, is_low)
+    engine, tasks, recipe = made("objective.cycle.slow_steps=2", "optimizer=sgd", "optimizer.lr=1.0")
+    learner, objective = engine.learner, reward_of(recipe)
+    pays(recipe, is_low)
     slow = slow_hash(learner.model)
     objective._search(learner, tasks[0].batch(0))
     assert slow_hash(learner.model) == slow
@@ -349,27 +350,27 @@ def test_a_round_moves_prompts_and_a_slow_step_the_weights():
     assert prompts.any()
     assert len(prompts[0].flatten(1).unique(dim=0)) == 4
     objective._counts["steps"] += 1
-    steps(engine, tasks[0], 1)
+    steps(engine, recipe, tasks[0], 1)
     assert slow_hash(learner.model) != slow
     assert torch.equal(learner.fast["prompt"], prompts)
     # The next cycle begins.
-    steps(engine, tasks[0], 1)
+    steps(engine, recipe, tasks[0], 1)
     assert not torch.equal(learner.fast["prompt"], prompts)
     assert not learner.fast["prompt"].requires_grad
 
 
 def test_without_a_reward_prompts_stay_where_they_began():
-    engine, tasks = made("adapter.steps=2")
-    pays(engine, lambda found: torch.zeros(len(found.reward_R)))
-    steps(engine, tasks[0], 1)
+    engine, tasks, recipe = made("adapter.steps=2")
+    pays(recipe, lambda found: torch.zeros(len(found.reward_R)))
+    steps(engine, recipe, tasks[0], 1)
     started = engine.learner.fast["prompt"]
     assert started.any()
-    steps(engine, tasks[0], 3)
+    steps(engine, recipe, tasks[0], 3)
     assert torch.equal(engine.learner.fast["prompt"], started)
 
 
 def test_starts_are_small_and_drawn_in_the_round():
-    engine, tasks = made("adapter.spread=0.2", "adapter.step=1e-9")
+    engine, tasks, recipe = made("adapter.spread=0.2", "adapter.step=1e-9")
     embedding = engine.learner.model.embed_tokens.weight.detach()
     found = []
     for seed in (0, 1):
@@ -394,9 +395,9 @@ def test_a_budget_is_kept_and_counted():
     ):
         assert ascent.fit(rows=16, group=8, budget=budget) == expected, budget
     assert ascent.fit(rows=3, group=8, budget=50) == (2, 3)
-    engine, tasks = made("objective.cycle.fast_budget=31")
-    played = pays(engine, is_low)
-    (told,) = steps(engine, tasks[0], 1)
+    engine, tasks, recipe = made("objective.cycle.fast_budget=31")
+    played = pays(recipe, is_low)
+    (told,) = steps(engine, recipe, tasks[0], 1)
     # One step of two problems of eight, then the slow step on four.
     assert [len(found.reward_R) for found in played] == [16, 32]
     assert (told.terms["fast_rollouts"], told.terms["rollouts"], told.terms["rounds"]) == (16, 32, 1)
@@ -404,12 +405,12 @@ def test_a_budget_is_kept_and_counted():
 
 def test_without_a_budget_nothing_happens():
     """Not even a random number is drawn: it is reinforcement learning alone."""
-    with_, tasks = made("objective.cycle.fast_budget=0")
+    with_, tasks, recipe = made("objective.cycle.fast_budget=0")
     without, _ = made(adapter=("adapter=none",))
     for engine in (with_, without):
-        pays(engine, is_low)
+        pays(recipe, is_low)
         torch.manual_seed(0)
-        steps(engine, tasks[0], 4)
+        steps(engine, recipe, tasks[0], 4)
     assert not any(x.any() for x in with_.learner.fast.values())
     torch.testing.assert_close(
         with_.learner.model.embed_tokens.weight, without.learner.model.embed_tokens.weight, rtol=1e-3, atol=1e-5
@@ -417,12 +418,12 @@ def test_without_a_budget_nothing_happens():
 
 
 def test_every_prompt_is_used_evenly():
-    engine, tasks = made()
-    played = pays(engine, is_low)
-    steps(engine, tasks[0], 1)
+    engine, tasks, recipe = made()
+    played = pays(recipe, is_low)
+    steps(engine, recipe, tasks[0], 1)
     *fast, slow = played
     assert [len(found.reward_R) for found in fast] == [16, 16]
-    prompts = reward_of(engine).prompts(engine.learner)
+    prompts = reward_of(recipe).prompts(engine.learner)
     for found, each in ((slow, prompts), (fast[0], fast[0].prompt_RP.detach().flatten(1).unique(dim=0))):
         for problem in found.problem_R.unique():
             for prompt in each:
@@ -458,13 +459,13 @@ def test_prompts_alone_learn_what_pays():
     """Weights frozen: in mode fast success rises, in mode slow nothing changes. By gradient on the right answer itself
     0.39 can be reached here."""
     fast = ("objective.cycle.slow_steps=1", "adapter.problems=4", "adapter.step=0.05", "adapter.steps=5")
-    engine, tasks = made("strategy=frozen", *fast, size=16.0)
-    objective, task = reward_of(engine), Constant(tasks[0])
+    engine, tasks, recipe = made("strategy=frozen", *fast, size=16.0)
+    objective, task = reward_of(recipe), Constant(tasks[0])
     verify = lambda batch, answer_BA: answer_BA[:, 0] == 7  # noqa: E731
     objective.layout = engine.learner.adapter._layout = replace(objective.layout, answer_len=1, verify=verify)
-    before, slow = evaluate(engine, [task.evaluation()], tasks=[0]), slow_hash(engine.learner.model)
-    steps(engine, task, 30)
-    after = evaluate(engine, [task.evaluation()], tasks=[0])
+    before, slow = evaluate(engine, [task.evaluation()], recipe=recipe, tasks=[0]), slow_hash(engine.learner.model)
+    steps(engine, recipe, task, 30)
+    after = evaluate(engine, [task.evaluation()], recipe=recipe, tasks=[0])
     assert slow_hash(engine.learner.model) == slow
     assert before["fast"]["success"] == before["slow"]["success"] == after["slow"]["success"]
     assert before["fast"]["success"][0] < 0.05
@@ -474,8 +475,8 @@ def test_prompts_alone_learn_what_pays():
 
 
 def test_modes_are_weights_times_prompts():
-    engine, tasks = made()
-    learner, objective = engine.learner, reward_of(engine)
+    engine, tasks, recipe = made()
+    learner, objective = engine.learner, reward_of(recipe)
     layout, batch = objective.layout, tasks[0].evaluation()
     with torch.no_grad():
         learner.model.embed_tokens.weight.add_(torch.randn_like(learner.model.embed_tokens.weight) * 0.1)
@@ -483,7 +484,7 @@ def test_modes_are_weights_times_prompts():
     learner.fast = learner.adapter.initial() | {"prompt": prompts[None]}
     objective.archive[0] = prompts[2]
     before, random = slow_hash(learner.model), torch.get_rng_state()
-    found = evaluate(engine, [batch], tasks=[0])
+    found = evaluate(engine, [batch], recipe=recipe, tasks=[0])
     assert slow_hash(learner.model) == before
     assert torch.equal(torch.get_rng_state(), random)
     own = {name: x.detach() for name, x in learner.model.named_parameters()}
@@ -506,8 +507,8 @@ def test_modes_are_weights_times_prompts():
 
 
 def test_divergence_behind_a_prompt_is_that_of_the_formula():
-    engine, tasks = made()
-    learner, objective, batch = engine.learner, reward_of(engine), tasks[0].evaluation()
+    engine, tasks, recipe = made()
+    learner, objective, batch = engine.learner, reward_of(recipe), tasks[0].evaluation()
     state = learner.adapter.holding(some(engine)[0])
     assert divergence(learner, objective, *asked(learner, batch, state, objective.layout)) == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
@@ -529,10 +530,10 @@ def test_divergence_behind_a_prompt_is_that_of_the_formula():
 
 
 def test_distillation_moves_the_bare_model_towards_the_prompted_one():
-    engine, tasks = made("objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
+    engine, tasks, recipe = made("objective.learn_from=prompt", "objective.cycle.rounds=0", "optimizer.lr=3e-3")
     learner = engine.learner
     learner.fast = learner.adapter.holding(some(engine)[0])
-    losses = [progress.loss for progress in steps(engine, tasks[0], 30)]
+    losses = [progress.loss for progress in steps(engine, recipe, tasks[0], 30)]
     assert losses[0] > 0.01
     assert sum(losses[-5:]) < sum(losses[:5])
 
@@ -555,9 +556,9 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_cycle_goes_on_bit_exactly(tmp
     monkeypatch.setattr(Reward, "play", mixed)
     whole = run_here([*RULES, *SOFT], tmp_path / "whole")
     assert whole.code == 0, whole.err
-    first = loop.measure
+    first = loop.measure_row
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "measure", lambda *a, **k: stop() if len(k["results"].rows) == 2 else first(*a, **k))
+        patch.setattr(loop, "measure_row", lambda session: stop() if len(session.results.rows) == 2 else first(session))
         assert run_here([*RULES, *SOFT], tmp_path / "parts").code != 0
     again = run_here([*RULES, *SOFT], tmp_path / "parts")
     assert again.code == 0, again.err
@@ -608,7 +609,7 @@ IMAGES = ("model=mlp", "source=digits", "task=permuted-sequence", "task.permute=
             (*RULES, *SOFT, "objective.rollouts=2"),
             "adapter.emit=4: each prompt in use answers each problem; ",
         ),
-        ((*RULES, *SOFT, "adapter.step=-1"), "adapter.step=-1.0: must be above 0"),
+        ((*RULES, *SOFT, "adapter.step=-1"), "adapter.step=-1: "),
         ((*RULES, *SOFT, "adapter.reset=task"), "adapter.reset=task: no task is announced"),
         (
             (*RULES, SOFT[0], "objective=next_token"),
@@ -630,7 +631,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(args, said, tmp_path: 
 
 
 def test_a_model_without_a_table_of_embeddings_is_refused():
-    engine, _ = made()
+    engine, _, recipe = made()
 
     class Reads(torch.nn.Module):
         def get_input_embeddings(self):

@@ -1,1 +1,1 @@
-"""What slow weights are moved by: the likelihood of the data, or a reward."""
+"""What the slow weights learn from: the likelihood of the data, or a reward."""

@@ -1,4 +1,7 @@
-"""What an objective is: the loss of a batch, and what it remembers between batches."""
+"""What an objective is: the loss of a batch, and what it remembers between batches.
+
+Shapes: B rows, T time, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +14,52 @@ from ttt.stream import Batch
 
 
 class Loss(NamedTuple):
-    """`value` in nats; `logits_BTV` where the likelihood of the batch was read, for what a strategy adds."""
+    """The loss of a batch in nats, with the logits if the likelihood of the batch was computed.
+
+    Strategies add their terms to a loss only if it comes with logits.
+    """
 
     value: Tensor
     logits_BTV: Tensor | None = None
 
 
 class Objective:
-    """Every point but `loss` does nothing unless overridden."""
+    """The loss that moves the slow weights. All methods except `loss` do nothing by default."""
 
-    # Does every strategy, device and adapter go with it?
+    # True if the objective works with every strategy and adapter, on any number of devices.
     is_plain = True
 
     def __init__(self, *, name: str) -> None:
         self.name = name
 
     def begin(self, learner: Learner) -> None:
-        """Called once, when the base's weights are in."""
+        """Prepare for the stream; called once, after the base's weights are loaded."""
 
     def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
-        """The loss of one batch, of which the first `own` rows are the task's; the rest is memory.
+        """Return the loss of one batch and carry the learner's fast state forward.
 
-        Carry the fast state of the learner on. `learns`: will the loss move any slow weight?
+        The first `own` rows are the task's; the other rows come from a memory of earlier tasks.
+        `learns` is False if the strategy freezes the slow weights, so that no gradient is needed.
         """
         raise NotImplementedError
 
     def terms(self) -> dict[str, float]:
-        """Values to watch, by name, as they stand now. A value that is not finite stops the run."""
+        """Current values to watch, by name. A value that is not finite stops the run."""
         return {}
 
     def watched(self) -> dict[str, float]:
-        """More values to watch: means over the steps since the last call."""
+        """Further values to watch: means over the steps since the last call."""
         return {}
 
     def learned(self, learner: Learner, task: int) -> None:
-        """Called when a phase that teaches `task` ends.
+        """Note the end of a phase that teaches `task`.
 
-        For what evaluation wants to know later; learning must not read it.
+        What is stored here is for evaluation only: learning must not know where a task ends.
         """
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold for training to go on as if it had never stopped."""
+        """What a checkpoint must hold for a resumed run to be bit-equal to an unbroken one."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`, called after `begin`."""
+        """Load what `state` returned; called after `begin`."""

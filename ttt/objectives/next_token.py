@@ -1,6 +1,6 @@
-"""`next_token`: the likelihood of what comes next, as in every language model.
+"""`next_token`: the likelihood of the next token, as in every language model.
 
-loss = - mean over scored tokens of log p(token | what was read before)
+loss = - mean over scored tokens of log p(token | the tokens before it)
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from ttt.stream import Batch
 
 
 class NextToken(Objective):
+    """Maximum likelihood, with rows of a memory read from a blank fast state."""
+
     def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
         state = learner.lanes(learner.fast, own, of=len(batch.tokens_BT))
         # Call `forward` directly and assign `fast` only when it changes: nn.Module's `__call__` and

@@ -1,39 +1,45 @@
-"""`reward`: slow weights by reinforcement learning, fast prompts by search or gradient, all for one verifiable reward.
+"""`reward`: one verifiable reward moves slow weights by policy gradient and fast prompts by search or gradient.
 
-    each cycle   the adapter betters its prompts on the first batch, slow weights frozen; then T slow steps:
+    each cycle   the adapter improves its prompts on the first batch, slow weights frozen; then T slow steps:
     slow step    G rollouts of each problem x, evenly over the K prompts;  A = (r - mean_x) / std_x  over all G
                  loss = - mean_x mean_i mean_t  sg(min(p / p_old, clip)) A log p(y_t | prompt, x, y_<t)
                         - entropy * H(p) + kl * KL(p || base)
 
-Fast-Slow Training (arXiv 2605.12484) with CISPO; problems whose rewards are all equal are left out. With adapter=none
-it is reinforcement learning alone. Each batch is used once: in precision 32-true p = p_old up to rounding.
-Shapes: B problems, G rollouts of each, R = B * G, K prompts, P prompt (vectors: P x D), A answer, V vocabulary.
+Fast-Slow Training (arXiv 2605.12484) with CISPO; problems whose rewards are all equal are left out.
+With adapter=none it is plain reinforcement learning. Each batch is used once: in precision 32-true,
+p = p_old up to rounding.
+Shapes: B problems, G rollouts of each, R = B * G, K prompts, P prompt (vectors: P x D), A answer,
+T time, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ttt.adapters.evolving import Evolving
 from ttt.kernels import policy
 from ttt.learner import Learner
+from ttt.objectives import answers
 from ttt.objectives.base import Loss, Objective
-from ttt.objectives.lesson import Lesson, lesson
-from ttt.objectives.settings import BASELINES, LESSONS, Cycle, check_choice, check_numbers
-from ttt.prompts.rollouts import Play, Rollouts, evenly, sample_answers
-from ttt.prompts.vectors import added_vectors, head_tokens, predict
+from ttt.objectives.cycle import Cycle
+from ttt.objectives.policy_loss import Baseline, PolicyLoss, policy_loss
+from ttt.prompts.rollouts import Play, Rollouts, evenly
 from ttt.stream import Batch, Layout
 
 COUNTS = ("steps", "rounds", "rollouts", "fast_rollouts")
 
 
 class Reward(Objective):
-    """Arguments are explained in conf/objective/reward.yaml. Its randomness is torch's own, kept in checkpoints."""
+    """Arguments are explained in conf/objective/reward.yaml.
+
+    `layout`: the task's description of its rows; None if its rows hold no problems.
+    """
 
     is_plain = False
 
@@ -41,23 +47,21 @@ class Reward(Objective):
         self,
         *,
         name: str,
-        rollouts: int,
-        temperature: float,
-        baseline: str,
-        clip: float,
-        entropy: float,
-        kl: float,
-        learn_from: str,
+        # One rollout alone has no baseline to be compared with.
+        rollouts: Annotated[int, Ge(2)],
+        temperature: Annotated[float, Gt(0)],
+        baseline: Baseline,
+        clip: Annotated[float, Gt(0)],
+        entropy: Annotated[float, Ge(0)],
+        kl: Annotated[float, Ge(0)],
+        learn_from: Literal["reward", "prompt"],
         reuse: bool,
         cycle: dict[str, Any],
         layout: Layout | None,
     ) -> None:
         super().__init__(name=name)
         if layout is None:
-            raise ValueError("objective=reward: needs problems with a verifiable answer; use task=reward-sequence")
-        check_numbers(rollouts=rollouts, temperature=temperature, clip=clip, entropy=entropy, kl=kl)
-        check_choice("baseline", baseline, BASELINES)
-        check_choice("learn_from", learn_from, LESSONS)
+            raise ValueError(f"objective={name}: needs problems with a verifiable answer; use task=reward-sequence")
         if learn_from == "prompt" and (entropy or kl):
             raise ValueError(
                 "objective.learn_from=prompt: learns from no reward; use objective.entropy=0 objective.kl=0"
@@ -73,57 +77,55 @@ class Reward(Objective):
         self.archive: dict[int, Tensor] = {}
 
     def begin(self, learner: Learner) -> None:
+        """Keep a copy of the base's weights, from which distances are measured."""
         self.base = {name: x.detach().clone() for name, x in learner.model.named_parameters()}
 
     def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
-        made = self._search(learner, batch)
+        """Run a round of the fast channel if one is due, then return the loss of a slow step."""
+        searched = self._run_round(learner, batch)
         self._counts["steps"] += 1
         if not learns:
-            # Answers that move nothing need not be paid for.
-            return Loss(self._nothing(learner))
+            # Frozen slow weights need no answers, so none are sampled and none are counted.
+            return Loss(self._zero_loss(learner))
+        # Distillation learns from a prompt that its own answers do not see.
         prompt_KP = self.prompts(learner) if self.learn_from == "reward" else self._seed(learner)
-        rollouts = self._rollouts(learner, batch, prompt_KP, made)
+        rollouts = self._rollouts(learner, batch, prompt_KP, searched)
         self._counts["rollouts"] += len(rollouts.reward_R)
         self._watched["reward"].append(float(rollouts.reward_R.mean()))
-        # What was sampled is as surprising, in the mean, as the policy's entropy.
+        # The mean surprise of sampled tokens estimates the entropy without another pass.
         self._watched["entropy"].append(-float(rollouts.logp_RA.mean()))
         if self.learn_from == "prompt":
-            return Loss(self._distilled(learner, batch, rollouts))
-        return Loss(self._rewarded(learner, batch, rollouts))
+            return Loss(self._distillation_loss(learner, batch, rollouts))
+        return Loss(self._slow_loss(learner, batch, rollouts))
 
-    def _search(self, learner: Learner, batch: Batch) -> Rollouts | None:
-        """A round of the fast channel, where one is due; its rollouts under the prompts now in use."""
+    def _run_round(self, learner: Learner, batch: Batch) -> Rollouts | None:
+        """Run a round of the fast channel if one is due.
+
+        Return its rollouts under the prompts that are in use after it.
+        """
         if not isinstance(learner.adapter, Evolving):
             return None
         if not self.cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
             return None
         play = Play(
             answer=lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
-            loss=lambda found: self._taught(learner, batch, found),
+            loss=lambda rollouts: self._prompt_loss(learner, batch, rollouts),
             group=self.group,
         )
-        found = learner.adapter.evolve(learner.fast, play, batch, budget=self.cycle.fast_budget)
-        learner.fast = learner.adapter.carry(found.state)
+        outcome = learner.adapter.evolve(learner.fast, play, batch, budget=self.cycle.fast_budget)
+        learner.fast = learner.adapter.carry(outcome.state)
         self._counts["rounds"] += 1
-        self._counts["fast_rollouts"] += found.used
-        return found.rollouts
+        self._counts["fast_rollouts"] += outcome.used
+        return outcome.rollouts
 
     def play(self, learner: Learner, batch: Batch, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
-        """One answer to each of these problems of `batch`, under these prompts."""
-        asked_RT = torch.cat([head_tokens(prompt_RP, self.layout), self.layout.questions(batch)[problem_R]], 1)
-        added_RPD = added_vectors(prompt_RP)
-        answer_RA, logp_RA = sample_answers(
-            lambda tokens, cache: predict(learner.model, tokens, added_RPD, cache=cache),
-            asked_RT,
-            length=self.layout.answer_len,
-            temperature=self._temperature,
-            alike=added_RPD is None,
+        """Sample one answer for each index of a problem in `batch`, under the prompt beside it."""
+        return answers.play(
+            learner.model, batch, problem_R, prompt_RP, layout=self.layout, temperature=self._temperature
         )
-        reward_R = self.layout.verify(batch.pick(problem_R.cpu().numpy()), answer_RA)
-        return Rollouts(problem_R, prompt_RP, answer_RA, logp_RA, reward_R.float())
 
     def prompts(self, learner: Learner) -> Tensor:
-        """The prompts in use, [K, P] or [K, P, D]; without an adapter that evolves some it is the seed prompt."""
+        """The prompts in use, [K, P] or [K, P, D]: the adapter's, or the seed prompt alone."""
         if isinstance(learner.adapter, Evolving):
             return learner.adapter.emitted(learner.fast)
         return self._seed(learner)
@@ -131,55 +133,61 @@ class Reward(Objective):
     def _seed(self, learner: Learner) -> Tensor:
         return torch.tensor([self.layout.seed_prompt], device=next(learner.model.parameters()).device)
 
-    def _rollouts(self, learner: Learner, batch: Batch, prompt_KP: Tensor, made: Rollouts | None) -> Rollouts:
-        """G rollouts of each problem, evenly over the prompts; those already made are not made again."""
+    def _rollouts(self, learner: Learner, batch: Batch, prompt_KP: Tensor, searched: Rollouts | None) -> Rollouts:
+        """Return G rollouts of each problem, evenly over the prompts.
+
+        If `reuse` is set, take what it can from `searched`, the rollouts of this step's round.
+        """
         problem_B = torch.arange(len(batch.tokens_BT), device=prompt_KP.device)
         problem_R, lane_R = evenly(problem_B, group=self.group, prompts=len(prompt_KP))
         prompt_RP = prompt_KP[lane_R]
-        if made is None or not self.reuse or self.learn_from == "prompt":
+        if searched is None or not self.reuse or self.learn_from == "prompt":
             return self.play(learner, batch, problem_R, prompt_RP)
-        old, missing = matched(problem_R, prompt_RP, made)
-        self._counts["rollouts"] -= len(old)
+        reused, missing = answers.match_rollouts(problem_R, prompt_RP, searched)
+        # The round has counted these among its own, and no rollout is counted twice.
+        self._counts["rollouts"] -= len(reused)
         fresh = self.play(learner, batch, problem_R[missing], prompt_RP[missing])
-        return Rollouts.cat([made.pick(old), fresh])
+        return Rollouts.cat([searched.pick(reused), fresh])
 
     def _logp(
         self, learner: Learner, batch: Batch, rollouts: Rollouts, *, weights: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """log p of every token that an answer could go on with, [R, A, V], at the temperature of sampling."""
-        row_RT, added_RPD = rollouts.rows(batch, self.layout), added_vectors(rollouts.prompt_RP)
-        logits = predict(learner.model, row_RT, added_RPD, weights=weights)
-        return (logits[:, -self.layout.answer_len :].float() / self._temperature).log_softmax(-1)
-
-    def _lesson(self, learner: Learner, batch: Batch, rollouts: Rollouts, *, every: bool) -> Lesson:
-        return lesson(
-            rollouts,
-            lambda found: self._logp(learner, batch, found),
-            baseline=self.baseline,
-            clip=self._clip,
-            every=every,
+        return answers.answer_logp(
+            learner.model, batch, rollouts, layout=self.layout, temperature=self._temperature, weights=weights
         )
 
-    def _taught(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
-        """The loss of a step on rollouts of the fast channel."""
-        loss = self._lesson(learner, batch, rollouts, every=True).loss
+    def _policy_loss(self, learner: Learner, batch: Batch, rollouts: Rollouts, *, read_all: bool) -> PolicyLoss:
+        return policy_loss(
+            rollouts,
+            lambda needed: self._logp(learner, batch, needed),
+            baseline=self.baseline,
+            clip=self._clip,
+            read_all=read_all,
+        )
+
+    def _prompt_loss(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
+        """The policy loss of a gradient step on soft prompts."""
+        # All rollouts are read, so that prompts without mixed rewards get a gradient of zero.
+        loss = self._policy_loss(learner, batch, rollouts, read_all=True).value
         assert loss is not None, "every rollout is read"
         return loss
 
-    def _rewarded(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
-        found = self._lesson(learner, batch, rollouts, every=bool(self._entropy or self._kl))
-        self._watched["zero_variance"].append(found.zero_variance)
-        if found.loss is None or found.logp_RAV is None or found.gap is None:
-            return self._nothing(learner)
-        self._watched["logp_gap"].append(found.gap)
-        return found.loss + self._leashed(learner, batch, rollouts, found.logp_RAV)
+    def _slow_loss(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
+        """The policy loss of a slow step, with its regularisers."""
+        # Regularisers are means over all rollouts; the policy loss alone needs only mixed groups.
+        loss = self._policy_loss(learner, batch, rollouts, read_all=bool(self._entropy or self._kl))
+        self._watched["zero_variance"].append(loss.zero_variance)
+        if loss.value is None or loss.logp_RAV is None or loss.logp_gap is None:
+            return self._zero_loss(learner)
+        self._watched["logp_gap"].append(loss.logp_gap)
+        return loss.value + self._regularizers(learner, batch, rollouts, loss.logp_RAV)
 
-    def _nothing(self, learner: Learner) -> Tensor:
-        """Nothing to learn from is a gradient of zero: moments go on."""
+    def _zero_loss(self, learner: Learner) -> Tensor:
+        """A zero loss over all parameters, so that the optimizer still steps and its moments decay."""
         return torch.stack([0.0 * x.sum() for x in learner.model.parameters()]).sum()
 
-    def _leashed(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor | float:
-        """The entropy bonus and the distance from the base, where they are asked for."""
+    def _regularizers(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor | float:
+        """The entropy bonus and the penalty on the distance from the base; 0 if both are off."""
         extra: Tensor | float = 0.0
         if self._entropy:
             extra = extra - self._entropy * policy.entropy(logp_RAV).mean()
@@ -191,19 +199,21 @@ class Reward(Objective):
             extra = extra + self._kl * kl
         return extra
 
-    def _distilled(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
-        """KL(without prompt || with the best one) on answers given without: reverse, on-policy (arXiv 2601.20802)."""
+    def _distillation_loss(self, learner: Learner, batch: Batch, rollouts: Rollouts) -> Tensor:
+        """KL(p without prompt || p with the best prompt) on answers sampled without a prompt.
+
+        On-policy distillation by the reverse KL (arXiv 2601.20802); the teacher gets no gradient.
+        """
         logp_RAV = self._logp(learner, batch, rollouts)
         best_RP = self.prompts(learner)[[0] * len(rollouts.reward_R)]
-        told = replace(rollouts, prompt_RP=best_RP)
         with torch.no_grad():
-            teacher_RAV = self._logp(learner, batch, told)
+            teacher_RAV = self._logp(learner, batch, replace(rollouts, prompt_RP=best_RP))
         return policy.kl(logp_RAV, teacher_RAV).mean()
 
     def watched(self) -> dict[str, float]:
-        found = {name: sum(values) / len(values) for name, values in self._watched.items()}
+        means = {name: sum(values) / len(values) for name, values in self._watched.items()}
         self._watched.clear()
-        return found
+        return means
 
     def terms(self) -> dict[str, float]:
         return {name: float(self._counts[name]) for name in ("rounds", "rollouts", "fast_rollouts")}
@@ -218,17 +228,3 @@ class Reward(Objective):
     def restore(self, state: dict[str, Tensor]) -> None:
         self._counts = {name: int(state[name]) for name in COUNTS}
         self.archive = {int(k.removeprefix("archive.")): x for k, x in state.items() if k.startswith("archive.")}
-
-
-def matched(problem_R: Tensor, prompt_RP: Tensor, made: Rollouts) -> tuple[list[int], list[int]]:
-    """Indices of `made` that serve wanted rollouts, each once, and indices of the wanted ones that none serves."""
-    stock: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for i, key in enumerate(torch.cat([made.problem_R[:, None], made.prompt_RP], 1).tolist()):
-        stock[tuple(key)].append(i)
-    old, missing = [], []
-    for i, key in enumerate(torch.cat([problem_R[:, None], prompt_RP], 1).tolist()):
-        if stock[tuple(key)]:
-            old.append(stock[tuple(key)].pop())
-        else:
-            missing.append(i)
-    return old, missing

@@ -1,0 +1,78 @@
+"""The policy-gradient loss of rollouts: CISPO on advantages within groups.
+
+The gradient reaches whatever the log-probabilities depend on: slow weights or soft prompts.
+Shapes: R rollouts, A answer, V vocabulary, G groups, P prompt, X numbers of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ttt.kernels import policy
+from ttt.prompts.rollouts import Rollouts
+
+# Advantages compare rewards among all rollouts of a problem, or among those under one prompt.
+Baseline = Literal["problem", "prompt"]
+# Largest difference in nats between log-probabilities at sampling and at training. Rounding stays
+# far below it, while a wrong prompt, mask or temperature costs whole nats.
+LOGP_TOLERANCE = 0.5
+
+
+class PolicyLoss(NamedTuple):
+    """The loss of rollouts, with numbers of the pass that computed it.
+
+    `value`: the loss; `logp_RAV`: the log-probabilities that were read; `logp_gap`: the largest
+    difference in nats between sampled and recomputed log-probabilities. All three are None if no
+    group has mixed rewards and nothing was read. `zero_variance`: the share of groups whose rewards
+    are all equal; they teach nothing.
+    """
+
+    value: Tensor | None
+    logp_RAV: Tensor | None
+    logp_gap: float | None
+    zero_variance: float
+
+
+def policy_loss(
+    rollouts: Rollouts, read: Callable[[Rollouts], Tensor], *, baseline: Baseline, clip: float, read_all: bool
+) -> PolicyLoss:
+    """Return the mean loss over groups with mixed rewards.
+
+    `read` returns the log-probabilities [R, A, V] of rollouts. It reads the groups with mixed
+    rewards, or all groups if `read_all`. Raises RuntimeError if they disagree with the sampled ones.
+    """
+    group_R, groups = baseline_groups(rollouts, baseline)
+    advantage_R, mixed_G = policy.advantages(rollouts.reward_R, group_R, groups)
+    zero_variance = 1 - float(mixed_G.float().mean())
+    # Equal rewards mean advantages of zero, so reading those groups would cost time for no gradient.
+    needed_R = mixed_G[group_R] | read_all
+    if not bool(needed_R.any()):
+        return PolicyLoss(None, None, None, zero_variance)
+    rollouts, group_R, advantage_R = rollouts.pick(needed_R), group_R[needed_R], advantage_R[needed_R]
+    logp_RAV = read(rollouts)
+    logp_RA = logp_RAV.gather(2, rollouts.answer_RA[..., None])[..., 0]
+    gap = float((logp_RA.detach() - rollouts.logp_RA).abs().max())
+    # Written this way round so that NaN fails as well.
+    if not gap < LOGP_TOLERANCE:
+        raise RuntimeError(f"log-probabilities of rollouts are {gap:.3g} nats off those of training")
+    loss_R = policy.cispo(logp_RA, rollouts.logp_RA, advantage_R, clip=clip)
+    loss_G = policy.group_mean(loss_R, group_R, groups)
+    # Without a mixed group the mean would be NaN; the sum keeps the graph, with a gradient of zero.
+    value = loss_G[mixed_G].mean() if bool(mixed_G.any()) else 0.0 * loss_R.sum()
+    return PolicyLoss(value, logp_RAV, gap, zero_variance)
+
+
+def baseline_groups(rollouts: Rollouts, baseline: Baseline) -> tuple[Tensor, int]:
+    """Return the group of each rollout, [R], and the number of groups."""
+    if baseline == "problem":
+        keys, group_R = torch.unique(rollouts.problem_R, return_inverse=True)
+    else:
+        # Vectors are flattened: prompts are equal if all their numbers are.
+        prompt_RX = rollouts.prompt_RP.detach().flatten(1)
+        key_RX = torch.cat([rollouts.problem_R[:, None], prompt_RX], 1)
+        keys, group_R = torch.unique(key_RX, dim=0, return_inverse=True)
+    return group_R, len(keys)
