@@ -27,9 +27,10 @@ from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.results.rows import plain
 from ttt.run.assemble import Assembly, assemble
 from ttt.strategies.agem import project
-from ttt.strategies.der import packed, padded, squared_distance
-from ttt.strategies.reservoir import Memory
-from ttt.strategies.teacher import divergence, wearing, weights_of
+from ttt.strategies.der import packed, squared_distance
+from ttt.strategies.memory import Memory, padded
+from ttt.strategies.reservoir import Reservoir
+from ttt.strategies.teacher import distillation_loss, teacher_weights, weights_of
 from ttt.stream import IGNORE, Batch
 from ttt.training.train import NonFiniteError, loss_of, train
 
@@ -461,12 +462,12 @@ def test_divergence_is_the_mean_over_tokens_and_the_sum_over_heads():
 
     for heads, mask in (([[0, 1], [2, 3, 4]], heads_HV), ([list(range(6))], None)):
         for temperature in (1.0, 2.0):
-            found = divergence(old_NV, new_NV, temperature=temperature, heads_HV=mask)
+            found = distillation_loss(old_NV, new_NV, temperature=temperature, heads_HV=mask)
             assert found.item() == pytest.approx(by_hand(heads, temperature), rel=1e-5)
             (gradient,) = torch.autograd.grad(found, new_NV)
             assert gradient.isfinite().all()
             assert mask is None or not gradient[:, 5].any()
-    assert float(divergence(old_NV, old_NV, temperature=2.0, heads_HV=heads_HV)) == pytest.approx(0, abs=1e-6)
+    assert float(distillation_loss(old_NV, old_NV, temperature=2.0, heads_HV=heads_HV)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -484,7 +485,7 @@ def test_a_teacher_answers_by_its_own_weights_and_the_graph_of_the_student_stays
         with engine.fabric.autocast():
             logits_BTV, _ = learner(batch, learner.adapter.initial())
             if has_teacher:
-                with wearing(learner.model, old):
+                with teacher_weights(learner.model, old):
                     taught, _ = learner(batch, learner.adapter.initial())
                 again, _ = learner(batch, learner.adapter.initial())
             cross_entropy(logits_BTV, batch, reduction="mean").backward()

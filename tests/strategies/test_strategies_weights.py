@@ -20,7 +20,7 @@ from ttt.devices.one_device import OneDevice
 from ttt.learner import Engine, cross_entropy, slow_hash
 from ttt.run.assemble import Assembly, assemble
 from ttt.storage import checkpoint
-from ttt.strategies.importance import fisher, importances, pieces, squared_norm
+from ttt.strategies.importance import fisher, importances, sampled_batches, squared_norm
 from ttt.strategies.shared import generator
 from ttt.training.train import NonFiniteError, train
 
@@ -229,7 +229,7 @@ def rows(assembly: Assembly, samples: int):
 def information(*, per: str, labels: str, samples: int, setting=LINEAR):
     assembly, engine = make(*setting)
     score = fisher(per=per, labels=labels, generator=lambda number: generator(assembly.stream, number))
-    read = pieces(assembly.stream.phases[0], samples=samples, per=per)
+    read = sampled_batches(assembly.stream.phases[0], samples=samples, per=per)
     model = engine.learner.model
     found = importances(engine, read, of=[model.head.weight, model.head.bias], score=score, power=2)
     return assembly, model, found
@@ -271,7 +271,7 @@ def test_labels_of_the_model_are_drawn_from_it():
 
 def test_more_samples_than_rows_are_all_rows():
     assembly, _, found = information(per="sample", labels="data", samples=10**6)
-    assert sum(len(x.tokens_BT) for x in pieces(assembly.stream.phases[0], samples=10**6, per="batch")) == 6 * 8
+    assert sum(len(x.tokens_BT) for x in sampled_batches(assembly.stream.phases[0], samples=10**6, per="batch")) == 6 * 8
     assert torch.equal(found[0], information(per="sample", labels="data", samples=48)[2][0])
 
 
@@ -280,7 +280,7 @@ def test_mas_of_a_linear_model_by_hand(per):
     """|d |Wx + b|^2 / d W| = 2 |o| |x|^T for a row."""
     assembly, engine = make(*LINEAR)
     model = engine.learner.model
-    read = pieces(assembly.stream.phases[0], samples=16, per=per)
+    read = sampled_batches(assembly.stream.phases[0], samples=16, per=per)
     of_weight, of_bias = importances(engine, read, of=[model.head.weight, model.head.bias], score=squared_norm, power=1)
     x_NX, _ = rows(assembly, 16)
     scores_NV = model(x_NX[:, None])[:, 0].detach()
@@ -528,11 +528,11 @@ def test_devices_share_the_rows_that_importance_is_measured_on():
     score = fisher(per="sample", labels="model", generator=lambda number: generator(assembly.stream, number))
     of = list(engine.learner.model.parameters())
     whole = importances(
-        engine, pieces(assembly.stream.phases[0], samples=19, per="sample"), of=of, score=score, power=2
+        engine, sampled_batches(assembly.stream.phases[0], samples=19, per="sample"), of=of, score=score, power=2
     )
     members = [Member(rank, of=3) for rank in range(3)]
     for member in members:
-        read = pieces(assembly.stream.phases[0], samples=19, per="sample")
+        read = sampled_batches(assembly.stream.phases[0], samples=19, per="sample")
         importances(replace(engine, fabric=member), read, of=of, score=score, power=2)
     assert [float(member.sent[0]) for member in members] == [7, 6, 6]
     for place, one in enumerate(whole):

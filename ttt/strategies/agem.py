@@ -1,11 +1,13 @@
 """`agem`: a step never makes the loss on a memory batch worse, to first order.
 
-    g . r < 0:  g <- g - (g . r / r . r) r            g: gradient of the step, r: of `rows` rows of earlier tasks
+    g . r < 0:  g <- g - (g . r / r . r) r
+    g: gradient of the step, r: gradient of `rows` rows of earlier tasks
 
-Averaged gradient episodic memory (Chaudhry et al. 2019, arXiv 1812.00420). Rows are stored and drawn as in replay.py
-(the paper stores the last rows of each class); they are read from the initial fast state and leave none behind.
-Memory: `size` rows and one gradient. Cost of a step: one more forward and backward pass over `rows` rows; it does not
-grow with the number of tasks (GEM's does).
+Averaged gradient episodic memory (Chaudhry et al. 2019, arXiv 1812.00420). Rows are stored and
+drawn as in replay.py (the paper stores the last rows of each class); they are read from the initial
+fast state and leave none behind. Memory: as replay, and one gradient. Cost of a step: one more
+forward and backward pass over `rows` rows; unlike that of GEM it does not grow with the number of
+tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import torch
 from ttt.learner import Engine, cross_entropy
 from ttt.models.units import unheard
 from ttt.strategies.quadratic import gradients_of
-from ttt.strategies.rehearsal import Rehearsal
+from ttt.strategies.rehearsal import Balance, Rehearsal
+from ttt.strategies.shared import AtLeastOne
 from ttt.stream import Batch
 
 
@@ -24,7 +27,7 @@ class Agem(Rehearsal):
 
     needs_likelihood = True
 
-    def __init__(self, *, name: str, size: int, rows: int | None, balance: str) -> None:
+    def __init__(self, *, name: str, size: AtLeastOne, rows: AtLeastOne | None, balance: Balance) -> None:
         super().__init__(name=name, size=size, rows=rows, balance=balance)
         self._steps, self._projected = 0, 0
 
@@ -33,11 +36,11 @@ class Agem(Rehearsal):
         self._steps = self._projected = 0
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
-        self.keep(batch)
+        self.see(batch)
         return None
 
     def gradients(self, engine: Engine) -> None:
-        rows, learner = self.drawn(), engine.learner
+        rows, learner = self.draw(), engine.learner
         if rows is None:
             return
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
@@ -45,21 +48,21 @@ class Agem(Rehearsal):
             logits_BTV, _ = learner(rows, learner.adapter.initial())
             loss = cross_entropy(logits_BTV, rows, reduction="mean")
         # Not `backward`: that would add to the gradients of the step.
-        found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
+        reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         self._steps += 1
-        self._projected += project(gradients_of(trained), list(found))
+        self._projected += project(gradients_of(trained), list(reference))
 
     def terms(self) -> dict[str, float]:
-        """The share of steps in this task that were turned."""
+        """The share of the steps in this task whose gradient was projected."""
         return {"projected": self._projected / self._steps} if self._steps else {}
 
 
 @torch.no_grad()
-def project(own: list[torch.Tensor], old: list[torch.Tensor]) -> bool:
-    """Turn `own` in place until it does not point against `old`; was that needed?"""
-    dot = torch.stack([x.sum() for x in torch._foreach_mul(own, old)]).sum()
+def project(gradient: list[torch.Tensor], reference: list[torch.Tensor]) -> bool:
+    """Change `gradient` in place until it does not point against `reference`; was that needed?"""
+    dot = torch.stack([x.sum() for x in torch._foreach_mul(gradient, reference)]).sum()
     if not dot < 0:
         return False
-    norm = torch.stack([x.sum() for x in torch._foreach_mul(old, old)]).sum()
-    torch._foreach_add_(own, old, alpha=float(-dot / norm))
+    norm = torch.stack([x.sum() for x in torch._foreach_mul(reference, reference)]).sum()
+    torch._foreach_add_(gradient, reference, alpha=float(-dot / norm))
     return True

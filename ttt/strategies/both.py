@@ -1,8 +1,12 @@
-"""Two strategies at once, as in `strategy=replay strategy@also=l2_init`: each point asks both, in this order; but what
-puts other weights in place of learned ones does so first, so that the other sees those."""
+"""Two strategies at once, as in `strategy=replay strategy@also=l2_init`.
+
+Each point calls both, in this order; but a strategy that puts other weights in place of learned
+ones begins and ends a task first, so that the other one sees the new weights.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
@@ -12,36 +16,28 @@ from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
 from ttt.stream import Batch, Phase, Stream
 
-# Of these a run has one.
+# A run has one data order, one memory and one way to evaluate: only one of two may change them.
 SINGLE = ("phases", "memory", "evaluating")
 
 
 @contextmanager
 def second_refuses() -> Iterator[None]:
-    """What the second strategy refuses is told in the words that were typed for it."""
+    """Word a refusal of the second strategy in the keys that were typed for it."""
     try:
         yield
     except ValueError as error:
-        # A strategy calls its arguments by the place where they most often stand.
-        raise ValueError(str(error).replace("strategy.", "also.", 1)) from error
+        # A strategy does not know its place: it names its arguments as those of the first one.
+        typed = {"strategy.": "also.", "strategy=": "strategy@also="}
+        message = re.sub(r"\bstrategy[.=]", lambda match: typed[match[0]], str(error))
+        raise ValueError(message) from error
 
 
 class Both(Strategy):
+    """Raises ValueError for two strategies that do not go together."""
+
     def __init__(self, first: Strategy, second: Strategy) -> None:
         super().__init__(name=f"{first.name}+{second.name}")
-        if type(first) is type(second):
-            raise ValueError(f"strategy@also={second.name}: is strategy={first.name} again")
-        for point in SINGLE:
-            if first.acts_at(point) and second.acts_at(point):
-                raise ValueError(f"strategy@also={second.name}: does not go with strategy={first.name} ({point})")
-        for one, other in ((first, second), (second, first)):
-            refused = f"strategy@also={second.name}: does not go with strategy={first.name}: "
-            if one.acts_at("phases") and other.acts_at("memory"):
-                raise ValueError(f"{refused}what is learned from holds all data, and memory would be more of them")
-            if one.renews and other.anchors:
-                raise ValueError(f"{refused}parameters that are new with each task have no values to stay near")
-            if one.needs_steps and not other.learns:
-                raise ValueError(f"{refused}it takes no slow step, and the other acts at slow steps alone")
+        _check_pair(first, second)
         self._parts = (first, second)
         self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
         self.is_fresh = first.is_fresh or second.is_fresh
@@ -59,6 +55,7 @@ class Both(Strategy):
         changed = [first.phases(stream)]
         with second_refuses():
             changed.append(second.phases(stream))
+        # At most one of them changes anything: `phases` is in SINGLE.
         return next((phases for phases in changed if phases is not stream.phases), stream.phases)
 
     def attach(self, model: nn.Module) -> None:
@@ -81,12 +78,12 @@ class Both(Strategy):
             part.begin_task(engine, index)
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
-        given = [part.memory(batch, step=step) for part in self._parts]
-        return next((rows for rows in given if rows is not None), None)
+        batches = [part.memory(batch, step=step) for part in self._parts]
+        return next((rows for rows in batches if rows is not None), None)
 
     def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
-        given = [part.extra(learner, batch, logits_BTV, own=own) for part in self._parts]
-        terms = [term for term in given if term is not None]
+        extras = [part.extra(learner, batch, logits_BTV, own=own) for part in self._parts]
+        terms = [term for term in extras if term is not None]
         return sum(terms[1:], terms[0]) if terms else None
 
     def gradients(self, engine: Engine) -> None:
@@ -116,3 +113,20 @@ class Both(Strategy):
     def restore(self, state: dict[str, Tensor]) -> None:
         for i, part in enumerate(self._parts):
             part.restore({name[2:]: x for name, x in state.items() if name.startswith(f"{i}.")})
+
+
+def _check_pair(first: Strategy, second: Strategy) -> None:
+    typed = f"strategy@also={second.name}"
+    if type(first) is type(second):
+        raise ValueError(f"{typed}: is strategy={first.name} again")
+    refusal = f"{typed}: does not go with strategy={first.name}"
+    for point in SINGLE:
+        if first.acts_at(point) and second.acts_at(point):
+            raise ValueError(f"{refusal} ({point})")
+    for part, other in ((first, second), (second, first)):
+        if part.acts_at("phases") and other.acts_at("memory"):
+            raise ValueError(f"{refusal}: what is learned from holds all data, and a memory would add some again")
+        if part.renews and other.anchors:
+            raise ValueError(f"{refusal}: parameters that are new with each task have no values to stay near")
+        if part.needs_steps and not other.learns:
+            raise ValueError(f"{refusal}: one acts only at slow steps, and the other takes none")

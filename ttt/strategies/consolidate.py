@@ -1,16 +1,20 @@
-"""`consolidate`: what fast weights have learned moves, little by little or task by task, into slow weights.
+"""`consolidate`: what fast weights have learned moves into slow weights, at every step or task end.
 
     W0 <- W0 + share * trunc_r(S)        S <- S - share * trunc_r(S)
 
-S is the carried state (the mean over lanes, where each has its own) of an adapter that computes with W0 + S, trunc_r
-its best approximation of rank r. With share = 1 and full rank the model computes the same before and after.
+S is the carried state of an adapter that computes with W0 + S (the mean over lanes, where each has
+its own), trunc_r its best approximation of rank r. With share = 1 and full rank the model computes
+the same before and after.
 
-Two learning systems, a fast one that teaches a slow one (McClelland, McNaughton, O'Reilly 1995), on the fast weights of
-arXiv 2604.06169. Memory: none; cost: one pass over S each time, and one singular value decomposition a layer with a
-rank: dear with every=step. Neither grows with the number of tasks.
+Two learning systems, a fast one that teaches a slow one (McClelland, McNaughton, O'Reilly 1995), on
+the fast weights of arXiv 2604.06169. Memory: none. Cost: one pass over S each time and, with a
+rank, one singular value decomposition per layer, which is expensive with every=step. Neither grows
+with the number of tasks.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,10 +22,8 @@ from torch import Tensor
 from ttt.adapters.base import additive
 from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_choice, check_least, check_tasks
+from ttt.strategies.shared import AtLeastOne, Fraction, check_tasks
 from ttt.stream import Stream
-
-EVERY = ("task", "step")
 
 
 class Consolidate(Strategy):
@@ -30,13 +32,8 @@ class Consolidate(Strategy):
     runs_on = "ddp"
     replaces = True
 
-    def __init__(self, *, name: str, every: str, share: float, rank: int | None) -> None:
+    def __init__(self, *, name: str, every: Literal["task", "step"], share: Fraction, rank: AtLeastOne | None) -> None:
         super().__init__(name=name)
-        check_choice(every, argument="every", allowed=EVERY)
-        if not 0 <= share <= 1:
-            raise ValueError(f"strategy.share={share:g}: must lie between 0 (nothing) and 1 (all)")
-        if rank is not None:
-            check_least(rank, argument="rank", least=1)
         self._every, self._share, self._rank = every, share, rank
         self.needs_steps = every == "step"
         self._merged: Tensor | None = None
@@ -76,11 +73,12 @@ class Consolidate(Strategy):
             moved.append(moved_DF.norm())
             whole.append(weight.norm())
             weight.add_(moved_DF.to(weight))
+            # Each lane gives up the mean that moved and keeps its difference from that mean.
             learner.fast[key] = learner.fast[key] - moved_DF
         self._merged = (torch.stack(moved).norm() / torch.stack(whole).norm()).cpu()
 
     def terms(self) -> dict[str, float]:
-        """What was merged last, over W0: norms over all layers. Nothing before the first time."""
+        """The norm of the last merge over that of W0, across layers; nothing before the first."""
         return {} if self._merged is None else {"merged": float(self._merged)}
 
     def state(self) -> dict[str, Tensor]:
@@ -91,7 +89,11 @@ class Consolidate(Strategy):
 
 
 def truncated(s_DF: Tensor, *, rank: int | None) -> Tensor:
-    """The matrix of at most this rank that is nearest; None: the matrix itself. One that is not finite stays so."""
+    """Return the nearest matrix of at most this rank; None: the matrix itself.
+
+    A matrix that is not finite is returned as it is.
+    """
+    # The decomposition would raise on NaN; the weights carry it on to the check of the loss.
     if rank is None or rank >= min(s_DF.shape) or not bool(s_DF.isfinite().all()):
         return s_DF
     u_DK, sigma_K, v_KF = torch.linalg.svd(s_DF, full_matrices=False)

@@ -2,46 +2,53 @@
 
     u_f <- decay * u_f + (1 - decay) * mean_x |h_f(x)| * sum_k |w_kf|        w_kf: out of unit f
 
-In each layer, `replacement_rate` of the units older than `maturity` steps are replaced, those of the lowest
-u / (1 - decay^age); shares of a unit add up until they are one. What happens to such a unit is in recycle.py.
+In each layer the share `replacement_rate` of the units older than `maturity` steps is replaced:
+those with the lowest u / (1 - decay^age). Shares below one unit add up until they make one.
+recycle.py says what happens to such a unit.
 
-Dohare et al., Nature 2024 (arXiv 2306.13812), with the correction for age of their code, without its shift of the next
-biases. Memory: two numbers a unit; cost: one pass over hidden activations and their outgoing weights a step. Neither
-grows with the number of tasks; no boundaries are needed.
+Dohare et al., Nature 2024 (arXiv 2306.13812), with the age correction of their code, but without
+its shift of the next biases. Memory: two numbers a unit. Cost: one pass over hidden activations and
+their outgoing weights a step. Neither grows with the number of tasks; no boundaries are needed.
+
+Shapes: F units of a layer, M mature ones, K units to replace.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ttt.learner import Engine
-from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.recycle import Recycling, activity, sizes
-from ttt.strategies.shared import check_least
+from ttt.strategies.shared import Fraction, list_from_state, list_state
 from ttt.stream import Stream
 
 
 class ContinualBackprop(Recycling):
     """Arguments are explained in conf/strategy/continual_backprop.yaml."""
 
-    def __init__(self, *, name: str, replacement_rate: float, maturity: int, decay: float) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        replacement_rate: Fraction,
+        maturity: Annotated[int, Ge(0)],
+        decay: Annotated[float, Interval(ge=0, lt=1)],
+    ) -> None:
         super().__init__(name=name)
-        if not 0 <= replacement_rate <= 1:
-            raise ValueError(f"strategy.replacement_rate={replacement_rate:g}: must lie between 0 and 1")
-        check_least(maturity, argument="maturity", least=0)
-        if not 0 <= decay < 1:
-            raise ValueError(f"strategy.decay={decay:g}: must lie in [0, 1)")
         self._rate, self._maturity, self._decay = replacement_rate, maturity, decay
 
     def begin(self, engine: Engine, stream: Stream) -> None:
         super().begin(engine, stream)
-        # Each layer's name and its outgoing weights: asking for these is a good part of the cost of a step.
+        # Names and weights, looked up once: the look-up is a good part of the cost of a step.
         self._out = [(layer.name, layer.weight_out.detach()) for layer in self.layers]
         weights = [weight for _, weight in self._out]
         self.utility = [torch.zeros(weight.shape[1], device=weight.device) for weight in weights]
-        # Not on the device: how many are mature is asked at every step, and should not wait for it.
+        # On the CPU: every step counts the mature units, and must not wait for the device.
         self.age = [np.zeros(weight.shape[1], dtype=np.int64) for weight in weights]
         self.due = [0.0] * len(weights)
 
@@ -61,7 +68,7 @@ class ContinualBackprop(Recycling):
                 self.age[number][units_K.numpy()] = 0
 
     def _least_useful(self, number: int) -> Tensor | None:
-        """The units of a layer that are due, [K]; most often there are none."""
+        """Return the units of a layer that are due; None at most steps, where none are."""
         mature_F = self.age[number] > self._maturity
         self.due[number] += self._rate * int(np.count_nonzero(mature_F))
         count = int(self.due[number])
@@ -69,20 +76,21 @@ class ContinualBackprop(Recycling):
         if not count:
             return None
         units_M = mature_F.nonzero()[0]
+        # The running mean starts at zero: divide by the weight that it has gathered since.
         useful_M = self.utility[number].double().cpu().numpy()[units_M] / (1 - self._decay ** self.age[number][units_M])
         return torch.from_numpy(units_M[useful_M.argsort(stable=True)[:count]])
 
     def terms(self) -> dict[str, float]:
-        """Units replaced so far; the mean utility."""
+        """The number of units replaced so far, and the mean utility."""
         return {"replaced": float(self.renewed), "utility": float(torch.cat(self.utility).mean())}
 
     def state(self) -> dict[str, Tensor]:
         due = {"due": torch.tensor(self.due, dtype=torch.float64)}
         age = [torch.from_numpy(age_F.copy()) for age_F in self.age]
-        return super().state() | due | numbered("utility", self.utility) | numbered("age", age)
+        return super().state() | due | list_state("utility", self.utility) | list_state("age", age)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         super().restore(state)
         self.due = state["due"].tolist()
-        self.utility = placed("utility", state, like=self.utility)
+        self.utility = list_from_state("utility", state, like=self.utility)
         self.age = [state[f"age.{i}"].numpy().copy() for i in range(len(self.age))]

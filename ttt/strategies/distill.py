@@ -2,10 +2,11 @@
 
     loss = data + c * T^2 KL(softmax(z_fast / T) || softmax(z_slow / T))
 
-z_fast: logits of the model that writes its fast weights as it reads, cut off from the graph; z_slow: of the same rows
-read from the initial fast state without a write. So what fast weights take up in a sequence moves into slow ones, as
-in complementary learning systems (McClelland et al. 1995); the term is that of Hinton et al. 2015 (arXiv 1503.02531).
-Memory: none. Cost of a step: one more forward and backward pass; it does not grow with the number of tasks.
+z_fast: logits of the model that writes its fast weights as it reads, cut off from the graph;
+z_slow: logits for the same rows, read from the initial fast state without a write. So what fast
+weights take up in a sequence moves into slow ones, as in complementary learning systems (McClelland
+et al. 1995); the term is that of Hinton et al. 2015 (arXiv 1503.02531). Memory: none. Cost of a
+step: one more forward and backward pass; it does not grow with the number of tasks.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ from torch import Tensor
 
 from ttt.learner import Learner
 from ttt.models.units import unheard
-from ttt.strategies.teacher import Taught
+from ttt.strategies.teacher import Distilling
 from ttt.stream import IGNORE, Batch, Stream
 
 
-class Distill(Taught):
+class Distill(Distilling):
     """Arguments are explained in conf/strategy/distill.yaml."""
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
         adapter = learner.adapter
         if not adapter.initial():
             raise ValueError(
-                f"adapter={adapter.name}: has no fast weights that strategy={self.name} could learn from; use another, "
-                "mlp_fast say"
+                f"adapter={adapter.name}: has no fast weights that strategy={self.name} could learn from; use another "
+                "adapter, such as mlp_fast"
             )
 
     def extra(self, learner: Learner, batch: Batch, logits_BTV: Tensor, *, own: int) -> Tensor | None:
         batch = batch.rows(0, own)
+        # Strategies that watch hidden units judge them by the pass of the batch alone.
         with unheard():
             slow_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
         scored_BT = batch.targets_BT != IGNORE

@@ -1,10 +1,12 @@
-"""`ewc`: stay near the weights that each task left, the nearer the more its likelihood depends on a weight.
+"""`ewc`: stay near the weights that each task left, where the task's likelihood needs them.
 
-    loss = data + c * sum_t sum_i F_ti (theta_i - theta_ti)^2          F_t: diagonal of the Fisher information
+    loss = data + c * sum_t sum_i F_ti (theta_i - theta_ti)^2
+    F_t: diagonal of the Fisher information of task t
 
-Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), an anchor for each task. They are summed into
-one (quadratic.py), so memory is two numbers a weight and cost two passes over the weights a step, whatever the number
-of tasks; and one backward pass for each of `samples` rows at the end of a task.
+Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796), with an anchor for each
+task. The anchors are summed into one (quadratic.py), so memory is two numbers a weight and cost two
+passes over the weights a step, whatever the number of tasks; at the end of a task there is one
+backward pass for each of `samples` rows.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ttt.learner import Engine, Learner
-from ttt.strategies.importance import LABELS, PER, fisher, importances, pieces
+from ttt.strategies.importance import Labels, Per, fisher, importances, sampled_batches
 from ttt.strategies.quadratic import Quadratic
-from ttt.strategies.shared import check_choice, check_least, check_tasks, generator
+from ttt.strategies.shared import AtLeastOne, Coefficient, check_tasks, generator
 from ttt.stream import Stream
 
 
@@ -23,11 +25,10 @@ class Ewc(Quadratic):
 
     needs_likelihood = True
 
-    def __init__(self, *, name: str, coefficient: float, samples: int, fisher: str, labels: str) -> None:
+    def __init__(
+        self, *, name: str, coefficient: Coefficient, samples: AtLeastOne, fisher: Per, labels: Labels
+    ) -> None:
         super().__init__(name=name, coefficient=coefficient)
-        check_least(samples, argument="samples", least=1)
-        check_choice(fisher, argument="fisher", allowed=PER)
-        check_choice(labels, argument="labels", allowed=LABELS)
         self._samples, self._fisher, self._labels = samples, fisher, labels
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
@@ -37,9 +38,9 @@ class Ewc(Quadratic):
         self.pull_too(self.information(engine, index))
 
     def information(self, engine: Engine, index: int) -> list[Tensor]:
-        """F of the task just learned, for each trained parameter."""
+        """Return F of the task just learned, for each trained parameter."""
         score = fisher(
             per=self._fisher, labels=self._labels, generator=lambda number: generator(self._stream, index, number)
         )
-        read = pieces(self._stream.phases[index], samples=self._samples, per=self._fisher)
-        return importances(engine, read, of=self.trained, score=score, power=2)
+        batches = sampled_batches(self._stream.phases[index], samples=self._samples, per=self._fisher)
+        return importances(engine, batches, of=self.trained, score=score, power=2)

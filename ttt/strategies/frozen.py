@@ -11,5 +11,7 @@ from ttt.strategies.base import Strategy
 
 
 class Frozen(Strategy):
+    """Takes no slow step."""
+
     runs_on = "any"
     learns = False

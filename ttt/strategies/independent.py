@@ -1,9 +1,9 @@
-"""`independent`: every task begins anew from the base, the reference for how well a task is learned without a past.
+"""`independent`: every task begins anew from the base; how well is a task learned without a past?
 
-    at the start of a task: theta <- theta_0; optimizer, its schedule and fast state as before their first step
+    as a task begins: theta <- theta_0; optimizer, schedule and fast state as before the first step
 
-What naive learns worse than this is lost plasticity; what it learns better is transfer. Memory: one number a weight.
-Cost of a step: as naive; it does not grow with the number of tasks.
+What naive learns worse than this reference is lost plasticity; what it learns better is transfer.
+Memory: one number a weight. Cost of a step: as naive; it does not grow with the number of tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ttt.stream import Stream
 
 
 class Independent(Strategy):
+    """Resets everything that was learned as a task begins."""
+
     runs_on = "ddp"
     is_fresh = True
 
@@ -37,6 +39,7 @@ class Independent(Strategy):
         for name, parameter in learner.model.named_parameters():
             parameter.copy_(self._start[name])
         engine.forget_moments()
+        # Also where adapter.reset=never would carry it over.
         learner.fast = learner.adapter.initial()
 
     def state(self) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
     loss = data + c * |theta - theta_(t-1)|^2
 
-The baseline of Kirkpatrick et al. 2017 (arXiv 1612.00796) and Hsu et al. 2018 (arXiv 1810.12488). Memory: one number a
-weight; cost: one pass over the weights a step. Neither grows with the number of tasks.
+The baseline of Kirkpatrick et al. 2017 (arXiv 1612.00796) and Hsu et al. 2018 (arXiv 1810.12488).
+Memory: one number a weight. Cost: one pass over the weights a step. Neither grows with the number
+of tasks.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     loss = data + c * |theta - theta_0|^2
 
-Regenerative regularisation (Kumar, Marklund, Van Roy 2023, arXiv 2308.11958). Memory: one number a weight; cost: one
-pass over the weights a step. It knows of no tasks, so neither grows with them.
+Regenerative regularisation (Kumar, Marklund, Van Roy 2023, arXiv 2308.11958). Memory: one number a
+weight. Cost: one pass over the weights a step. Neither depends on tasks, which need not be
+announced.
 """
 
 from __future__ import annotations

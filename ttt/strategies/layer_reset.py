@@ -1,14 +1,17 @@
-"""`layer_reset`: as each task but the first begins, some layers forget what they learned; the others keep it.
+"""`layer_reset`: as each task but the first begins, some layers forget what they have learned.
 
     theta_l <- theta_0,l                          to: start
-    theta_l <- mean_l + std_l * N(0, 1)           to: fresh; mean and std over the tensor at the start
+    theta_l <- mean_l + std_l * N(0, 1)           to: fresh; mean and std of the tensor at the start
 
-After Zhou et al. 2022 (fortuitous forgetting, arXiv 2202.00155) and Nikishin et al. 2022 (primacy bias, arXiv
-2205.07802). What the optimizer remembers of these weights goes too. Memory: the reset weights once; cost: nothing at a
-step, one copy between tasks. Neither grows with the number of tasks.
+After Zhou et al. 2022 (fortuitous forgetting, arXiv 2202.00155) and Nikishin et al. 2022 (primacy
+bias, arXiv 2205.07802). The optimizer's moments of these weights go too. Memory: one copy of the
+weights that are reset. Cost: nothing at a step, one copy between tasks. Neither grows with the
+number of tasks.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +20,8 @@ from ttt.config.messages import show, suggest
 from ttt.learner import Engine, Learner
 from ttt.models.units import HasUnits, hidden_units
 from ttt.strategies.base import Strategy
-from ttt.strategies.quadratic import numbered, placed
-from ttt.strategies.shared import check_choice, check_tasks, generator
+from ttt.strategies.shared import AtLeastOne, check_tasks, generator, list_from_state, list_state
 from ttt.stream import Stream
-
-TO = ("start", "fresh")
 
 
 class LayerReset(Strategy):
@@ -29,11 +29,10 @@ class LayerReset(Strategy):
 
     runs_on = "ddp"
 
-    def __init__(self, *, name: str, layers: list[str] | None, last: int, to: str) -> None:
+    def __init__(self, *, name: str, layers: list[str] | None, last: AtLeastOne, to: Literal["start", "fresh"]) -> None:
         super().__init__(name=name)
         if layers == []:
             raise ValueError("strategy.layers=[]: must name at least one layer (null: the last ones)")
-        check_choice(to, argument="to", allowed=TO)
         self._only, self._last, self._to = layers, last, to
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
@@ -49,7 +48,8 @@ class LayerReset(Strategy):
         self._start = [parameter.detach().clone() for parameter in self._reset]
 
     def _chosen(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The weights that are reset, by name: those of the chosen layers that are learned."""
+        """Return the weights to reset, by name: those of the chosen layers that are learned."""
+        # The dot keeps layers.1 from choosing layers.10.
         prefixes = [f"{prefix}." for prefix in self._prefixes(model)]
         return {
             name: parameter
@@ -58,19 +58,19 @@ class LayerReset(Strategy):
         }
 
     def _prefixes(self, model: nn.Module) -> list[str]:
-        """Raises ValueError for layers that the model does not have."""
+        """Return the names of the chosen layers. Raises ValueError for one that the model lacks."""
         if self._only is None:
-            found = from_the_output(model)
-            if not found:
-                raise ValueError("strategy.layers=null: the model has no layers that are known; name them")
-            if not 1 <= self._last <= len(found):
-                raise ValueError(f"strategy.last={self._last}: must lie between 1 and the model's {len(found)} layers")
-            return found[: self._last]
+            layers = from_the_output(model)
+            if not layers:
+                raise ValueError("strategy.layers=null: the last layers of this model are not known; name them")
+            if self._last > len(layers):
+                raise ValueError(f"strategy.last={self._last}: must be at most {len(layers)}, the model's layers")
+            return layers[: self._last]
         names = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
         for prefix in self._only:
             if prefix not in names and prefix not in dict(model.named_parameters()):
-                asked = f"strategy.layers={show(self._only)}"
-                raise ValueError(f"{asked}: the model has no {prefix}; {suggest(prefix, names)}")
+                typed = f"strategy.layers={show(self._only)}"
+                raise ValueError(f"{typed}: the model has no {prefix}; {suggest(prefix, names)}")
         return self._only
 
     @torch.no_grad()
@@ -83,24 +83,26 @@ class LayerReset(Strategy):
             engine.optimizer.state.pop(parameter, None)
 
     def state(self) -> dict[str, Tensor]:
-        return numbered("start", self._start)
+        return list_state("start", self._start)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._start = placed("start", state, like=self._reset)
+        self._start = list_from_state("start", state, like=self._reset)
 
 
 def from_the_output(model: nn.Module) -> list[str]:
-    """Layers by name, the last one first: linear layers of an `mlp` (its head first), else the MLPs of the blocks.
+    """Return the names of the layers, the last one first.
 
-    A transformer's output matrix is no layer of its own: tied to the embedding, it is the input as well.
+    Of an `mlp` its linear layers, head first; of other models the MLPs of the blocks.
     """
     if isinstance(model, HasUnits):
         return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][::-1]
+    # Without a transformer's output matrix: tied to the embedding, it is the input as well.
     return [layer.name for layer in hidden_units(model)][::-1]
 
 
 def redrawn(name: str, start: Tensor, random: torch.Generator) -> Tensor:
-    """New weights and biases; what an adapter put beside them has a form that no draw gives: it is as at the start."""
+    """Return new random values for a weight or a bias, and `start` itself for anything else."""
+    # What an adapter puts beside them (step sizes, filters) has a form that no draw would give.
     if name.rpartition(".")[2] not in ("weight", "bias"):
         return start
     noise = torch.randn(start.shape, generator=random).to(start)

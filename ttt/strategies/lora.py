@@ -2,29 +2,32 @@
 
     o = W0 x + (alpha / r) B (A x)        A: random at first, B: zero
 
-LoRA (Hu et al. 2021, arXiv 2106.09685). All slow weights are frozen, embeddings, norms and biases too; beside every
-linear layer that is chosen sits an update, added by a hook: the layer may have fast weights of its own (FastDown).
+LoRA (Hu et al. 2021, arXiv 2106.09685). All slow weights are frozen, embeddings, norms and biases
+too. Each chosen linear layer gets an update, added by a hook, because the layer may have fast
+weights of its own (FastDown).
 Shapes: R rank, I inputs, O outputs.
 """
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 
 from ttt.config.messages import show, suggest
 from ttt.learner import Engine
 from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_least, generator
+from ttt.strategies.shared import AtLeastOne, generator
 from ttt.stream import Stream
+
+Alpha = Annotated[float, Gt(0)]
 
 
 class LowRank(nn.Module):
-    """One update."""
+    """The update of one layer, scaled by alpha / rank."""
 
     def __init__(self, weight: Tensor, *, rank: int, alpha: float) -> None:
         super().__init__()
@@ -34,43 +37,41 @@ class LowRank(nn.Module):
         self.scale = alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what the update adds to the layer's output."""
         return self.scale * F.linear(F.linear(x, self.a_RI), self.b_OR)
 
     def start(self, random: torch.Generator) -> None:
-        """A as nn.Linear starts, B zero: nothing is added yet."""
+        """Draw A as nn.Linear draws its weight, and set B to zero: nothing is added yet."""
         bound = self.a_RI.shape[1] ** -0.5
         self.a_RI.copy_((2 * torch.rand(self.a_RI.shape, generator=random) - 1) * bound)
         self.b_OR.zero_()
 
     def delta(self) -> Tensor:
-        """What it adds to W0."""
+        """Return the matrix that the update adds to W0."""
         return self.scale * self.b_OR @ self.a_RI
 
 
 class LowRankUpdates(Strategy):
-    """One trained update beside each chosen layer, everything else frozen."""
+    """Trains one update beside each chosen layer; everything else is frozen."""
 
     runs_on = "ddp"
     replaces = True
 
-    def __init__(self, *, name: str, rank: int, alpha: float, layers: list[str] | None) -> None:
+    def __init__(self, *, name: str, rank: AtLeastOne, alpha: Alpha, layers: list[str] | None) -> None:
         super().__init__(name=name)
-        check_least(rank, argument="rank", least=1)
-        if not (alpha > 0 and isfinite(alpha)):
-            raise ValueError(f"strategy.alpha={alpha:g}: must be a finite number above 0")
         if layers == []:
             raise ValueError("strategy.layers=[]: must name at least one layer (null: all linear ones)")
         self._rank, self._alpha, self._only = rank, alpha, layers
 
     def attach(self, model: nn.Module) -> None:
-        chosen = pick(linear_layers(model), self._only)
+        layers = chosen_layers(linear_layers(model), self._only)
         if any(isinstance(module, LowRank) for module in model.modules()):
             raise ValueError(f"strategy={self.name}: the model has low-rank updates already")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        self.weights = [weight_of(layer) for layer in chosen]
+        self.weights = [weight_of(layer) for layer in layers]
         self.updates = [LowRank(weight, rank=self._rank, alpha=self._alpha) for weight in self.weights]
-        for layer, update in zip(chosen, self.updates, strict=True):
+        for layer, update in zip(layers, self.updates, strict=True):
             layer.add_module("lora", update)
             layer.register_forward_hook(_add)
 
@@ -80,21 +81,22 @@ class LowRankUpdates(Strategy):
 
     @torch.no_grad()
     def start(self, engine: Engine, *place: int) -> None:
-        """New updates, of a place in the stream."""
+        """Begin new updates; their random numbers belong to this place in the stream."""
         random = generator(self._stream, *place)
         for update in self.updates:
             update.start(random)
         self.forget(engine)
 
     def forget(self, engine: Engine) -> None:
-        """What the optimizer remembers belongs to other updates."""
+        """Drop the optimizer's moments: they belong to other updates."""
         for update in self.updates:
             for parameter in update.parameters():
                 engine.optimizer.state.pop(parameter, None)
 
     @torch.no_grad()
     def size(self) -> float:
-        """|updates| / |W0|, over all layers together: an adapter may start some of its own at zero."""
+        """Return |updates| / |W0|."""
+        # Over all layers together: an adapter may start some of its own weights at zero.
         deltas = torch.stack([update.delta().norm() for update in self.updates])
         return float(deltas.norm() / torch.stack([weight.norm() for weight in self.weights]).norm())
 
@@ -103,36 +105,42 @@ class LowRankUpdates(Strategy):
 
 
 def _add(layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-    # Found by its name: a copy of the model has a copy of the update.
+    # Looked up by name, not closed over: a copy of the model has a copy of the update.
     update: Any = layer.lora
     changed: Tensor = out + update(args[0])
     return changed
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the linear layers of a model by name, those with fast weights included."""
     # Imported here: it brings all that fast weights need.
     from ttt.adapters.fast_down import FastDown
 
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | FastDown)}
 
 
-def pick(layers: dict[str, nn.Module], only: list[str] | None) -> list[nn.Module]:
-    """Those with one of the words in their dotted name; None: all. Raises ValueError for a word that none has."""
+def chosen_layers(layers: dict[str, nn.Module], only: list[str] | None) -> list[nn.Module]:
+    """Return the layers that have one of the words in their dotted name; None: all of them.
+
+    Raises ValueError for a word that is in no name.
+    """
     if not layers:
         raise ValueError("strategy.layers=null: the model has no linear layers")
     if only is None:
         return list(layers.values())
     for word in only:
-        if not any(named(name, word) for name in layers):
+        if not any(_has_part(name, word) for name in layers):
             parts = {part for name in layers for part in name.split(".") if not part.isdigit()}
             raise ValueError(f"strategy.layers={show(only)}: no linear layer is in {word}; {suggest(word, parts)}")
-    return [layer for name, layer in layers.items() if any(named(name, word) for word in only)]
+    return [layer for name, layer in layers.items() if any(_has_part(name, word) for word in only)]
 
 
-def named(name: str, word: str) -> bool:
+def _has_part(name: str, word: str) -> bool:
+    """Is `word` one or several whole parts of a dotted name?"""
     return f".{word}." in f".{name}."
 
 
 def weight_of(layer: nn.Module) -> nn.Parameter:
+    """Return the matrix of a linear layer."""
     assert isinstance(layer.weight, nn.Parameter)
     return layer.weight

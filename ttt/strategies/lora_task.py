@@ -1,27 +1,28 @@
-"""`lora_task`: frozen slow weights with low-rank updates, one for the whole stream or one for each task.
+"""`lora_task`: frozen slow weights with low-rank updates, one for the whole stream or one per task.
 
     o = W0 x + (alpha / r) B_t A_t x        W0 frozen; see lora.py
 
-LoRA (Hu et al. 2021, arXiv 2106.09685). With per=task nothing learned is ever overwritten, and task t is READ WITH ITS
-OWN UPDATE: the test says which task it is, which other strategies are not told. The base, and tasks that were not yet
-learned, are read with W0 alone. Memory: r (I + O) numbers a layer, with per=task times the tasks; cost: two thin
-products a layer a step, less the gradients of W0. Only the memory of per=task grows with the number of tasks.
+LoRA (Hu et al. 2021, arXiv 2106.09685). With per=task nothing learned is ever overwritten, and task
+t is READ WITH ITS OWN UPDATE: the test says which task it is, which no other strategy is told. The
+base, and tasks that were not yet learned, are read with W0 alone. Memory: r (I + O) numbers a
+layer, with per=task times the tasks. Cost: two thin products a layer a step, less the gradients of
+W0. Only the memory of per=task grows with the number of tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ttt.learner import Engine, Learner
-from ttt.strategies.lora import LowRankUpdates
-from ttt.strategies.shared import check_choice, check_tasks
+from ttt.strategies.lora import Alpha, LowRankUpdates
+from ttt.strategies.shared import AtLeastOne, check_tasks
 from ttt.stream import Stream
 
-PER = ("stream", "task")
 # A and B of one layer.
 Pair = tuple[Tensor, Tensor]
 
@@ -29,12 +30,19 @@ Pair = tuple[Tensor, Tensor]
 class LoraTask(LowRankUpdates):
     """Arguments are explained in conf/strategy/lora_task.yaml."""
 
-    def __init__(self, *, name: str, per: str, rank: int, alpha: float, layers: list[str] | None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        per: Literal["stream", "task"],
+        rank: AtLeastOne,
+        alpha: Alpha,
+        layers: list[str] | None,
+    ) -> None:
         super().__init__(name=name, rank=rank, alpha=alpha, layers=layers)
-        check_choice(per, argument="per", allowed=PER)
         self._is_each = self.renews = per == "task"
-        # The updates of tasks that were learned, layer by layer; and the task that is being learned.
-        self._kept: dict[int | None, list[Pair]] = {}
+        # The updates of tasks learned so far, layer by layer, and the task that is being learned.
+        self._learned: dict[int | None, list[Pair]] = {}
         self._now: int | None = None
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
@@ -46,31 +54,32 @@ class LoraTask(LowRankUpdates):
         if not self._is_each:
             return
         self._now = self._stream.phases[index].task
-        if self._now in self._kept:
-            self._put(self._kept[self._now])
+        # A task that comes back goes on from the update that it had.
+        if self._now in self._learned:
+            self._put(self._learned[self._now])
             self.forget(engine)
         else:
             self.start(engine, index)
 
     def end_task(self, engine: Engine, index: int) -> None:
         if self._now is not None:
-            self._kept[self._now] = self._copies()
+            self._learned[self._now] = self._copies()
 
     @contextmanager
     def evaluating(self, task: int | None) -> Iterator[None]:
         if not self._is_each or (task is not None and task == self._now):
             yield
             return
-        mine = self._copies()
-        # Put in place: whoever looks at gradients here finds those of what is read.
-        if task in self._kept:
-            self._put(self._kept[task])
+        before = self._copies()
+        # Copied in place: the parameters stay the same objects for whoever looks at gradients here.
+        if task in self._learned:
+            self._put(self._learned[task])
         else:
             self._silence()
         try:
             yield
         finally:
-            self._put(mine)
+            self._put(before)
 
     def _copies(self) -> list[Pair]:
         return [(update.a_RI.detach().clone(), update.b_OR.detach().clone()) for update in self.updates]
@@ -89,16 +98,17 @@ class LoraTask(LowRankUpdates):
     def state(self) -> dict[str, Tensor]:
         return {
             f"{task}.{i}.{name}": x
-            for task, pairs in self._kept.items()
+            for task, pairs in self._learned.items()
             for i, pair in enumerate(pairs)
             for name, x in zip("ab", pair, strict=True)
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         device = self.weights[0].device
-        self._kept = {
+        tasks = sorted({int(name.split(".")[0]) for name in state})
+        self._learned = {
             task: [
                 (state[f"{task}.{i}.a"].to(device), state[f"{task}.{i}.b"].to(device)) for i in range(len(self.updates))
             ]
-            for task in sorted({int(name.split(".")[0]) for name in state})
+            for task in tasks
         }

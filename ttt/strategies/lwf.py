@@ -1,29 +1,34 @@
-"""`lwf`: on the rows of the present task, old outputs stay what they were at the end of the task before.
+"""`lwf`: on the rows of the present task, old outputs stay what they were when the last task ended.
 
-    loss = data + c * sum_h T^2 KL(softmax(z_old / T) || softmax(z / T))          h: heads of earlier tasks
+    loss = data + c * sum_h T^2 KL(softmax(z_old / T) || softmax(z / T))   h: heads of earlier tasks
 
-Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282). What is old depends on the scenario: the outputs of
-each earlier task are a head (task); all labels of earlier tasks are one (class); all outputs that compete are one
-(domain). The old model reads rows from the initial fast state, as a new sequence.
-Memory: one number a weight (weights of the previous task), and a flag an output and head. Cost of a step: one more
-forward pass; it does not grow with the number of tasks but for the softmaxes, one a head, of the task scenario.
+Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282). The scenario decides which
+outputs are old: the outputs of each earlier task are a head (task); all labels of earlier tasks are
+one (class); all outputs that compete are one (domain). The old model reads rows from the initial
+fast state, as a new sequence.
+Memory: one number a weight (the weights of the previous task), and a flag per output and head. Cost
+of a step: one more forward pass; with the number of tasks grow only the softmaxes of the task
+scenario, one per head.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
 from ttt.learner import Engine, Learner
-from ttt.strategies.shared import check_tasks
-from ttt.strategies.teacher import Taught, Weights, wearing, weights_of
+from ttt.strategies.shared import Coefficient, check_tasks
+from ttt.strategies.teacher import Distilling, Weights, teacher_weights, weights_of
 from ttt.stream import IGNORE, Batch, Stream
 
 
-class Lwf(Taught):
+class Lwf(Distilling):
     """Arguments are explained in conf/strategy/lwf.yaml."""
 
-    def __init__(self, *, name: str, coefficient: float, temperature: float) -> None:
+    def __init__(self, *, name: str, coefficient: Coefficient, temperature: Annotated[float, Gt(0)]) -> None:
         super().__init__(name=name, coefficient=coefficient, temperature=temperature)
         self._stream: Stream | None = None
         self._old: Weights = {}
@@ -46,7 +51,7 @@ class Lwf(Taught):
             self._present_V[batch.targets_BT[scored_BT]] = True
         if not self._old:
             return None
-        with wearing(learner.model, self._old):
+        with teacher_weights(learner.model, self._old):
             old_BTV, _ = learner(batch, learner.adapter.initial())
         return self.penalised(old_BTV[scored_BT], logits_BTV[:own][scored_BT], heads_HV=self._heads_HV)
 
@@ -59,10 +64,11 @@ class Lwf(Taught):
             outputs_BV = self._stream.tasks[self._stream.phases[index].task].evaluation().outputs_BV
             if outputs_BV is None:
                 return
-            # The same for all rows of a task.
+            # All rows of a task have the same outputs.
             old_HV = outputs_BV[:1].to(self._device)
         if self._heads_HV is not None:
             old_HV = torch.cat([self._heads_HV, old_HV])
+        # Unique: tasks that share their outputs (domain) share a head, which must count once.
         self._heads_HV = old_HV.any(0, keepdim=True) if self._has_classes else old_HV.unique(dim=0)
 
     @property
@@ -75,6 +81,6 @@ class Lwf(Taught):
         return heads | {f"old.{name}": x for name, x in self._old.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        placed = {name: x.to(self._device) for name, x in state.items()}
-        self._heads_HV = placed.pop("heads", None)
-        self._old = {name.removeprefix("old."): x for name, x in placed.items()}
+        tensors = {name: x.to(self._device) for name, x in state.items()}
+        self._heads_HV = tensors.pop("heads", None)
+        self._old = {name.removeprefix("old."): x for name, x in tensors.items()}

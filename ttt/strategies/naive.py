@@ -1,4 +1,4 @@
-"""`naive`: train on each task as it comes and protect nothing. The baseline of every comparison."""
+"""`naive`: train on each task as it comes and protect nothing; the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from ttt.strategies.base import Strategy
 
 
 class Naive(Strategy):
+    """Does nothing at any point."""
+
     runs_on = "any"

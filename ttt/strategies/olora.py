@@ -1,12 +1,16 @@
 """`olora`: one low-rank update after another, each learned where the earlier ones do not reach.
 
-    o = (W0 + s sum_(i<t) B_i A_i) x + s B_t A_t x        loss = data + c * sum_(i<t) |A_i A_t^T|_1        s = alpha / r
+    o = (W0 + s sum_(i<t) B_i A_i) x + s B_t A_t x        s = alpha / r
+    loss = data + c * sum_(i<t) |A_i A_t^T|_1
 
-O-LoRA (Wang et al. 2023, arXiv 2310.14152): earlier updates are frozen and the rows of A_t pushed apart from theirs, by
-the sum of absolute products as in the released code (the paper squares them). No task identity is needed: updates add
-up, and a finished one is added to the frozen W0. Memory: r I numbers a layer for each task; cost: that of one update a
-step, and the products with all earlier A, 4 t r^2 I operations a layer: both grow with the number of tasks, the latter
-unseen beside the model while t r is below the rows of a batch.
+O-LoRA (Wang et al. 2023, arXiv 2310.14152): earlier updates are frozen and the rows of A_t pushed
+apart from theirs, by the sum of absolute products as in the released code (the paper squares them).
+No task identity is needed: updates add up, and a finished one is added to the frozen W0.
+Memory: r I numbers a layer for each task. Cost: that of one update a step, and the products with
+all earlier A, 4 t r^2 I operations a layer. Both grow with the number of tasks; the products are
+lost in the cost of the model while t r is below the rows of a batch.
+
+Shapes: R rank, X rows of all earlier A, I inputs.
 """
 
 from __future__ import annotations
@@ -15,9 +19,8 @@ import torch
 from torch import Tensor
 
 from ttt.learner import Engine, Learner
-from ttt.strategies.lora import LowRankUpdates
-from ttt.strategies.quadratic import numbered, placed
-from ttt.strategies.shared import check_not_negative, check_tasks
+from ttt.strategies.lora import Alpha, LowRankUpdates
+from ttt.strategies.shared import AtLeastOne, Coefficient, check_tasks, list_from_state, list_state
 from ttt.stream import Stream
 
 
@@ -26,11 +29,18 @@ class OLora(LowRankUpdates):
 
     renews = True
 
-    def __init__(self, *, name: str, coefficient: float, rank: int, alpha: float, layers: list[str] | None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        coefficient: Coefficient,
+        rank: AtLeastOne,
+        alpha: Alpha,
+        layers: list[str] | None,
+    ) -> None:
         super().__init__(name=name, rank=rank, alpha=alpha, layers=layers)
-        check_not_negative(coefficient, argument="coefficient")
         self._coefficient = coefficient
-        # Of each layer the rows of all earlier A, [t r, I]; empty before the first task ended.
+        # The rows of all earlier A of each layer, [t r, I]; empty until the first task has ended.
         self._earlier: list[Tensor] = []
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
@@ -38,6 +48,7 @@ class OLora(LowRankUpdates):
 
     @torch.no_grad()
     def gradients(self, engine: Engine) -> None:
+        # Not strict: in the first task there are no earlier rows.
         for update, earlier_XI in zip(self.updates, self._earlier, strict=False):
             assert update.a_RI.grad is not None
             sign_RX = (update.a_RI @ earlier_XI.T).sign()
@@ -54,18 +65,18 @@ class OLora(LowRankUpdates):
 
     @torch.no_grad()
     def penalty(self) -> float:
-        """In nats, at the present weights."""
-        found = [
+        """Return the penalty at the present weights, in nats."""
+        overlaps = [
             (update.a_RI @ earlier_XI.T).abs().sum()
             for update, earlier_XI in zip(self.updates, self._earlier, strict=False)
         ]
-        return self._coefficient * float(torch.stack(found).sum()) if found else 0.0
+        return self._coefficient * float(torch.stack(overlaps).sum()) if overlaps else 0.0
 
     def terms(self) -> dict[str, float]:
         return {"penalty": self.penalty()} | super().terms()
 
     def state(self) -> dict[str, Tensor]:
-        return numbered("earlier", self._earlier)
+        return list_state("earlier", self._earlier)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._earlier = placed("earlier", state, like=self.weights)
+        self._earlier = list_from_state("earlier", state, like=self.weights)

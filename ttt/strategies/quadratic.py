@@ -2,9 +2,9 @@
 
     loss = data + c * sum_i F_i (theta_i - m_i)^2          its gradient: 2 c F (theta - m)
 
-Several pulls are one: sum_t F_t (theta - theta_t)^2 = F (theta - m)^2 + rest, with F = sum_t F_t and m the mean of the
-theta_t weighted by F_t. So memory (F and m: at most two numbers a weight) and cost (two passes over the weights a step)
-do not grow with the number of tasks.
+Several pulls are one: sum_t F_t (theta - theta_t)^2 = F (theta - m)^2 + rest, with F = sum_t F_t
+and m the mean of the theta_t weighted by F_t. So memory (F and m: at most two numbers a weight) and
+cost (two passes over the weights a step) do not grow with the number of tasks.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from torch import Tensor
 
 from ttt.learner import Engine
 from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_not_negative
+from ttt.strategies.shared import Coefficient, list_from_state, list_state
 from ttt.stream import Stream
 
 
 class Quadratic(Strategy):
-    """Nothing pulls before the first `pull` or `pull_too`. No 1/2 in the penalty."""
+    """Adds the gradient of the penalty, which has no factor of 1/2.
+
+    Nothing pulls before the first call of `pull` or `pull_too`.
+    """
 
     runs_on = "ddp"
     anchors = True
 
-    def __init__(self, *, name: str, coefficient: float) -> None:
+    def __init__(self, *, name: str, coefficient: Coefficient) -> None:
         super().__init__(name=name)
-        check_not_negative(coefficient, argument="coefficient")
         self._coefficient = coefficient
         self.trained: list[Tensor] = []
-        # No importance beside an anchor: all weights count 1.
+        # An anchor without importance: all weights count 1.
         self.importance: list[Tensor] = []
         self.anchor: list[Tensor] = []
+        # What several anchors cost even at their mean; it has no gradient.
         self._rest = torch.zeros((), dtype=torch.float64)
 
     def begin(self, engine: Engine, stream: Stream) -> None:
@@ -41,19 +44,20 @@ class Quadratic(Strategy):
         self.trained = [parameter for parameter in engine.order if parameter.requires_grad]
 
     def pull(self, importance: Sequence[Tensor] = ()) -> None:
-        """From now on towards the present weights, and nowhere else."""
+        """Pull towards the present weights, and from now on towards no others."""
         self.importance = list(importance)
         # Clones: an anchor that shares the weights' memory never pulls.
         self.anchor = [parameter.detach().clone() for parameter in self.trained]
 
     @torch.no_grad()
     def pull_too(self, importance: Sequence[Tensor]) -> None:
-        """Towards the present weights as well."""
+        """Pull towards the present weights as well."""
         if not self.anchor:
             self.pull(importance)
             return
         for i, (parameter, new) in enumerate(zip(self.trained, importance, strict=True)):
             total = self.importance[i] + new
+            # Where neither task needs a weight, 0 / tiny leaves its anchor alone.
             share = new / total.clamp_min(torch.finfo(total.dtype).tiny)
             away = parameter - self.anchor[i]
             self._rest += (self.importance[i] * share * away.square()).sum(dtype=torch.float64).cpu()
@@ -64,15 +68,15 @@ class Quadratic(Strategy):
     def gradients(self, engine: Engine) -> None:
         if not self.anchor:
             return
-        found, away = gradients_of(self.trained), torch._foreach_sub(self.trained, self.anchor)
+        gradients, away = gradients_of(self.trained), torch._foreach_sub(self.trained, self.anchor)
         if self.importance:
-            torch._foreach_addcmul_(found, away, self.importance, value=2 * self._coefficient)
+            torch._foreach_addcmul_(gradients, away, self.importance, value=2 * self._coefficient)
         else:
-            torch._foreach_add_(found, away, alpha=2 * self._coefficient)
+            torch._foreach_add_(gradients, away, alpha=2 * self._coefficient)
 
     @torch.no_grad()
     def penalty(self) -> float:
-        """In nats, at the present weights; with what several anchors keep even at their mean."""
+        """Return the penalty at the present weights, in nats."""
         if not self.anchor:
             return 0.0
         parts = [away.square() for away in torch._foreach_sub(self.trained, self.anchor)]
@@ -86,30 +90,18 @@ class Quadratic(Strategy):
     def state(self) -> dict[str, Tensor]:
         if not self.anchor:
             return {}
-        return {"rest": self._rest} | numbered("anchor", self.anchor) | numbered("importance", self.importance)
+        return {"rest": self._rest} | list_state("anchor", self.anchor) | list_state("importance", self.importance)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         if state:
             self._rest = state["rest"]
-            self.anchor = placed("anchor", state, like=self.trained)
-            self.importance = placed("importance", state, like=self.trained)
+            self.anchor = list_from_state("anchor", state, like=self.trained)
+            self.importance = list_from_state("importance", state, like=self.trained)
 
 
 def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Their gradients, to be changed in place; zero where the loss of the data had no part."""
+    """Return the gradients, to be changed in place; zeros where the data's loss had no part."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def numbered(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    """For a checkpoint: `name.0`, `name.1`, ... in the order of the trained parameters."""
-    return {f"{name}.{i}": tensor for i, tensor in enumerate(tensors)}
-
-
-def placed(name: str, state: dict[str, Tensor], *, like: Sequence[Tensor]) -> list[Tensor]:
-    """The inverse of `numbered`, on the devices of `like`; empty where nothing was saved."""
-    if f"{name}.0" not in state:
-        return []
-    return [state[f"{name}.{i}"].to(tensor.device) for i, tensor in enumerate(like)]

@@ -2,38 +2,39 @@
 
     s_f = mean_x |h_f(x)| / mean over the units of its layer of the same        dormant: s_f <= tau
 
-Sokar et al. 2023 (arXiv 2302.12902), who look at 256 inputs: on the few of one batch a unit may be silent and well.
-Here the mean is over all training batches since the last time. What happens to such a unit is in recycle.py. Memory:
-one number a unit; cost: one pass over hidden activations a step. Neither grows with the number of tasks; no boundaries
-are needed. Under SiLU and GELU units are rarely quiet: tau decides.
+Sokar et al. 2023 (arXiv 2302.12902), who look at 256 inputs: on the few of one batch a healthy unit
+may be silent. Here the mean is over all training batches since the last time. recycle.py says what
+happens to such a unit. Memory: one number a unit. Cost: one pass over hidden activations a step.
+Neither grows with the number of tasks; no boundaries are needed. Under SiLU and GELU units are
+rarely quiet, so the choice of tau decides.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from ttt.learner import Engine
-from ttt.strategies.quadratic import numbered, placed
 from ttt.strategies.recycle import Recycling, activity
-from ttt.strategies.shared import check_least
+from ttt.strategies.shared import AtLeastOne, list_from_state, list_state
 from ttt.stream import Stream
 
 
 class Redo(Recycling):
     """Arguments are explained in conf/strategy/redo.yaml."""
 
-    def __init__(self, *, name: str, every: int, tau: float) -> None:
+    # At tau = 1 the mean unit of a layer would count as dormant.
+    def __init__(self, *, name: str, every: AtLeastOne, tau: Annotated[float, Interval(ge=0, lt=1)]) -> None:
         super().__init__(name=name)
-        check_least(every, argument="every", least=1)
-        if not 0 <= tau < 1:
-            raise ValueError(f"strategy.tau={tau:g}: must lie in [0, 1); 1 is the mean unit of a layer")
         self._every, self._tau = every, tau
 
     def begin(self, engine: Engine, stream: Stream) -> None:
         super().begin(engine, stream)
         self._dormant: Tensor | None = None
-        # Summed since the last time, of each unit.
+        # The activity of each unit, summed since the last time.
         self._activity = [torch.zeros(x.weight_out.shape[1], device=x.weight_out.device) for x in self.layers]
 
     @torch.no_grad()
@@ -43,26 +44,26 @@ class Redo(Recycling):
             activity_F += activity(self.heard[layer.name])
         if self.steps % self._every:
             return
-        found = [dormant(activity_F, tau=self._tau) for activity_F in self._activity]
+        quiet = [dormant(activity_F, tau=self._tau) for activity_F in self._activity]
         torch._foreach_zero_(self._activity)
-        self._dormant = torch.cat(found).double().mean().cpu()
-        self.renew(engine, {number: quiet_F.nonzero().flatten() for number, quiet_F in enumerate(found)})
+        self._dormant = torch.cat(quiet).double().mean().cpu()
+        self.renew(engine, {number: quiet_F.nonzero().flatten() for number, quiet_F in enumerate(quiet)})
 
     def terms(self) -> dict[str, float]:
-        """Units recycled so far; the share that was dormant when last looked."""
+        """The number of units recycled so far, and the share that was dormant the last time."""
         numbers = {"recycled": float(self.renewed)}
         return numbers if self._dormant is None else numbers | {"dormant": float(self._dormant)}
 
     def state(self) -> dict[str, Tensor]:
-        known = {} if self._dormant is None else {"dormant": self._dormant}
-        return super().state() | known | numbered("activity", self._activity)
+        share = {} if self._dormant is None else {"dormant": self._dormant}
+        return super().state() | share | list_state("activity", self._activity)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         super().restore(state)
         self._dormant = state.get("dormant")
-        self._activity = placed("activity", state, like=self._activity)
+        self._activity = list_from_state("activity", state, like=self._activity)
 
 
 def dormant(activity_F: Tensor, *, tau: float) -> Tensor:
-    """[F]: which units of a layer are tau-dormant; all of them where none gives anything."""
+    """Return which units of a layer are tau-dormant, [F]; all are where the layer is silent."""
     return activity_F <= tau * activity_F.mean()

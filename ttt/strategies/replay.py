@@ -2,10 +2,11 @@
 
     loss = mean over the scored tokens of batch and memory rows together
 
-Experience replay with a small memory (Chaudhry et al. 2019, arXiv 1902.10486). Rows enter the memory from the batches
-as they are trained on, those of the present task too, but only rows of earlier tasks are drawn: with replacement,
-never any in the first task. Memory: `size` rows. Cost of a step: the model reads `rows` rows more; it does not grow
-with the number of tasks.
+Experience replay with a small memory (Chaudhry et al. 2019, arXiv 1902.10486). Rows are chosen from
+the batches as they are trained on and may be drawn once their task has ended, with replacement; in
+the first task none are drawn. Memory: `size` rows, and at most as many again that wait for the end
+of the present task. Cost of a step: the model reads `rows` more rows; it does not grow with the
+number of tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Replay(Rehearsal):
     runs_on = "any"
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
-        # Before their places may be taken.
-        rows = self.drawn()
-        self.keep(batch)
+        # Draw first: where no task is announced, rows of this batch may replace older ones at once.
+        rows = self.draw()
+        self.see(batch)
         return rows

@@ -1,24 +1,26 @@
-"""`shrink_perturb`: weights are pulled towards zero and shaken, so that learning stays as easy as at the start.
+"""`shrink_perturb`: weights are pulled towards zero and perturbed, so that learning stays easy.
 
-    theta <- shrink * theta + noise,   noise ~ N(0, (perturb * s)^2),   s: spread of the tensor at the start
+    theta <- shrink * theta + noise        noise ~ N(0, (perturb * s)^2)
+    s: spread of the tensor at the start
 
-As each task begins (Ash & Adams 2020, arXiv 1910.08475) or after every step (Dohare et al. 2024, Nature; arXiv
-2306.13812). Matrices and biases, as there: where weights shrink and biases do not, ReLU units die. Gains of norms,
-whose rest is not zero, are left alone. Memory: a counter, and room for the noise of one step; cost: three passes over
-the weights, most of it for random numbers. Neither grows with the number of tasks.
+As each task begins (Ash & Adams 2020, arXiv 1910.08475) or after every step (Dohare et al. 2024,
+Nature; arXiv 2306.13812). Matrices and biases, as there: if weights shrink and biases do not, ReLU
+units die. Gains of norms are left alone, because they rest at one and not at zero. Memory: a
+counter, and room for the noise of one step. Cost: three passes over the weights, most of it for
+random numbers. Neither grows with the number of tasks.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ttt.learner import Engine, Learner
 from ttt.strategies.base import Strategy
-from ttt.strategies.shared import check_choice, check_not_negative, check_tasks, generator
+from ttt.strategies.shared import Coefficient, Fraction, check_tasks, generator
 from ttt.stream import Stream
-
-EVERY = ("step", "task")
 
 
 class ShrinkPerturb(Strategy):
@@ -26,14 +28,10 @@ class ShrinkPerturb(Strategy):
 
     runs_on = "ddp"
 
-    def __init__(self, *, name: str, every: str, shrink: float, perturb: float) -> None:
+    def __init__(self, *, name: str, every: Literal["step", "task"], shrink: Fraction, perturb: Coefficient) -> None:
         super().__init__(name=name)
-        check_choice(every, argument="every", allowed=EVERY)
-        if not 0 <= shrink <= 1:
-            raise ValueError(f"strategy.shrink={shrink:g}: must lie between 0 (nothing is left) and 1 (all is)")
-        check_not_negative(perturb, argument="perturb")
         self._every, self._shrink, self._perturb = every, shrink, perturb
-        # How often it was done.
+        # The noise is a function of how often weights were perturbed.
         self._count = 0
 
     def check(self, learner: Learner, stream: Stream, *, parts: int) -> None:
@@ -63,6 +61,7 @@ class ShrinkPerturb(Strategy):
     def _shake(self) -> None:
         torch._foreach_mul_(self._weights, self._shrink)
         if self._noise:
+            # On the weights' device: copying the noise there would cost more than drawing it.
             random = generator(self._stream, self._count, device=self._noise[0].device)
             for noise, spread in zip(self._noise, self._spreads, strict=True):
                 noise.normal_(0.0, self._perturb * spread, generator=random)
