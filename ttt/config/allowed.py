@@ -38,9 +38,10 @@ def refusal(value: Any, hint: Any) -> str:
         return ""
     if len(options) == 1:
         return reasons[0]
-    words = [reason for reason, option in zip(reasons, options, strict=True) if _same_kind(value, option)]
-    # A number out of its bounds is told the bound, a word that is not allowed the words.
-    return words[0] if words else f"must be {describe(hint)}"
+    # Say all that is allowed: an answer of one option alone would hide the others.
+    near = [reason.partition("; ")[2] for reason in reasons if "did you mean" in reason]
+    hint_word = f"; {near[0].partition(' allowed')[0]}" if near else ""
+    return f"must be {describe(hint)}{hint_word}"
 
 
 def describe(hint: Any) -> str:
@@ -56,7 +57,8 @@ def kind_of(hint: Any) -> Any:
 
 def _described(option: Any) -> str:
     if typing.get_origin(option) is typing.Literal:
-        return f"one of {', '.join(map(show, typing.get_args(option)))}"
+        words = [show(word) for word in typing.get_args(option)]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
     plain = kind_of(option)
     if typing.get_origin(plain) is list and plain not in NAMES:
         return f"a list, each {describe(*typing.get_args(plain))}"
@@ -66,13 +68,6 @@ def _described(option: Any) -> str:
 
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _same_kind(value: Any, option: Any) -> bool:
-    """Is `value` of the kind that the option speaks of, though not one of its values?"""
-    if typing.get_origin(option) is typing.Literal:
-        return isinstance(value, str)
-    return typing.get_origin(option) is typing.Annotated and _fits_plain(value, kind_of(option))
 
 
 def _of_one(value: Any, option: Any) -> str:
