@@ -1,4 +1,4 @@
-"""Tests run offline, on one thread, with a cache of their own."""
+"""Keep tests offline, on one thread, with a cache of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports them: no network, no tracker, no shared cache. Processes of one session inherit its cache, so
-# that data are prepared once.
+# Before anything imports them: no network, no tracker, no shared cache. Processes of one session
+# inherit its cache, so that data are prepared once.
 CACHE = Path(os.environ.get("TTT_TEST_CACHE") or tempfile.mkdtemp(prefix="ttt-tests-"))
 os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=str(CACHE / "hf"), TTT_CACHE=str(CACHE), WANDB_MODE="offline")
 os.environ["TTT_TEST_CACHE"] = str(CACHE)
@@ -24,6 +24,11 @@ def cache() -> Path:
     return CACHE
 
 
+def pytest_configure(config):
+    # Known without pytest-xdist too, as where one file is run alone.
+    config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
+
+
 def pytest_collection_modifyitems(items):
-    """What one process must do alone comes first, so that it does not end last."""
+    """Start with what one process must do alone, so that it does not end last."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
