@@ -1,4 +1,4 @@
-"""ttt-compare: many runs in, one table out; the seed is the unit: mean, sd and 95 % t-interval over seeds."""
+"""ttt-compare: many runs in, one table out; mean, sd and 95 % t-interval over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = ("avg_learning", "avg_final", "forgetting_max_seen")
 
 
 class Comparison(NamedTuple):
-    """What is shown, and the groups behind it: none where runs are compared with published values or claims."""
+    """What is shown, and the groups behind it: none beside published values or claims."""
 
     view: TableView
     groups: Sequence[Group]
@@ -35,6 +35,7 @@ def main() -> None:
     try:
         runs = find_runs(typed.runs)
         comparison = compare(typed, runs)
+        # Before anything is printed: a refusal is one line.
         if typed.plot:
             plot(comparison.view, typed.plot)
     except ValueError as error:
@@ -85,34 +86,39 @@ def _add_kinds(parser: argparse.ArgumentParser) -> None:
         help="our figures beside what is claimed of Fast-Slow Training, with verdicts")  # fmt: skip
 
 
-def compare(typed: argparse.Namespace, found: RunSearch) -> Comparison:
-    """Compare the finished runs in the way that was typed. Raises ValueError in the user's words."""
+def compare(typed: argparse.Namespace, search: RunSearch) -> Comparison:
+    """Compare the finished runs in the way that was typed.
+
+    Raises ValueError in the user's words.
+    """
     if typed.published or typed.claims:
-        return Comparison(TableView(beside_literature(typed, found)), [])
-    groups = group_runs(chosen_runs(typed, found))
+        return Comparison(TableView(beside_literature(typed, search)), [])
+    groups = group_runs(chosen_runs(typed, search))
     return Comparison(choose_view(typed, groups), groups)
 
 
-def beside_literature(typed: argparse.Namespace, found: RunSearch) -> Sheet:
-    """Compare runs with published values or claims. They may have seen different streams: each has its own."""
+def beside_literature(typed: argparse.Namespace, search: RunSearch) -> Sheet:
+    """Compare runs with published values, or with claims."""
+    # No groups here: each value is about a stream of its own, so that streams may differ.
     shown = "--published" if typed.published else "--claims"
     for option in ("metrics", "sort", "baseline", "axes", "wandb"):
         if getattr(typed, option):
             raise ValueError(f"--{option}: does not go with {shown}, which says itself what is compared")
+    # What only some calls need is imported there: a table of a thousand runs appears in seconds.
     if typed.published:
         from ttt.compare.published import by_published
 
-        return by_published(chosen_runs(typed, found))
+        return by_published(chosen_runs(typed, search))
     from ttt.claims.fst import claims
 
-    return claims(chosen_runs(typed, found))
+    return claims(chosen_runs(typed, search))
 
 
-def chosen_runs(typed: argparse.Namespace, found: RunSearch) -> list[Run]:
+def chosen_runs(typed: argparse.Namespace, search: RunSearch) -> list[Run]:
     """The finished runs that obey --where. Raises ValueError where there is none."""
-    if not found.done:
-        raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(found)}")
-    return where([read_run(folder) for folder in found.done], typed.where)
+    if not search.done:
+        raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(search)}")
+    return where([read_run(folder) for folder in search.done], typed.where)
 
 
 def choose_view(typed: argparse.Namespace, groups: Sequence[Group]) -> TableView:
@@ -131,7 +137,7 @@ def choose_view(typed: argparse.Namespace, groups: Sequence[Group]) -> TableView
 
 
 def default_metrics(groups: Sequence[Group]) -> list[str]:
-    """METRICS of the quantity that is looked at first, in the modes that say something about it."""
+    """METRICS of the headline's quantity, in the modes that say something about it."""
     quantity = headline(groups).split("/")[1]
     used: Mode = "carried" if quantity == "success" else "fast"
     names = [f"{mode}/{quantity}/{metric}" for mode in COMPARED[used] for metric in METRICS]
@@ -139,7 +145,10 @@ def default_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:
-    """Index of a group -> the group it is compared with. Raises ValueError where KEY or VALUE is unknown."""
+    """Index of a group -> the group that it is compared with.
+
+    Raises ValueError where KEY or VALUE is unknown.
+    """
     key, _, value = typed.partition("=")
     if key not in groups[0].label:
         raise ValueError(f"--baseline {typed}: these runs differ in other keys; {suggest(key, groups[0].label)}")
@@ -150,7 +159,10 @@ def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:
 
 
 def plot(view: TableView, file: Path) -> None:
-    """Draw the view into a file. Raises ValueError where it has no picture, or for an unknown suffix."""
+    """Draw the view into a file.
+
+    Raises ValueError if the view has no picture, and for an unknown suffix.
+    """
     from ttt.figures.style import save_figure
 
     if view.draw is None:
@@ -158,12 +170,12 @@ def plot(view: TableView, file: Path) -> None:
     save_figure(view.draw(), file)
 
 
-def _unfinished(found: RunSearch) -> str:
-    if not found.unfinished:
+def _unfinished(search: RunSearch) -> str:
+    if not search.unfinished:
         return ""
-    states = list(found.unfinished.values())
+    states = list(search.unfinished.values())
     counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-    return f": {len(states)} unfinished runs ({counts}), the first in {next(iter(found.unfinished))}"
+    return f": {len(states)} unfinished runs ({counts}), the first in {next(iter(search.unfinished))}"
 
 
 if __name__ == "__main__":

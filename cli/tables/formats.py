@@ -65,13 +65,14 @@ def detail(cell: Cell) -> str:
 
 
 def blocks(sheet: Sheet, *, width: int) -> list[Sheet]:
-    """Split the columns into as few tables as fit the terminal, each with the words that name its rows."""
+    """Split the columns into as few tables as fit the terminal, each with all words of its rows."""
     keys = sum(_width(name, [row[0][i] for row in sheet.rows]) for i, name in enumerate(sheet.keys))
     parts: list[list[int]] = [[]]
     left = width - keys
     for j, name in enumerate(sheet.columns):
         lines = [text for _, cells in sheet.rows for text in (cell_text(cells[j]), detail(cells[j]))]
         needed = _width(name, lines)
+        # A column that is wider than the terminal still gets a table of its own.
         if parts[-1] and needed > left:
             parts.append([])
             left = width - keys
@@ -93,7 +94,7 @@ def _width(name: str, texts: Sequence[str]) -> int:
 
 
 def rich_table(sheet: Sheet) -> Table:
-    """A block of a sheet as the terminal shows it: best in bold, spread and p below each interval."""
+    """A block of a sheet as the terminal shows it: best in bold, spread and p below."""
     table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
     for name in [*sheet.keys, *sheet.columns]:
         table.add_column(escape(_folded(name)), justify="right", overflow="fold")
@@ -103,7 +104,7 @@ def rich_table(sheet: Sheet) -> Table:
 
 
 def _folded(name: str) -> str:
-    """Break a name into lines: at every slash, and in long words at dots and underscores."""
+    """Break a name into lines: at slashes, and in long words at dots and underscores."""
     words = name.replace(", ", "\n").split("/")
     return "\n".join(w if len(w) <= WORD else w.replace("_", "_\n", 1).replace(".", ".\n", 1) for w in words)
 
@@ -137,6 +138,7 @@ def latex(sheet: Sheet) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
+    # In a formula a comma is punctuation, with a space behind it; in braces it is a character.
     text = cell_text(cell).replace(" ±", r" \pm ").replace(",", "{,}").replace("*", r"^{*}")
     if text == "-":
         return "--"
@@ -148,7 +150,7 @@ def _latex(word: str) -> str:
 
 
 def comma_separated(sheet: Sheet) -> str:
-    """CSV with a row for each cell, which data frames and spreadsheets regroup as they like. Empty: not measured."""
+    """CSV with a row for each cell, as data frames like it; empty where nothing was measured."""
     out = io.StringIO()
     records = sheet.records()
     if records:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table, and the picture that shows the same; `draw` is None where there is no such picture."""
+    """A table, and the picture that shows the same; `draw` is None if there is no such picture."""
 
     sheet: Sheet
     draw: Callable[[], Axes] | None = None
@@ -33,7 +33,10 @@ def measured_metrics(groups: Sequence[Group], metrics: Sequence[str]) -> list[st
 
 
 def matching_metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]:
-    """Names that match the typed names and patterns, in that order. Raises ValueError where one matches nothing."""
+    """Names that match the typed names and patterns, in that order.
+
+    Raises ValueError for a pattern that matches nothing.
+    """
     names, picked = _names(groups), []
     for word in typed:
         matching = [name for name in names if fnmatch(name, word)]
@@ -55,11 +58,13 @@ def _names(groups: Sequence[Group]) -> list[str]:
 
 def frontier_view(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> TableView:
     """Learning against forgetting, with a line for each method over `key`."""
+    # Checked before anything is computed: a frontier of an unknown metric would be NaN everywhere.
     for metric in axes:
         check_metric(groups, metric, option="--axes")
     frontier = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
 
     def draw() -> Axes:
+        # Imported only to draw: matplotlib takes longer to load than a table to appear.
         from ttt.compare.draw import draw_frontier
 
         return draw_frontier(frontier)
@@ -80,6 +85,7 @@ def task_view(groups: Sequence[Group], typed: str) -> TableView:
 
 def curve_view(groups: Sequence[Group], typed: str) -> TableView:
     """MODE/QUANTITY/METRIC as it stands after each phase."""
+    # Diagnostics have no quantity of R: their name is known or not, as a whole.
     if typed not in _diagnostics(groups):
         _check(groups, typed, option="--curve", last=catalogue.metrics_of_rows(), extra=("fast_gain",))
     _check_lengths(groups, f"--curve {typed}")

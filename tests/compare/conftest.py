@@ -1,4 +1,4 @@
-"""One study for all tests of this folder: two adapters, two rates, five seeds. Tests that add to it copy it first."""
+"""One study for all tests of this folder: two adapters, two rates, five seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other views of ttt-compare: the frontier, tasks, curves; their pictures, and what is refused."""
+"""The other views of ttt-compare: frontier, tasks, curves; their pictures, and what is refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_frontier_leaves_out_what_is_not_measured_and_compares_equal_rates(own
         write_run(folder, seed=seed, lr=0.3, value=float("nan"), adapter="none")
     rows = cells(folder, *AXES)
     area = {cell["adapter.name"]: cell["mean"] for cell in rows if cell["column"] == "area"}
-    # The worst values are those of measured runs; a line with a hole has no area, the other keeps its own.
+    # The worst values are those of measured runs; a line with a hole has no area.
     assert area == {"mlp_fast": before["mlp_fast"]["mean"], "none": None}
     assert {cell["mean"] for cell in rows if cell["difference"]} == {None}
 

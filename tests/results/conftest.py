@@ -14,7 +14,7 @@ FAST_KINDS = ("fast_erank", "fast_stable_rank", "fast_over_w0")
 
 
 def measured(*, modes=("slow", "fast", "carried"), quantities=(*QUANTITIES,), seed=0):
-    """A run of three tasks with points inside, a base, references, relearned tasks, profiles and diagnostics."""
+    """A run of three tasks that measured all there is, with random scores."""
     rng = np.random.default_rng(seed)
     results = Results(
         scenario="task",

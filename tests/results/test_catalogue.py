@@ -1,4 +1,4 @@
-"""The catalogue: one line is a whole metric, and each name has a value, a direction, a unit and a label."""
+"""The catalogue: one line is a whole metric; each name has a direction, a unit and a label."""
 
 from __future__ import annotations
 

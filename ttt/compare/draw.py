@@ -17,7 +17,10 @@ from ttt.results.catalogue import better
 
 
 def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
-    """Draw each column of a sheet along its rows, its interval as a band. Rows without `names` are numbered."""
+    """Draw each column of a sheet along its rows, with its interval as a band.
+
+    `names` stand below the rows; without them the rows are numbered.
+    """
     lines = []
     for label, cells in zip(labels, zip(*(cells for _, cells in sheet.rows), strict=True), strict=True):
         intervals = [cell.interval for cell in cells]
@@ -29,11 +32,12 @@ def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = ()
 
 
 def draw_frontier(frontier: Frontier) -> Axes:
-    """Draw learning against forgetting, one line for each method over its rates; better is always at the top right."""
+    """Draw learning against forgetting, one line for each method over its rates."""
     axes = style.axes(height=4.6)
     for i, line in enumerate(frontier.lines):
         _draw_method(axes, line, frontier, index=i)
     axes.set(xlabel=_label(frontier.learning), ylabel=_label(frontier.forgetting))
+    # Better is always at the top right: where lower is better, the axis runs the other way.
     for metric, invert in ((frontier.learning, axes.invert_xaxis), (frontier.forgetting, axes.invert_yaxis)):
         if better(metric) < 0:
             invert()
@@ -55,6 +59,7 @@ def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> N
         linestyle=style.dash(index),
         marker=style.marker(index),
         markersize=5,
+        # Thin: the points and their line are the message, the intervals its margin.
         capsize=2,
         elinewidth=0.8,
     )

@@ -1,7 +1,8 @@
 """The frontier: what each method learns against what it forgets, over its learning rates.
 
-A lower learning rate alone forgets less, so one rate proves nothing. A method is a line with one point for
-each rate, and is better than another where its line lies further towards learning more and forgetting less.
+A lower learning rate alone forgets less, so one rate proves nothing. A method is a line with one
+point for each rate, and is better than another where its line lies further towards learning more
+and forgetting less.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def default_axes(groups: Sequence[Group]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """One method: its groups by rate. `label` holds what sets the method apart, without the rate."""
+    """One method: its groups by rate. `label`: what sets the method apart, without the rate."""
 
     label: Mapping[str, Any]
     groups: Sequence[Group]
@@ -48,6 +49,7 @@ class Line:
 
     def best(self, metric: str) -> Group:
         """The group whose mean of `metric` is best."""
+        # A rate at which training failed must not be chosen: NaN would win or lose by its place.
         measured = [group for group in self.groups if not math.isnan(group.interval(metric).mean)]
         return max(measured or self.groups, key=lambda group: better(metric) * group.interval(metric).mean)
 
@@ -84,7 +86,10 @@ class Frontier:
 
     @property
     def reference(self) -> Point:
-        """The worst of both metrics among all runs that have both numbers, oriented; NaN where there is none."""
+        """The worst of both metrics among all runs that have both numbers, oriented.
+
+        NaN where no run has both. All lines share one reference: an area means nothing without it.
+        """
         runs = [run for line in self.lines for group in line.groups for run in group.runs]
         points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
         measured = [point for point in points if all(map(math.isfinite, point))] or [[NAN, NAN]]
@@ -94,6 +99,7 @@ class Frontier:
         """seed -> dominated area, for the seeds that have every rate."""
         reference = self.reference
         areas = {}
+        # Seed by seed, so that a seed with hard tasks does not lower one line and not another.
         for seed in line.seeds:
             runs = [next(run for run in group.runs if run.seed == seed) for group in line.groups]
             learning, forgetting = ([better(m) * run.metric(m) for run in runs] for m in self.metrics)
@@ -101,7 +107,10 @@ class Frontier:
         return areas
 
     def sheet(self) -> Sheet:
-        """A row for each line: its rates, its area, and that area minus the area of the first line, seed by seed."""
+        """A row for each line: its rates, its area, and that area minus the first line's.
+
+        The difference is taken seed by seed.
+        """
         first = self.areas(self.lines[0])
         rows = []
         for line in self.lines:
@@ -115,7 +124,10 @@ class Frontier:
         return Sheet(self._title(), keys, ["area", "minus the first line's"], rows)
 
     def _pairs(self, line: Line, first: Mapping[int, float]) -> list[int]:
-        """The seeds in which a line is compared with the first. Areas grow with the rates, so these must be equal."""
+        """The seeds in which a line is compared with the first.
+
+        None where their rates differ: an area grows with every rate that is added.
+        """
         is_alike = line.rates(self.key) == self.lines[0].rates(self.key)
         return [seed for seed in line.seeds if is_alike and seed in first]
 

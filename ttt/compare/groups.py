@@ -1,4 +1,4 @@
-"""Many runs as few rows: runs that differ only in the seed form a group, and the seed is the unit."""
+"""Many runs as few rows: runs that differ only in the seed form a group; the seed is the unit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Group:
         return t_interval(self.values(metric))
 
     def per_task(self, mode: str, quantity: str, moment: str) -> list[Interval]:
-        """The value on each task at one of MOMENTS: before the stream, right after learning, after the stream."""
+        """The value on each task at one of MOMENTS.
+
+        `before` the stream, when it was just `learned`, and `final`: after the stream.
+        """
         rows = [at_moment(run.results, mode, quantity, moment) for run in self.runs]
         return [t_interval(column) for column in zip(*rows, strict=True)]
 
@@ -50,6 +53,7 @@ class Group:
 
     def paired(self, baseline: Group, metric: str) -> list[float]:
         """This group minus `baseline` for each seed that both have: what they share cancels out."""
+        # How hard a stream is depends on its seed; a difference within a seed is free of that.
         theirs = dict(zip((run.seed for run in baseline.runs), baseline.values(metric), strict=True))
         ours = zip(self.runs, self.values(metric), strict=True)
         return [value - theirs[run.seed] for run, value in ours if run.seed in theirs]
@@ -65,6 +69,7 @@ class Group:
 
 def headline(groups: Sequence[Group]) -> str:
     """MODE/QUANTITY that a reader looks at first; fast/loss where the runs do not agree on it."""
+    # Policies and learners in one comparison have the loss in common.
     headlines = {run.results.headline for group in groups for run in group.runs}
     return headlines.pop() if len(headlines) == 1 else "fast/loss"
 
@@ -89,6 +94,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """
     check_streams(runs)
     runs = _without_base_seeds(runs)
+    # Equal configs, written the same way, are one method: a config is a dict and cannot be a key.
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
@@ -103,24 +109,26 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _without_base_seeds(runs: Sequence[Run]) -> Sequence[Run]:
-    """Drop `base.seed` where every run has a base of its own seed: then it follows from the seed."""
+    """Drop `base.seed` if every run has a base of its own seed, because then it tells nothing."""
     if any(run.config.get("base.seed", run.seed) != run.seed for run in runs):
         return runs
     return [replace(run, config={k: v for k, v in run.config.items() if k != "base.seed"}) for run in runs]
 
 
 def _telling_keys(runs: Sequence[Run]) -> list[str]:
-    """The config keys that set methods apart: names first, then what differs between runs of equal names."""
+    """The config keys that set methods apart: names first, then what differs besides."""
     keys = sorted({key for run in runs for key in run.config})
     names = [key for key in keys if key.endswith(".name") and len({run.config.get(key) for run in runs}) > 1]
-    # Each adapter has its own default chunk: such a key follows from the names, and would only repeat them.
+    # Each adapter has its own default chunk: such a key follows from the names, and would only
+    # repeat them.
     return [*names, *(key for key in keys if not key.endswith(".name") and _varies(key, runs, names))]
 
 
 def _varies(key: str, runs: Sequence[Run], names: Sequence[str]) -> bool:
-    """Does `key` differ between runs that share every name of its own group?
+    """Does `key` differ between runs that share every name of its own config group?
 
-    `optimizer.lr` belongs to the optimizer: it counts where two rates go with one optimizer, whatever the adapters.
+    `optimizer.lr` belongs to the optimizer: two rates of one optimizer set runs apart, whatever
+    their adapters are.
     """
     group = [name for name in names if name.split(".")[0] == key.split(".")[0]]
     values: dict[tuple[str, ...], set[str]] = {}
@@ -138,6 +146,7 @@ def _check_seeds(group: Group) -> None:
 
 def _order(value: Any) -> tuple[bool, float, str]:
     """A sort key that puts numbers by size, before words."""
+    # "10" sorts before "2" as a word; rates and sizes are numbers.
     number = isinstance(value, int | float)
     return not number, float(value) if number else 0.0, str(value)
 

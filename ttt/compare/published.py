@@ -4,7 +4,7 @@
       source: Hsu et al. 2018 (arXiv 1810.12488), 10 runs
       metric: slow/accuracy/avg_final
       values:
-        - {when: task.scenario=task strategy.name=naive optimizer.name=adamw, mean: 0.9346, sd: 0.0201}
+        - {when: task.scenario=task strategy.name=naive, mean: 0.9346, sd: 0.0201}
 
 `when`: what a run's config must hold for the value to be about that run.
 """
@@ -27,7 +27,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """A mean from a publication. `sd`: over the runs of the publication; NaN where it gives none."""
+    """A mean from a publication. `sd`: over the publication's runs; NaN where it gives none."""
 
     when: str
     metric: str
@@ -43,6 +43,7 @@ class PublishedValue:
 
 def published_values(config: Mapping[str, Any]) -> list[PublishedValue]:
     """The published values that the experiment of a run lists."""
+    # Null where the experiment lists nothing.
     section = config.get("published") or {}
     return [
         PublishedValue(value["when"], section["metric"], section["source"], value["mean"], value.get("sd", NAN))
@@ -57,7 +58,7 @@ def values_about(config: Mapping[str, Any]) -> list[PublishedValue]:
 
 
 def agrees(ours: Interval, value: PublishedValue) -> str:
-    """Return `yes` if the gap is within two published standard deviations plus half of our interval.
+    """Return `yes` if the gap is within two published sd plus half of our interval, else `no`.
 
     `-` where one of the numbers is missing.
     """
@@ -68,7 +69,10 @@ def agrees(ours: Interval, value: PublishedValue) -> str:
 
 
 def by_published(runs: Sequence[Run]) -> Sheet:
-    """A row for each published value that some of the runs are about. Raises ValueError where there is none."""
+    """A row for each published value that is about some of the runs.
+
+    Raises ValueError where there is none.
+    """
     ours: dict[PublishedValue, list[float]] = {}
     for run in runs:
         for value in values_about(read_config(run.folder)):
@@ -83,6 +87,7 @@ def by_published(runs: Sequence[Run]) -> Sheet:
 
 def _row(value: PublishedValue, ours: Sequence[float]) -> tuple[list[str], list[Cell]]:
     interval = t_interval(ours)
+    # Only our own spread is in the interval of the gap: a publication rarely gives its seeds.
     gap = Cell(interval._replace(mean=interval.mean - value.mean), signed=True)
     cells = [Cell(interval), Cell(Interval(value.mean, NAN, 0, value.sd)), gap]
     return [value.when, str(len(ours)), agrees(interval, value)], cells

@@ -1,4 +1,4 @@
-"""Finished runs read back from their folders: results, config and costs and nothing heavier; a thousand in seconds."""
+"""Finished runs read back from their folders, and nothing heavy of them: a thousand in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from ttt.storage.read import flatten, read_config, read_costs, read_json, read_r
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its flat config without what does not determine numbers, its results, what it took."""
+    """A finished run: config, costs and results.
+
+    `config` is flat and holds only what determines numbers, so that two runs of one method differ
+    in nothing but the seed.
+    """
 
     folder: Path
     seed: int
@@ -28,20 +32,24 @@ class Run:
         return [*catalogue.names(self.results), *self.costs]
 
     def metric(self, name: str) -> float:
-        """A metric by today's definition, not by that of the day of the run; NaN where it was not measured."""
+        """A metric; NaN where it was not measured."""
+        # Computed from the rows, so that runs of different days are compared by one definition.
         return self.costs[name] if name in self.costs else catalogue.metric(self.results, name)
 
 
 @dataclass(frozen=True)
 class RunSearch:
-    """What lies below some paths: folders of finished runs, and of others with the status that they say."""
+    """What lies below some paths: folders of finished runs, and of others with their status."""
 
     done: Sequence[Path]
     unfinished: Mapping[Path, str]
 
 
 def find_runs(paths: Iterable[str]) -> RunSearch:
-    """Every run at or below `paths`, which may hold * and **. Raises ValueError for a path that matches nothing."""
+    """Every run at or below `paths`, which may hold * and **.
+
+    Raises ValueError for a path that matches nothing.
+    """
     done: set[Path] = set()
     unfinished: dict[Path, str] = {}
     for typed in paths:
@@ -65,6 +73,7 @@ def _matches(typed: str) -> list[Path]:
     path = Path(typed).expanduser()
     if path.exists():
         return [path]
+    # A shell that finds no match passes the pattern on, and on Windows no shell expands any.
     root = Path(path.anchor)
     matches = sorted(root.glob(str(path.relative_to(root)))) if any(c in typed for c in "*?[") else []
     if not matches:

@@ -10,13 +10,17 @@ from ttt.config.messages import show, suggest
 
 
 def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
-    """Runs that have one of the values of each KEY=VALUE[,VALUE]. Raises ValueError for what no run has."""
+    """Runs that have one of the values of each KEY=VALUE[,VALUE].
+
+    Raises ValueError for a key, a value or a combination that no run has.
+    """
     matching = list(runs)
     for typed in conditions:
         key, _, text = typed.partition("=")
         if not any(key == "seed" or key in run.config for run in runs):
             raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, _differing(runs))}")
         values = text.split(",")
+        # Each value is checked: a typing error beside a good value would drop runs silently.
         for value in values:
             if not any(_is(run, key, value) for run in runs):
                 options = {show(_value(run, key)) for run in runs}
@@ -47,10 +51,14 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def check_streams(runs: Sequence[Run]) -> None:
-    """Raise ValueError where equal seeds of one task and source saw different streams, and say what differs."""
+    """Raise ValueError if equal seeds of one task and source saw different streams.
+
+    Differences are paired by seed to remove how hard a stream is, which takes the same stream.
+    """
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
+        # Fingerprints are of the data themselves: equal configs can read files that have changed.
         if other.results.fingerprints != run.results.fingerprints:
             raise ValueError(
                 f"{other.folder} and {run.folder} have seed {run.seed} but saw different streams "

@@ -20,8 +20,8 @@ Baseline = Mapping[int, Group]
 class Cell:
     """An interval over seeds.
 
-    `difference`: to a baseline, over the seeds that both have, with the sign-flip test's `p`. `signed`:
-    zero means no effect. `best`: the best mean of its column.
+    `difference`: to a baseline, over the seeds that both have, with the `p` of the sign-flip test.
+    `signed`: zero means no effect. `best`: the best mean of its column.
     """
 
     interval: Interval
@@ -38,10 +38,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared and how.
+    """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared.
 
-    `heads`: the keys whose words stand once, above the rows that share them. `in_words`: the words already
-    say what the cells say, so that people do not need the cells.
+    `heads`: the keys whose words stand once, above the rows that share them. `in_words`: the words
+    already say what the cells say, so that people do not need the cells.
     """
 
     title: str
@@ -57,6 +57,7 @@ class Sheet:
 
     def sections(self) -> list[tuple[str, Sheet]]:
         """Consecutive rows under equal heads: a line with these heads, and a sheet without them."""
+        # groupby sees neighbours only: rows keep their order, and a head may stand twice.
         heads = [i for i, key in enumerate(self.keys) if key in self.heads]
         rest = [i for i in range(len(self.keys)) if i not in heads]
         sections = []
@@ -77,9 +78,10 @@ class Sheet:
 
 def _record(cell: Cell) -> dict[str, object]:
     mean, half, n, sd = cell.interval
+    count: dict[str, object] = {"n": n, "difference": cell.difference}
     numbers = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": cell.p}
     return (
-        {"n": n, "difference": cell.difference}
+        count
         | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         | {"resolved": cell.resolved, "best": cell.best}
     )
@@ -99,7 +101,7 @@ def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Base
 
 
 def _seeds(group: Group, other: Group | None) -> str:
-    """How many seeds stand behind a row. A difference has only the seeds that both groups ran: `3 of 5`."""
+    """How many seeds are behind a row; of a difference those that both groups ran: `3 of 5`."""
     seeds = len(group.runs)
     pairs = seeds if other is None else group.shared_seeds(other)
     return str(seeds) if pairs == seeds else f"{pairs} of {seeds}"
@@ -118,11 +120,13 @@ def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Ce
 def _cell(group: Group, metric: str, other: Group | None) -> Cell:
     if other is None:
         return Cell(group.interval(metric), signed=is_signed(metric))
+    # The interval is that of the differences: it is narrower than both where seeds vary together.
     differences = group.paired(other, metric)
     return Cell(t_interval(differences), difference=True, signed=is_signed(metric), p=sign_flip(differences))
 
 
 def _worst_last(mean: float, metric: str) -> float:
+    # NaN compares with nothing: sorted as it is, it would leave the list out of order.
     return math.inf if math.isnan(mean) else -better(metric) * mean
 
 
@@ -144,7 +148,7 @@ def by_task(groups: Sequence[Group], name: str) -> Sheet:
 
 
 def by_row(groups: Sequence[Group], metric: str) -> Sheet:
-    """A row after each phase, a column for each group: the metric over the tasks learned by then."""
+    """A row after each phase, a column for each group: a metric over the tasks learned by then."""
     columns = [[Cell(i) for i in group.curve(metric)] for group in groups]
     rows = [([str(i)], list(cells)) for i, cells in enumerate(zip(*columns, strict=True))]
     title = f"{metric} after each phase, over the tasks learned by then; {_title(groups, {})}"
@@ -152,6 +156,7 @@ def by_row(groups: Sequence[Group], metric: str) -> Sheet:
 
 
 def task_names(groups: Sequence[Group]) -> list[str]:
-    """Names of tasks where all runs share them, else numbers: with another seed the third task is another one."""
+    """Names of tasks where all runs share them, else numbers."""
+    # With another seed the third task can be another one: then only its place is the same.
     columns = zip(*(run.results.tasks for group in groups for run in group.runs), strict=True)
     return [names[0] if len(set(names)) == 1 else f"task {j}" for j, names in enumerate(columns, start=1)]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ttt.figures import style
 
-# With more, a name each would be a black bar.
+# Names of more places than these would overlap below the axis.
 TICKS = 12
 
 

@@ -1,5 +1,4 @@
-"""What all pictures share: colours that colour-blind readers tell apart, size, and how they become
-files."""
+"""What all pictures share: colours that colour-blind readers tell apart, sizes, and their files."""
 
 from __future__ import annotations
 
@@ -16,10 +15,10 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without its black and yellow, which vanish on dark and on light pages.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-# Lines are told apart without colour too.
+# Without colour, in print, lines differ by dashes and markers.
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-# Text, axes and ticks: a colour of its own, so that on a page they take that of the page's text.
+# The colour of text, axes and ticks. No line has it, so that a page can replace it by its own.
 INK = "#171819"
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -33,7 +32,7 @@ RC: dict[Any, Any] = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    # Letters stay letters: the page is small, and its text can be searched.
+    # Letters stay letters instead of outlines: the page is small, and its text can be searched.
     "svg.fonttype": "none",
 }
 

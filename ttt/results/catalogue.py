@@ -8,8 +8,8 @@
     MODE/drift/KIND             distance from the base, on the base's own distribution
     cost/run/KEY                what the run took, from status.json
 
-What the metrics are is in ttt.results.definitions. A name exists only where the run measured something for
-it. Importing this stays light: a comparison reads a thousand runs.
+The metrics themselves are in ttt.results.definitions. A name exists only if the run measured
+something for it. Importing this stays light: a comparison reads a thousand runs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ NAN = float("nan")
 def find(name: str) -> Metric:
     """The metric called MODE/QUANTITY/METRIC. Raises KeyError where there is none."""
     _, _, metric = parts = Name.of(name)
+    # The area carries its number of evaluations in its name, because runs with different numbers
+    # do not compare.
     evaluations = metric.removeprefix("lca_")
     if evaluations != metric:
         return replace(LCA, of=partial(LCA.of, shots=int(evaluations)))
@@ -55,6 +57,7 @@ def _in_order(results: Results) -> Iterator[str]:
     quantities = results.quantities
     curves = [quantity for quantity in quantities if quantity_of(quantity).curve]
     inside = [*_needing("points"), *([_area_name(results)] if results.points else []), *_needing("relearned")]
+    # Files are compared byte by byte: this order is part of what results.json promises.
     for mode in results.modes:
         yield from _product([mode], quantities, _needing("R", "base", "references"))
         yield from _product([mode], ["regret"], REGRET)
@@ -63,6 +66,7 @@ def _in_order(results: Results) -> Iterator[str]:
     yield from _product(results.modes, curves, inside)
     yield from _product(["fast"], ["loss"], _needing("profile"))
     yield from _product(["split"], quantities, SPLIT)
+    # A dict keeps the order of the rows, and drops what several layers repeat.
     diagnosed = dict.fromkeys(diagnostic_name(key) for row in results.rows for key in row["diagnostics"])
     yield from (name for name in diagnosed if name)
 
@@ -80,7 +84,10 @@ def _area_name(results: Results) -> str:
 
 
 def metric(results: Results, name: str) -> float:
-    """The value of one metric; NaN where it is undefined or was not measured. Raises KeyError for an unknown name."""
+    """The value of one metric; NaN where it is undefined or was not measured.
+
+    Raises KeyError for a name that no run has.
+    """
     parts, entry = Name.of(name), find(name)
     source = SOURCES[entry.needs]
     if not source.is_measured(results) or (entry.needs != "diagnostics" and not _has(results, parts)):
@@ -107,19 +114,21 @@ def why(results: Results, name: str) -> str:
 
 
 def undefined(results: Results, values: Mapping[str, float]) -> dict[str, str]:
-    """The reasons for those of `values` that are NaN. A source without an entropy needs no excuse for its regret."""
+    """The reasons for those of `values` that are NaN."""
+    # Few sources know the entropy of their tasks: regret needs no excuse.
     missing = [name for name, value in values.items() if math.isnan(value) and find(name).needs != "regret"]
     return {name: why(results, name) for name in missing}
 
 
 def after_each_row(results: Results, name: str) -> list[float]:
-    """A metric of R as it stands in each row, over the tasks learned by then; or a diagnostic in each row.
+    """A metric of R as it stands in each row, over the tasks learned by then; or a diagnostic.
 
-    In `fast_gain` the metric is taken of the difference between the mode in use and mode slow.
+    In `fast_gain` the metric is that of the difference between the mode in use and mode slow.
     """
     parts = Name.of(name)
     if (entry := _table(parts).get(parts.metric)) and entry.needs == "diagnostics":
         return layer_means(results, parts)
+    # Any metric of R can be followed, also one that fast_gain does not report for the whole stream.
     entry, at = METRICS[parts.metric], results.learned_at
     if parts.mode == "fast_gain":
         slow, used, _ = SOURCES["gain"].arguments(results, parts)

@@ -1,7 +1,8 @@
 """The metrics of a run, one on each line: its name, function, direction, unit and label.
 
-`_all` says once what a group of them needs. A metric that is added here has a value in results.json, a
-direction for searches and comparisons, and a reason where it is NaN (ttt.results.catalogue).
+`_all` says once what a group of them needs. A metric that is added here has a value in
+results.json, a direction for searches and comparisons, and a reason where it is NaN (see
+ttt.results.catalogue). The order is that of results.json.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ttt.results.formulas import gain_in, lost_in, part_of
 from ttt.results.metric import Better, Metric, Need
 
 AT_LEARN = matrix.forgetting_at_learn
-# The function; how to read the number; its unit, where "{}" is that of the quantity; what people call it.
+# The function; how to read the number; its unit, where "{}" is that of the quantity; its label.
 Line = tuple[Callable[..., float], Better, str, str]
 NO_HARM = f"the slow weights forgot no more than {refs.NOISE}"
 NO_LOSS = f"the slow weights lost no more plasticity than {refs.NOISE}"
@@ -48,10 +49,12 @@ METRICS = {
         "fwt_pairs_raw": (matrix.fwt_pairs_raw, "value", "{}", "tasks not learned yet"),
         "learning_slope": (matrix.learning_slope, "gain", "{} per task", "slope of learning"),
     }),
+    # What the stream does to the distribution on which the slow weights were trained first.
     **_all("base", {
         "base_final": (formulas.base_final, "value", "{}", "base distribution, at the end"),
         "base_forgetting": (formulas.base_forgetting, "harm", "{}", "base forgotten"),
     }),
+    # A stream's score has no meaning of its own: these set it beside what other networks reach.
     **_all("references", {
         "fwt_b_untrained": (refs.fwt_b_untrained, "gain", "{}", "forward transfer, over untrained networks"),
         "fwt_independent": (refs.fwt_independent, "gain", "{}", "learned more than by a fresh network"),
@@ -63,11 +66,13 @@ METRICS = {
         "score_learning": (refs.score_learning, "more", "share", "share of joint training's gain learned"),
         "final_over_frozen": (refs.final_over_frozen, "gain", "{}", "after the whole stream, over frozen weights"),
     }),
+    # A slope over fewer than three tasks is a line through its own points.
     **_all("learned", {
         "plasticity_loss": (split.plasticity_loss, "harm", "{} per task", "loss of plasticity"),
         "slope_low": (formulas.slope_low, "gain", "{} per task", "slope of learning, at least"),
         "slope_high": (formulas.slope_high, "gain", "{} per task", "slope of learning, at most"),
     }, tasks=3),
+    # Censored: the share of cases whose end was not seen. Beside it the mean says little.
     **_all("points", {
         "min_acc": (ANYTIME["min_acc"], "value", "{}", "worst value of each old task, mean"),
         "wc_acc": (ANYTIME["wc_acc"], "value", "{}", "worst case, with the last task"),
@@ -100,6 +105,7 @@ REGRET = {
     if metric.needs == "R" and metric.better == "value"
 }
 # fast_gain/QUANTITY/...
+# Linear metrics of the difference, then metrics that need both matrices.
 FAST_GAIN = {
     **_all("gain", {
         "avg_final": (gain_in(matrix.avg_final), "gain", "{}", "gain of fast over slow, at the end"),
@@ -114,6 +120,7 @@ FAST_GAIN = {
     }, too_small=NO_HARM),
 }  # fmt: skip
 # split/QUANTITY/...: harm is positive, in the parts of plasticity_loss too.
+# Two tasks are needed for forgetting, three for a slope.
 SPLIT = {
     "forgetting_slow": Metric(part_of(AT_LEARN, "slow"), "split", "harm", "{}", "forgetting, slow weights", 2),
     "forgetting_read": Metric(part_of(AT_LEARN, "read"), "split read", "harm", "{}", "forgetting, reading", 2),
@@ -144,7 +151,7 @@ SPLIT = {
         too_small=NO_HARM,
     ),
 }
-# MODE/plasticity/...: of hidden units and slow weights (mode slow), and of carried fast matrices (mode carried).
+# MODE/plasticity/...: hidden units and slow weights in mode slow, fast matrices in mode carried.
 PLASTICITY = _all("diagnostics", {
     "dormant_tau0": (formulas.last, "less", "share of units", "silent units"),
     "dormant_tau0.1": (formulas.last, "less", "share of units", "dormant units (tau 0.1)"),
@@ -159,6 +166,7 @@ PLASTICITY = _all("diagnostics", {
 # MODE/drift/...
 DRIFT = _all("diagnostics", {"kl_base": (formulas.last, "less", "bits per token", "drift from the base")})
 # cost/run/...: the keys of status.json that a comparison reads.
+# A large fast state is a choice, neither better nor worse.
 COSTS = _all("status", {
     "training_tokens_per_second": (float, "more", "tokens per second", "training tokens per second"),
     "seconds": (float, "less", "seconds", "seconds"),

@@ -1,6 +1,7 @@
 """What a run tells its observers. Frozen: observers only read.
 
-Every event carries the honest time axes: optimizer steps, tokens and seconds since the stream began.
+Every event carries the honest time axes: optimizer steps, tokens and seconds since the stream
+began.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from ttt.results.scores import Scores
 
 @dataclass(frozen=True)
 class Trained:
-    """Some batches: `loss` in bits per token, the mean since the last event; task 0 is the base.
+    """Some batches of task `task`, from 1; task 0 is the base.
 
-    `lr`: the slow learning rate now. `terms`: what the strategy watches, such as its penalty.
+    `loss`: bits per token, the mean since the last event. `lr`: the slow learning rate now.
+    `terms`: what the strategy watches, such as its penalty.
     """
 
     task: int
@@ -35,9 +37,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Row `row` of R: the tasks in `columns` (from 0) after phase `row` (0: before the stream), and the base.
+    """Row `row` of R: the tasks in `columns` (from 0) after phase `row`, and the base.
 
-    `current` is the task that was just learned, `seen` are those that were learned so far.
+    Row 0 is measured before the stream. `current`: the task that was just learned. `seen`: all
+    tasks that were learned by then. `profile`: for each of `columns` the loss along the context in
+    mode fast; None without fast weights.
     """
 
     row: int
@@ -50,14 +54,15 @@ class Evaluated:
     tasks: Scores
     base: Scores | None
     diagnostics: dict[str, float] = field(default_factory=dict)
-    # For each of `columns` the loss along the context in mode fast; None without fast weights.
     profile: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
 class Probed:
-    """Inside phase `task` (from 1), after `task_step` steps of it: the tasks in `columns`, those of `seen` (learned
-    before) and `current`."""
+    """An evaluation inside phase `task` (from 1), after `task_step` of its steps.
+
+    `columns`: the tasks in `seen`, which were learned before, and `current`.
+    """
 
     task: int
     task_step: int
@@ -72,8 +77,10 @@ class Probed:
 
 @dataclass(frozen=True)
 class Relearned:
-    """Task `task` (from 0) learned once more on a copy: `scores` after each number of `steps`. The axes are those of
-    the stream, which stood still."""
+    """Task `task` (from 0) learned once more on a copy: `scores` after each number of `steps`.
+
+    `step`, `tokens` and `seconds` are those of the stream, which stood still meanwhile.
+    """
 
     task: int
     steps: list[int]
@@ -85,7 +92,7 @@ class Relearned:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another run trains the base that this one needs too. For whoever watches: no number, and no part of a stream."""
+    """Another run trains the base that this run needs too. Not an `Event`: nothing was measured."""
 
 
 Event = Trained | Evaluated | Probed | Relearned
@@ -107,6 +114,7 @@ def as_record(event: Event) -> dict[str, Any]:
 
 def from_record(record: Mapping[str, Any]) -> Event:
     """Return the event of a line of metrics.jsonl, with NaN where JSON has null."""
+    # JSON has no NaN: null is either a number that was not measured, or a field without a value.
     values: dict[str, Any] = {
         name: None if value is None and name in OPTIONAL else _with_nan(value)
         for name, value in record.items()

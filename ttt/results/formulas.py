@@ -1,4 +1,4 @@
-"""Functions of metrics that are not in ttt.metrics as they stand: small adaptations to what a source hands out."""
+"""Small functions between ttt.metrics and what ttt.results.sources hands out."""
 
 from __future__ import annotations
 

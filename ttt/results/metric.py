@@ -1,4 +1,4 @@
-"""One metric: its name, a pure function, what the function takes, and how people read the number."""
+"""What a metric is: a name, a pure function, what the function takes, and how people read it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ Need = Literal[
     "R", "learned", "regret", "base", "references", "gain", "split", "split read", "split carried", "split both",
     "points", "shots", "relearned", "profile", "diagnostics", "status",
 ]  # fmt: skip
-# value: an average, in the unit of its quantity and as good as that is. gain and harm: a difference, where
-# zero means no effect. more and less: which of two is better, where zero has no meaning. neither: no judgement.
+# value: an average, in the unit of its quantity and better where that is better. gain and harm: a
+# difference, where zero means no effect. more and less: the better of two numbers, where zero means
+# nothing. neither: no judgement.
 Better = Literal["value", "gain", "harm", "more", "less", "neither"]
 
 
@@ -36,9 +37,9 @@ class Name(NamedTuple):
 class Metric:
     """One number of a run.
 
-    `of`: higher is better in everything it takes. `better`: how to read what it returns. `unit`: "{}"
-    stands for the unit of the quantity. `tasks`: with fewer tasks the metric is undefined. `too_small`:
-    what to say where the metric is NaN because the number that it divides by is too small.
+    `of`: higher is better in everything it takes. `better`: how to read what it returns. `unit`:
+    "{}" stands for the unit of the quantity. `tasks`: with fewer tasks the metric is undefined.
+    `too_small`: what to say if the metric is NaN because it would divide by too small a number.
     """
 
     of: Callable[..., float]

@@ -1,4 +1,4 @@
-"""What one run measured: the result array R[mode, quantity, i, j], the points between its rows, and the references.
+"""What one run measured: the result array R[mode, quantity, i, j], and what belongs to it.
 
 Every number that follows from it is in ttt.results.catalogue.
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Results:
     """Rows of R as they are measured, one after each phase.
 
-    `learned_at[j]`: the row after the first phase that teaches task j. `entropy[j]`: bits that the best
-    predictor needs for a scored token of task j, NaN where nobody knows. `points`: evaluations inside
-    phases, one every `every` steps. `relearned`: tasks learned once more on a copy. `references`: what
-    other networks scored, as reference -> mode -> quantity -> one value for each task.
+    `learned_at[j]`: the row after the first phase that teaches task j. `entropy[j]`: bits that the
+    best predictor needs for a scored token of task j, NaN where nobody knows. `points`: evaluations
+    inside phases, one every `every` steps. `relearned`: tasks learned once more on a copy.
+    `references`: what other networks scored: reference -> mode -> quantity -> one value each task.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class Results:
         self.points: list[Point] = []
         self.relearned: list[Relearning] = []
         self.references: dict[str, Scores] = {}
-        # Hundreds of metrics share few arrays. The keys count the rows and points, so that a new row needs no clearing.
+        # Hundreds of metrics share few arrays. The keys count the rows and points, so that a new
+        # row makes no entry wrong, and nothing has to be cleared.
         self._matrices: dict[tuple[str, str, int], Matrix] = {}
         self._curves: dict[tuple[str, str, int, int], Curves] = {}
 
@@ -82,6 +83,7 @@ class Results:
 
     @property
     def modes(self) -> list[str]:
+        # Every row measures the same modes: the first one stands for all.
         return list(self.rows[0]["scores"]) if self.rows else []
 
     @property
@@ -90,7 +92,7 @@ class Results:
 
     @property
     def used(self) -> Mode:
-        """The mode in which the model is used. A policy is used in mode carried: learned weights and its prompt."""
+        """The mode in which the model is used: of a policy, its learned weights with its prompt."""
         return "carried" if "success" in self.quantities and "carried" in self.modes else "fast"
 
     @property
@@ -105,6 +107,7 @@ class Results:
             r = np.full((self.phases + 1, len(self.tasks)), np.nan)
             for i, row in enumerate(self.rows):
                 r[i, row["columns"]] = row["scores"][mode][quantity]
+            # Whoever asks next gets the same array.
             r.setflags(write=False)
             self._matrices[key] = r
         return self._matrices[key]
@@ -119,6 +122,7 @@ class Results:
     def _joined(self, mode: str, quantity: str) -> Curves:
         measured = [(row["step"], row["columns"], row["scores"]) for row in self.rows]
         measured += [(point["step"], point["columns"], point["scores"]) for point in self.points]
+        # Rows and points come as two lists; as curves they are one, in the order of time.
         measured.sort(key=lambda evaluation: evaluation[0] or 0)
         values = np.full((len(measured), len(self.tasks)), np.nan)
         for i, (_, columns, scores) in enumerate(measured):

@@ -1,4 +1,4 @@
-"""What a run measured, as plain data: rows of R, points between them, tasks relearned on a copy; to JSON and back."""
+"""What a run measured, as plain data: rows of R, points between them, relearned tasks; and JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ NAN = float("nan")
 
 
 class Row(TypedDict):
-    """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0); `base` likewise.
+    """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0).
 
-    `step`: optimizer steps done, None if unknown. `current`: the task just taught. `diagnostics`: numbers
-    by name. `profile`: the loss along the context in mode fast, in sixteenths, for each task in `columns`.
+    `base`: the same on the base distribution, one value. `step`: optimizer steps done, None if
+    unknown. `current`: the task just taught. `diagnostics`: numbers by name. `profile`: the loss
+    along the context in mode fast, in sixteenths, for each task in `columns`.
     """
 
     columns: list[int]
@@ -28,7 +29,10 @@ class Row(TypedDict):
 
 
 class Point(TypedDict):
-    """An evaluation inside a phase, after `step` optimizer steps: the tasks learned so far and the current one."""
+    """An evaluation inside a phase, after `step` optimizer steps.
+
+    `columns`: the tasks learned so far, and the current one.
+    """
 
     step: int
     columns: list[int]
@@ -36,7 +40,7 @@ class Point(TypedDict):
 
 
 class Relearning(TypedDict):
-    """A task learned once more on a copy: `scores[mode][quantity]` has a value after each number of `steps`."""
+    """A task learned once more on a copy: a score after each number of `steps`."""
 
     task: int
     steps: list[int]
@@ -44,7 +48,10 @@ class Relearning(TypedDict):
 
 
 def rows_from_json(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Rows of R from JSON, where null stands for NaN: a half of a sequence may hold no scored token."""
+    """Rows of R from JSON, with NaN where JSON has null.
+
+    Scores can be NaN although the row was measured: a half of a sequence may hold no scored token.
+    """
     return [
         {
             "columns": row["columns"],
@@ -68,7 +75,11 @@ def scores_from_json(scores: Mapping[str, Mapping[str, Sequence[float | None]]])
 
 
 def compact(points: Sequence[Point]) -> dict[str, Any]:
-    """Points as few long lists: `values[mode][quantity]` has one list for each of `steps`, ordered like `columns`."""
+    """Points as few long lists: `values[mode][quantity]` has one list for each of `steps`.
+
+    Thousands of points would otherwise repeat the names of modes and quantities thousands of times.
+    """
+    # All points of a run have the same modes and quantities.
     modes = points[0]["scores"] if points else {}
     return {
         "steps": [point["step"] for point in points],
@@ -106,6 +117,7 @@ def plain(content: Any) -> Any:
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [plain(value) for value in content]
+    # Infinity too: json.dumps would write a word that other programs cannot read.
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

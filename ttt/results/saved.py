@@ -12,6 +12,7 @@ from ttt.results.rows import compact, plain, points_from_json, relearned_from_js
 
 def as_json(results: Results) -> dict[str, Any]:
     """The content of results.json. It holds no times, so that equal runs write equal files."""
+    # Metrics are written for people and other programs: ttt itself derives them from the rows.
     metrics = catalogue.metrics(results)
     slow, used = results.matrix("slow", "loss"), results.matrix(results.used, "loss")
     content: dict[str, Any] = plain(
@@ -35,7 +36,11 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> Results:
-    """The results that `as_json` wrote; metrics are computed anew. Raises ValueError for another version's file."""
+    """The results that `as_json` wrote; metrics are computed anew.
+
+    Raises ValueError for a file of another version.
+    """
+    # A missing key is the only trace of the version that wrote a file.
     try:
         results = Results(
             scenario=content["scenario"],

@@ -1,11 +1,14 @@
-"""Savings (Ebbinghaus 1885): the share of the way to a criterion that need not be gone again, 1 - N_again / N_first.
+"""Savings (Ebbinghaus 1885): the share of the way to a criterion that need not be gone again.
 
-    savings_slow    in optimizer steps: a task is learned once more, on a copy of the learner after the stream
-    savings_fast    in tokens read with the slow weights locked: before the task was learned, and after the stream
+    savings = 1 - N_again / N_first
+    savings_slow    N in optimizer steps: the task is learned once more, on a copy of the learner
+                    after the stream
+    savings_fast    N in tokens read with locked slow weights: before the task was learned, and
+                    after the stream
 
-The criterion of savings_slow is 90 % of the way from the value before the phase that first teaches the
-task to the value right after it. That of savings_fast is what reading alone reached before the task
-was learned: the mean loss over the last quarter of the context in the row before.
+The criterion of savings_slow lies at 90 % of the way from the value before the phase that first
+teaches the task to the value right after it. That of savings_fast is what reading alone reached
+before the task was learned: the mean loss over the last quarter of the context in the row before.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ QUARTER = 4
 def saved_steps(curves: Curves, again: Relearning, *, mode: str, quantity: str) -> Savings:
     """Savings in optimizer steps of the one task that `again` relearned."""
     task = again["task"]
+    # The copy starts where the stream ended, so that step 0 already counts: what was never lost
+    # meets the criterion at once, and all of the way is saved.
     steps = np.array(again["steps"], dtype=np.float64)
     values = sign(quantity) * np.array(again["scores"][mode][quantity])
     length = to_criterion(steps, values, criterion=criterion(curves, task=task))
@@ -42,6 +47,7 @@ def saved_in_relearning(results: Results, mode: str, quantity: str) -> list[Savi
 
 def saved_by_reading(results: Results) -> list[Savings]:
     """Savings in sixteenths of the context, of each task that was learned."""
+    # A run that stopped has tasks whose row is not there.
     taught = [(j, int(row)) for j, row in enumerate(results.learned_at) if row < len(results.rows)]
     return [_by_reading(_profile(results, row - 1, j), _profile(results, -1, j)) for j, row in taught]
 
@@ -54,6 +60,7 @@ def _profile(results: Results, row: int, task: int) -> list[float]:
 def _by_reading(before: list[float], after: list[float]) -> Savings:
     if not before or not after:
         return Savings(NAN, False)
+    # Both curves are smoothed alike: a single easy token must not meet the criterion.
     first, again = _smoothed(before), _smoothed(after)
     if math.isnan(first[-1]) or math.isnan(again[-1]):
         return Savings(NAN, False)

@@ -21,7 +21,8 @@ MEANINGS: dict[Mode, dict[str, str]] = {
         "archived": "learned weights, the prompt that was best when the task ended",
     },
 }
-# A policy is used in mode carried; its mode fast is the base under the same prompts, and says nothing new.
+# The modes that a comparison shows unless others are named. Mode fast of a policy is left out: it
+# is the base under the same prompts, which says nothing about learning.
 COMPARED: dict[Mode, tuple[Mode, ...]] = {
     "fast": ("slow", "fast", "carried"),
     "carried": ("slow", "carried", "archived"),
@@ -33,7 +34,10 @@ Scores = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a score counts. `sign`: +1 where higher is better. `curve`: it is also followed between the rows of R."""
+    """What a score counts.
+
+    `sign`: +1 where higher is better. `curve`: does it have metrics between the rows of R too?
+    """
 
     label: str
     unit: str

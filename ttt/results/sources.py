@@ -1,18 +1,21 @@
-"""What the functions of metrics are called with, by the word in `Metric.needs`, and when a run has it.
+"""What metrics are computed from, by the word in `Metric.needs`, and when a run has it.
 
-R             (A, l): the oriented matrix [P + 1, J], and the rows at which tasks were learned [J]
-learned       the same, for metrics of A[j, j] in the order of learning
-regret        (loss - entropy, l), not oriented
-base          (values on the base distribution, sign of the quantity)
-references    (A, l, References)
-gain          (A of mode slow, A of the mode in use, l)
-split ...     (Modes,); read: fast weights are written while reading; carried: there is a carried state
-points        (Curves,)
-shots         (Curves, steps between two points)
-relearned     (savings in optimizer steps, one of each relearned task,)
-profile       (savings in context, one of each learned task,)
-diagnostics   (means over layers, one of each row,)
-status        nothing: the number comes from status.json
+    R             (A, l): the matrix [P + 1, J], and the rows at which tasks were learned [J]
+    learned       the same, for metrics of A[j, j] in the order of learning
+    regret        (loss - entropy, l), not oriented
+    base          (values on the base distribution, sign of the quantity)
+    references    (A, l, References)
+    gain          (A of mode slow, A of the mode in use, l)
+    split ...     (Modes,); `read`: fast weights are written while reading; `carried`: a state is
+                  kept from task to task
+    points        (Curves,)
+    shots         (Curves, steps between two points)
+    relearned     (savings in optimizer steps, one of each relearned task,)
+    profile       (savings in context, one of each learned task,)
+    diagnostics   (means over layers, one of each row,)
+    status        nothing: the number comes from status.json
+
+Here A is R with its sign turned so that higher is better, and l is `learned_at`.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ Arguments = tuple[Any, ...]
 
 
 class MetricInput(NamedTuple):
-    """`is_measured`: does a run have it at all? `arguments`: what a function takes for one name."""
+    """`is_measured`: does a run have it? `arguments`: what a function takes for one name."""
 
     is_measured: Callable[[Results], bool]
     arguments: Callable[[Results, Name], Arguments]
 
 
 class Modes(NamedTuple):
-    """Oriented matrices of one quantity; `carried` is None where no state is carried beside mode fast."""
+    """Oriented matrices of one quantity; `carried` is None without a state beside mode fast."""
 
     slow: Matrix
     used: Matrix
@@ -67,7 +70,8 @@ def diagnostic_name(key: str) -> str:
 
 
 def layer_means(results: Results, name: Name) -> list[float]:
-    """A diagnostic in each row: its mean over layers, NaN where one of them is NaN or there is none."""
+    """A diagnostic in each row: its mean over layers, NaN if one is NaN or there is none."""
+    # A mean over the layers that are finite would jump when one of them dies.
     means = []
     for row in results.rows:
         values = [x for key, x in row["diagnostics"].items() if diagnostic_name(key) == str(name)]
@@ -80,6 +84,7 @@ def _matrix(results: Results, name: Name) -> Arguments:
 
 
 def _regret(results: Results, name: Name) -> Arguments:
+    # Not oriented: regret is read like the loss, less is better.
     return results.matrix(name.mode, "loss") - results.entropy, results.learned_at
 
 
@@ -98,6 +103,7 @@ def _gain(results: Results, name: Name) -> Arguments:
 
 def _modes(results: Results, name: Name) -> Arguments:
     slow, used, at = _gain(results, name)
+    # Of a policy the carried mode is the one in use: there is no third part.
     both = _is_read(results) and _is_carried(results)
     return (Modes(slow, used, oriented_matrix(results, "carried", name.quantity) if both else None, at),)
 
@@ -167,5 +173,6 @@ SOURCES: dict[Need, MetricInput] = {
     "relearned": MetricInput(_is_relearned, _relearned),
     "profile": MetricInput(_has_profile, lambda results, name: (saved_by_reading(results),)),
     "diagnostics": MetricInput(_has_rows, lambda results, name: (layer_means(results, name),)),
+    # The folder of a run has it, not its results: see ttt.storage.read.
     "status": MetricInput(lambda results: False, lambda results, name: ()),
 }

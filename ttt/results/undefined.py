@@ -21,7 +21,10 @@ Reason = Callable[[Results, Name, Metric], str]
 
 
 def why_nan(results: Results, name: Name, metric: Metric) -> str:
-    """The reason why `metric`, called `name`, is NaN for this run."""
+    """The reason why `metric`, called `name`, is NaN for this run.
+
+    Expensive beside the metric itself, so it is only computed for a number that is NaN.
+    """
     return REASONS[metric.needs](results, name, metric)
 
 
@@ -31,6 +34,7 @@ def _no_cell(results: Results, name: Name, metric: Metric) -> str:
 
 
 def _no_regret(results: Results, name: Name, metric: Metric) -> str:
+    # A loss with all cells has a mean: then it is the entropy that is missing.
     loss, at = results.matrix(name.mode, "loss"), results.learned_at
     return "the entropy of a task is not known" if not math.isnan(metric.of(loss, at)) else _first_cell(
         metric.of, loss, at
@@ -54,7 +58,10 @@ def _first_cell(of: Callable[..., float], a: Matrix, at: Rows, *, two_modes: boo
 def _reason(
     of: Callable[..., float], shape: tuple[int, int], holes: bytes, learned_at: tuple[int, ...], two_modes: bool
 ) -> str:
-    """Only the place of the holes matters: many quantities share them, so few searches serve all metrics."""
+    """The reason as a function of what decides it: where the holes are, not the values around them.
+
+    Many quantities have the same holes, so that few searches serve hundreds of metrics.
+    """
     a = np.where(np.frombuffer(holes, dtype=np.bool_).reshape(shape), np.nan, 0.0)
     return why_undefined(partial(_against_zero, of) if two_modes else of, a, np.asarray(learned_at, dtype=np.int64))
 
@@ -64,9 +71,10 @@ def _against_zero(of: Callable[[Matrix, Matrix, Rows], float], a: Matrix, at: Ro
 
 
 def _few_tasks(results: Results, name: Name, metric: Metric) -> str:
-    """For what compares tasks: too few of them, too little to divide by, or the first hole in R."""
+    """The reason for a comparison of tasks: few tasks, a small divisor, or the first hole in R."""
     if (tasks := len(results.tasks)) < metric.tasks:
         return f"undefined for {tasks} {'task' if tasks == 1 else 'tasks'}"
+    # With enough tasks and all rows, only the number that it divides by can be the reason.
     if metric.too_small:
         return metric.too_small
     mode = "slow" if name.mode == "split" else name.mode
@@ -86,6 +94,7 @@ def _not_relearned(results: Results, name: Name, metric: Metric) -> str:
     return f"task {idle[0] + 1} had nothing to learn when it was first taught" if idle else "no criterion was met"
 
 
+# What a name needs was measured, or the name would not exist: the reasons are about what is left.
 REASONS: dict[Need, Reason] = {
     "R": _no_cell,
     "learned": _few_tasks,

@@ -71,12 +71,14 @@ def read_costs(folder: Path) -> dict[str, float]:
     """What a run took, by cost/run/KEY: those keys of status.json that are in
     ttt.results.definitions.COSTS."""
     file = folder / "status.json"
+    # Results can be copied without their status; then the costs are not known.
     status = read_json(file) if file.is_file() else {}
     return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the seed and what does not determine numbers."""
+    # Where files lie and how many devices compute changes no number: it must not set methods apart.
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
