@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,10 +25,12 @@ Main = Callable[[], None]
 class Forked:
     """A process that runs `main` as if `argv` were typed in `folder`; the methods are those of Popen."""
 
-    def __init__(self, main: Main, argv: Sequence[str], folder: Path, *, columns: int = 120) -> None:
+    def __init__(
+        self, main: Main, argv: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._log = Path(tempfile.mkdtemp(prefix="ttt-forked-"))
         # The server keeps the environment of its own start: hand over today's.
-        environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": str(columns)}
+        environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"} | dict(variables or {})
         context = get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self._process = context.Process(target=_be, args=(main, list(argv), folder, environment, self._log))

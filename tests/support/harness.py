@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -63,9 +63,9 @@ def run_here(args: Sequence[str], folder: Path) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def start(args: Sequence[str], folder: Path) -> Forked:
-    """Start the command as a process of its own, typed in `folder`."""
-    return Forked(cli_run.main, ["ttt-run", *args], folder)
+def start(args: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None) -> Forked:
+    """Start the command as a process of its own, typed in `folder` under these environment variables."""
+    return Forked(cli_run.main, ["ttt-run", *args], folder, variables=variables)
 
 
 def run_apart(args: Sequence[str], folder: Path) -> Outcome:

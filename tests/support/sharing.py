@@ -1,4 +1,7 @@
-"""What each of several real gloo processes does in tests/devices/test_devices.py: a module of its own, for them to import."""
+"""What each of several real gloo processes does for the tests of devices.
+
+A module of its own, so that these processes can import it.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from assembling import config_of as composed_config
+from assembling import last_of
 from harness import SMALL
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
+from ttt.cli.sweeps.child import PRELOADED
 from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
 from ttt.evaluation.evaluate import evaluate
-from ttt.evaluation.plan import Plan
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.run.assemble import assemble
@@ -29,21 +32,17 @@ from ttt.stream import IGNORE, Batch
 from ttt.training.clock import Clock
 from ttt.training.train import train
 
-STEPS = 50
+STEPS = 12
 # Three sequences to evaluate: two devices cannot share them evenly.
 OWN = ("base=none", "task.batch_size=4", "task.eval_sequences=3")
 
 
 def config_of(*overrides: str) -> dict[str, Any]:
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        # What comes later counts.
-        words = {o.split("=")[0]: o for o in (*SMALL, *OWN, *overrides)}
-        config = compose("config", overrides=list(words.values()))
-    return OmegaConf.to_container(config, resolve=True)
+    return composed_config(*last_of(*SMALL, *OWN, *overrides))
 
 
 class Uneven:
-    """A task whose rows hold very different numbers of scored tokens: at times one device has none at all."""
+    """A task whose rows hold very different numbers of scored tokens: at times a device has none."""
 
     def __init__(self, task: Any) -> None:
         self._task, self.name = task, task.name
@@ -65,13 +64,11 @@ def engine_for(config: dict[str, Any]) -> tuple[Any, Engine]:
 
 
 def learn(config: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Losses of every step, the state that is left, and what evaluation measures, as the first process sees it."""
+    """Return losses of every step, the states that are left, and what evaluation measures."""
     assembly, engine = engine_for(config)
     assert not engine.learner.adapter.initial() or engine.merges == (config["adapter"].get("carry") != "lane")
-    losses = [
-        p.loss
-        for p in train(engine, Uneven(assembly.stream.tasks[0]), recipe=assembly.recipe, steps=steps, report_every=1)
-    ]
+    task, recipe = Uneven(assembly.stream.tasks[0]), assembly.recipe
+    losses = [report.loss for report in train(engine, task, recipe=recipe, steps=steps, report_every=1)]
     fast = engine.whole_fast()
     scores = evaluate(engine, [task.evaluation() for task in assembly.stream.tasks], recipe=assembly.recipe)
     slow = whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)
@@ -79,23 +76,21 @@ def learn(config: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def save_and_go_on(config: dict[str, Any], folder: Path, *, goes_on: bool) -> dict[str, Any]:
-    """Some steps, a checkpoint, some more; or only those after it, from the checkpoint that lies there."""
+    """Take some steps, save, and take some more; `goes_on`: only those after, from what was saved."""
     assembly, engine = engine_for(config)
+    recipe, phases = assembly.recipe, assembly.stream.phases
     results, task = Results.of(assembly.stream), assembly.stream.tasks[0]
     saves = folder / "task-0000"
     if goes_on:
-        restore_run(engine, assembly.recipe, checkpoint.load(saves), results=results)
+        restore_run(engine, recipe, checkpoint.load(saves), results=results)
     else:
-        list(train(engine, task, recipe=assembly.recipe, steps=3, report_every=3))
-        row = Plan.of("auto", stream=assembly.stream).columns(0, stream=assembly.stream)
-        results.add(
-            columns=row,
-            scores=evaluate(engine, [t.evaluation() for t in assembly.stream.tasks], recipe=assembly.recipe),
-            base=None,
-        )
+        list(train(engine, task, recipe=recipe, steps=3, report_every=3))
+        evaluations = [each.evaluation() for each in assembly.stream.tasks]
+        scores = evaluate(engine, evaluations, recipe=recipe)
+        results.add(columns=list(range(len(evaluations))), scores=scores, base=None)
         journal = decided_journal(engine, folder)
-        save_run(engine, assembly.recipe, results=results, clock=Clock(step=3), journal=journal, folder=folder)
-    losses = [p.loss for p in train(engine, assembly.stream.phases[1], recipe=assembly.recipe, steps=3, report_every=1)]
+        save_run(engine, recipe, results=results, clock=Clock(step=3), journal=journal, folder=folder)
+    losses = [report.loss for report in train(engine, phases[1], recipe=recipe, steps=3, report_every=1)]
     return {"losses": losses, "slow": whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)}
 
 
@@ -104,7 +99,7 @@ def decided_journal(engine: Engine, folder: Path) -> Journal | None:
 
 
 def refuse(config: dict[str, Any]) -> str:
-    """The first process refuses; the others must hear of it instead of waiting."""
+    """Let the first process refuse: the others must hear of it instead of waiting."""
     _, engine = engine_for(config)
 
     def no() -> None:
@@ -126,16 +121,16 @@ WORK = {"base_weights": base_weights, "learn": learn, "save_and_go_on": save_and
 
 
 def together(jobs: list[tuple[str, dict[str, Any]]], file: Path, *, ranks: int = 2) -> list[list[Any]]:
-    """Every job on `ranks` processes that are started once: what each of them returned, job by job."""
+    """Do every job on `ranks` processes that start once; return what each of them returned."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["sharing"])
+    context.set_forkserver_preload(PRELOADED)
     port = free_port()
     processes = [context.Process(target=_member, args=(rank, ranks, port, jobs, str(file))) for rank in range(ranks)]
     for process in processes:
         process.start()
     deadline = time.monotonic() + 300
     while any(process.exitcode is None for process in processes) and time.monotonic() < deadline:
-        # Who is left alone would wait.
+        # A process that is left alone would wait for the others.
         if any(process.exitcode for process in processes):
             for process in processes:
                 process.terminate()
