@@ -7,127 +7,116 @@ import math
 from dataclasses import replace
 
 import pytest
+import settings
 import torch
 import torch.nn.functional as F
+from assembling import assembled
 from harness import FAST, SMALL, only_run, run_here
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from learning import engine_of, losses_of
 
 from ttt.cli.tables import views
 from ttt.compare.groups import group_runs
 from ttt.compare.runs import read_run
-from ttt.evaluation.diagnose import PROBE_TOKENS, Diagnosis, some
+from ttt.evaluation.diagnose import PROBE_TOKENS, Diagnosis, beginnings
 from ttt.learner import competing, slow_hash
 from ttt.metrics import plasticity
-from ttt.metrics.matrix import learning_slope
 from ttt.models.units import hidden_units
 from ttt.report.drawings import comparison_drawings
 from ttt.results import catalogue
-from ttt.results.results import Results
-from ttt.results.scores import QUANTITIES
-from ttt.run.assemble import assemble
 from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch
-from ttt.training.train import train
 
 NANO = (*SMALL, *FAST, "base=none", "adapter.reset=never")
 STATIC = (*SMALL, "adapter=none", "base=none")
-MLP = ("model=mlp", "model.widths=[24,16]", "source=digits", "adapter=none", "base=none", "task=permuted-sequence",
-       "task.permute=positions", "task.num_tasks=2", "task.steps_per_task=10", "optimizer=sgd", "trainer.threads=1",
-       "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none", "report=false")  # fmt: skip
+MLP = (*settings.MLP, "model.widths=[24,16]")
 
 
-def started(overrides):
-    with initialize_config_module("ttt.conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
-    assembly = assemble(config, trusted=[])
-    engine = assembly.engine(assembly.settings.fabric(), None)
-    return assembly, engine, Diagnosis.at_base(engine, assembly.stream)
-
-
-def learn(assembly, engine, steps=3):
-    list(train(engine, assembly.stream.phases[0], recipe=assembly.recipe, steps=steps, report_every=steps))
+def probed(overrides):
+    """Return an assembly, its engine, and a diagnosis at the base."""
+    assembly = assembled(*overrides)
+    engine = engine_of(assembly)
+    return assembly, engine, Diagnosis.at_base(engine, assembly.stream, strategy=assembly.recipe.strategy)
 
 
 @pytest.mark.parametrize("overrides", [NANO, STATIC, MLP], ids=["nano", "static", "mlp"])
 def test_it_only_reads(overrides):
-    assembly, engine, diagnosis = started(overrides)
-    learn(assembly, engine)
+    assembly, engine, diagnosis = probed(overrides)
+    losses_of(engine, assembly, 0, steps=3)
     learner = engine.learner
     # In the middle of an accumulation one gradient is there and another is not.
     first, *others = engine.order
     first.grad = torch.ones_like(first)
     others[0].grad = None
-    kept = first.grad
+    gradient = first.grad
     fast = {name: x.clone() for name, x in learner.fast.items()}
     before = slow_hash(learner.model), rng_tensors()["cpu"]
-    found = diagnosis.measure(engine)
-    assert found["probe/all/grad_l2"] > 0
+    numbers = diagnosis.measure(engine)
+    assert numbers["probe/all/grad_l2"] > 0
     assert slow_hash(learner.model) == before[0]
     assert torch.equal(rng_tensors()["cpu"], before[1])
     assert all(torch.equal(x, learner.fast[name]) for name, x in fast.items())
-    assert first.grad is kept
-    assert torch.equal(kept, torch.ones_like(first))
+    assert first.grad is gradient
+    assert torch.equal(gradient, torch.ones_like(first))
     assert others[0].grad is None
     assert learner.training
-    assert diagnosis.measure(engine) == found
+    assert diagnosis.measure(engine) == numbers
 
 
 def test_numbers_are_what_their_names_say():
-    assembly, engine, diagnosis = started(STATIC)
-    learn(assembly, engine)
-    found = diagnosis.measure(engine)
-    learner, heard = engine.learner, {}
+    assembly, engine, diagnosis = probed(STATIC)
+    losses_of(engine, assembly, 0, steps=3)
+    numbers = diagnosis.measure(engine)
+    learner, inputs = engine.learner, {}
     for layer in hidden_units(learner.model):
-        layer.outgoing.register_forward_pre_hook(lambda _, args, name=layer.name: heard.update({name: args[0]}))
+        layer.outgoing.register_forward_pre_hook(lambda _, args, name=layer.name: inputs.update({name: args[0]}))
     logits = learner(diagnosis.probe, {})[0]
     targets = diagnosis.probe.targets_BT
     loss = F.cross_entropy(competing(logits, diagnosis.probe).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
     loss.backward()
     gradient = math.sqrt(sum(float(p.grad.double().square().sum()) for p in learner.parameters() if p.grad is not None))
-    assert found["probe/all/grad_l2"] == pytest.approx(gradient)
-    assert list(heard) == ["layers.0.mlp", "layers.1.mlp"]
-    for name, h in heard.items():
+    assert numbers["probe/all/grad_l2"] == pytest.approx(gradient)
+    assert list(inputs) == ["layers.0.mlp", "layers.1.mlp"]
+    for name, h in inputs.items():
         h = h.detach().flatten(0, -2)
         assert len(h) <= PROBE_TOKENS
         activity = h.double().abs().mean(0)
         dormant = float((activity / activity.mean() <= 0.1).double().mean())
-        assert found[f"probe/{name}/dormant_tau0.1"] == pytest.approx(dormant)
-        assert found[f"probe/{name}/dead_zero"] == 0
+        assert numbers[f"probe/{name}/dormant_tau0.1"] == pytest.approx(dormant)
+        assert numbers[f"probe/{name}/dead_zero"] == 0
         sigma = torch.linalg.svdvals(h[:: -(-len(h) // 256)].double())
-        assert found[f"probe/{name}/stable_rank"] == pytest.approx(float((sigma**2).sum() / sigma[0] ** 2))
-        assert 1 < found[f"probe/{name}/erank"] <= min(h.shape)
+        assert numbers[f"probe/{name}/stable_rank"] == pytest.approx(float((sigma**2).sum() / sigma[0] ** 2))
+        assert 1 < numbers[f"probe/{name}/erank"] <= min(h.shape)
     total = math.sqrt(sum(float(p.detach().double().square().sum()) for p in learner.model.parameters()))
-    assert found["probe/all/weight_l2"] == pytest.approx(total)
+    assert numbers["probe/all/weight_l2"] == pytest.approx(total)
     gate = learner.model.layers[0].mlp.gate_proj.weight.detach().double()
     rms = float(gate.square().mean().sqrt())
-    assert found["probe/layers.0.mlp.gate_proj.weight/weight_rms"] == pytest.approx(rms)
-    assert not [name for name in found if "fast_" in name]
+    assert numbers["probe/layers.0.mlp.gate_proj.weight/weight_rms"] == pytest.approx(rms)
+    assert not [name for name in numbers if "fast_" in name]
 
 
-def test_dead_units_are_found():
-    _, engine, diagnosis = started(MLP)
+def test_dead_units_are_counted():
+    _, engine, diagnosis = probed(MLP)
     layer = engine.learner.model.layers[1]
     with torch.no_grad():
         layer.bias[:4] = -1e6
-    found = diagnosis.measure(engine)
-    assert found["probe/layers.1/dead_zero"] >= 4 / 16
-    assert found["probe/layers.1/dormant_tau0"] >= 4 / 16
+    numbers = diagnosis.measure(engine)
+    assert numbers["probe/layers.1/dead_zero"] >= 4 / 16
+    assert numbers["probe/layers.1/dormant_tau0"] >= 4 / 16
     with torch.no_grad():
         layer.bias[:] = -1e6
     dead = diagnosis.measure(engine)
     assert dead["probe/layers.1/dead_zero"] == dead["probe/layers.1/dormant_tau0.1"] == 1
     assert dead["probe/layers.1/erank"] == 0
-    assert dead["probe/all/grad_l2"] < found["probe/all/grad_l2"]
+    assert dead["probe/all/grad_l2"] < numbers["probe/all/grad_l2"]
 
 
 def test_drift_is_zero_at_the_base_and_grows_with_learning():
-    assembly, engine, diagnosis = started(NANO)
+    assembly, engine, diagnosis = probed(NANO)
     drifts = []
     for _ in range(3):
-        found = diagnosis.measure(engine)
-        drifts.append([found[f"drift/{mode}/kl_base"] for mode in ("slow", "fast")])
-        learn(assembly, engine, steps=6)
+        numbers = diagnosis.measure(engine)
+        drifts.append([numbers[f"drift/{mode}/kl_base"] for mode in ("slow", "fast")])
+        losses_of(engine, assembly, 0, steps=6)
     assert drifts[0] == pytest.approx([0, 0], abs=1e-9)
     assert all(a < b < c for a, b, c in zip(*drifts, strict=True))
     assert drifts[1][0] != drifts[1][1]
@@ -136,38 +125,38 @@ def test_drift_is_zero_at_the_base_and_grows_with_learning():
         engine.learner.eval()
         now = engine.learner(diagnosis.probe, engine.learner.adapter.initial(), write=False)[0]
     scored = diagnosis.probe.targets_BT != IGNORE
-    logs = [x.double().log_softmax(-1) for x in (diagnosis.said["slow"], now[scored])]
+    logs = [x.double().log_softmax(-1) for x in (diagnosis.base_logits["slow"], now[scored])]
     by_hand = float((logs[0].exp() * (logs[0] - logs[1])).sum(-1).mean()) / math.log(2)
     engine.learner.train()
     assert diagnosis.measure(engine)["drift/slow/kl_base"] == pytest.approx(by_hand)
 
 
 def test_without_a_base_distribution_there_is_no_drift():
-    assembly, engine, _ = started(MLP)
-    diagnosis = Diagnosis.at_base(engine, replace(assembly.stream, base=None))
-    found = diagnosis.measure(engine)
+    assembly, engine, _ = probed(MLP)
+    diagnosis = Diagnosis.at_base(engine, replace(assembly.stream, base=None), strategy=assembly.recipe.strategy)
+    numbers = diagnosis.measure(engine)
     assert diagnosis.task == 0
-    assert not [name for name in found if name.startswith("drift")]
+    assert not [name for name in numbers if name.startswith("drift")]
     assert torch.equal(diagnosis.probe.tokens_BT[0], assembly.stream.tasks[0].evaluation().tokens_BT[0])
 
 
 def test_fast_matrices_have_ranks_once_something_is_written():
-    assembly, engine, diagnosis = started(NANO)
+    assembly, engine, diagnosis = probed(NANO)
     blank = diagnosis.measure(engine)
     name = "layers.0.mlp.memory"
     assert math.isnan(blank[f"probe/{name}/fast_erank"])
     assert math.isnan(blank[f"probe/{name}/fast_over_w0"])
-    learn(assembly, engine)
-    found, state = diagnosis.measure(engine), engine.learner.fast[name]
-    assert found[f"probe/{name}/fast_stable_rank"] == pytest.approx(plasticity.ranks(state[0])["stable_rank"])
+    losses_of(engine, assembly, 0, steps=3)
+    numbers, state = diagnosis.measure(engine), engine.learner.fast[name]
+    assert numbers[f"probe/{name}/fast_stable_rank"] == pytest.approx(plasticity.ranks(state[0])["stable_rank"])
     weight = engine.learner.model.layers[0].mlp.down_proj.weight.detach()
-    assert found[f"probe/{name}/fast_over_w0"] == pytest.approx(float(state[0].norm() / weight.norm()))
-    _, other, fresh = started([*SMALL, *FAST, "base=none", "adapter.reset=sequence"])
+    assert numbers[f"probe/{name}/fast_over_w0"] == pytest.approx(float(state[0].norm() / weight.norm()))
+    _, other, fresh = probed([*SMALL, *FAST, "base=none", "adapter.reset=sequence"])
     assert not [key for key in fresh.measure(other) if "fast_" in key]
 
 
 def test_frozen_weights_have_no_gradient():
-    _, engine, diagnosis = started(STATIC)
+    _, engine, diagnosis = probed(STATIC)
     for parameter in engine.order:
         parameter.requires_grad_(False)
     assert math.isnan(diagnosis.measure(engine)["probe/all/grad_l2"])
@@ -181,37 +170,18 @@ def batch(rows, length, scored):
 
 
 def test_a_probe_is_spread_over_rows_and_holds_something_to_score():
-    short = some(batch(100, 16, slice(None)), tokens=512)
+    short = beginnings(batch(100, 16, slice(None)), tokens=512)
     assert short.tokens_BT.shape == (32, 16)
     assert short.tokens_BT[:, 0].tolist() == sorted(set(short.tokens_BT[:, 0].tolist()))
     assert (short.tokens_BT[0, 0], short.tokens_BT[-1, 0]) == (0, 99)
-    long = some(batch(100, 1000, slice(None)), tokens=512)
+    long = beginnings(batch(100, 1000, slice(None)), tokens=512)
     assert long.tokens_BT.shape == (4, 128)
     # A label at the end of a long row: rows are whole.
-    label = some(batch(100, 300, slice(299, 300)), tokens=512)
+    label = beginnings(batch(100, 300, slice(299, 300)), tokens=512)
     assert label.tokens_BT.shape == (1, 300)
     assert int((label.targets_BT != IGNORE).sum()) == 1
-    few = some(batch(2, 16, slice(None)), tokens=512)
+    few = beginnings(batch(2, 16, slice(None)), tokens=512)
     assert few.tokens_BT.shape == (2, 16)
-
-
-def test_metrics_are_means_over_layers_in_the_last_row():
-    results = Results(scenario="task", tasks=["a"], fingerprints=[""], learned_at=[1], entropy=[math.nan], phases=1)
-    scores = {mode: {q: [0.5] for q in QUANTITIES} for mode in ("slow", "fast", "carried")}
-    for row in range(2):
-        numbers = {f"probe/layers.{k}/erank": 10.0 * k + row for k in (1, 2)}
-        numbers |= {"probe/layers.1.memory/fast_erank": 2.0 + row, "drift/fast/kl_base": 0.5 * row}
-        results.add(columns=[0], scores=scores, base=None, diagnostics=numbers | {"layers.0.mlp.step": 1.0})
-    assert catalogue.metric(results, "slow/plasticity/erank") == 16
-    assert catalogue.metric(results, "carried/plasticity/erank") == 3
-    assert catalogue.metric(results, "fast/drift/kl_base") == 0.5
-    assert catalogue.after_each_row(results, "slow/plasticity/erank") == [15, 16]
-    named = [name for name in catalogue.names(results) if "/plasticity/" in name or "/drift/" in name]
-    assert named == ["slow/plasticity/erank", "carried/plasticity/erank", "fast/drift/kl_base"]
-    assert math.isnan(catalogue.metric(results, "slow/drift/kl_base"))
-    results.rows[1]["diagnostics"]["probe/layers.1/erank"] = math.nan
-    assert catalogue.why(results, "slow/plasticity/erank") == "not finite in the last row, or nothing to measure"
-    assert math.isnan(learning_slope(results.matrix("slow", "loss"), results.learned_at))
 
 
 def test_diagnostics_can_be_turned_off(tmp_path):
@@ -231,13 +201,13 @@ def test_a_run_keeps_them_in_journal_and_results(tmp_path):
     ranks = [last[f"probe/layers.{k}.mlp/erank"] for k in (0, 1)]
     assert content["metrics"]["slow/plasticity/erank"] == pytest.approx(sum(ranks) / 2)
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    told = [event["diagnostics"] for event in events if event["event"] == "evaluated"]
-    assert told == [row["diagnostics"] for row in content["rows"]]
+    in_journal = [event["diagnostics"] for event in events if event["event"] == "evaluated"]
+    assert in_journal == [row["diagnostics"] for row in content["rows"]]
     comparison(folder)
 
 
 def comparison(folder):
-    """The same as ttt-compare and the page of several runs read them."""
+    """Check the same numbers as ttt-compare and the page of several runs read them."""
     groups = group_runs([read_run(folder)])
     sheet = views.curve_view(groups, "slow/plasticity/erank").sheet
     rows = [cells[0].interval.mean for _, cells in sheet.rows]
