@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 
 import pytest
 import torch
@@ -74,8 +75,9 @@ def test_a_full_round_costs_what_the_settings_say():
     pool, world = make(proposer="mutate", accept="equal"), World(BATCH, never)
     rounds = run_rounds(pool, world, 6, budget=10_000)
     sizes = [1, *(int(outcome.state["size"]) for outcome in rounds)]
-    assert any(after - before == 3 for before, after in zip(sizes, sizes[1:], strict=False))
-    for before, after, outcome in zip(sizes, sizes[1:], rounds, strict=False):
+    pairs = list(itertools.pairwise(sizes))
+    assert any(after - before == 3 for before, after in pairs)
+    for (before, after), outcome in zip(pairs, rounds, strict=True):
         if after - before == 3:
             # All prompts are equally bad here, so the seed prompt is still in the pool. The pool is
             # scored, three parents and three children are tried, and three children are accepted.
@@ -98,6 +100,7 @@ def test_a_budget_below_the_pool_scores_the_best_of_it():
 def test_a_small_budget_is_spread():
     """First there are fewer proposals, then fewer problems; without a budget nothing changes."""
     pool = make()
+    # (budget, problems on which the pool is scored, proposals that are tried)
     cases = ((200, 12, 3), (33, 12, 1), (32, 12, 1), (31, 11, 1), (18, 5, 1), (10, 1, 1), (9, 9, 0))
     for budget, scored, tried in cases:
         torch.manual_seed(0)
@@ -178,6 +181,7 @@ def test_random_prompts_are_not_selected():
     assert world.calls == []
     assert {outcome.used for outcome in rounds} == {0}
     drawn = torch.stack([pool.emitted(outcome.state) for outcome in rounds])
+    # 200 draws of 6 ** 3 prompts.
     assert len(drawn.flatten(0, 1).unique(dim=0)) > 100
     # Each word is expected 100 times, with a standard deviation of 9.
     assert (drawn.flatten().bincount()[LAYOUT.words[0] :] - 100).abs().max() < 40

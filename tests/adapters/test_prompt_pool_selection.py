@@ -21,6 +21,7 @@ def test_the_pool_improves_and_knowledge_makes_it_faster():
     means = {}
     for name in ("mutate", "informed"):
         means[name] = sum(true_chance(name, seed=seed, count=4) for seed in range(12)) / 12
+    # The chance of the seed prompt is 0, and that of the hidden prompt 1.
     assert means["informed"] > 0.9
     assert 0.3 < means["mutate"] < means["informed"] - 0.2
     late = [true_chance("mutate", seed=seed, count=40) for seed in range(4)]
@@ -67,6 +68,7 @@ def test_specialists_are_used_as_a_cover():
 @pytest.mark.parametrize(("accept", "accepted"), [("improvement", 0), ("equal", 1)])
 def test_a_child_as_good_as_its_parent(accept, accepted):
     pool = make(proposer="callable", propose="toy_prompts:towards_five", accept=accept)
+    # Nothing pays, so parent and child are equally good.
     (outcome,) = run_rounds(pool, World(BATCH, lambda prompt, problem: 0.0), 1)
     assert int(outcome.state["size"]) == 1 + accepted
 
@@ -75,4 +77,5 @@ def test_a_parent_without_mistakes_has_no_children():
     pool = make(proposer="callable", propose="toy_prompts:towards_five", accept="equal")
     (outcome,) = run_rounds(pool, World(BATCH, lambda prompt, problem: 1.0), 1)
     assert int(outcome.state["size"]) == 1
+    # Twelve scores of the pool, and three minibatches of its one prompt.
     assert outcome.used == 12 + 3 * 4

@@ -48,6 +48,7 @@ def test_the_pool_that_is_too_small_is_named():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("ttt.prompts.settings.find_spec", lambda name: None)
+    # search=pool needs no package.
     make()
     with pytest.raises(ValueError, match=r"^adapter\.search=gepa: .*ttt\[gepa\]"):
         make(search="gepa")
@@ -77,5 +78,6 @@ def test_a_base_does_not_depend_on_the_code_that_searches_prompts(monkeypatch):
     read, read_bytes = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     code_hash()
+    # Otherwise the hash would have been read from somewhere else.
     assert read
     assert not [path for path in read if path.parent.name == "prompts"]

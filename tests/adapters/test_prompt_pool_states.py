@@ -1,4 +1,4 @@
-"""The state of a pool: named tensors that start at zero, last as long as they should, and can be read."""
+"""The state of a pool: named tensors that start at zero and end with their lifetime."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def test_a_state_is_zero_before_anything_is_written():
     assert {x.dtype for x in state.values()} == {torch.float32}
     assert all(len(x) == 1 and not x.any() for x in state.values())
     assert pool.emitted(state).tolist() == [list(SEED)] * 4
+    # All lanes share one pool.
     assert merges_lanes(pool)
 
 
@@ -63,6 +64,7 @@ def test_a_state_can_hold_a_single_prompt():
     assert torch.equal(pool.with_prompt(BATCH.tokens_BT, state), behind(OTHER).tokens_BT)
     numbers = pool.diagnostics(state)
     assert (numbers["pool"], numbers["emitted"], numbers["words_changed"]) == (1, 1, 1)
+    # NaN, because nothing was played under it.
     assert numbers["best_record"] != numbers["best_record"]
 
 

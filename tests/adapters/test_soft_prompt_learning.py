@@ -51,6 +51,7 @@ def test_prompts_alone_learn_what_pays():
     fast = ("objective.cycle.slow_steps=1", "adapter.problems=4", "adapter.step=0.05", "adapter.steps=5")
     policy = soft_policy("strategy=frozen", *fast, size=16.0)
     task, slow = Sevens(policy.tasks[0]), slow_hash(policy.model)
+    # Answers of one token make success rise within seconds.
     layout = replace(policy.layout, answer_len=1, verify=lambda batch, answer_BA: answer_BA[:, 0] == 7)
     policy.objective.layout = policy.adapter._layout = layout
     before = policy.scores(task)
@@ -69,6 +70,7 @@ def test_a_run_that_stopped_inside_a_cycle_resumes_bit_exactly(tmp_path: Path, m
 
     The checkpoint holds Adam's moments, the archive and the random numbers.
     """
+    # A reward that half of the answers earn; the real one would leave all prompts unmoved.
     play = Reward.play
 
     def rewarded(*arguments):

@@ -43,6 +43,7 @@ def test_nothing_written_is_the_plain_model_bit_for_bit(window):
     learner, batch, state = policy.learner, policy.tasks[0].evaluation(), policy.adapter.initial()
     plain = plain_logits(policy, batch)
     assert torch.equal(learner(batch, state, write=True)[0], plain)
+    # Vectors of zeros take the path through the hook, and change no bit either.
     zeros = state["prompt"][0, [0] * len(batch.tokens_BT)]
     assert torch.equal(predict(policy.model, batch.tokens_BT, zeros), policy.model(batch.tokens_BT))
     reader = Reader(learner)
@@ -71,6 +72,7 @@ def test_vectors_are_added_to_the_embeddings_of_the_seed_prompt(policy, batch, s
 @pytest.mark.parametrize("pieces", [[3, 1, 1, 1, 1, 1, 1, 1], [7, 1, 1, 1], [2, 8]])
 def test_reading_in_pieces_is_reading_at_once(batch, state, pieces):
     """The first piece holds the prompt; behind it, tokens may come one by one."""
+    # A learner of its own, because `double` changes it in place; fp64 leaves only rounding.
     learner = soft_policy().learner.double()
     exact = {name: x.double() for name, x in state.items()}
     whole, _ = learner(batch, exact)
@@ -116,6 +118,7 @@ def test_diagnostics_by_hand():
     assert (fresh["norm"], fresh["distance"], fresh["steps"]) == (0, 0, 0)
     assert fresh["best_record"] != fresh["best_record"]
     state["prompt"][0, 0, 0, 0], state["record"][0, 0], state["steps"][0] = 3.0, 0.5, 7
+    # Lengths are in units of an embedding: its standard deviation times sqrt(16).
     unit = float(policy.model.embed_tokens.weight.detach().std()) * 4
     # One of 2 x 2 vectors has length 3; the two prompts differ in one vector of two.
     expected = {"norm": 0.75 / unit, "distance": 1.5 / unit, "best_record": 0.5, "steps": 7}

@@ -18,7 +18,7 @@ from ttt.prompts.vectors import predict
 
 
 def toy_play(values: torch.Tensor) -> tuple[Play, list[Rollouts]]:
-    """Return a policy with one token of two as answer, and the list of what it plays.
+    """Return a policy that answers with one of two tokens, and the list of its rollouts.
 
     The logits of the tokens are -s and s, where s is the product of a prompt with `values`; the
     second token pays.
@@ -49,7 +49,7 @@ def normalised(rewards: torch.Tensor) -> torch.Tensor | None:
 
 
 def toy_gradient(rollouts: Rollouts, prompt, values) -> torch.Tensor:
-    """The gradient of the toy's loss by hand: d log p(y) / ds = sign - (p1 - p0)."""
+    """Return the gradient of the toy's loss by hand: d log p(y) / ds = sign - (p1 - p0)."""
     gradient, mixed = torch.zeros_like(prompt), 0
     for problem in rollouts.problem_R.unique():
         group = [i for i in range(12) if rollouts.problem_R[i] == problem]
@@ -58,6 +58,7 @@ def toy_gradient(rollouts: Rollouts, prompt, values) -> torch.Tensor:
             continue
         mixed += 1
         for i, advantage in zip(group, advantages, strict=True):
+            # Two of the four rollouts of a problem for each of two prompts.
             k = (i % 4) // 2
             s = (prompt[k].flatten() * values).sum()
             p = torch.stack([-s, s]).softmax(0)
@@ -105,6 +106,7 @@ def test_the_loss_of_a_round_is_that_of_a_slow_step(baseline):
         problem_R, lane_R = evenly(torch.tensor([0, 3]), group=play.group, prompts=2)
         rollouts = play(problem_R, leaf[lane_R])
         seen.append((rollouts, *torch.autograd.grad(play.loss(rollouts), leaf)))
+        # Nothing after the loss matters here, and there is no state to return.
         raise StopIteration
 
     policy.adapter.evolve = evolve
@@ -170,6 +172,7 @@ def test_first_prompts_are_small_and_drawn_in_the_round():
         play, _ = toy_play(torch.ones(32))
         prompts.append(adapter.evolve(adapter.initial(), play, policy.tasks[0].batch(0), budget=99).state["prompt"])
     assert float(prompts[0].std() / embedding.std()) == pytest.approx(0.2, rel=0.2)
+    # Another seed gives other prompts: they are drawn from torch's global generator.
     assert not torch.equal(prompts[0], prompts[1])
 
 
@@ -198,6 +201,7 @@ def test_without_a_budget_it_is_reinforcement_learning_alone():
         torch.manual_seed(0)
         policy.steps(4)
     assert not any(x.any() for x in prompted.learner.fast.values())
+    # Close, not equal: under vectors every row is read by itself, which rounds differently.
     weights = [policy.model.embed_tokens.weight for policy in (prompted, alone)]
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
 

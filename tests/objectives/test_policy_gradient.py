@@ -34,6 +34,7 @@ def test_the_slow_step_is_the_policy_gradient_written_out(adapter, temperature):
     )
     layout, batch, played = policy.layout, policy.tasks[0].batch(0), policy.pay(mixed_rewards)
     loss_of(policy.learner, policy.recipe, batch, step=0).backward()
+    # Without a budget no round was played: these are the rollouts of the slow step.
     (rollouts,), gradient = played, gradient_of(policy.model)
     logp = (policy.model(rollouts.rows(batch, layout))[:, -layout.answer_len :] / temperature).log_softmax(-1)
     sampled = logp.gather(2, rollouts.answer_RA[..., None])[..., 0]
@@ -50,6 +51,7 @@ def test_the_slow_step_is_the_policy_gradient_written_out(adapter, temperature):
             tokens = [logp[i, t, rollouts.answer_RA[i, t]] for t in range(layout.answer_len)]
             terms.append(-advantage * sum(tokens) / len(tokens))
         losses.append(sum(terms) / len(terms))
+    # Otherwise the comparison would be empty.
     assert len(losses) > 0
     (sum(losses) / len(losses)).backward()
     expected = gradient_of(policy.model)
@@ -61,6 +63,7 @@ def test_problems_with_equal_rewards_are_not_read_and_change_nothing():
     """The gradient is that of all rows, because equal rewards mean advantages of zero."""
     policy = small_policy(*ALONE)
     objective, learner, batch = policy.objective, policy.learner, policy.tasks[0].batch(0)
+    # 4 problems with 8 rollouts each, in this order.
     parameters = list(learner.model.parameters())
     reward_R = torch.zeros(32)
     # Of the four problems, the first has mixed rewards and the second earns every one.
@@ -70,6 +73,7 @@ def test_problems_with_equal_rewards_are_not_read_and_change_nothing():
     logp, read = objective._logp, []
     objective._logp = lambda learner, batch, part: read.append(len(part.reward_R)) or logp(learner, batch, part)
     gradients = torch.autograd.grad(objective._slow_loss(learner, batch, rollouts), parameters)
+    # Only the problem with mixed rewards was read.
     assert read == [8]
     advantage_R = (reward_R[:8] - 1 / 8) / reward_R[:8].std(correction=0)
     logp_RA = logp(learner, batch, rollouts).gather(2, rollouts.answer_RA[..., None])[..., 0]
@@ -99,6 +103,7 @@ def test_log_probabilities_that_moved_since_sampling_are_refused():
 
 
 def test_without_a_reward_nothing_moves():
+    # Plain SGD at a large rate: any gradient would show, and weight decay is off.
     policy = small_policy(*ALONE, "optimizer=sgd", "optimizer.lr=1.0")
     policy.pay(no_reward)
     before = slow_hash(policy.model)
@@ -111,6 +116,7 @@ def test_a_reward_for_one_token_is_learned():
     policy = small_policy(*ALONE, "optimizer.lr=1e-2", "objective.rollouts=16")
     policy.pay(lambda rollouts: rollouts.answer_RA[:, 0] == 7)
     rewards = [progress.watched["reward"] for progress in policy.steps(40)]
+    # Means over five steps, because a step has only 64 answers.
     assert sum(rewards[:5]) / 5 < 0.4
     assert sum(rewards[-5:]) / 5 > 0.9
 

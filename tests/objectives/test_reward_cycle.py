@@ -1,4 +1,4 @@
-"""`objective=reward` takes turns: rounds of the fast channel, slow steps, and rollouts counted once."""
+"""`objective=reward` alternates rounds and slow steps, and counts each rollout once."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def test_rounds_end_where_the_cycle_ends_them():
 def test_frozen_is_prompt_optimisation_alone():
     policy = small_policy(*POOL, "strategy=frozen")
     before = slow_hash(policy.model)
+    # With cycles of three steps, rounds are due before the first and the fourth.
     terms = policy.steps(4)[-1].terms
     assert slow_hash(policy.model) == before
     assert terms["rounds"] == 2
@@ -45,6 +46,7 @@ def test_rollouts_of_the_search_are_reused():
 
 
 def test_matching_takes_each_rollout_once():
+    # Three rollouts under one prompt: two of problem 0 and one of problem 1.
     prompt_RP = torch.zeros(3, 2, dtype=torch.long)
     rest = (torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 1), torch.zeros(3))
     stock = Rollouts(torch.tensor([0, 0, 1]), prompt_RP, *rest)
@@ -68,6 +70,7 @@ def test_unannounced_tasks_do_not_reset_prompts():
     assembly = assembled(*POOL)
     assert not any(phase.announced for phase in assembly.stream.phases)
     engine = assembly.engine(OneDevice(torch.device("cpu"), precision="32-true"), None)
+    # Anything but zeros, from which a reset could not be told.
     engine.learner.fast = {name: torch.ones_like(x) for name, x in engine.learner.fast.items()}
     begin_task(engine, assembly, 0)
     assert all(bool(x.all()) for x in engine.learner.fast.values())

@@ -1,4 +1,4 @@
-"""Arguments of `objective=reward` that cannot be, or that do not go together, name their key and value."""
+"""Refusals of `objective=reward` name the key and the value that do not fit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness import run_here
 from policies import ALONE, RULES
 from small_policy import assembled
 
+# The adapters as they are shipped, with four prompts in use.
 POOL, SOFT = ("adapter=prompt_pool",), ("adapter=soft_prompt",)
 ARGUMENTS = (
     "objective.rollouts=1",
@@ -63,6 +64,7 @@ def test_wrong_arguments(override):
 def test_what_would_be_right_is_named():
     assert "did you mean prompt? allowed: problem, prompt" in refusal(*ALONE, "objective.baseline=promt")
     assert "did you mean fast_budget?" in refusal(*ALONE, "+objective.cycle.fastbudget=3")
+    # The smallest budgets of a round: one group; two minibatches and two scores.
     assert "8" in refusal(*SOFT, "objective.cycle.fast_budget=3").partition(": ")[2]
     assert "10" in refusal(*POOL, "objective.cycle.fast_budget=9").partition(": ")[2]
     assert "objective.rollouts=8" in refusal(*POOL, "objective.baseline=prompt", "objective.rollouts=7")

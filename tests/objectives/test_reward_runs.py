@@ -1,4 +1,4 @@
-"""Whole runs of `objective=reward`, with prompts and without: what they record, and that they resume."""
+"""Whole runs of `objective=reward`, with and without prompts: their records, and resuming."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_run_records_what_it_earned_and_spent(finished):
 
 
 def test_a_policy_is_shown_with_the_prompt_in_use(finished):
-    """On the screen and in tables, by its success in mode carried; without prompts carried is slow."""
+    """Screen and tables show success in mode carried, which without prompts is mode slow."""
     folder, screens = finished
     for screen in screens.values():
         assert f"R: {quantity_of('success').title}" in screen
@@ -92,6 +92,7 @@ def test_prompts_on_the_base_are_read_without_what_a_strategy_keeps_for_a_task(t
     strategy = ("strategy=lora_task", "strategy.per=task", "task.announced=true", "optimizer.lr=0.05")
     outcome = run_here([*RULES, *POOL, *strategy, "objective.cycle.fast_budget=0", "objective.entropy=1"], tmp_path)
     assert outcome.code == 0, outcome.err
+    # No budget: the search is switched off, and only the strategy learns.
     rows = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
     # The prompt never changes here, so neither does the base behind it; the learned weights do.
     assert rows[-1]["scores"]["fast"]["loss"] == rows[0]["scores"]["fast"]["loss"]

@@ -35,6 +35,7 @@ def test_words(temperature):
     answer, logp = sample_answers(
         lambda x, cache: policy.model(x, cache=cache), context, length=4, temperature=temperature
     )
+    # Both ways draw the same random numbers in the same order.
     torch.manual_seed(3)
     expected, expected_logp = sampled_without_cache(policy.model, context, length=4, temperature=temperature)
     assert torch.equal(answer, expected)

@@ -69,7 +69,7 @@ class SmallPolicy:
         return list(train(self.engine, task or self.tasks[0], recipe=self.recipe, steps=number, report_every=1))
 
     def pay(self, reward: Callable[[Rollouts], Tensor]) -> list[Rollouts]:
-        """Replace the verifier by `reward`; return the list to which all later rollouts are added."""
+        """Let `reward` be the reward from now on; return the list that collects all rollouts."""
         objective, play = self.objective, self.objective.play
         played: list[Rollouts] = []
 

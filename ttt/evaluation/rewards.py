@@ -57,6 +57,7 @@ def exact_rewards(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str,
     The greedy answer is right if each token of the right answer is the likeliest after those before
     it, which the row holds.
     """
+    # Exact probabilities instead of samples: rows of R differ by learning, not by chance.
     answer_BA = layout.answers(batch)
     logp_BAV = logits_BTV[:, -layout.answer_len :].float().log_softmax(-1)
     solved_B = (logp_BAV.argmax(-1) == answer_BA).all(1)
@@ -77,7 +78,10 @@ def contexts(learner: Learner, batch: Batch, state: FastState, layout: Layout) -
 
 
 def one_word_contexts(batch: Batch, layout: Layout) -> Tensor:
-    """Return the questions behind every prompt that says one word and nothing else, [W * B, P + Q]."""
+    """Return the questions behind every prompt of one word, [W * B, P + Q].
+
+    The rest of such a prompt is that of the seed prompt, which says nothing.
+    """
     question_BQ = layout.questions(batch)
     prompts = [[word, *layout.seed_prompt[1:]] for word in layout.words if word not in layout.seed_prompt]
     prompt_WP = torch.tensor(prompts, device=question_BQ.device).repeat_interleave(len(question_BQ), 0)
@@ -101,6 +105,7 @@ def kl_from_base(learner: Learner, objective: Reward, context_BT: Tensor, added_
             temperature=1.0,
             alike=added_BPD is None,
         )
+    # Policy and base are compared on the same tokens, over the whole vocabulary at each of them.
     rows_BT = torch.cat([context_BT, answer_BA[:, :-1]], 1)
     policy_BAV, base_BAV = (
         predict(learner.model, rows_BT, added_BPD, weights=weights)[:, -length:].float().log_softmax(-1)

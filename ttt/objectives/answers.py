@@ -21,6 +21,7 @@ def play(
     """Sample an answer to each problem (an index into `batch`) under the prompt beside it."""
     context_RT = torch.cat([head_tokens(prompt_RP, layout), layout.questions(batch)[problem_R]], 1)
     added_RPD = added_vectors(prompt_RP)
+    # Sampling needs no graph; `answer_logp` reads the answers again where a loss needs one.
     answer_RA, logp_RA = sample_answers(
         lambda tokens, cache: predict(model, tokens, added_RPD, cache=cache),
         context_RT,
@@ -29,6 +30,7 @@ def play(
         # Under vectors, rows of equal tokens are different contexts.
         alike=added_RPD is None,
     )
+    # Batches are indexed by numpy arrays, which lie on the CPU.
     reward_R = layout.verify(batch.pick(problem_R.cpu().numpy()), answer_RA)
     return Rollouts(problem_R, prompt_RP, answer_RA, logp_RA, reward_R.float())
 
@@ -48,6 +50,7 @@ def answer_logp(
     sampling, so that importance weights compare one policy with itself.
     """
     row_RT, added_RPD = rollouts.rows(batch, layout), added_vectors(rollouts.prompt_RP)
+    # Softmax in fp32: importance weights divide by these probabilities.
     logits = predict(model, row_RT, added_RPD, weights=weights)
     return (logits[:, -layout.answer_len :].float() / temperature).log_softmax(-1)
 
@@ -58,6 +61,7 @@ def match_rollouts(problem_R: Tensor, prompt_RP: Tensor, stock: Rollouts) -> tup
     Return the indices in `stock` of those that serve, and the wanted indices that none serves.
     """
     available: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    # Only prompts of words are looked up: vectors move, and their adapter is not `reusable`.
     for i, key in enumerate(torch.cat([stock.problem_R[:, None], stock.prompt_RP], 1).tolist()):
         available[tuple(key)].append(i)
     reused, missing = [], []

@@ -29,6 +29,7 @@ class Cycle:
         if not isinstance(section, Mapping):
             keys = ", ".join(f"objective.cycle.{field.name}" for field in fields(cls))
             raise ValueError(f"objective.cycle={show(section)}: must be a section; set {keys}")
+        # `build` checks the annotations above and words its refusals by key and value.
         target = {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
         cycle: Cycle = build({**section, **target}, group="objective.cycle", given={}, trusted=[])
         return cycle

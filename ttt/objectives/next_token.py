@@ -20,5 +20,6 @@ class NextToken(Objective):
         # `__setattr__` are slow in this inner loop.
         logits_BTV, after = learner.forward(batch, state)
         if learner.adapter.reset != "sequence":
+            # Rows of a memory belong to no lane of the stream, so their state is dropped.
             learner.fast = learner.adapter.carry(first_lanes(after, own))
         return Loss(cross_entropy(logits_BTV, batch, reduction="mean"), logits_BTV)

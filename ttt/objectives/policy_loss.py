@@ -46,9 +46,10 @@ def policy_loss(
     rewards, or all groups if `read_all`. Raises RuntimeError if they disagree with the sampled ones.
     """
     group_R, groups = baseline_groups(rollouts, baseline)
+    # A group is mixed if its rewards differ.
     advantage_R, mixed_G = policy.advantages(rollouts.reward_R, group_R, groups)
     zero_variance = 1 - float(mixed_G.float().mean())
-    # Equal rewards mean advantages of zero, so reading those groups would cost time for no gradient.
+    # Equal rewards mean advantages of zero: reading those groups would cost time for no gradient.
     needed_R = mixed_G[group_R] | read_all
     if not bool(needed_R.any()):
         return PolicyLoss(None, None, None, zero_variance)
@@ -60,6 +61,7 @@ def policy_loss(
     if not gap < LOGP_TOLERANCE:
         raise RuntimeError(f"log-probabilities of rollouts are {gap:.3g} nats off those of training")
     loss_R = policy.cispo(logp_RA, rollouts.logp_RA, advantage_R, clip=clip)
+    # Means within groups first, so that every problem counts alike.
     loss_G = policy.group_mean(loss_R, group_R, groups)
     # Without a mixed group the mean would be NaN; the sum keeps the graph, with a gradient of zero.
     value = loss_G[mixed_G].mean() if bool(mixed_G.any()) else 0.0 * loss_R.sum()

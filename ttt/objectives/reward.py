@@ -1,4 +1,4 @@
-"""`reward`: one verifiable reward moves slow weights by policy gradient and fast prompts by search or gradient.
+"""`reward`: slow weights by policy gradient and prompts by search or gradient, for one reward.
 
     each cycle   the adapter improves its prompts on the first batch, slow weights frozen; then T slow steps:
     slow step    G rollouts of each problem x, evenly over the K prompts;  A = (r - mean_x) / std_x  over all G
@@ -71,6 +71,7 @@ class Reward(Objective):
         self._entropy, self._kl, self.learn_from = entropy, kl, learn_from
         self.cycle = Cycle.read(cycle)
         self._counts = dict.fromkeys(COUNTS, 0)
+        # Values of the steps since the last report, whose means `watched` returns.
         self._watched: dict[str, list[float]] = defaultdict(list)
         self.base: dict[str, Tensor] = {}
         # The best prompt at the end of each task.
@@ -82,6 +83,7 @@ class Reward(Objective):
 
     def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
         """Run a round of the fast channel if one is due, then return the loss of a slow step."""
+        # The round comes first: slow weights always learn behind the newest prompts.
         searched = self._run_round(learner, batch)
         self._counts["steps"] += 1
         if not learns:
@@ -107,6 +109,7 @@ class Reward(Objective):
             return None
         if not self.cycle.is_due(steps=self._counts["steps"], rounds=self._counts["rounds"]):
             return None
+        # Behind these functions a search needs no model: any policy that plays will do.
         play = Play(
             answer=lambda problem_R, prompt_RP: self.play(learner, batch, problem_R, prompt_RP),
             loss=lambda rollouts: self._prompt_loss(learner, batch, rollouts),
@@ -138,6 +141,7 @@ class Reward(Objective):
 
         If `reuse` is set, take what it can from `searched`, the rollouts of this step's round.
         """
+        # Evenly, so that all prompts answer the same problems and their rewards can be compared.
         problem_B = torch.arange(len(batch.tokens_BT), device=prompt_KP.device)
         problem_R, lane_R = evenly(problem_B, group=self.group, prompts=len(prompt_KP))
         prompt_RP = prompt_KP[lane_R]
@@ -183,11 +187,15 @@ class Reward(Objective):
         return loss.value + self._regularizers(learner, batch, rollouts, loss.logp_RAV)
 
     def _zero_loss(self, learner: Learner) -> Tensor:
-        """A zero loss over all parameters, so that the optimizer still steps and its moments decay."""
+        """Return a zero loss over all parameters.
+
+        The optimizer still steps, and its moments decay as after any gradient of zero.
+        """
         return torch.stack([0.0 * x.sum() for x in learner.model.parameters()]).sum()
 
     def _regularizers(self, learner: Learner, batch: Batch, rollouts: Rollouts, logp_RAV: Tensor) -> Tensor | float:
         """The entropy bonus and the penalty on the distance from the base; 0 if both are off."""
+        # Both are exact over the vocabulary, so their gradients have less noise than sampled ones.
         extra: Tensor | float = 0.0
         if self._entropy:
             extra = extra - self._entropy * policy.entropy(logp_RAV).mean()
@@ -219,9 +227,11 @@ class Reward(Objective):
         return {name: float(self._counts[name]) for name in ("rounds", "rollouts", "fast_rollouts")}
 
     def learned(self, learner: Learner, task: int) -> None:
+        # A task that returns later replaces its prompt.
         self.archive[task] = self.prompts(learner)[0]
 
     def state(self) -> dict[str, Tensor]:
+        # Without the base: `begin` has copied its weights before `restore` is called.
         counts = {name: torch.tensor(value) for name, value in self._counts.items()}
         return counts | {f"archive.{task}": prompt_P for task, prompt_P in self.archive.items()}
 
