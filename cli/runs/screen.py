@@ -120,8 +120,9 @@ class Screen:
 
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
         mode, quantity = results.headline.split("/")
+        scored = quantity_of(quantity)
         self.note(
-            f"\nR: {quantity_of(quantity).title} on each task (column) after learning each task (row), mode {mode}; "
+            f"\nR: {scored.label} in {scored.unit} on each task (column) after learning each task (row), mode {mode}; "
             "dim: not yet learned, -: not measured"
         )
         self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
