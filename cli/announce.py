@@ -1,8 +1,9 @@
 """A run of a sweep tells its sweep where it runs: a small file that the sweep names in the
 environment.
 
-    {"folder": "outputs/...", "before": false}      it runs, or ran, in this folder; `before`: it was done already
-    {"refused": "adapter.chunk=0: ..."}             the command was wrong
+    {"folder": "outputs/...", "before": false}    it runs, or ran, in this folder
+    {"folder": "outputs/...", "before": true}     it was done already
+    {"refused": "adapter.chunk=0: ..."}           the command was wrong
 
 Everything else about the run is in its folder.
 """

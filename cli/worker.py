@@ -6,7 +6,7 @@ reference run.
 The command was checked and composed once, by the process that starts this one; ORDER.json holds the
 result:
 
-    {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", "trainer.devices=2"],
+    {"config": {...}, "trusted": ["/home/me/mine"], "typed": ["ttt-run", "trainer=ddp", ...],
      "references": {"joint": "outputs/...", ...}, "rank": true}
 
 `rank`: this is one process of several. Nothing imports this module.

@@ -1,4 +1,4 @@
-"""ttt-run --preview: what a stream is made of, and what its sequences look like, without training."""
+"""ttt-run --preview: what a stream is made of and what its sequences look like."""
 
 from __future__ import annotations
 

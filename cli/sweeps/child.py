@@ -79,7 +79,7 @@ def start_child(arguments: Sequence[str], *, cwd: Path, log: Path, announcement:
 
 
 def run_here(arguments: list[str], cwd: Path, log: Path, announcement: Path) -> None:
-    """Be the forked process: do what `python -m ttt.cli.run` does, in a process that has it loaded."""
+    """Be the forked process: do what `python -m ttt.cli.run` does, with everything loaded."""
     with log.open("w") as output, open(os.devnull) as nothing:
         for stream, number in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(stream.fileno(), number)

@@ -99,7 +99,7 @@ class Starter:
         return job
 
     def _ended(self, job: Job, code: int) -> Job:
-        """The job after its process ended: its folder says how the run went, and what it measured."""
+        """The job after its process ended; its folder says how the run went."""
         announced = read_announcement(announcement_file(self.folder, job.number))
         status = "done" if code == ExitCode.DONE else "stopped" if code in STOPPED else "failed"
         folder = announced.get("folder")

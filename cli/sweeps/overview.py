@@ -149,14 +149,14 @@ class Overview:
         return f"best: [{job.number}] {self.label(job)}: {objective} {job.objective:.4f}"
 
     def _folders(self) -> list[str]:
-        """The folders to compare: of one task its own, of several tasks the folder that holds them."""
+        """The folders to compare: a task's own, or the folder that holds several tasks."""
         folders = {Path(job.folder).parents[1] for job in self._jobs.values() if job.folder}
         roots = sorted({folder.parent for folder in folders})
         return [str(r if len(inside := [f for f in folders if f.parent == r]) > 1 else inside[0]) for r in roots]
 
 
 def doing(folder: Path, job: Job) -> str:
-    """What a running job does now: the last thing that it measured, or what it is about to measure."""
+    """What a running job does now: what it measured last, or is about to measure."""
     announced = read_announcement(announcement_file(folder, job.number))
     if "folder" not in announced:
         return "starting"

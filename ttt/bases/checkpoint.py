@@ -1,7 +1,7 @@
 """`base=checkpoint`: slow weights saved by an earlier run.
 
-base.path=outputs/split-sequence/mlp_fast-naive-adamw/seed0-1a2b3c4d      a run: its newest checkpoint
-base.path=weights.safetensors                                             a file
+base.path=outputs/split-sequence/mlp_fast-naive-adamw/seed0-1a2b3c4d    a run: its newest checkpoint
+base.path=weights.safetensors                                           a file
 """
 
 from __future__ import annotations

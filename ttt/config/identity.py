@@ -22,7 +22,7 @@ STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 
 
 def identity(config: Mapping[str, Any], *, data: str) -> str:
-    """SHA-256 of all that determines the numbers of a run; `data` is the fingerprint of its source."""
+    """SHA-256 of all that determines the numbers of a run; `data`: its source's fingerprint."""
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     content["source"] = _without_cache(config["source"])

@@ -1,4 +1,4 @@
-"""How a refusal is worded: as the user would type it, with the nearest match and what is allowed."""
+"""How a refusal is worded: as one would type it, with the nearest match and what is allowed."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def whole_tensors(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Ten
 
 
 def placed(whole: Tensor, *, like: Tensor) -> Tensor:
-    """The share of a whole tensor that belongs on this device, if `like` is cut and has its shape."""
+    """This device's share of a whole tensor, if `like` is cut and has its shape."""
     if not is_cut(like) or whole.shape != like.shape:
         return whole
     from torch.distributed.tensor import distribute_tensor

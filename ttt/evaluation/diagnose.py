@@ -1,12 +1,18 @@
 """Diagnostics of plasticity and drift, after every phase, on the same few tokens for the whole
 stream.
 
-    probe/LAYER/dormant_tau0, ..tau0.1, dead_zero    units of a hidden layer, after its nonlinearity, writes off
-    probe/LAYER/erank, stable_rank                   ranks of the same H [n, m], not centred, n <= RANK_TOKENS
-    probe/MATRIX/weight_rms, probe/all/weight_l2     slow weights
-    probe/all/grad_l2                                gradient of the loss as training reads it (mode fast)
-    probe/STATE/fast_erank, ..stable_rank, ..over_w0 carried fast matrices, mean over lanes; NaN while they are zero
-    drift/MODE/kl_base                               KL(base || now) on the base distribution, bits per scored token
+    probe/LAYER/dormant_tau0, dormant_tau0.1, dead_zero
+        hidden units of a layer, after its nonlinearity, writes off
+    probe/LAYER/erank, stable_rank
+        ranks of the same units H [n, m], not centred, n <= RANK_TOKENS
+    probe/MATRIX/weight_rms, probe/all/weight_l2
+        slow weights
+    probe/all/grad_l2
+        gradient of the loss as training reads it (mode fast)
+    probe/STATE/fast_erank, fast_stable_rank, fast_over_w0
+        carried fast matrices, mean over lanes; NaN while they are zero
+    drift/MODE/kl_base
+        KL(base || now) on the base distribution, in bits per scored token
 
 Formulas and sources: metrics/plasticity.py. It only reads: no parameter, gradient, state or random
 number changes. Shapes: B sequences, T time, N tokens, M units, V vocabulary.

@@ -1,8 +1,10 @@
 """When each mode is measured, and what slow weights and fast state a task is read with.
 
 slow       state initial, writes off
-fast       state initial, written while reading each sequence; of prompts: the prompt in use on the base's weights
-carried    the same from the state that the stream left; of prompts: learned weights, the prompt in use
+fast       state initial, written while reading each sequence
+           (of prompts: the prompt in use, on the base's weights)
+carried    the same, from the state that the stream left
+           (of prompts: the prompt in use, on learned weights)
 archived   learned weights behind the prompt that was best when the task ended
 """
 

@@ -1,4 +1,4 @@
-"""One run, put together: everything that a config names, built and checked before anything is made."""
+"""One run, put together: all that a config names, built and checked before anything is made."""
 
 from __future__ import annotations
 

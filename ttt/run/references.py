@@ -1,10 +1,10 @@
 """The runs that a run is compared with (`references=true`): the same budget and seed, another
 strategy.
 
-    joint          all tasks at once                          what could be learned at all
-    independent    each task alone, fresh from the base       what a network learns that lost no plasticity
-    frozen         no slow learning                           what fast weights do by themselves
-    untrained      random weights, mean of three draws        what chance gives
+    joint          all tasks at once                      what could be learned at all
+    independent    each task alone, fresh from the base   what a network without a past learns
+    frozen         no slow learning                       what fast weights do by themselves
+    untrained      random weights, mean of three draws    what chance gives
 
 A reference is an ordinary run in a folder of its own, found again by its hash.
 """

@@ -1,6 +1,6 @@
 """Checkpoints without pickle: a folder of safetensors and one JSON file, with a manifest of hashes.
 
-    checkpoints/task-0003/   slow.safetensors  optimizer.safetensors  fast.safetensors  state.json  manifest.json
+    checkpoints/task-0003/   slow.safetensors  fast.safetensors  ...  state.json  manifest.json
 
 A checkpoint appears under its name only when it is complete; one with a wrong hash is never loaded.
 """

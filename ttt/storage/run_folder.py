@@ -1,9 +1,13 @@
 """The run folder: one per config, owned by one process, honest about how the run ended.
 
-config.yaml       the resolved config          environment.json  versions, hardware, data fingerprints
-status.json       how it stands, and why       samples.json      what its sequences look like
-metrics.jsonl     every measured number        results.json      R and every metric
-report.html       its page, with plots/        checkpoints/      the state after each task
+config.yaml       the resolved config
+environment.json  versions, hardware, fingerprints of code and data
+status.json       how the run stands, and why
+samples.json      what its sequences look like
+metrics.jsonl     every measured number
+results.json      R and every metric
+report.html       its page, with plots/
+checkpoints/      the state after each task
 """
 
 from __future__ import annotations

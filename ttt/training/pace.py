@@ -38,7 +38,7 @@ class Pace:
         return 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
     def group(self, step: int, *, of: int) -> int:
-        """How many batches share the optimizer step to which this batch (from 0) of a task belongs."""
+        """How many batches share the optimizer step of this batch (from 0) of a task."""
         first = step - step % self.slow_every
         return min(self.slow_every, of - first)
 
