@@ -1,4 +1,4 @@
-"""Every metric of curves.py as one number of a run, by name. Curves are oriented: higher is better."""
+"""Every metric of curves.py as one number of a run, by name. Higher is better in a curve."""
 
 from __future__ import annotations
 

@@ -148,14 +148,14 @@ def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:
 
 def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Tensor:
     """The loss of a batch with the strategy's memory rows and terms, in nats."""
-    strategy, own = recipe.strategy, len(batch.tokens_BT)
+    strategy, task_rows = recipe.strategy, len(batch.tokens_BT)
     memory = strategy.memory(batch, step=step)
     if memory is not None:
         batch = Batch.stack([batch, memory])
-    loss = recipe.objective.loss(learner, batch, own=own, learns=strategy.learns)
+    loss = recipe.objective.loss(learner, batch, own=task_rows, learns=strategy.learns)
     if loss.logits_BTV is None:
         return loss.value
-    extra = strategy.extra(learner, batch, loss.logits_BTV, own=own)
+    extra = strategy.extra(learner, batch, loss.logits_BTV, own=task_rows)
     return loss.value if extra is None else loss.value + extra
 
 
