@@ -1,4 +1,4 @@
-"""consolidate: what moves from fast into slow weights, and gradients that stop at what was written."""
+"""consolidate: what moves from fast into slow weights, and gradients that stop at writes."""
 
 from __future__ import annotations
 

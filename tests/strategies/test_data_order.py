@@ -1,4 +1,4 @@
-"""joint, cumulative, independent and frozen: references that read other rows, forget or do not learn."""
+"""joint, cumulative, independent, frozen: references that read other rows, forget or freeze."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_mas_sums_over_tasks():
 
 @pytest.mark.parametrize("clip", ["null", "0.01"])
 def test_si_by_hand(clip):
-    """The path takes the data's gradient, before penalty and clipping, and the step that was made."""
+    """The path takes the data's gradient, before penalty and clipping, and the whole step."""
     typed = ["strategy.xi=0.02", "optimizer.lr=0.3", "optimizer.momentum=0.9", f"optimizer.clip={clip}"]
     assembly, engine = make(*LINEAR, *STRATEGIES["si"], *typed)
     strategy, omega = assembly.recipe.strategy, {name: torch.zeros_like(x) for name, x in weights(engine).items()}

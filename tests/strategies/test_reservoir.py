@@ -1,4 +1,4 @@
-"""Which rows a memory keeps, and when they may be drawn: against algorithm R, and in distribution."""
+"""Which rows a memory keeps and when they may be drawn: against algorithm R, and on average."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_gains_of_norms_do_not_shrink():
 
 @pytest.mark.parametrize("every", ["step", "task"])
 def test_perturbing_by_hand(every):
-    """The noise has the right width, changes each time, and is the same again in another process."""
+    """The noise has the right width, changes each time, and is the same in another process."""
     # The rate is next to nothing, so that all that moves is noise.
     job = ["strategy=shrink_perturb", "strategy.shrink=1", "strategy.perturb=0.5", f"strategy.every={every}"]
     job += ["optimizer.lr=1e-12", "task.steps_per_task=1", "model.widths=[64,64]"]

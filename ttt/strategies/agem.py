@@ -33,6 +33,7 @@ class Agem(Rehearsal):
 
     def begin_task(self, engine: Engine, index: int) -> None:
         super().begin_task(engine, index)
+        # The share that is reported is that of the present task.
         self._steps = self._projected = 0
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
@@ -63,6 +64,7 @@ def project(gradient: list[torch.Tensor], reference: list[torch.Tensor]) -> bool
     dot = torch.stack([x.sum() for x in torch._foreach_mul(gradient, reference)]).sum()
     if not dot < 0:
         return False
+    # Not zero, because then the product would be zero too.
     norm = torch.stack([x.sum() for x in torch._foreach_mul(reference, reference)]).sum()
     torch._foreach_add_(gradient, reference, alpha=float(-dot / norm))
     return True

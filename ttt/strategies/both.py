@@ -39,11 +39,13 @@ class Both(Strategy):
         super().__init__(name=f"{first.name}+{second.name}")
         _check_pair(first, second)
         self._parts = (first, second)
+        # A stable sort: of two that do not differ here, the first one stays first.
         self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
         self.is_fresh = first.is_fresh or second.is_fresh
         self.renews = first.renews or second.renews
         self.learns = first.learns and second.learns
         self.needs_likelihood = first.needs_likelihood or second.needs_likelihood
+        # From the strictest to the most tolerant: two run where the stricter one does.
         order = ("one", "ddp", "any")
         self.runs_on = min((first.runs_on, second.runs_on), key=order.index)
 
@@ -78,6 +80,7 @@ class Both(Strategy):
             part.begin_task(engine, index)
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
+        # Both are called although one returns rows: each must see every batch.
         batches = [part.memory(batch, step=step) for part in self._parts]
         return next((rows for rows in batches if rows is not None), None)
 
@@ -108,6 +111,7 @@ class Both(Strategy):
         return {f"{part.name}.{name}": value for part in self._parts for name, value in part.terms().items()}
 
     def state(self) -> dict[str, Tensor]:
+        # Prefixed by their place, not by name: a prefix of fixed length comes off again safely.
         return {f"{i}.{name}": x for i, part in enumerate(self._parts) for name, x in part.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:

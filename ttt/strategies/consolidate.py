@@ -72,6 +72,7 @@ class Consolidate(Strategy):
             moved_DF = self._share * truncated(carried[key][0], rank=self._rank)
             moved.append(moved_DF.norm())
             whole.append(weight.norm())
+            # The state is kept in fp32, also where weights are not.
             weight.add_(moved_DF.to(weight))
             # Each lane gives up the mean that moved and keeps its difference from that mean.
             learner.fast[key] = learner.fast[key] - moved_DF

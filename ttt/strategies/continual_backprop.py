@@ -78,6 +78,7 @@ class ContinualBackprop(Recycling):
         units_M = mature_F.nonzero()[0]
         # The running mean starts at zero: divide by the weight that it has gathered since.
         useful_M = self.utility[number].double().cpu().numpy()[units_M] / (1 - self._decay ** self.age[number][units_M])
+        # Stable: ties go to the first unit, the same one on every machine.
         return torch.from_numpy(units_M[useful_M.argsort(stable=True)[:count]])
 
     def terms(self) -> dict[str, float]:

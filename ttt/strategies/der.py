@@ -77,6 +77,7 @@ class Der(Rehearsal):
         if not len(rows):
             return
         columns = columns_of(batch, rows)
+        # Select before packing: most batches leave few rows, and logits are large.
         logits_BTV = logits_BTV.index_select(0, torch.from_numpy(rows).to(logits_BTV.device))
         self.keep(columns | {"logits": packed(logits_BTV.float(), columns["targets"])}, places)
 

@@ -39,6 +39,7 @@ class Ewc(Quadratic):
 
     def information(self, engine: Engine, index: int) -> list[Tensor]:
         """Return F of the task just learned, for each trained parameter."""
+        # A generator for each row: the draws do not depend on which device reads the row.
         score = fisher(
             per=self._fisher, labels=self._labels, generator=lambda number: generator(self._stream, index, number)
         )

@@ -45,6 +45,7 @@ def importances(
     fabric, learner = engine.fabric, engine.learner
     sums = [torch.zeros_like(parameter) for parameter in of]
     count = torch.zeros((), device=fabric.device)
+    # Device r of n reads the batches r, r + n, ...; their numbers stay those of the whole pass.
     for number, batch in islice(enumerate(batches), fabric.global_rank, None, fabric.world_size):
         batch = batch.to(fabric.device)
         with fabric.autocast():
@@ -77,6 +78,7 @@ def fisher(*, per: Per, labels: Labels, generator: Callable[[int], torch.Generat
         nats = cross_entropy(logits_BTV, batch, reduction="sum")
         if per == "sample":
             return nats
+        # Clamped: a batch may have no scored position at all.
         scored = (batch.targets_BT != IGNORE).sum().clamp_min(1)
         return nats / scored * len(batch.targets_BT) ** 0.5
 

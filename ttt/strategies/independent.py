@@ -37,6 +37,7 @@ class Independent(Strategy):
     def begin_task(self, engine: Engine, index: int) -> None:
         learner = engine.learner
         for name, parameter in learner.model.named_parameters():
+            # In place: the optimizer and the devices hold these very tensors.
             parameter.copy_(self._start[name])
         engine.forget_moments()
         # Also where adapter.reset=never would carry it over.

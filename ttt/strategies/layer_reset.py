@@ -77,6 +77,7 @@ class LayerReset(Strategy):
     def begin_task(self, engine: Engine, index: int) -> None:
         if index == 0:
             return
+        # On the CPU, so that all devices draw the same weights.
         random = generator(self._stream, index)
         for name, parameter, start in zip(self._names, self._reset, self._start, strict=True):
             parameter.copy_(start if self._to == "start" else redrawn(name, start, random))

@@ -67,11 +67,13 @@ class LowRankUpdates(Strategy):
         layers = chosen_layers(linear_layers(model), self._only)
         if any(isinstance(module, LowRank) for module in model.modules()):
             raise ValueError(f"strategy={self.name}: the model has low-rank updates already")
+        # Freeze before the updates are added, which stay trainable.
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.weights = [weight_of(layer) for layer in layers]
         self.updates = [LowRank(weight, rank=self._rank, alpha=self._alpha) for weight in self.weights]
         for layer, update in zip(layers, self.updates, strict=True):
+            # As a part of the layer, so that optimizer, devices and checkpoints see its parameters.
             layer.add_module("lora", update)
             layer.register_forward_hook(_add)
 

@@ -67,6 +67,7 @@ class LoraTask(LowRankUpdates):
 
     @contextmanager
     def evaluating(self, task: int | None) -> Iterator[None]:
+        # The update of the task that is being learned is in place already.
         if not self._is_each or (task is not None and task == self._now):
             yield
             return

@@ -48,6 +48,7 @@ class Lwf(Distilling):
         batch = batch.rows(0, own)
         scored_BT = batch.targets_BT != IGNORE
         if self._has_classes:
+            # Collected as they come: a learner may not look ahead in its task.
             self._present_V[batch.targets_BT[scored_BT]] = True
         if not self._old:
             return None
@@ -81,6 +82,7 @@ class Lwf(Distilling):
         return heads | {f"old.{name}": x for name, x in self._old.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        # Labels of the present task are not saved: a checkpoint lies between tasks.
         tensors = {name: x.to(self._device) for name, x in state.items()}
         self._heads_HV = tensors.pop("heads", None)
         self._old = {name.removeprefix("old."): x for name, x in tensors.items()}

@@ -33,6 +33,7 @@ class Memory:
         self.ready = 0
         self._waiting: dict[str, Tensor] = {}
         self._waits_M = np.zeros(size, np.bool_)
+        # Numbers of its own: how often is drawn does not change which rows are kept.
         self._random = UniformRows(key, 1)
 
     def draw(self, rows: int) -> dict[str, Tensor] | None:
@@ -56,6 +57,7 @@ class Memory:
         places = np.flatnonzero(self._waits_M)
         if len(places):
             self.put(_rows_at(places, self._waiting), places, waits=False)
+        # Dropped, so that between tasks the memory takes its own size only.
         self._waiting = {}
         self._waits_M[:] = False
 
@@ -85,6 +87,7 @@ class Memory:
         for name, x in rows.items():
             stored = columns.get(name)
             if stored is None:
+                # All at once: growing it row by row would copy it again and again.
                 stored = x.new_zeros(self.reservoir.size, *x.shape[1:])
             elif stored.shape[1:] != x.shape[1:]:
                 # Logits: a row has as many as it has scored tokens.

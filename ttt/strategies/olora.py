@@ -51,6 +51,7 @@ class OLora(LowRankUpdates):
         # Not strict: in the first task there are no earlier rows.
         for update, earlier_XI in zip(self.updates, self._earlier, strict=False):
             assert update.a_RI.grad is not None
+            # The gradient of |x| is the sign of x; at 0, where it has none, it pulls nowhere.
             sign_RX = (update.a_RI @ earlier_XI.T).sign()
             update.a_RI.grad.addmm_(sign_RX, earlier_XI, alpha=self._coefficient)
 
@@ -61,6 +62,7 @@ class OLora(LowRankUpdates):
             weight.add_(update.delta())
         pairs = zip(self._earlier, rows, strict=True)
         self._earlier = [torch.cat(pair) for pair in pairs] if self._earlier else rows
+        # Place 0 is that of `begin`.
         self.start(engine, index + 1)
 
     @torch.no_grad()

@@ -37,6 +37,7 @@ class Quadratic(Strategy):
         self.importance: list[Tensor] = []
         self.anchor: list[Tensor] = []
         # What several anchors cost even at their mean; it has no gradient.
+        # In double precision, because it only ever grows.
         self._rest = torch.zeros((), dtype=torch.float64)
 
     def begin(self, engine: Engine, stream: Stream) -> None:
@@ -68,6 +69,7 @@ class Quadratic(Strategy):
     def gradients(self, engine: Engine) -> None:
         if not self.anchor:
             return
+        # All tensors in one call: for small layers a loop costs more than the arithmetic.
         gradients, away = gradients_of(self.trained), torch._foreach_sub(self.trained, self.anchor)
         if self.importance:
             torch._foreach_addcmul_(gradients, away, self.importance, value=2 * self._coefficient)

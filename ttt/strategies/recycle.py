@@ -37,7 +37,8 @@ class Recycling(Strategy):
         self.layers = hidden_units(engine.learner.model)
         self.heard = hear_training(self.layers)
         self._fast = {id(weight): key for weight, key in additive(engine.learner.adapter)}
-        # For each layer, the spread of each matrix that feeds it.
+        # For each layer, the spread of each matrix that feeds it. That of the start, because the
+        # present one has grown with training and would make new units too large.
         self._spread = [torch.stack([linear.weight.detach().std().cpu() for linear in x.incoming]) for x in self.layers]
         self.steps = self.renewed = 0
 

@@ -44,6 +44,7 @@ class Redo(Recycling):
             activity_F += activity(self.heard[layer.name])
         if self.steps % self._every:
             return
+        # Judge all layers before any is renewed: a new unit changes what the next layer reads.
         quiet = [dormant(activity_F, tau=self._tau) for activity_F in self._activity]
         torch._foreach_zero_(self._activity)
         self._dormant = torch.cat(quiet).double().mean().cpu()
@@ -66,4 +67,5 @@ class Redo(Recycling):
 
 def dormant(activity_F: Tensor, *, tau: float) -> Tensor:
     """Return which units of a layer are tau-dormant, [F]; all are where the layer is silent."""
+    # Not `<`: a silent layer has a mean of zero.
     return activity_F <= tau * activity_F.mean()

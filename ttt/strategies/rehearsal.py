@@ -28,6 +28,7 @@ class Rehearsal(Strategy):
     def __init__(self, *, name: str, size: AtLeastOne, rows: AtLeastOne | None, balance: Balance) -> None:
         super().__init__(name=name)
         self._rows, self._balance, self._size = rows, balance, size
+        # A stand-in until `begin`, where the stream says how many groups there are.
         self.stored = Memory(size=size, groups=1, key=0)
         self._task, self._waits = 0, False
         self._device = torch.device("cpu")
@@ -42,6 +43,7 @@ class Rehearsal(Strategy):
             raise ValueError(f"strategy.rows={rows}: must be a multiple of {parts}, for devices and parts to share")
 
     def begin(self, engine: Engine, stream: Stream) -> None:
+        # As many as a batch has, unless the user said how many.
         self._rows = self._rows or batch_rows(stream.phases)
         groups = {"reservoir": 1, "task": len(stream.tasks), "class": stream.vocab_size}
         self._stream, self._device = stream, engine.fabric.device

@@ -62,8 +62,10 @@ class Reservoir:
         """
         nth = np.arange(1, rows + 1) if isinstance(group, int) else _nth_of_its_group(group)
         nth += self.seen_G[group]
+        # Two numbers a row, needed or not, so that later rows get the same numbers either way.
         random_2B = self._random.take(2 * rows).reshape(2, -1)
         if self.filled == self.size and self._has_share_G[group].all():
+            # Whole arrays at once: all but the beginning of a stream takes this path.
             row_at = self._replace(group, (random_2B[0] * nth).astype(np.int64))
         else:
             each = zip(np.broadcast_to(group, rows), nth, *random_2B, strict=True)
@@ -90,13 +92,13 @@ class Reservoir:
 
     def _replace(self, group: Ints | int, rank_B: Ints) -> dict[int, int]:
         """Map place to row, for rows of groups that have their share and replace their own kind."""
-        kept = np.flatnonzero(rank_B < self.stored_G[group])
-        if not len(kept):
+        rows = np.flatnonzero(rank_B < self.stored_G[group])
+        if not len(rows):
             return {}
         # Places sorted by group: the k-th row of a group is k places behind the group's first one.
         order = np.argsort(self.group_M, kind="stable")
-        first = np.searchsorted(self.group_M[order], group if isinstance(group, int) else group[kept])
-        return dict(zip((order[first + rank_B[kept]]).tolist(), kept.tolist(), strict=True))
+        first = np.searchsorted(self.group_M[order], group if isinstance(group, int) else group[rows])
+        return dict(zip((order[first + rank_B[rows]]).tolist(), rows.tolist(), strict=True))
 
     def _place(self, group: int, nth: int, random: float, other: float) -> int | None:
         """Return the place of one row, the `nth` of its group; None where it is not kept."""

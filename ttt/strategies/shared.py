@@ -18,6 +18,7 @@ AtLeastOne = Annotated[int, Ge(1)]
 
 def key_of(stream: Stream) -> int:
     """A key for random numbers; it changes with the run's seed, because the tasks do."""
+    # 48 bits of a hash, which fit a seed of 64.
     return int(stream.tasks[0].fingerprint[:12], 16)
 
 

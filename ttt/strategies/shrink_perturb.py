@@ -47,6 +47,7 @@ class ShrinkPerturb(Strategy):
             if id(parameter) in trained and (parameter.dim() > 1 or name.rpartition(".")[2] == "bias")
         ]
         self._spreads = [float(weight.detach().std(correction=0)) for weight in self._weights]
+        # Room that is used again at every step, instead of allocated.
         self._noise = [torch.empty_like(weight) for weight in self._weights] if self._perturb else []
 
     def begin_task(self, engine: Engine, index: int) -> None:

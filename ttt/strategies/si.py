@@ -41,6 +41,7 @@ class Si(Quadratic):
 
     def begin(self, engine: Engine, stream: Stream) -> None:
         super().begin(engine, stream)
+        # An importance of zero pulls nowhere, but sets the anchor that the first path starts from.
         self.pull([torch.zeros_like(parameter) for parameter in self.trained])
         self.path, self._gradient, self._before = ([torch.zeros_like(p) for p in self.trained] for _ in range(3))
 

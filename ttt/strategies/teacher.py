@@ -22,6 +22,7 @@ Weights = dict[str, Tensor]
 
 def weights_of(model: nn.Module) -> Weights:
     """Return a copy of the weights that are trained, by name."""
+    # Frozen ones are the same in teacher and student.
     return {name: x.detach().clone() for name, x in model.named_parameters() if x.requires_grad}
 
 
