@@ -17,8 +17,9 @@ Count = Annotated[int, Ge(1)]
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        ("hebb", Rule), (1, Count), ("auto", Count | Literal["auto"]), (3, Count | Literal["auto"]), (None, Count | None),
-        (1, float), (0.5, Annotated[float, Interval(ge=0, lt=1)]), ([1, 2], list[int]), (["delta"], list[Rule]), (True, bool),
+        ("hebb", Rule), (1, Count), ("auto", Count | Literal["auto"]), (3, Count | Literal["auto"]),
+        (None, Count | None), (1, float), (0.5, Annotated[float, Interval(ge=0, lt=1)]), ([1, 2], list[int]),
+        (["delta"], list[Rule]), (True, bool),
     ],
 )  # fmt: skip
 def test_what_is_allowed_is_not_refused(value, hint):
