@@ -1,6 +1,7 @@
 """`titans_fast`: a matrix memory beside attention with momentum and a forgetting gate.
 
-    u_t = v_t - S_start k_t;  m <- mu_t m + theta_t u_t k_t^T;  S <- (1 - alpha_t) S + m;  o_t = S q_t
+    u_t = v_t - S_start k_t;  m <- mu_t m + theta_t u_t k_t^T
+    S <- (1 - alpha_t) S + m;  o_t = S q_t
     theta, mu, alpha = sigmoid(w x_t + b), each with w and b of its own
     S_start: the memory at the beginning of the chunk
 

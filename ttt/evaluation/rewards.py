@@ -1,9 +1,10 @@
 """What a policy earns on problems with a verifiable answer, and how far it is from the base.
 
     reward     share of problems whose greedy answer is right
-    success    expected reward of a sampled answer: mean of prod_t p(y_t), exact if one answer alone is right
-    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled from
-               the policy; both read the same prompt
+    success    expected reward of a sampled answer: mean of prod_t p(y_t), exact if only one answer
+               is right
+    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled
+               from the policy; both read the same prompt
     kl_words   the same, mean over all prompts of one word (in mode slow)
 
 Evaluation only reads. Shapes: B problems, P prompt, Q question, D model width, A answer,

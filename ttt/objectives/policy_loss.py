@@ -43,7 +43,8 @@ def policy_loss(
     """Return the mean loss over groups with mixed rewards.
 
     `read` returns the log-probabilities [R, A, V] of rollouts. It reads the groups with mixed
-    rewards, or all groups if `read_all`. Raises RuntimeError if they disagree with the sampled ones.
+    rewards, or all groups if `read_all`. Raises RuntimeError if they disagree with the sampled
+    ones.
     """
     group_R, groups = baseline_groups(rollouts, baseline)
     # A group is mixed if its rewards differ.

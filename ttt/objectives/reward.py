@@ -1,8 +1,10 @@
 """`reward`: slow weights by policy gradient and prompts by search or gradient, for one reward.
 
-    each cycle   the adapter improves its prompts on the first batch, slow weights frozen; then T slow steps:
-    slow step    G rollouts of each problem x, evenly over the K prompts;  A = (r - mean_x) / std_x  over all G
-                 loss = - mean_x mean_i mean_t  sg(min(p / p_old, clip)) A log p(y_t | prompt, x, y_<t)
+    each cycle   the adapter improves its prompts on the first batch, slow weights frozen;
+                 then T slow steps
+    slow step    G rollouts of each problem x, evenly over the K prompts;
+                 A = (r - mean_x) / std_x  over all G;  w = min(p / p_old, clip), held constant
+                 loss = - mean_x mean_i mean_t  w A log p(y_t | prompt, x, y_<t)
                         - entropy * H(p) + kl * KL(p || base)
 
 Fast-Slow Training (arXiv 2605.12484) with CISPO; problems whose rewards are all equal are left out.
