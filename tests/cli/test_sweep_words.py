@@ -50,7 +50,7 @@ WRONG = [
     (["hydra/launcher=joblib"], ["hydra/launcher=joblib", "-m"]),
     (
         ["-m", "hydra/launcher=joblib", "hydra.launcher.n_job=2"],
-        ["hydra.launcher.n_job=2", "'n_job'", "hydra.launcher"],
+        ["hydra.launcher.n_job=2", "'n_job'"],
     ),
     (["-m", "hydra/launcher=joblib", "adapter=mlpfast"], ["adapter=mlpfast", "did you mean mlp_fast?"]),
     (["-m", "optimizer.lr=interval(1e-4,1e-3)"], ["optimizer.lr=interval(1e-4,1e-3)", "hydra/sweeper=optuna"]),
