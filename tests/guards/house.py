@@ -115,6 +115,37 @@ class House:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in FILLER
         ]
 
+    def oversized(self, *, lines: int = 250, length: int = 45) -> list[str]:
+        """Files, tests among them, of more than `lines` lines, and functions of `length` or more."""
+        paths = [*self.files.values(), *sorted((self.root / "tests").rglob("*.py"))]
+        large = [path for path in paths if path.read_text().count("\n") > lines]
+        return [self._name(path) for path in large] + [
+            f"{self._name(self.files[module])}: {node.name}"
+            for module, node in self._functions()
+            if (node.end_lineno or 0) - node.lineno >= length
+        ]
+
+    def open_signatures(self) -> list[str]:
+        """Functions that take **keywords, whose names no reader and no type checker knows."""
+        return [f"{self._name(self.files[module])}: {f.name}" for module, f in self._functions() if f.args.kwarg]
+
+    def wide_prose(self, *, width: int = 100) -> list[str]:
+        """Lines of docstrings and comments, in Python and YAML, that are wider than `width`."""
+        wide = []
+        for path in (*self.files.values(), *sorted((self.root / "conf").rglob("*.yaml"))):
+            lines = path.read_text().splitlines()
+            prose = {k for k, line in enumerate(lines) if line.lstrip().startswith("#")}
+            prose |= _docstring_lines(ast.parse(path.read_text())) if path.suffix == ".py" else set()
+            wide += [f"{self._name(path)}:{k + 1}" for k in sorted(prose) if len(lines[k]) > width]
+        return wide
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.root))
+
+    def _functions(self) -> Iterator[tuple[str, ast.FunctionDef]]:
+        for module, tree in self.trees.items():
+            yield from ((module, node) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
     def lines(self) -> tuple[int, int]:
         """(lines, comments) of all files."""
         sources = [path.read_text() for path in self.files.values()]
@@ -126,6 +157,13 @@ def room_of(module: str) -> str:
     """`adapters` for ttt.adapters.base; "" for the package itself; `?name` for a loose file is its own room."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
+
+
+def _docstring_lines(tree: ast.Module) -> set[int]:
+    """The lines (from 0) of all docstrings of a module."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    owners = (node for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node))
+    return {k for node in owners for k in range(node.body[0].lineno - 1, node.body[0].end_lineno or 0)}
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -184,6 +222,8 @@ def main() -> None:
     print(f"circles   {len(house.circles())} {[len(group) for group in house.circles()]}")
     print(f"names     {len(several)} of {len(names)} public names in several modules ({len(several) / len(names):.1%})")
     print(f"filler    {len(house.filler())}")
+    print(f"oversized {len(house.oversized())} {', '.join(house.oversized())}")
+    print(f"wide      {len(house.wide_prose())} lines of prose")
     print(f"comments  {comments} in {lines} lines ({comments / lines:.1%})")
 
 
