@@ -1,4 +1,4 @@
-"""What a user types that works: questions, previews, plain output, parts of one's own, the README."""
+"""Commands that work: questions, previews, plain output, parts of the user's own, the README."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_a_source_of_ones_own_is_one_file_and_one_yaml(tmp_path):
     (tmp_path / "mine" / "source" / "haiku.yaml").write_text(
         "defaults: [/corpus@_here_, _self_]\n_target_: own_haiku.OwnHaiku\nname: haiku\nlines: 200\n"
     )
-    own = ["--config-dir=mine", *NO_SOURCE, "adapter=none", "task.num_tasks=2", "source=haiku", "source.lines=300"]
-    assert run_here(own, tmp_path).code == 0
+    typed = ["--config-dir=mine", *NO_SOURCE, "adapter=none", "task.num_tasks=2", "source=haiku", "source.lines=300"]
+    assert run_here(typed, tmp_path).code == 0
     assert (tmp_path / "outputs" / "split-sequence").is_dir()
-    assert_refused(run_here([*own, "source.lines=many"], tmp_path), "source.lines=many", "integer")
+    assert_refused(run_here([*typed, "source.lines=many"], tmp_path), "source.lines=many", "integer")
 
 
 def test_readme_commands_are_real():

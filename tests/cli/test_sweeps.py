@@ -1,4 +1,4 @@
-"""Sweeps: every run comes out the same whoever runs it, and one that fails takes no other with it."""
+"""Sweeps: every run comes out the same whoever runs it; one that fails takes no other with it."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_a_sweep_goes_on_after_a_failure(tmp_path):
     assert sorted(statuses) == ["done", "done", "failed", "failed"]
 
 
-# Launchers bring worker processes of their own, which a forked process cannot have. They start cold,
-# so that only one launcher also runs what fails.
+# Launchers bring worker processes of their own, which a forked process cannot have. They start
+# cold, so that only one launcher also runs what fails.
 @pytest.mark.parametrize(("launcher", "failing"), [("joblib", "1e30,"), ("submitit_local", "")])
 def test_a_launcher_gives_the_same_bytes_and_goes_on_after_a_failure(launcher, failing, grid, tmp_path):
     typed = ["-m", *SGD, "adapter=mlp_fast", f"optimizer.lr={failing}0.1", "seed=0", "trainer.threads=auto"]
@@ -178,7 +178,8 @@ def test_a_run_that_died_without_a_word_is_known_by_its_last_line(tmp_path, monk
 
 def test_the_known_metrics_are_those_of_a_run(grid):
     content = next(iter(results_of(grid[0]).values()))
-    # Only runs with rewards know these; what a run also measures (diagnostics, references) may come on top.
+    # Only runs with rewards know these. What a run also measures (diagnostics, references) may come
+    # on top.
     rewarded = {name for name in known_metrics() if name.startswith("archived/") or name.split("/")[1] in REWARDED}
     assert "archived/success/avg_learning" in rewarded
     assert set(known_metrics()) - rewarded <= set(catalogue.metrics(from_json(json.loads(content))))

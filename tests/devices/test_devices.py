@@ -27,7 +27,8 @@ CASES = {
 }
 ACCUMULATE = {"accumulate": CASES["reset=task"], "accumulate lanes": CASES["carry=lane"]}
 SHARDED = {name: CASES[name] for name in ("none", "reset=task", "beside attention")}
-# Unlike Adam, SGD shows the size of every gradient: of what is cut, and of the step sizes, which are not.
+# Unlike Adam, SGD shows the size of every gradient: of parameters that are cut, and of the step
+# sizes, which are whole.
 SHARDED["clipped"] = [*CASES["reset=task"], "optimizer=sgd", "optimizer.lr=1.0", "optimizer.clip=0.05"]
 FEW = 4
 BASE = (*FAST, "base=pretrain", "base.steps=6", "base.warmup=2")
@@ -73,7 +74,7 @@ def agree(both, alone) -> None:
         close(torch.tensor(process["losses"]), torch.tensor(alone["losses"]))
         close(process["scores"], alone["scores"])
         close(process["fast"], alone["fast"])
-        # Adam's first steps have the size of the rate, whatever the gradient: rounding shows there first.
+        # Adam's first steps have the size of the rate, whatever the gradient: they show rounding.
         close(process["slow"], alone["slow"], within=1e-4)
 
 
@@ -114,9 +115,9 @@ def test_a_checkpoint_of_two_devices_serves_two_and_one(shared, folder, strategy
         assert first["losses"] == again["losses"]
         assert all(torch.equal(x, again["slow"][name]) for name, x in first["slow"].items())
     saved = load(folder / strategy / "task-0000")
-    one = save_and_go_on(config_of(*CARRY, "adapter.reset=never"), folder / strategy, goes_on=True)
-    close(torch.tensor(one["losses"]), torch.tensor(before[0]["losses"]))
-    assert saved.tensors["slow"].keys() == one["slow"].keys()
+    alone = save_and_go_on(config_of(*CARRY, "adapter.reset=never"), folder / strategy, goes_on=True)
+    close(torch.tensor(alone["losses"]), torch.tensor(before[0]["losses"]))
+    assert saved.tensors["slow"].keys() == alone["slow"].keys()
     assert saved.tensors["optimizer"]
 
 

@@ -67,7 +67,7 @@ def wait_until(reached, *, seconds: float = 150) -> None:
 
 
 def stopped(folder: Path, number: int) -> tuple[int, str, str]:
-    """Start the command on two devices, and send its first process a signal after the first task."""
+    """Start the command on two devices; send its first process a signal after the first task."""
     process = start(typed(*LONG, *TWO), folder)
 
     def reached() -> bool:
@@ -91,7 +91,7 @@ def by_torchrun(rank: int, port: int) -> dict[str, str]:
 
 
 def test_two_processes_that_were_stopped_end_where_one_does(tmp_path):
-    """Ctrl-C, then the same as torchrun starts it: the results of one process that never stopped."""
+    """Ctrl-C, then the same by torchrun: the results of one process that never stopped."""
     code, out, err = stopped(tmp_path, signal.SIGINT)
     assert code == 130
     assert "2 x cpu, ddp" in out
@@ -107,10 +107,10 @@ def test_two_processes_that_were_stopped_end_where_one_does(tmp_path):
     assert [rank.returncode for rank in ranks] == [0, 0], shown
     assert shown[0].count("resuming after task") == 1
     assert silent == ("", "")
-    one = tmp_path / "one"
-    one.mkdir()
-    assert run_here(typed(*LONG, f"cache_dir={one}/cache"), one).code == 0
-    same_results(folder, only_run(one))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert run_here(typed(*LONG, f"cache_dir={alone}/cache"), alone).code == 0
+    same_results(folder, only_run(alone))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     keys = [(line["event"], line.get("row"), line["step"]) for line in lines]
     assert len(keys) == len(set(keys))

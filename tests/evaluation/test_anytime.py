@@ -25,7 +25,7 @@ from ttt.training.train import Progress
 
 @pytest.mark.parametrize("overrides", [NANO, MLP], ids=["nano", "mlp"])
 def test_looking_changes_nothing_that_is_learned(overrides):
-    """Slow and fast weights, moments and random numbers are bit-equal with every look and with none."""
+    """Weights, moments and random numbers are bit-equal with every evaluation and with none."""
     plain_run = Streamed(assembled(*overrides, "eval.diagnostics=false"))
     looked = Streamed(assembled(*overrides, "eval.anytime=3", "eval.savings=true", "eval.diagnostics=true"))
     assert looked.left() == plain_run.left()

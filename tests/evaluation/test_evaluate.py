@@ -91,7 +91,7 @@ def test_loss_is_in_bits_per_scored_token():
 
 
 def test_masked_outputs_take_no_part_in_training_or_evaluation():
-    """In the task scenario labels of other tasks get no gradient, and chance is one of two labels."""
+    """In the task scenario, labels of other tasks get no gradient, and chance is one of two."""
     typed = [*without(FRESH, "source", "task.held_out", "task.num_tasks"), "source=digits", "adapter=none"]
     typed += ["task.num_tasks=2", "task.classes_per_task=2"]
     by_scenario = {name: silenced(assembled(*typed, f"task.scenario={name}")) for name in ("task", "class")}

@@ -63,7 +63,7 @@ class House:
 
     @cached_property
     def imports(self) -> dict[str, set[str]]:
-        """module -> the modules of ours that it imports; a name of a package counts as the package."""
+        """module -> our modules that it imports; a name of a package counts as the package."""
         edges: dict[str, set[str]] = {}
         for module, tree in self.trees.items():
             edges[module] = {x for x in _imported(tree) if x in self.files and x != module}
@@ -116,7 +116,7 @@ class House:
         ]
 
     def oversized(self, *, lines: int = 250, length: int = 45) -> list[str]:
-        """Files, tests among them, of more than `lines` lines, and functions of `length` or more."""
+        """Files, tests too, of more than `lines` lines, and functions of `length` lines or more."""
         paths = [*self.files.values(), *sorted((self.root / "tests").rglob("*.py"))]
         large = [path for path in paths if path.read_text().count("\n") > lines]
         return [self._name(path) for path in large] + [
@@ -154,7 +154,7 @@ class House:
 
 
 def room_of(module: str) -> str:
-    """`adapters` for ttt.adapters.base; "" for the package itself; `?name` for a loose file is its own room."""
+    """`adapters` for ttt.adapters.base, "" for the package itself."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 

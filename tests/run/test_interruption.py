@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
 
 
 def test_killed_after_a_task_and_started_again_equals_uninterrupted(tmp_path):
-    """kill -9 in the middle of a later task; the same command goes on from the last finished one."""
+    """kill -9 inside a later task; the same command goes on from the last finished one."""
     job = [*TINY, *FAST, "task.num_tasks=6", "task.steps_per_task=40", "adapter.reset=never", "trainer.report_every=5"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()

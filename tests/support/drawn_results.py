@@ -9,8 +9,8 @@ import numpy as np
 from ttt.results.results import Results
 from ttt.results.scores import QUANTITIES
 
-# Three tasks of 40 steps, measured every 10: task 1 dips in phase 2 and recovers all but 0.1, task 2
-# falls for good.
+# Three tasks of 40 steps, measured every 10: task 1 dips in phase 2 and recovers all but 0.1,
+# task 2 falls for good.
 FIRST = [0.1, 0.5, 0.7, 0.8, 0.9, 0.3, 0.5, 0.7, 0.8, 0.4, 0.6, 0.8, 0.8]
 SECOND = [0.2, 0.2, 0.2, 0.2, 0.2, 0.6, 0.8, 0.9, 0.9, 0.7, 0.6, 0.5, 0.4]
 THIRD = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.7, 0.8, 0.9, 1.0]

@@ -1,6 +1,6 @@
 """The command as a process of its own, forked from a server that has torch loaded.
 
-Loading torch costs a cold process about 6 s of CPU time; a forked one starts at once. What a test
+Loading torch takes a cold process seconds of CPU time; a forked one starts at once. What a test
 looks at is the same: signals, exit code, output, files. The server is the one from which a sweep
 forks its runs, so that a session of pytest has one at most.
 """
@@ -23,7 +23,7 @@ Main = Callable[[], None]
 
 
 class Forked:
-    """A process that runs `main` as if `argv` were typed in `folder`; the methods are those of Popen."""
+    """A process that runs `main` as if `argv` were typed in `folder`, with methods of Popen."""
 
     def __init__(
         self, main: Main, argv: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None
@@ -71,7 +71,7 @@ def _be(main: Main, argv: list[str], folder: Path, environment: dict[str, str], 
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv[:] = argv
-    # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
+    # A shell ignores Ctrl-C in what it puts into the background, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()

@@ -64,7 +64,7 @@ def run_here(args: Sequence[str], folder: Path) -> Outcome:
 
 
 def start(args: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None) -> Forked:
-    """Start the command as a process of its own, typed in `folder` under these environment variables."""
+    """Start the command as a process of its own, typed in `folder`, under `variables`."""
     return Forked(cli_run.main, ["ttt-run", *args], folder, variables=variables)
 
 

@@ -1,4 +1,4 @@
-"""Two small settings for tests of evaluation: the plain MLP on vectors, and tokens with fast weights."""
+"""Two small settings for tests of evaluation: the MLP on vectors, and tokens with fast weights."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def config_of(*overrides: str) -> dict[str, Any]:
 
 
 class Uneven:
-    """A task whose rows hold very different numbers of scored tokens: at times a device has none."""
+    """A task whose rows have different numbers of scored tokens: at times a device has none."""
 
     def __init__(self, task: Any) -> None:
         self._task, self.name = task, task.name
@@ -76,7 +76,7 @@ def learn(config: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def save_and_go_on(config: dict[str, Any], folder: Path, *, goes_on: bool) -> dict[str, Any]:
-    """Take some steps, save, and take some more; `goes_on`: only those after, from what was saved."""
+    """Take some steps, save, and take some more; `goes_on`: only the later ones, from the save."""
     assembly, engine = engine_for(config)
     recipe, phases = assembly.recipe, assembly.stream.phases
     results, task = Results.of(assembly.stream), assembly.stream.tasks[0]

@@ -1,4 +1,4 @@
-"""Vectors in place of tokens: what a batch of them holds, which outputs compete, and what is refused."""
+"""Vectors in place of tokens: what a batch holds, which outputs compete, and what is refused."""
 
 from __future__ import annotations
 
