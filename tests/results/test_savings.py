@@ -30,7 +30,7 @@ def test_slow_savings_by_hand():
 
 
 def test_fast_savings_by_hand():
-    """Before, the last quarter's mean is met after 16 pieces; after, the mean of four is met in 5."""
+    """Before, the last quarter's mean is met after 16 pieces; after, it is met in 5."""
     results = drawn_results(anytime=False, tasks=1)
     results.rows[0]["profile"] = [profile(6.0, 5.0, 4.0, 3.0)]
     results.rows[1]["profile"] = [profile(3.4, 1.8, 1.0, 1.0)]
