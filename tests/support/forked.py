@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Forked:
         self, main: Main, argv: Sequence[str], folder: Path, *, variables: Mapping[str, str] | None = None
     ) -> None:
         self._log = Path(tempfile.mkdtemp(prefix="ttt-forked-"))
+        self._output: tuple[str, str] | None = None
         # The server keeps the environment of its own start: hand over today's.
         environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"} | dict(variables or {})
         context = get_context("forkserver")
@@ -59,7 +61,10 @@ class Forked:
         self._process.join(timeout)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        return (self._log / "out").read_text(), (self._log / "err").read_text()
+        if self._output is None:
+            self._output = (self._log / "out").read_text(), (self._log / "err").read_text()
+            shutil.rmtree(self._log)
+        return self._output
 
 
 def _be(main: Main, argv: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
