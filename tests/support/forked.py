@@ -37,6 +37,8 @@ class Forked:
         context.set_forkserver_preload(PRELOADED)
         self._process = context.Process(target=_be, args=(main, list(argv), folder, environment, self._log))
         self._process.start()
+        # A test that fails midway must not leave pytest waiting for a run of hours.
+        atexit.register(self._end)
 
     @property
     def pid(self) -> int:
@@ -55,6 +57,10 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def _end(self) -> None:
+        if self._process.exitcode is None:
+            self.kill()
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         """Wait for the end; return stdout and stderr."""
