@@ -20,7 +20,7 @@ run: .venv/ready  ## install, then the main job: ten languages, fast weights
 
 # Four processes on two cores: many tests wait for a server, a signal or another process.
 test: .venv/ready  ## install, then the tests
-	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 4 --dist loadgroup --durations=20
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=20
 
 check: .venv/ready links  ## lint and types
 	$(BIN)/ruff check .

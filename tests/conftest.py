@@ -29,6 +29,18 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
 
 
+# The groups that take longest, for the most part waiting: they start first, so that none ends last.
+LONGEST = ("wandb_trouble", "wandb", "devices", "sweeps", "references", "sinks")
+
+
 def pytest_collection_modifyitems(items):
-    """Start with what one process must do alone, so that it does not end last."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Order the tests: the longest groups, other groups, tests that any process may run."""
+
+    def place(item) -> int:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is None:
+            return len(LONGEST) + 1
+        name = mark.args[0] if mark.args else mark.kwargs["name"]
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)

@@ -63,7 +63,7 @@ def test_a_policy_is_shown_with_the_prompt_in_use(finished):
     """Screen and tables show success in mode carried, which without prompts is mode slow."""
     folder, screens = finished
     for screen in screens.values():
-        assert f"R: {quantity_of('success').title}" in screen
+        assert f"R: {quantity_of('success').label}" in screen
         assert ", mode carried;" in screen
         assert ": reward 0.0" in screen
     runs = [read_run(path) for path in find_runs([str(folder)]).done]
