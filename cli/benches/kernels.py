@@ -46,8 +46,7 @@ GRID = tuple(
     for chunk in (32, 128, 512)
     if chunk < length
 )
-# Up to this many tokens: the loop over tokens, and the form whose cost grows with T * T, take
-# minutes beyond.
+# Beyond so many tokens, the loop over tokens and the form whose cost grows with T * T take minutes.
 DUAL_TOKENS = LOOP_TOKENS = 2048
 LOOP = "loop over tokens"
 

@@ -71,8 +71,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
 
 
 def _first_values(overrides: Sequence[Override], *, keep: Sequence[str], search: bool) -> list[str]:
-    """The overrides with each sweep cut to its first value, but for sweeps over the groups in
-    `keep`."""
+    """The overrides, each sweep cut to its first value unless it is over a group in `keep`."""
     words = []
     for override in overrides:
         word = str(override.input_line)

@@ -53,8 +53,7 @@ def table(stream: Stream) -> Table:
 
 
 def numbers(task: Task) -> list[str]:
-    """Train tokens (unknown here), eval tokens, the share that is scored, and three estimates of a
-    token's entropy."""
+    """Train tokens (unknown here), eval tokens, share scored, three estimates of token entropy."""
     batches = [task.batch(step) for step in range(BATCHES)]
     scored = np.concatenate([b.targets_BT.numpy()[b.targets_BT.numpy() != IGNORE] for b in batches])
     share = len(scored) / sum(b.num_tokens for b in batches)
@@ -64,16 +63,14 @@ def numbers(task: Task) -> list[str]:
 
 
 def frequency(tokens: Ints) -> float:
-    """The entropy of the tokens' frequencies in bits; too low where few tokens were drawn of a
-    large vocabulary."""
+    """Entropy of the tokens' frequencies in bits; too low for few tokens of a large vocabulary."""
     _, counts = np.unique(tokens, return_counts=True)
     share = counts / counts.sum()
     return float(-(share * np.log2(share)).sum())
 
 
 def compressed(batches: list[Batch]) -> float:
-    """Bits per token of the text that lzma writes: an upper bound on the entropy, loose for few
-    tokens."""
+    """Bits per token after lzma: an upper bound on the entropy, loose for few tokens."""
     if batches[0].tokens_BT.is_floating_point():
         # Vectors are not made of symbols that a compressor could find again.
         return float("nan")

@@ -35,8 +35,7 @@ def run_references(assembly: Assembly, watcher: Watcher) -> dict[str, Path]:
 
 
 class Reference:
-    """One reference of a run: the same budget and seed under another strategy, in a folder of its
-    own."""
+    """One reference of a run: same budget and seed, another strategy, in a folder of its own."""
 
     def __init__(self, name: str, assembly: Assembly, watcher: Watcher) -> None:
         self.name, self._watcher, self._trusted = name, watcher, assembly.trusted

@@ -99,8 +99,7 @@ class Screen:
         self._last = event
         if self._progress is not None:
             if new_task:
-                # The time left is estimated from the pace of this task alone: tasks differ in
-                # speed.
+                # The time left is estimated from this task's pace alone: tasks differ in speed.
                 self._progress.reset(self._task)
             info = f"{_learned(event)}  {event.tokens_per_second:,.0f} tok/s"
             label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
@@ -155,8 +154,7 @@ class Screen:
 
 
 def _learned(event: Trained) -> str:
-    """The reward of a policy, else the loss: a policy's loss has the right gradient, but no meaning
-    as a number."""
+    """The reward of a policy, whose loss means something only in its gradient; else the loss."""
     return f"reward {event.terms['reward']:.3f}" if "reward" in event.terms else f"{event.loss:.3f} bits"
 
 
@@ -165,8 +163,10 @@ def _pace(event: Trained) -> str:
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:
-    """The line of a task: the mean loss or success over the tasks measured so far, before the
-    stream over all."""
+    """The line of a task: the mean loss or success over the tasks measured so far.
+
+    Before the stream it is the mean over all tasks.
+    """
     so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
     parts, unit = [], "bits"
     for mode, quantities in event.tasks.items():

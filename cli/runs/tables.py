@@ -50,8 +50,10 @@ def _named(name: str) -> str:
 
 
 def time_line(results: Results, status: Mapping[str, Any]) -> str:
-    """The share of evaluation in the run's time, which grows with the square of the number of
-    tasks."""
+    """Evaluation's share of the run's time.
+
+    Evaluation grows with the square of the number of tasks.
+    """
     seconds, evaluation = (float(status.get(name, math.nan)) for name in ("seconds", "evaluation_seconds"))
     tasks, rows = len(results.tasks), len(results.rows)
     full = sum(len(row["columns"]) for row in results.rows) == tasks * rows

@@ -86,6 +86,5 @@ def run_here(arguments: list[str], cwd: Path, log: Path, announcement: Path) -> 
     os.chdir(cwd)
     os.environ[VARIABLE] = str(announcement)
     sys.argv[:] = ["ttt-run", *arguments]
-    # By its name, as for a cold start: the command itself knows of sweeps and would be imported in
-    # a circle.
+    # By name, as for a cold start: the command itself knows of sweeps; an import would be a circle.
     runpy.run_module(COMMAND, run_name="__main__")

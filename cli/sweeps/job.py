@@ -65,8 +65,7 @@ class Starter:
     objective: str
 
     def __call__(self, config: Any) -> float | None:
-        """Run the job that Hydra has in mind; return the value of its objective, None for a run
-        that failed."""
+        """Run the job that Hydra has in mind; return its objective, None for a run that failed."""
         from hydra.core.hydra_config import HydraConfig
 
         hydra = HydraConfig.get()
@@ -90,8 +89,7 @@ class Starter:
         try:
             child.wait()
         except SystemExit:
-            # A launcher that is told to stop (submitit before a time limit) must not leave the run
-            # behind.
+            # A launcher told to stop (submitit before a time limit) must not leave the run behind.
             os.kill(child.pid, signal.SIGTERM)
             raise
         finally:

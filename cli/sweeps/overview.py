@@ -112,8 +112,7 @@ class Overview:
         return Group(head, rows)
 
     def _left(self, running: list[Job], waiting: int) -> str:
-        """The time left, if each run takes as long as the finished ones took and as many run at a
-        time as now."""
+        """Time left if runs take as long as finished ones did, with as many at a time as now."""
         took = [job.seconds for job in self._jobs.values() if job.status == "done" and job.seconds and not job.before]
         if not took:
             return "time left unknown"

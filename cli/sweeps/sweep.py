@@ -31,8 +31,7 @@ class SweepTerminatedError(BaseException):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep is run with, whoever runs it; `typed` holds its overrides, without those of
-    Hydra."""
+    """What a sweep is run with, whoever runs it; `typed`: its overrides, without those of Hydra."""
 
     typed: Sequence[str]
     starter: Starter

@@ -110,8 +110,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _verify(folder: Path, cache_dir: str) -> None:
-    # A folder without a manifest was complete once, too: somebody changed it, and it is not ours to
-    # replace.
+    # A folder without a manifest was once complete, too: somebody changed it, so leave it alone.
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         wrong = [name for name, facts in files.items() if not _matches(folder / name, facts)]

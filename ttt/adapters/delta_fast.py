@@ -38,8 +38,7 @@ class DeltaFast(BesideAttention):
         taps: Annotated[int, Ge(1)],
         gated: bool,
     ) -> None:
-        # Each token writes at once, so the grid has chunks of one token: it only marks where
-        # documents begin.
+        # Each token writes at once: the grid's chunks of one token only mark where documents begin.
         super().__init__(
             name=name, chunk=1, lifetime=Lifetime(reset, carry), layers=layers, heads=heads, taps=taps,
             new_rule=lambda width: DeltaRule(width, heads=heads, gated=gated),

@@ -32,8 +32,7 @@ class FastDown(nn.Module):
         super().__init__()
         self.weight = down.weight
         self._name, self._desk, self._sources, self._rule = name, desk, sources, rule
-        # Learned on a log scale: a linear one collapses to zero in the first steps of the base, for
-        # good.
+        # Learned on a log scale: a linear one collapses to zero for good in the base's first steps.
         learn_step = rule.learn_step and rule.through_writes
         self.log_step = nn.Parameter(torch.tensor(math.log(rule.step)), requires_grad=learn_step)
         # One tap beyond the middle: at the start the target of a token is the next token.

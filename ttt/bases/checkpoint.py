@@ -16,8 +16,7 @@ from ttt.storage.checkpoint import load, load_newest
 
 
 class CheckpointBase:
-    """Reads the weights when it is built, so that a missing file is noticed before anything else is
-    made."""
+    """Reads the weights when built: a missing file is noticed before anything else is made."""
 
     needs_data = False
 

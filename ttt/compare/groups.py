@@ -119,8 +119,7 @@ def _telling_keys(runs: Sequence[Run]) -> list[str]:
     """The config keys that set methods apart: names first, then what differs besides."""
     keys = sorted({key for run in runs for key in run.config})
     names = [key for key in keys if key.endswith(".name") and len({run.config.get(key) for run in runs}) > 1]
-    # Each adapter has its own default chunk: such a key follows from the names, and would only
-    # repeat them.
+    # Each adapter has its own default chunk: such a key would only repeat the names.
     return [*names, *(key for key in keys if not key.endswith(".name") and _varies(key, runs, names))]
 
 

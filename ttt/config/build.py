@@ -40,8 +40,7 @@ def build(
     parameters = inspect.signature(target).parameters
     taken = {name: value for name, value in (offered or {}).items() if name in parameters}
     open_names = [name for name in parameters if name not in taken]
-    # A dataclass inherits fields, whose annotations can be resolved only in the module of each
-    # base.
+    # A dataclass inherits fields, whose annotations resolve only in the module of each base.
     annotated = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
     hints = typing.get_type_hints(annotated, include_extras=True)
     for key, value in arguments.items():
@@ -85,8 +84,7 @@ def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
         target = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{group}._target_={path}: {error}") from error
-    # A name that a module only imported does not count: it would let a config reach any class at
-    # all.
+    # A name that a module only imported does not count: a config could reach any class at all.
     if not inspect.isclass(target) or target.__module__ != module_name:
         raise ValueError(f"{group}._target_={path}: not a class defined there")
     return target

@@ -30,8 +30,7 @@ def identity(config: Mapping[str, Any], *, data: str) -> str:
 
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
-    """SHA-256 of all that determines a pretrained base: config, data, precision and the code
-    itself."""
+    """SHA-256 of all that determines a pretrained base: config, data, precision and the code."""
     return digest(
         {
             "base": config["base"],

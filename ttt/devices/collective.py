@@ -38,8 +38,7 @@ def decided(fabric: Devices, decide: Callable[[], T]) -> T:
 
 
 def deal(state: Lanes, rank: int, *, of: int) -> Lanes:
-    """The lanes that read rows `rank`, `rank + of`, ...; a state of one lane belongs to every
-    device."""
+    """Lanes that read rows `rank`, `rank + of`, ...; a state of one lane goes to every device."""
     return {name: x if len(x) == 1 else x[rank::of] for name, x in state.items()}
 
 
@@ -69,8 +68,7 @@ def over_devices(fabric: Devices, x: Tensor, *, op: str = "mean") -> Tensor:
 
 
 def collect_over_devices(fabric: Devices, state: Lanes) -> Lanes:
-    """All lanes in the order of their rows, on every device; a state that was never written stays
-    one lane."""
+    """All lanes in row order, on every device; a state that was never written stays one lane."""
     if fabric.world_size == 1 or not state:
         return state
     several: Any = fabric

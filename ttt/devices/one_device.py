@@ -43,8 +43,7 @@ class OneDevice:
         loss.backward()
 
     def clip_gradients(self, module: nn.Module, optimizer: Optimizer, *, max_norm: float) -> None:
-        # In the order of the optimizer, as Lightning does: the last bits of a norm depend on the
-        # order.
+        # In the optimizer's order, as Lightning does: the last bits of a norm depend on the order.
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
     def broadcast(self, answer: T) -> T:

@@ -67,8 +67,7 @@ class TrainerSettings:
 
     @property
     def parts(self) -> int:
-        """Into how many parts of equally many rows a batch is cut, over devices and one after
-        another."""
+        """How many parts, of equally many rows, a batch is cut into: over devices and in turn."""
         return self.world.size * self.accumulate
 
     def fabric(self) -> Devices:

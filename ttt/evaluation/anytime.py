@@ -25,8 +25,7 @@ from ttt.training.train import Progress
 
 
 def piece_length(plan: Plan, *, report_every: int) -> int:
-    """How many steps to train at a time, so that every report and every evaluation comes at the end
-    of a piece."""
+    """Steps to train at a time, so that every report and every evaluation ends a piece."""
     return gcd(report_every, plan.anytime) if plan.anytime else report_every
 
 
@@ -39,8 +38,7 @@ def is_due(plan: Plan, step: int, *, of: int) -> bool:
 
 
 def joined_progress(parts: Sequence[Progress], *, since: int) -> Progress:
-    """One report for several pieces that follow each other, the first of which began after step
-    `since`."""
+    """One report for several successive pieces, the first of which began after step `since`."""
     starts = [since, *(part.step for part in parts)]
     steps = [part.step - start for part, start in zip(parts, starts, strict=False)]
     tokens, seconds = sum(part.tokens for part in parts), sum(part.seconds for part in parts)
@@ -59,8 +57,7 @@ def joined_progress(parts: Sequence[Progress], *, since: int) -> Progress:
 def measure_inside(
     engine: Engine, stream: Stream, *, recipe: Recipe, index: int, task_step: int, results: Results, clock: Clock
 ) -> Probed:
-    """Evaluate after `task_step` steps of phase `index` (from 0), and keep the scores as a point of
-    `results`."""
+    """Evaluate `task_step` steps into phase `index` (from 0); add scores to `results.points`."""
     start = time.perf_counter()
     current = stream.phases[index].task
     seen = [j for j, first in enumerate(stream.learned_at) if first <= index]

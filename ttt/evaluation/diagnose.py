@@ -60,8 +60,7 @@ class Diagnosis:
 
     @classmethod
     def at_base(cls, engine: Engine, stream: Stream, *, strategy: Strategy) -> Diagnosis:
-        """Call it while the learner still has the base's weights; no device may hold only a part of
-        them."""
+        """Call it while the learner still has the base's weights, all of them on every device."""
         assert not engine.is_sharded
         first = (stream.base or stream.tasks[0]).evaluation()
         probe = beginnings(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
@@ -112,8 +111,7 @@ class Diagnosis:
         return logits_NV[: max(DRIFT_NUMBERS // logits_NV.shape[1], 1)].cpu()
 
     def _fast_pass(self, engine: Engine) -> tuple[Tensor, float]:
-        """Logits in mode fast and the norm of the gradient; the parameters' own .grad is not
-        touched."""
+        """Logits in mode fast and the gradient's norm; the parameters' own .grad is not touched."""
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with torch.set_grad_enabled(bool(trained)):
             logits_BTV = self.read(engine, write=True)

@@ -120,8 +120,7 @@ def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
 
 
 def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """Sums of nats, hits and scored tokens over the sequence, its first half and its second half:
-    [3, 3]."""
+    """Nats, hits and scored tokens, summed over the sequence and each of its halves: [3, 3]."""
     half = nats_BT.shape[1] // 2
     sums = []
     for part in (slice(None), slice(0, half), slice(half, None)):
@@ -131,8 +130,7 @@ def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
 
 
 def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """The same sums over PIECES of the sequence, one after another, as equal as they can be:
-    [PIECES, 3]."""
+    """The same sums over PIECES of the sequence, in order, as equal as they can be: [PIECES, 3]."""
     length = nats_BT.shape[1]
     sums_T3 = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in (nats_BT, hits_BT, scored_BT)], -1)
     piece_T = torch.arange(length) * PIECES // length

@@ -73,8 +73,7 @@ def legend(on: Axes) -> None:
 
 
 def inline(on: Axes, *, name: str) -> str:
-    """SVG to stand inside a page, in the colour of its text; `name` keeps its inner names apart
-    from others'."""
+    """SVG to stand inside a page, in its text's colour; `name` keeps its ids apart from others'."""
     figure, file = on.figure, io.StringIO()
     assert isinstance(figure, Figure)
     for patch in (figure.patch, on.patch):

@@ -56,8 +56,7 @@ class Engine:
 
     @property
     def parts(self) -> int:
-        """Into how many parts of equally many rows a batch is cut, over devices and one after
-        another."""
+        """How many parts, of equally many rows, a batch is cut into: over devices and in turn."""
         return self.fabric.world_size * self.accumulate
 
     def shared_fast(self) -> FastState:
@@ -98,8 +97,7 @@ def _is_sharded(fabric: Devices) -> bool:
 def _build_sharded(
     fabric: Any, learner: Learner, optimizer: Optimizer
 ) -> tuple[Learner, Optimizer, Sequence[nn.Parameter]]:
-    """Cut the parameters over the devices and point the optimizer at the cut ones, in the old
-    order."""
+    """Cut the parameters over the devices; point the optimizer at the cuts, in the old order."""
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     wrapped: Any = fabric.setup_module(learner)

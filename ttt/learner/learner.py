@@ -19,8 +19,7 @@ from ttt.stream import Batch
 
 
 class OptimizerFactory(Protocol):
-    """Builds the optimizer of the slow weights; `clip` is the largest gradient norm (None:
-    unclipped)."""
+    """Builds the optimizer of the slow weights; `clip`: largest gradient norm (None: unclipped)."""
 
     name: str
     clip: float | None
@@ -42,8 +41,7 @@ class Learner(nn.Module):
     def forward(
         self, batch: Batch, state: FastState, *, write: bool = True, cache: Cache | None = None
     ) -> tuple[Tensor, FastState]:
-        """Logits [B, T, V] and the state after reading; with `cache`, `batch` goes on where it
-        stopped."""
+        """Logits [B, T, V] and the new state; with `cache`, `batch` goes on where that stopped."""
         return self.adapter.read(self.model, batch, state, write=write, cache=cache)
 
     def score(self, batch: Batch, state: FastState, *, own: int) -> tuple[Tensor, FastState]:

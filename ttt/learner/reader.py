@@ -32,8 +32,7 @@ class Reader:
 
     @torch.no_grad()
     def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] for the next tokens; `segment_BT` (default: all 0) is the document of
-        each token."""
+        """Next-token logits [B, T, V]; `segment_BT`: the document of each token (default: 0)."""
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
         # Nothing is scored here: the targets only have to be there.
         batch = Batch(tokens_BT, tokens_BT, segment_BT)
@@ -41,8 +40,7 @@ class Reader:
         return logits_BTV
 
     def export(self) -> dict[str, Tensor]:
-        """Everything that the reader remembers, as named tensors: fast weights, open chunks,
-        attention."""
+        """All that the reader remembers, as named tensors: fast weights, open chunks, attention."""
         fast = {FAST + name: x for name, x in self._state.items()}
         return fast | {ATTENTION + name: x for name, x in self._cache.tensors.items()}
 

@@ -22,8 +22,7 @@ class Cache:
 
     def __init__(self, *, extra: int = 0, tensors: dict[str, Tensor] | None = None) -> None:
         self.extra = extra
-        # Tokens between the prefix and the next row, for each lane: the part of a chunk that is
-        # already read.
+        # Tokens between the prefix and the next row, per lane: the part of a chunk already read.
         self.since_prefix_B: Tensor | None = None
         self.tensors = {} if tensors is None else dict(tensors)
         self.mask_B1QA: Tensor
@@ -56,9 +55,8 @@ class Cache:
         segment_BA = torch.cat([doc_BS, segment_BT], 1)
         self.mask_B1QA = self._mask(position_BA, segment_BA, new_BT, segment_BT, window=window, prefix=prefix)[:, None]
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
-        # Keep the newest real tokens of each lane, in order: lanes may have read different numbers
-        # of them. Where all of them fit they stay in place, which spares copies: the mask goes by
-        # their positions.
+        # Keep the newest real tokens of each lane, in order: lanes may have read different numbers.
+        # Where all fit they stay in place, which spares copies: the mask goes by their positions.
         keeps_all = keep == position_BA.shape[1]
         self._kept_BS = None if keeps_all else position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
         self.tensors["position"] = self._keep(position_BA)

@@ -21,15 +21,13 @@ from ttt.config.messages import UsageError
 
 @dataclass(frozen=True)
 class Composer:
-    """Hydra, ready to compose; `searchpath` holds the overrides that let it see the user's own
-    folder."""
+    """Hydra, ready to compose; `searchpath`: overrides that let it see the user's own folder."""
 
     loader: ConfigLoader
     searchpath: Sequence[str]
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of a run with that of Hydra itself, so that settings of a launcher are checked
-        too."""
+        """The config of a run with Hydra's own, so that a launcher's settings are checked too."""
         try:
             return compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
@@ -68,8 +66,7 @@ def compose_run(overrides: Sequence[str] = (), *, config_dir: str | None = None)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config of a run as plain data, without Hydra's part, which is whole only in a run of
-    Hydra's."""
+    """A run's config as plain data, without Hydra's part, which is whole only in Hydra's runs."""
     try:
         keys = [str(key) for key in config if key != "hydra"]
         content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)

@@ -162,8 +162,7 @@ def _run(
     with watcher.live(assembly):
         session, position = _begin(assembly, fabric, folder, watcher, results)
         with _journal(fabric, folder, position=position) as journal:
-            # The journal is now cut to the checkpoint: from it a sink hears of what was measured
-            # before.
+            # The journal is now cut to the checkpoint: it tells a sink what was measured before.
             if journal is not None:
                 sink.start(assembly.info, past=lambda: map(from_record, read(folder.metrics)))
             session.journal, session.observers = journal, [sink, watcher]

@@ -47,8 +47,7 @@ class Session:
     workers: int = 0
 
     def publish(self, event: Event) -> None:
-        """Tell everybody, the journal first: a number is on its way to the disk before anyone sees
-        it."""
+        """Tell everybody, the journal first: numbers head for the disk before anyone sees them."""
         if self.journal is not None:
             self.journal(event)
         for observer in self.observers:

@@ -59,8 +59,7 @@ def build_learner(
     if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
         raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")
     own_names = frozenset(name for name, _ in model.named_parameters())
-    # `base` says how the base is trained, which `base_adapter` reads; it is not a constructor
-    # argument.
+    # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
     section = {name: value for name, value in config["adapter"].items() if name != "base"}
     adapter = build(section, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
     return Learner(model, adapter=adapter, optimizer=optimizer), own_names

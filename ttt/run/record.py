@@ -15,8 +15,10 @@ from ttt.stream import sample_texts
 
 
 def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, watcher: Watcher) -> None:
-    """Write config.yaml, environment.json and samples.json; note when a resumed run began with
-    other code."""
+    """Write config.yaml, environment.json and samples.json.
+
+    Note it when a resumed run began with other code.
+    """
     stream, source = assembly.stream, assembly.source
     data = {
         "source": source.fingerprint,

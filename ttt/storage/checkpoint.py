@@ -82,8 +82,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def optimizer_tensors(optimizer: Optimizer, order: Sequence[nn.Parameter]) -> Tensors:
-    """Moments and counters of an optimizer, named `index.name`, where the index is the place in
-    `order`."""
+    """An optimizer's moments and counters, named `index.name`; `index` is the place in `order`."""
     return {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, parameter in enumerate(order)
@@ -111,8 +110,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn
 
 
 def rng_tensors() -> Tensors:
-    """States of torch's global generators; our own are functions of (seed, task, step) and have no
-    state."""
+    """States of torch's global generators; our own, functions of (seed, task, step), have none."""
     states = {"cpu": torch.get_rng_state()}
     states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     return states

@@ -56,8 +56,7 @@ TAIL = 1 << 16
 
 
 def last_record(file: Path) -> dict[str, Any] | None:
-    """The newest whole record of a journal, without reading all of it; None where there is none in
-    its tail."""
+    """The newest whole record of a journal, read from its tail only; None where that has none."""
     with file.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(size - TAIL, 0))

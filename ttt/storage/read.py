@@ -58,8 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @cache
 def _loader() -> Any:
-    """A loader that reads numbers as OmegaConf does (1e-4 is a number), but in C: ten times as
-    fast."""
+    """A loader that reads numbers as OmegaConf does (1e-4 is one), but in C: ten times as fast."""
 
     class Loader(yaml.CSafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
@@ -68,8 +67,7 @@ def _loader() -> Any:
 
 
 def read_costs(folder: Path) -> dict[str, float]:
-    """What a run took, by cost/run/KEY: those keys of status.json that are in
-    ttt.results.definitions.COSTS."""
+    """What a run took, by cost/run/KEY: keys of status.json in ttt.results.definitions.COSTS."""
     file = folder / "status.json"
     # Results can be copied without their status; then the costs are not known.
     status = read_json(file) if file.is_file() else {}

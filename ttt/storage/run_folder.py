@@ -106,8 +106,7 @@ class RunFolder:
         return self.path / (f"error-process{rank}.log" if rank else "error.log")
 
     def discard(self) -> None:
-        """Leave no trace of a run that never began: remove the folder, and parents that are now
-        empty."""
+        """Leave no trace of a run that never began: remove its folder and parents left empty."""
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in self.path.parents[:3]:
             try:

@@ -13,8 +13,7 @@ from ttt.training.pace import Pace
 
 @dataclass(frozen=True)
 class Recipe:
-    """The default is plain training: the likelihood of the next token, nothing protected, a
-    constant rate."""
+    """Plain training by default: next-token likelihood, nothing protected, a constant rate."""
 
     objective: Objective = field(default_factory=lambda: NextToken(name="next_token"))
     strategy: Strategy = field(default_factory=lambda: Naive(name="naive"))

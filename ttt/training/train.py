@@ -160,8 +160,7 @@ def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Ten
 
 
 def _backward(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share: int) -> Tensor:
-    """Add gradients of the mean loss over all scored tokens of `batch`, over `share`; return that
-    loss."""
+    """Add gradients of `batch`'s mean loss per scored token, over `share`; return that loss."""
     if engine.parts > 1:
         return _backward_in_parts(engine, recipe, batch, step=step, share=share)
     if not recipe.strategy.learns:
