@@ -18,6 +18,7 @@ from ttt.compare.select import where
 from ttt.compare.table import Sheet, by_metric
 from ttt.config.messages import suggest
 from ttt.results.scores import COMPARED, Mode
+from ttt.run.exit_codes import ExitCode
 
 # The columns unless others are typed.
 METRICS = ("avg_learning", "avg_final", "forgetting_max_seen")
@@ -40,7 +41,7 @@ def main() -> None:
             plot(comparison.view, typed.plot)
     except ValueError as error:
         print(f"ttt-compare: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.USAGE)
     if runs.unfinished:
         print(f"ttt-compare: left out{_unfinished(runs)}", file=sys.stderr)
     print_sheet(comparison.view.sheet, form=typed.format)

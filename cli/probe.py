@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console, RenderableType
 
 from ttt.cli.probes.arguments import SIZES, probe_options
+from ttt.run.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def main() -> None:
         answer = answer_of(run, typed)
     except ValueError as error:
         print(f"ttt-probe: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.USAGE)
     seconds = time.perf_counter() - start
     console = Console(highlight=False)
     if not console.is_terminal:

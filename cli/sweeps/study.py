@@ -14,6 +14,7 @@ from ttt.cli.sweeps.grid import split, varied
 from ttt.cli.sweeps.launch import is_grid
 from ttt.config.messages import UsageError, suggest
 from ttt.run.compose import compose_run, composing
+from ttt.run.exit_codes import ExitCode
 
 # Either of these says which seeds there are.
 SEEDS = ("seed", "seeds")
@@ -126,4 +127,4 @@ def _sum_up(console: Console, states: Sequence[str], wrong: int) -> int:
               "determines the numbers", file=sys.stderr)  # fmt: skip
     if refused:
         print(f"ttt-run: {refused} of {len(states)} combinations do not fit together", file=sys.stderr)
-    return 2 if wrong or refused else 0
+    return ExitCode.USAGE if wrong or refused else ExitCode.DONE
