@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ttt.run.exit_codes import ExitCode
+from ttt.storage.run_folder import PAGE
+
 EPILOG = """one run: RUN/report.html, and its pictures in RUN/plots. Several (folders, globs, a study's folder):
 one page that compares them, to -o FILE, by default report.html in the one folder that was given.
 The page needs no network and no server: open it in any browser, print it, or send it."""
@@ -18,7 +21,7 @@ def main() -> None:
         print(write_page(typed.runs, to=typed.output))
     except ValueError as error:
         print(f"ttt-report: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.USAGE)
 
 
 def report_options() -> argparse.Namespace:
@@ -72,7 +75,7 @@ def default_page(runs: list[str]) -> Path:
     """
     if len(runs) > 1 or not Path(runs[0]).expanduser().is_dir():
         raise ValueError(f"{' '.join(runs)}: several runs; say where their page goes: -o FILE.html")
-    return Path(runs[0]).expanduser() / "report.html"
+    return Path(runs[0]).expanduser() / PAGE
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ On a terminal it is live, elsewhere lines.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -20,13 +19,12 @@ from ttt.compare.published import values_about
 from ttt.results import catalogue
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results
-from ttt.results.saved import from_json
 from ttt.results.scores import MEANINGS, quantity_of
 from ttt.run.assemble import Assembly
 from ttt.run.execute import Outcome
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.environment import device_name
-from ttt.storage.read import read_config
+from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
 
 
@@ -115,7 +113,7 @@ class Screen:
         self.note("this run is already done; here is its result")
         if folder.recorded_code() != code:
             self.note(f"it was measured with other code; to measure again, delete {folder.path}")
-        self.results(from_json(json.loads(folder.results.read_text())), folder, None)
+        self.results(read_results(folder.path), folder, None)
 
     def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
         mode, quantity = results.headline.split("/")

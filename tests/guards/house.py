@@ -25,8 +25,8 @@ FLOORS: list[set[str]] = [
     {"kernels"},
     {"stream", "config", "metrics", "models", "optimizers"},
     {"results", "devices", "prompts", "figures", "tasks"},
-    {"adapters", "storage", "sinks"},
-    {"learner", "compare"},
+    {"adapters", "storage"},
+    {"learner", "compare", "sinks"},
     {"strategies", "objectives", "probes", "report", "claims"},
     {"training"},
     {"evaluation", "bases"},
@@ -113,6 +113,16 @@ class House:
             for module, tree in self.trees.items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in FILLER
+        ]
+
+    def literals(self, names: set[str], *, owner: str) -> list[str]:
+        """Where a module other than `owner` spells a file name out; prose may hold it."""
+        return [
+            f"{self._name(self.files[module])}:{node.lineno} {node.value}"
+            for module, tree in self.trees.items()
+            for node in ast.walk(tree)
+            if module != owner and isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if node.value.rsplit("/")[-1] in names
         ]
 
     def oversized(self, *, lines: int = 250, length: int = 45) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from house import ROOT, House
+
+from ttt.storage.run_folder import RunFolder
 
 HOUSE = House(ROOT)
 
@@ -22,6 +26,12 @@ def test_no_file_or_function_grows_out_of_hand():
 
 def test_a_variable_says_what_it_holds():
     assert HOUSE.filler() == []
+
+
+def test_the_files_of_a_run_are_named_in_one_place():
+    files = {file.name for file in vars(RunFolder(Path())).values() if file.suffix}
+    assert {"config.yaml", "results.json"} < files
+    assert HOUSE.literals(files, owner="ttt.storage.run_folder") == []
 
 
 def test_a_public_name_means_one_thing():

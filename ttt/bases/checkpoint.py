@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from ttt.bases.base import BaseSetting, SlowWeights
 from ttt.storage.checkpoint import load, load_newest
+from ttt.storage.run_folder import RunFolder
 
 
 class CheckpointBase:
@@ -40,7 +41,7 @@ def _read(path: Path, *, typed: str) -> SlowWeights:
             raise ValueError(f"base.path={typed}: not a safetensors file ({error})") from error
     if (path / "manifest.json").is_file():
         return load(path).tensors["slow"]
-    newest, complaints = load_newest(path / "checkpoints")
+    newest, complaints = load_newest(RunFolder(path).checkpoints)
     if newest is None:
         why = complaints[0] if complaints else "it has no checkpoints/task-*"
         raise ValueError(f"base.path={typed}: holds no usable checkpoint: {why}")

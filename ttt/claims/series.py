@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ttt.compare.runs import Run
 from ttt.storage import journal
+from ttt.storage.run_folder import RunFolder
 
 Values = NDArray[np.float64]
 # Adapters whose fast weights are prompts.
@@ -60,7 +61,7 @@ class Series:
 
     @cached_property
     def _reports(self) -> list[dict[str, Any]]:
-        events = journal.read(self.run.folder / "metrics.jsonl")
+        events = journal.read(RunFolder(self.run.folder).metrics)
         return [event for event in events if event["event"] == "trained"]
 
     @cached_property

@@ -11,6 +11,7 @@ from typing import Any
 from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.storage.read import flatten, read_config, read_costs, read_json, read_results
+from ttt.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,21 @@ def find_runs(paths: Iterable[str]) -> RunSearch:
     done: set[Path] = set()
     unfinished: dict[Path, str] = {}
     for typed in paths:
-        for folder, files in (run for path in _matches(typed) for run in _run_folders(path)):
-            if "results.json" in files:
-                done.add(folder)
+        for run in (run for path in _matches(typed) for run in _run_folders(path)):
+            if run.results.exists():
+                done.add(run.path)
             else:
-                unfinished[folder] = str(read_json(folder / "status.json").get("status", "unknown"))
+                unfinished[run.path] = str(read_json(run.status_file).get("status", "unknown"))
     return RunSearch(sorted(done), dict(sorted(unfinished.items())))
 
 
-def _run_folders(path: Path) -> Iterator[tuple[Path, Sequence[str]]]:
+def _run_folders(path: Path) -> Iterator[RunFolder]:
     for folder, below, files in os.walk(path):
-        if "results.json" in files or "status.json" in files:
+        run = RunFolder(Path(folder))
+        if run.results.name in files or run.status_file.name in files:
             # Do not look for runs inside a run: it holds checkpoints, plots and a tracker's files.
             below.clear()
-            yield Path(folder), files
+            yield run
 
 
 def _matches(typed: str) -> list[Path]:

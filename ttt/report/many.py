@@ -18,6 +18,7 @@ from ttt.report.parts import PageCell, Table, number_cell, text_cell
 from ttt.report.text import clean, thin
 from ttt.storage.files import write_bytes
 from ttt.storage.read import read_config, read_json
+from ttt.storage.run_folder import RunFolder
 
 # At most this many rows in the tables of runs: the page has to stay small enough to open.
 RUNS, UNFINISHED = 1000, 100
@@ -110,7 +111,7 @@ def run_table(groups: Sequence[Group], metrics: Sequence[str], *, folder: Path) 
     for group, run in (every[k] for k in picked):
         label = [text_cell(show(v)) for v in group.label.values()]
         numbers = [number_cell(run.metric(metric)) for metric in metrics]
-        report = run.folder / "report.html"
+        report = RunFolder(run.folder).report
         name = PageCell(clean(run.folder.name), link=relative(report, folder) if report.is_file() else "")
         rows.append([name, *label, PageCell(str(run.seed), value=str(run.seed)), *numbers])
     columns = {"run": ""} | dict.fromkeys(groups[0].label, "") | {"seed": ""}
@@ -138,6 +139,6 @@ def unfinished_table(folders: RunSearch, *, folder: Path) -> Table | None:
 
 
 def _reason(run: Path) -> str:
-    file = run / "status.json"
+    file = RunFolder(run).status_file
     status: Mapping[str, Any] = read_json(file) if file.is_file() else {}
     return str(status.get("reason", ""))

@@ -14,6 +14,7 @@ from ttt.report.text import clean, command, run_sentence
 from ttt.results.scores import MEANINGS
 from ttt.results.tuning import obeys_continual_rule
 from ttt.storage.files import write_bytes
+from ttt.storage.run_folder import RunFolder
 
 
 class Status(NamedTuple):
@@ -31,7 +32,7 @@ def write_run(folder: Path, *, to: Path | None = None) -> Path:
     Returns the page's path. Raises ValueError in one line for a folder that is not a run.
     """
     record = read_record(folder)
-    file = to or folder / "report.html"
+    file = to or RunFolder(folder).report
     content = run_content(record)
     svgs = {picture.name: str(picture.svg) for picture in (*content["pictures"], *content["plasticity"])}
     svgs |= {heat.name: page.heat_svg(heat) for maps in content["heats"].values() for heat in maps}

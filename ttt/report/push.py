@@ -18,6 +18,7 @@ from ttt.config.identity import digest
 from ttt.report import contrast
 from ttt.report.drawings import comparison_drawings
 from ttt.report.many import write_comparison
+from ttt.storage.run_folder import PAGE
 
 
 def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -> str:
@@ -48,7 +49,7 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
     run.log(_content(groups, sheet))
     with TemporaryDirectory(prefix="ttt-") as work:
         page = wandb.Artifact(f"comparison-{run.id}", type="report")
-        page.add_file(str(write_comparison(RunSearch(runs, {}), to=Path(work) / "report.html")))
+        page.add_file(str(write_comparison(RunSearch(runs, {}), to=Path(work) / PAGE)))
         run.log_artifact(page)
         # Inside `with`: the page is uploaded as the run is closed.
         return close_wandb_run(run)

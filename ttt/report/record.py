@@ -17,7 +17,7 @@ from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.storage import journal
 from ttt.storage.read import read_config, read_json, read_results
-from ttt.storage.run_folder import alive
+from ttt.storage.run_folder import RunFolder, alive
 
 Json = Mapping[str, Any]
 
@@ -90,31 +90,31 @@ def read_record(folder: Path) -> Record:
 
     Raises ValueError in one line if it is not a run folder, or if one of its files cannot be read.
     """
-    if not (folder / "status.json").is_file() and not (folder / "results.json").is_file():
+    files = RunFolder(folder)
+    if not files.status_file.is_file() and not files.results.is_file():
         raise ValueError(f"{folder}: is no run folder (neither status.json nor results.json)")
-    status = _read_object(folder / "status.json")
+    status = _read_object(files.status_file)
     # A run writes its status before its config: without a config it has hardly begun.
-    if not (folder / "config.yaml").is_file():
+    if not files.config.is_file():
         raise ValueError(f"{folder}: has measured nothing yet (status: {status.get('status', 'unknown')})")
     config = read_config(folder)
-    events = journal.read(folder / "metrics.jsonl")
+    events = journal.read(files.metrics)
     evaluated = [event for event in events if event["event"] == "evaluated"]
     # Task 0 is the base phase, which is not part of the stream.
     trained = [event for event in events if event["event"] == "trained" and event["task"] > 0]
     probed = [event for event in events if event["event"] == "probed"]
-    complete = (folder / "results.json").is_file()
-    samples = folder / "samples.json"
+    complete = files.results.is_file()
     return Record(
         folder=folder,
         config=config,
-        config_text=(folder / "config.yaml").read_text(),
-        environment=_read_object(folder / "environment.json"),
-        status=status | _reason_of_death(folder, status),
+        config_text=files.config.read_text(),
+        environment=_read_object(files.environment),
+        status=status | _reason_of_death(files, status),
         results=read_results(folder) if complete else rebuild(evaluated, trained, probed, config=config),
         complete=complete,
         trained=trained,
         evaluated=evaluated,
-        samples=read_json(samples) if samples.is_file() else None,
+        samples=read_json(files.samples) if files.samples.is_file() else None,
     )
 
 
@@ -123,15 +123,14 @@ def _read_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _reason_of_death(folder: Path, status: Json) -> dict[str, str]:
+def _reason_of_death(files: RunFolder, status: Json) -> dict[str, str]:
     """Return a reason for the status of a run that was killed, else nothing.
 
     Such a run could not change its status, but its lock names a process that no longer exists.
     """
-    lock = folder / "lock"
-    if status.get("status") != "running" or not lock.is_file():
+    if status.get("status") != "running" or not files.lock.is_file():
         return {}
-    owner = _read_object(lock)
+    owner = _read_object(files.lock)
     # Whether a process on another host lives cannot be seen from here.
     gone = owner.get("host") == socket.gethostname() and not alive(int(owner.get("pid", 0)))
     return {"reason": "its process is gone; the same command resumes it"} if gone else {}

@@ -93,7 +93,7 @@ def not_a_run(path: Path) -> str:
         return "no such folder" + (f"; did you mean {parent / near[0]}?" if near else "")
     if not path.is_dir():
         return "a file; a run is a folder"
-    runs = sorted(file.parent for file in path.rglob("config.yaml"))
+    runs = sorted(file.parent for file in path.rglob(RunFolder(path).config.name))
     return "not a run (no config.yaml)" + (f"; there is one in {runs[0]}" if runs else "")
 
 

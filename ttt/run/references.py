@@ -12,7 +12,6 @@ A reference is an ordinary run in a folder of its own, found again by its hash.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -26,9 +25,10 @@ from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.results.rows import plain
-from ttt.results.saved import as_json, from_json
+from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
 from ttt.storage.files import write_json
+from ttt.storage.read import read_results
 from ttt.storage.run_folder import RunFolder
 
 STRATEGIES = ("joint", "independent", "frozen")
@@ -59,7 +59,7 @@ def values(folders: Mapping[str, Path]) -> Values:
     """What the finished references measured, by the name of each."""
     measured_values: Values = {}
     for name, folder in folders.items():
-        results = from_json(json.loads((folder / "results.json").read_text()))
+        results = read_results(folder)
         measured_values[name] = {
             mode: {quantity: _row(results, name, mode, quantity) for quantity in results.rows[0]["scores"][mode]}
             for mode in results.modes
@@ -121,4 +121,4 @@ def measured(
 
 
 def _stored(folder: RunFolder) -> Results:
-    return from_json(json.loads(folder.results.read_text()))
+    return read_results(folder.path)

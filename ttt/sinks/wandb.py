@@ -28,6 +28,7 @@ from ttt.results.results import Results
 from ttt.sinks.base import Past, RunInfo, first_line
 from ttt.sinks.numbers import AXES, FAMILIES, axis_values, event_numbers
 from ttt.sinks.summary import pictures, summary
+from ttt.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import wandb
@@ -199,7 +200,7 @@ class WandbSink:
             shown[f"R/{mode}/loss"] = wandb.Table(columns=columns, data=rows)
             shown[f"R/{mode}/loss_picture"] = wandb.Image(picture)
         self._run.log(self._axes | shown)
-        page = self._info.folder / "report.html"
+        page = RunFolder(self._info.folder).report
         if page.exists():
             artifact = wandb.Artifact(f"report-{self._run.id}", type="report")
             artifact.add_file(str(page))
@@ -219,7 +220,7 @@ def _answers() -> bool:
 
 def _environment(folder: Path) -> dict[str, Any]:
     """Return the parts of environment.json that tell runs apart."""
-    recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    recorded = json.loads(RunFolder(folder).environment.read_text(encoding="utf-8"))
     data = recorded["data"]
     # A thousand tasks would be a thousand columns in W&B's table of runs.
     compact = {"data": {**data, "tasks": digest(data["tasks"])}}

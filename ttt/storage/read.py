@@ -18,6 +18,7 @@ from ttt.config.identity import NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import from_json
+from ttt.storage.run_folder import RunFolder
 
 
 def read_json(file: Path) -> Any:
@@ -33,7 +34,7 @@ def read_results(folder: Path) -> Results:
 
     Raises ValueError naming a file that is cut short or of another version.
     """
-    file = folder / "results.json"
+    file = RunFolder(folder).results
     content = read_json(file)
     try:
         return from_json(content)
@@ -46,7 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises ValueError naming a file that cannot be read or holds no config.
     """
-    file = folder / "config.yaml"
+    file = RunFolder(folder).config
     try:
         config = yaml.load(file.read_bytes(), Loader=_loader())
     except (OSError, yaml.YAMLError) as error:
@@ -68,7 +69,7 @@ def _loader() -> Any:
 
 def read_costs(folder: Path) -> dict[str, float]:
     """What a run took, by cost/run/KEY: keys of status.json in ttt.results.definitions.COSTS."""
-    file = folder / "status.json"
+    file = RunFolder(folder).status_file
     # Results can be copied without their status; then the costs are not known.
     status = read_json(file) if file.is_file() else {}
     return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}

@@ -22,6 +22,9 @@ from typing import Any
 
 from ttt.storage.files import write_json
 
+# The page of a run in its folder, or of many runs in the folder that holds them.
+PAGE = "report.html"
+
 
 class BusyError(ValueError):
     """Another live process owns the folder."""
@@ -42,8 +45,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
-        self.report = path / "report.html"
-        self._lock = path / "lock"
+        self.report = path / PAGE
+        self.lock = path / "lock"
 
     def status(self) -> dict[str, Any]:
         """What status.json says; empty for a run that never began."""
@@ -67,16 +70,16 @@ class RunFolder:
     def _take_lock(self) -> None:
         owner = {"host": socket.gethostname(), "pid": os.getpid()}
         try:
-            handle = os.open(self._lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            handle = os.open(self.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            other = json.loads(self._lock.read_text() or "{}")
+            other = json.loads(self.lock.read_text() or "{}")
             if self.is_taken():
                 raise BusyError(
                     f"{self.path} belongs to a run on {other.get('host')}, pid {other.get('pid')}; "
-                    f"if that is dead, delete {self._lock}"
+                    f"if that is dead, delete {self.lock}"
                 ) from None
             # The owner died without removing its lock: the folder is free.
-            self._lock.unlink(missing_ok=True)
+            self.lock.unlink(missing_ok=True)
             self._take_lock()
             return
         with os.fdopen(handle, "w") as file:
@@ -85,7 +88,7 @@ class RunFolder:
     def is_taken(self) -> bool:
         """Does a run own the folder now, as far as one can see from here?"""
         try:
-            owner = json.loads(self._lock.read_text() or "{}")
+            owner = json.loads(self.lock.read_text() or "{}")
         except FileNotFoundError:
             return False
         return owner.get("host") != socket.gethostname() or alive(int(owner.get("pid", 0)))
@@ -116,7 +119,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Give the folder up."""
-        self._lock.unlink(missing_ok=True)
+        self.lock.unlink(missing_ok=True)
 
 
 def alive(pid: int) -> bool:
