@@ -75,7 +75,8 @@ def compressed(batches: list[Batch]) -> float:
         # Vectors are not made of symbols that a compressor could find again.
         return float("nan")
     tokens = np.concatenate([b.tokens_BT.numpy().reshape(-1) for b in batches])
-    small = tokens.astype(np.uint8 if tokens.max() < 256 else np.uint16)
+    # The fewest bytes that hold every token: a byte that is always zero would cost bits too.
+    small = tokens.astype(np.min_scalar_type(tokens.max()))
     return (
         8
         * len(lzma.compress(small.tobytes(), format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}]))

@@ -7,12 +7,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from harness import SMALL
 
-from ttt.cli.runs.preview import table
+from ttt.cli.runs.preview import compressed, table
 from ttt.run.assemble import assemble
 from ttt.run.compose import compose_run
-from ttt.stream import sample_text
+from ttt.stream import Batch, sample_text
 from ttt.training.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -73,3 +74,10 @@ def test_streams_by_sources(task, source, folder, monkeypatch):
     for phase in stream.phases:
         *_, last = train(engine, phase, recipe=assembly.recipe, steps=2, report_every=1)
         assert last.loss > 0
+
+
+def test_lzma_tells_the_tokens_of_a_large_vocabulary_apart():
+    bits_BT = torch.randint(2, (8, 512), generator=torch.Generator().manual_seed(0))
+    for token in (1, 2**16):
+        # An upper bound on the entropy, which is one bit.
+        assert compressed([Batch(bits_BT * token, bits_BT, bits_BT)]) > 1
