@@ -76,6 +76,15 @@ def test_tasks_one_by_one(study, tmp_path):
     assert "<svg" in plot.read_text()
 
 
+def test_a_mode_that_only_some_runs_have_is_empty_for_the_others(tmp_path):
+    make_run(tmp_path, tasks=3, journal=False, overrides=["adapter=none"])
+    make_run(tmp_path, tasks=3, journal=False, overrides=["adapter=mlp_fast", "adapter.reset=task"])
+    for typed in (["--per-task", "carried/loss/final"], ["--curve", "carried/loss/avg_final"]):
+        last = {cell["column"]: cell["mean"] for cell in cells(tmp_path, *typed)}
+        assert {column for column, mean in last.items() if mean is None} == {"adapter=none"}
+        assert len(last) == 2
+
+
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

@@ -16,6 +16,7 @@ from ttt.metrics.seeds import Interval, t_interval
 from ttt.results import catalogue
 from ttt.results.results import Results
 
+NAN = float("nan")
 MOMENTS = ("before", "learned", "final")
 
 
@@ -81,6 +82,9 @@ def name_of(label: Mapping[str, Any]) -> str:
 
 def at_moment(results: Results, mode: str, quantity: str, moment: str) -> list[float]:
     """The value on each task at one of MOMENTS, out of R; NaN where it was not measured."""
+    # A mode that other runs in the comparison have: nothing is carried without an adapter.
+    if mode not in results.modes or quantity not in results.quantities:
+        return [NAN] * len(results.tasks)
     r = results.matrix(mode, quantity)
     picked = {"before": r[0], "learned": learned(r, results.learned_at), "final": r[-1]}[moment]
     values: list[float] = picked.tolist()
@@ -109,10 +113,18 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _without_base_seeds(runs: Sequence[Run]) -> Sequence[Run]:
-    """Drop `base.seed` if every run has a base of its own seed, because then it tells nothing."""
-    if any(run.config.get("base.seed", run.seed) != run.seed for run in runs):
-        return runs
-    return [replace(run, config={k: v for k, v in run.config.items() if k != "base.seed"}) for run in runs]
+    """Drop `base.seed` from runs with equal `base.name` if it is the run's own seed in all of them.
+
+    It then sets no two methods apart. Otherwise it does, also for `base=none`, whose random weights
+    are drawn from it.
+    """
+    other = {run.config.get("base.name") for run in runs if run.config.get("base.seed", run.seed) != run.seed}
+    return [
+        run
+        if run.config.get("base.name") in other
+        else replace(run, config={key: value for key, value in run.config.items() if key != "base.seed"})
+        for run in runs
+    ]
 
 
 def _telling_keys(runs: Sequence[Run]) -> list[str]:

@@ -123,13 +123,17 @@ def undefined(results: Results, values: Mapping[str, float]) -> dict[str, str]:
 def after_each_row(results: Results, name: str) -> list[float]:
     """A metric of R as it stands in each row, over the tasks learned by then; or a diagnostic.
 
-    In `fast_gain` the metric is that of the difference between the mode in use and mode slow.
+    In `fast_gain` the metric is that of the difference between the mode in use and mode slow. NaN in
+    every row where the run did not measure the quantity in this mode.
     """
     parts = Name.of(name)
     if (entry := _table(parts).get(parts.metric)) and entry.needs == "diagnostics":
         return layer_means(results, parts)
     # Any metric of R can be followed, also one that fast_gain does not report for the whole stream.
     entry, at = METRICS[parts.metric], results.learned_at
+    needs: Need = "gain" if parts.mode == "fast_gain" else entry.needs
+    if not (SOURCES[needs].is_measured(results) and _has(results, parts)):
+        return [NAN] * (results.phases + 1)
     if parts.mode == "fast_gain":
         slow, used, _ = SOURCES["gain"].arguments(results, parts)
         return along(entry.of, used - slow, at)
