@@ -39,6 +39,22 @@ def test_the_split_adds_up_and_says_what_the_carried_state_adds():
     assert without == []
 
 
+@pytest.mark.parametrize(
+    ("tasks", "shares"), [(2, ["fast_share_carried"]), (3, ["fast_share_carried", "fast_share_plasticity"])]
+)
+def test_a_share_is_nan_for_want_of_a_number_or_of_harm(tasks, shares):
+    results = Results(scenario="task", tasks=["a"] * tasks, fingerprints=[""] * tasks,
+                      learned_at=range(1, tasks + 1), entropy=[math.nan] * tasks, phases=tasks)  # fmt: skip
+    for _ in range(tasks + 1):
+        # Nothing is forgotten, and of the first half of a sequence no token is scored.
+        scores = {q: [math.nan if q.endswith("early") else 0.5] * tasks for q in QUANTITIES}
+        results.add(columns=list(range(tasks)), scores=dict.fromkeys(("slow", "fast", "carried"), scores), base=None)
+    undefined = catalogue.undefined(results, catalogue.metrics(results))
+    for share in shares:
+        assert undefined[f"split/loss/{share}"] == catalogue.find(f"split/loss/{share}").too_small
+        assert "task 1 has no finite loss_early" in undefined[f"split/loss_early/{share}"]
+
+
 def test_the_interval_of_a_slope_is_that_of_least_squares():
     y = np.array([0.9, 0.7, 0.8, 0.5, 0.6])
     a = np.vstack([np.zeros(5), np.diag(y)])

@@ -24,10 +24,9 @@ NO_HARM = f"the slow weights forgot no more than {refs.NOISE}"
 NO_LOSS = f"the slow weights lost no more plasticity than {refs.NOISE}"
 
 
-def _all(needs: Need, lines: Mapping[str, Line], *, tasks: int = 1, too_small: str = "") -> dict[str, Metric]:
+def _all(needs: Need, lines: Mapping[str, Line], *, too_small: str = "") -> dict[str, Metric]:
     return {
-        name: Metric(of, needs, better, unit, label, tasks, too_small)
-        for name, (of, better, unit, label) in lines.items()
+        name: Metric(of, needs, better, unit, label, too_small) for name, (of, better, unit, label) in lines.items()
     }
 
 
@@ -71,7 +70,7 @@ METRICS = {
         "plasticity_loss": (split.plasticity_loss, "harm", "{} per task", "loss of plasticity"),
         "slope_low": (formulas.slope_low, "gain", "{} per task", "slope of learning, at least"),
         "slope_high": (formulas.slope_high, "gain", "{} per task", "slope of learning, at most"),
-    }, tasks=3),
+    }),
     # Censored: the share of cases whose end was not seen. Beside it the mean says little.
     **_all("points", {
         "min_acc": (ANYTIME["min_acc"], "value", "{}", "worst value of each old task, mean"),
@@ -120,26 +119,25 @@ FAST_GAIN = {
     }, too_small=NO_HARM),
 }  # fmt: skip
 # split/QUANTITY/...: harm is positive, in the parts of plasticity_loss too.
-# Two tasks are needed for forgetting, three for a slope.
 SPLIT = {
-    "forgetting_slow": Metric(part_of(AT_LEARN, "slow"), "split", "harm", "{}", "forgetting, slow weights", 2),
-    "forgetting_read": Metric(part_of(AT_LEARN, "read"), "split read", "harm", "{}", "forgetting, reading", 2),
-    "forgetting_carried": Metric(part_of(AT_LEARN, "carried"), "split carried", "harm", "{}", "forgetting, carried", 2),
-    "plasticity_slow": Metric(lost_in("slow"), "split", "harm", "{} per task", "loss of plasticity, slow weights", 3),
-    "plasticity_read": Metric(lost_in("read"), "split read", "harm", "{} per task", "loss of plasticity, reading", 3),
+    "forgetting_slow": Metric(part_of(AT_LEARN, "slow"), "split", "harm", "{}", "forgetting, slow weights"),
+    "forgetting_read": Metric(part_of(AT_LEARN, "read"), "split read", "harm", "{}", "forgetting, reading"),
+    "forgetting_carried": Metric(part_of(AT_LEARN, "carried"), "split carried", "harm", "{}", "forgetting, carried"),
+    "plasticity_slow": Metric(lost_in("slow"), "split", "harm", "{} per task", "loss of plasticity, slow weights"),
+    "plasticity_read": Metric(lost_in("read"), "split read", "harm", "{} per task", "loss of plasticity, reading"),
     "plasticity_carried": Metric(
-        lost_in("carried"), "split carried", "harm", "{} per task", "loss of plasticity, carried", 3
+        lost_in("carried"), "split carried", "harm", "{} per task", "loss of plasticity, carried"
     ),
-    "lost_knowledge": Metric(formulas.knowledge_lost, "split", "harm", "{}", "forgotten even after reading", 2),
-    "lost_access": Metric(formulas.access_lost, "split", "harm", "{}", "forgetting that reading brings back", 2),
+    "lost_knowledge": Metric(formulas.knowledge_lost, "split", "harm", "{}", "forgotten even after reading"),
+    "lost_access": Metric(formulas.access_lost, "split", "harm", "{}", "forgetting that reading brings back"),
     "fast_share_plasticity": Metric(
-        formulas.plasticity_share, "split", "more", "share", "lost plasticity made up for", 3, too_small=NO_LOSS
+        formulas.plasticity_share, "split", "more", "share", "lost plasticity made up for", too_small=NO_LOSS
     ),
     "lost_knowledge_carried": Metric(
-        formulas.knowledge_lost_carried, "split both", "harm", "{}", "forgotten even by the carried state", 2
+        formulas.knowledge_lost_carried, "split both", "harm", "{}", "forgotten even by the carried state"
     ),
     "lost_access_carried": Metric(
-        formulas.access_lost_carried, "split both", "harm", "{}", "forgetting that the carried state brings back", 2
+        formulas.access_lost_carried, "split both", "harm", "{}", "forgetting that the carried state brings back"
     ),
     "fast_share_carried": Metric(
         formulas.share_carried,
@@ -147,7 +145,6 @@ SPLIT = {
         "more",
         "share",
         "forgetting made up for when carried",
-        3,
         too_small=NO_HARM,
     ),
 }

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
 
 from ttt.metrics.anytime import why_curves_undefined
-from ttt.metrics.matrix import Matrix, Rows, why_undefined
+from ttt.metrics.matrix import Matrix, Rows, needed_cell
 from ttt.metrics.references import why_not_compared
-from ttt.metrics.split import lost_access
 from ttt.results.metric import Metric, Name, Need
 from ttt.results.results import Results
 from ttt.results.savings import saved_in_relearning
-from ttt.results.sources import SOURCES
+from ttt.results.sources import SOURCES, Modes
 
 Reason = Callable[[Results, Name, Metric], str]
+Probe = Callable[[Callable[..., float], Matrix, Rows], float]
 
 
 def why_nan(results: Results, name: Name, metric: Metric) -> str:
@@ -30,58 +30,73 @@ def why_nan(results: Results, name: Name, metric: Metric) -> str:
 
 def _no_cell(results: Results, name: Name, metric: Metric) -> str:
     a, at = SOURCES["R"].arguments(results, name)
-    return _first_cell(metric.of, a, at)
+    return _first_hole(results, name, metric, probe=_alone, matrices=[a], at=at)
 
 
 def _no_regret(results: Results, name: Name, metric: Metric) -> str:
     # A loss with all cells has a mean: then it is the entropy that is missing.
     loss, at = results.matrix(name.mode, "loss"), results.learned_at
-    return "the entropy of a task is not known" if not math.isnan(metric.of(loss, at)) else _first_cell(
-        metric.of, loss, at
-    )  # fmt: skip
+    if not math.isnan(metric.of(loss, at)):
+        return "the entropy of a task is not known"
+    return _first_hole(results, name, metric, probe=_alone, matrices=[loss], at=at)
 
 
 def _no_gain(results: Results, name: Name, metric: Metric) -> str:
     slow, used, at = SOURCES["gain"].arguments(results, name)
-    # A share needs the cells of lost_access, but is also NaN where all of them were measured.
-    of = lost_access if metric.too_small else metric.of
-    if metric.too_small and not math.isnan(of(slow, used, at)):
-        return metric.too_small
-    return _first_cell(of, slow - used, at, two_modes=True)
+    return _first_hole(results, name, metric, probe=_against_none, matrices=[slow, used], at=at)
 
 
-def _first_cell(of: Callable[..., float], a: Matrix, at: Rows, *, two_modes: bool = False) -> str:
-    return _reason(of, a.shape, np.isnan(a).tobytes(), tuple(at.tolist()), two_modes)
+def _no_part(results: Results, name: Name, metric: Metric) -> str:
+    (modes,) = SOURCES[metric.needs].arguments(results, name)
+    matrices = [a for a in (modes.slow, modes.used, modes.carried) if a is not None]
+    return _first_hole(results, name, metric, probe=_in_modes, matrices=matrices, at=modes.at)
+
+
+# A probe calls a function of one, two or more matrices with a single one: zeros, and NaN in the
+# holes. To it the slow weights lose 1 with every row, which is no harm too small to divide by.
+def _alone(of: Callable[..., float], a: Matrix, at: Rows) -> float:
+    return float(of(a, at))
+
+
+def _against_none(of: Callable[..., float], a: Matrix, at: Rows) -> float:
+    return float(of(_falling(a), a, at))
+
+
+def _in_modes(of: Callable[..., float], a: Matrix, at: Rows) -> float:
+    return float(of(Modes(slow=_falling(a), used=a, carried=a, at=at)))
+
+
+def _falling(a: Matrix) -> Matrix:
+    return a - np.arange(len(a))[:, None]
+
+
+def _first_hole(
+    results: Results, name: Name, metric: Metric, *, probe: Probe, matrices: Sequence[Matrix], at: Rows
+) -> str:
+    """The first cell that the metric needs and that is not finite, or why it is NaN without one."""
+    finite = np.logical_and.reduce([np.isfinite(a) for a in matrices])
+    cell = _needed(metric.of, probe, finite.shape, finite.tobytes(), tuple(at.tolist()))
+    if cell is None and not math.isnan(probe(metric.of, np.zeros(finite.shape), at)):
+        return metric.too_small or "undefined"
+    if cell is None:
+        return f"undefined for {len(results.tasks)} {'task' if len(results.tasks) == 1 else 'tasks'}"
+    row, task = cell
+    if row < len(results.rows) and task in results.rows[row]["columns"]:
+        return f"task {task + 1} has no finite {name.quantity} in row {row} (no token was scored, or the run diverged)"
+    return f"task {task + 1} was not measured in row {row} (see eval.every)"
 
 
 @lru_cache(maxsize=4096)
-def _reason(
-    of: Callable[..., float], shape: tuple[int, int], holes: bytes, learned_at: tuple[int, ...], two_modes: bool
-) -> str:
-    """The reason as a function of what decides it: where the holes are, not the values around them.
+def _needed(
+    of: Callable[..., float], probe: Probe, shape: tuple[int, int], finite: bytes, learned_at: tuple[int, ...]
+) -> tuple[int, int] | None:
+    """The first hole that a metric needs, by what decides it: where the holes are. None: no hole.
 
     Many quantities have the same holes, so that few searches serve hundreds of metrics.
     """
-    a = np.where(np.frombuffer(holes, dtype=np.bool_).reshape(shape), np.nan, 0.0)
-    return why_undefined(partial(_against_zero, of) if two_modes else of, a, np.asarray(learned_at, dtype=np.int64))
-
-
-def _against_zero(of: Callable[[Matrix, Matrix, Rows], float], a: Matrix, at: Rows) -> float:
-    return of(a, np.zeros_like(a), at)
-
-
-def _few_tasks(results: Results, name: Name, metric: Metric) -> str:
-    """The reason for a comparison of tasks: few tasks, a small divisor, or the first hole in R."""
-    if (tasks := len(results.tasks)) < metric.tasks:
-        return f"undefined for {tasks} {'task' if tasks == 1 else 'tasks'}"
-    # With enough tasks and all rows, only the number that it divides by can be the reason.
-    if metric.too_small:
-        return metric.too_small
-    mode = "slow" if name.mode == "split" else name.mode
-    holes = np.argwhere(np.isnan(results.matrix(mode, name.quantity)))
-    return (
-        f"task {holes[0][1] + 1} was not measured in row {holes[0][0]} (see eval.every)" if len(holes) else "undefined"
-    )
+    a = np.where(np.frombuffer(finite, dtype=np.bool_).reshape(shape), 0.0, np.nan)
+    metric, at = partial(probe, of), np.asarray(learned_at, dtype=np.int64)
+    return needed_cell(metric, a, at) if math.isnan(metric(a, at)) else None
 
 
 def _no_curve(results: Results, name: Name, metric: Metric) -> str:
@@ -97,15 +112,15 @@ def _not_relearned(results: Results, name: Name, metric: Metric) -> str:
 # What a name needs was measured, or the name would not exist: the reasons are about what is left.
 REASONS: dict[Need, Reason] = {
     "R": _no_cell,
-    "learned": _few_tasks,
+    "learned": _no_cell,
     "regret": _no_regret,
     "base": lambda *_: "the base distribution was not measured",
     "references": lambda results, name, _: why_not_compared(name.metric, results.references),
     "gain": _no_gain,
-    "split": _few_tasks,
-    "split read": _few_tasks,
-    "split carried": _few_tasks,
-    "split both": _few_tasks,
+    "split": _no_part,
+    "split read": _no_part,
+    "split carried": _no_part,
+    "split both": _no_part,
     "points": _no_curve,
     "shots": _no_curve,
     "relearned": _not_relearned,
