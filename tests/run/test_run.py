@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
+from commands import assert_refused
 from harness import FAST, TINY, only_run, run_here
 
 from ttt.learner import Learner
+from ttt.run import references
 from ttt.strategies.naive import Naive
 
 FILES = {"config.yaml", "environment.json", "status.json", "metrics.jsonl", "results.json", "samples.json",
@@ -54,6 +59,16 @@ def test_a_run_that_is_done_is_not_run_again(finished):
         assert again.out.startswith("this run is already done")
         assert "forgetting_max_seen" in again.out
     assert before == {path: path.stat().st_mtime_ns for path in only_run(where).rglob("*")}
+
+
+def test_results_that_are_cut_short_are_refused_by_the_name_of_their_file(finished, tmp_path):
+    shutil.copytree(finished[0] / "outputs", tmp_path / "outputs")
+    folder = only_run(tmp_path)
+    file = folder / "results.json"
+    file.write_text(file.read_text()[:99])
+    assert_refused(run_here([*TINY, *FAST], tmp_path), Path(*folder.parts[-4:]) / file.name)
+    with pytest.raises(ValueError, match=re.escape(str(file))):
+        references.values({"joint": folder})
 
 
 def test_same_seed_same_results_other_seed_other_results(finished, tmp_path):
