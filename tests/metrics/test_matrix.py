@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from result_matrices import FALLS, HELPS, METRICS, metric
+from result_matrices import FALLS, HELPS, METRICS, metric, plain_rows
 
-from ttt.metrics.matrix import along, needed_cell, plain_rows, why_undefined
+from ttt.metrics.matrix import along, needed_cell, why_undefined
 
 
 @pytest.mark.parametrize(

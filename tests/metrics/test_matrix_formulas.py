@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from result_matrices import AVERAGES, METRICS, metric
+from result_matrices import AVERAGES, METRICS, metric, plain_rows
 
-from ttt.metrics.matrix import along, needed_cell, plain_rows
+from ttt.metrics.matrix import along, needed_cell
 
 
 def spelled_out(name, a, at, rows, tasks):

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from result_matrices import FALLS, REFERENCE_METRICS
+from result_matrices import FALLS, REFERENCE_METRICS, plain_rows
 
-from ttt.metrics.matrix import plain_rows
 from ttt.metrics.references import References, normalised, unmeasured
 
 # References of a stream of three tasks.

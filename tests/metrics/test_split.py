@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from result_matrices import CARRIED, FAST, METRICS, SLOW
+from result_matrices import CARRIED, FAST, METRICS, SLOW, plain_rows
 
 from ttt.metrics import split
-from ttt.metrics.matrix import plain_rows
 
 
 def test_the_split_by_hand():

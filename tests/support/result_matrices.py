@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttt.metrics.matrix import plain_rows
+from ttt.metrics.matrix import Rows
 from ttt.results import definitions
 
 # Functions of a matrix and the rows at which its tasks were learned, by name.
@@ -23,6 +23,11 @@ SLOW = -np.array([[4.0, 4.0], [2.0, 4.0], [5.0, 2.0]])
 FAST = -np.array([[3.5, 3.5], [1.5, 3.5], [3.5, 1.5]])
 # The carried state helps by 0.25 right after learning, and does harm at the end.
 CARRIED = -np.array([[3.5, 3.5], [1.25, 3.5], [4.0, 1.25]])
+
+
+def plain_rows(tasks: int) -> Rows:
+    """Return l_j of a stream that teaches each of its tasks once, in order."""
+    return np.arange(1, tasks + 1)
 
 
 def metric(name, a):

@@ -15,8 +15,6 @@ _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
-# Every base is trained by this objective.
-BASE_OBJECTIVE = {"_target_": "ttt.objectives.next_token.NextToken", "name": "next_token"}
 # Arguments of an adapter that act in the stream only, and the value with which a base is trained.
 STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 

@@ -21,11 +21,6 @@ Rows = NDArray[np.int64]
 Metric = Callable[[Matrix, Rows], float]
 
 
-def plain_rows(tasks: int) -> Rows:
-    """Return l_j of a stream that teaches each of its tasks once, in order."""
-    return np.arange(1, tasks + 1)
-
-
 def learned(a: Matrix, at: Rows) -> Matrix:
     """Return A[j, j], the value of each task right after it was first learned."""
     return a[at, np.arange(a.shape[1])]

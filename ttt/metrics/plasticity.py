@@ -42,16 +42,6 @@ def dead_zero(layers: Sequence[Tensor]) -> float:
     return _share([(h_NM == 0).all(0) for h_NM in layers], of=layers)
 
 
-def dormant_rare(layers: Sequence[Tensor], *, below: float = 0.01) -> float:
-    """Return the share of units that differ from 0 on less than `below` of the tokens.
-
-    For ReLU only.
-
-    Source: Dohare et al. 2024, who call these units dormant in incremental CIFAR.
-    """
-    return _share([(h_NM != 0).double().mean(0) < below for h_NM in layers], of=layers)
-
-
 def ranks(h_NM: Tensor) -> dict[str, float]:
     """Return all ranks from one decomposition, which costs n m min(n, m): probe with few tokens."""
     sigma_K = singular_values(h_NM)
@@ -136,17 +126,6 @@ def weight_rms(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(total / count) if count else NAN
 
 
-def weight_mean_abs(tensors: Iterable[Tensor]) -> float:
-    """sum |theta| / count; NaN without numbers.
-
-    Source: "weight magnitude" of Dohare et al. 2024, who include norms and biases.
-    """
-    total, count = 0.0, 0
-    for x in tensors:
-        total, count = total + float(x.detach().double().abs().sum()), count + x.numel()
-    return total / count if count else NAN
-
-
 def grad_l2(gradients: Iterable[Tensor | None]) -> float:
     """|grad loss|_2 over all gradients together, before clipping.
 
@@ -154,12 +133,6 @@ def grad_l2(gradients: Iterable[Tensor | None]) -> float:
     None (a parameter that the loss does not depend on) counts as 0; NaN where all are None.
     """
     return weight_l2(gradient for gradient in gradients if gradient is not None)
-
-
-def norm_ratio(fast: Tensor, slow: Tensor) -> float:
-    """|S|_F / |W0|_F of a fast and a slow matrix, or of what is read from them; NaN for W0 = 0."""
-    slow_norm = weight_l2([slow])
-    return weight_l2([fast]) / slow_norm if slow_norm > 0 else NAN
 
 
 def kl_bits(base_logits: Tensor, logits: Tensor, *, scored: Tensor) -> float:
