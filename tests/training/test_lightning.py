@@ -10,6 +10,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from ttt.learner import slow_hash
+from ttt.objectives.next_token import NextToken
 from ttt.training.lightning import LightningLearner
 
 
@@ -25,3 +26,18 @@ def test_a_stock_trainer_takes_the_same_steps():
     )  # fmt: skip
     trainer.fit(LightningLearner(theirs.learner), DataLoader(batches, batch_size=None))
     assert slow_hash(theirs.learner.model) == slow_hash(ours.learner.model)
+
+
+class Half(NextToken):
+    def loss(self, *args, **more):
+        loss = super().loss(*args, **more)
+        return loss._replace(value=loss.value / 2)
+
+
+def test_an_objective_of_ones_own_is_what_it_learns_from():
+    losses = []
+    for objective in (NextToken, Half):
+        assembly = assembled(*SMALL, *FAST, "base=none")
+        module = LightningLearner(assembly.learner, objective=objective(name="mine"))
+        losses.append(module.training_step(assembly.stream.tasks[0].batch(0), 0).item())
+    assert losses[1] == pytest.approx(losses[0] / 2)

@@ -1,6 +1,7 @@
 """A learner for a stock `lightning.Trainer`, on one task.
 
-The stream loop does without: see docs/decisions.md.
+The stream loop does without: see docs/decisions.md. Strategy and pace belong to that loop, and the
+trainer clips by itself (`gradient_clip_val`).
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from lightning import LightningModule
 from torch import Tensor
 
 from ttt.learner import Learner
+from ttt.objectives.base import Objective
 from ttt.stream import Batch
 from ttt.training.recipe import Recipe
 from ttt.training.train import loss_of
 
 
 class LightningLearner(LightningModule):
-    def __init__(self, learner: Learner, *, recipe: Recipe | None = None) -> None:
+    def __init__(self, learner: Learner, *, objective: Objective | None = None) -> None:
         super().__init__()
         self.learner = learner
-        self._recipe = recipe or Recipe()
+        self._recipe = Recipe() if objective is None else Recipe(objective=objective)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return loss_of(self.learner, self._recipe, batch, step=batch_idx)
