@@ -62,7 +62,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
         # One process looks, and takes the folder; the others do what it decides.
         if decided(fabric, folder.is_done):
             if references:
-                add_references(assembly, fabric, folder, references)
+                add_references(assembly, fabric, folder, screen, references)
             screen.finished_before(folder, code=assembly.code)
             return ExitCode.DONE
         decided(fabric, folder.open)
@@ -125,6 +125,13 @@ def complain(error: UsageError) -> int:
     return ExitCode.USAGE
 
 
+def interrupted() -> int:
+    """Print the one line of Ctrl-C outside the stream of a run; return its exit code."""
+    if is_first_here():
+        print("ttt-run: interrupted", file=sys.stderr)
+    return ExitCode.INTERRUPTED
+
+
 def main() -> None:
     """The console command."""
     try:
@@ -132,6 +139,8 @@ def main() -> None:
         sys.exit(answer(typed) or None)
     except UsageError as error:
         sys.exit(complain(error))
+    except KeyboardInterrupt:
+        sys.exit(interrupted())
 
 
 def answer(typed: argparse.Namespace) -> int:

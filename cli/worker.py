@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from ttt.cli.announce import VARIABLE
-from ttt.cli.run import complain, run_one
+from ttt.cli.run import complain, interrupted, run_one
 from ttt.config.messages import UsageError
 
 # Seconds that a process has to write what it must when it is told to stop.
@@ -39,7 +39,7 @@ def main() -> None:
         # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit
         # that; torchrun passes Ctrl-C on to its processes.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Thread(target=_watch_starter, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_watch_starter, args=(os.getppid(),), daemon=True).start()
     trusted = [Path(path) for path in order["trusted"]]
     sys.path.extend(str(path) for path in trusted)
     sys.argv = order["typed"]
@@ -48,6 +48,8 @@ def main() -> None:
         sys.exit(run_one(order["config"], trusted=trusted, references=references if order["rank"] else None))
     except UsageError as error:
         sys.exit(complain(error))
+    except KeyboardInterrupt:
+        sys.exit(interrupted())
 
 
 def _watch_starter(starter: int) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from ttt.cli.runs import references as cli_references
 from ttt.cli.runs import torchrun
 from ttt.compare.published import by_published
 from ttt.compare.runs import read_run
+from ttt.report import one
 from ttt.results.saved import from_json
 from ttt.run import references
 from ttt.run.references import STRATEGIES
@@ -140,6 +145,34 @@ def test_nothing_known_is_measured_again(done, monkeypatch):
     assert run_here(two, root).code == 0
     assert [set(folders_by_name) for folders_by_name in started] == [set(STRATEGIES)]
     file.write_text(json.dumps(before))
+
+
+def test_a_run_that_is_done_is_filled_in_by_its_owner_and_gets_a_new_page(done, tmp_path, monkeypatch):
+    shutil.copytree(done[0] / "outputs", tmp_path / "outputs")
+    folder, job, pages = folders(tmp_path)["none-naive-sgd"], [*JOB, "references=true", "report=true"], []
+    monkeypatch.setattr(one, "write_run", lambda path: pages.append((folder / "lock").exists()))
+    whole = read(folder)
+    (folder / "results.json").write_text(json.dumps(whole | {"references": {}}))
+    (folder / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    assert_refused(run_here(job, tmp_path), f"pid {os.getpid()}")
+    assert read(folder)["references"] == {}
+    (folder / "lock").unlink()
+    assert run_here(job, tmp_path).code == 0
+    assert read(folder)["references"].keys() == whole["references"].keys()
+    assert pages == [True]
+    assert not (folder / "lock").exists()
+
+
+def test_a_reference_ends_with_the_run_that_started_it(tmp_path, monkeypatch):
+    watched = threading.Event()
+    monkeypatch.setattr(worker, "_watch_starter", lambda starter: starter == os.getppid() and watched.set())
+    monkeypatch.setattr(worker, "run_one", lambda config, **more: 0 if watched.wait(10) else 1)
+    monkeypatch.setattr(sys, "argv", ["ttt-run"])
+    order = torchrun.write_order(tmp_path, {}, trusted=[], references={}, rank=False)
+    monkeypatch.setattr(sys, "argv", ["worker", str(order)])
+    with pytest.raises(SystemExit) as end:
+        worker.main()
+    assert not end.value.code
 
 
 def test_a_reference_that_fails_costs_its_metrics_not_the_run(tmp_path):

@@ -26,7 +26,7 @@ from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
 from ttt.run.exit_codes import ExitCode
 from ttt.run.loop import Session, run_stream
-from ttt.run.record import record_run
+from ttt.run.record import record_run, write_page
 from ttt.run.references import measured
 from ttt.run.resume import restore_run
 from ttt.run.watcher import Watcher
@@ -77,20 +77,27 @@ def execute(
     signal.signal(signal.SIGTERM, _terminate)
     sink = Guarded(assembly.sink)
     results = Results.of(assembly.stream)
-    if references:
-        results.references = measured(assembly, fabric, references)
-    outcome = _outcome(assembly, fabric, folder, watcher, sink, results)
+    outcome = _outcome(assembly, fabric, folder, watcher, sink, results, references=references)
     if fabric.is_global_zero:
         outcome = _conclude(assembly, folder, watcher, sink, results, outcome)
     return outcome, results
 
 
 def _outcome(
-    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, sink: Guarded, results: Results
+    assembly: Assembly,
+    fabric: Devices,
+    folder: RunFolder,
+    watcher: Watcher,
+    sink: Guarded,
+    results: Results,
+    *,
+    references: Mapping[str, Path],
 ) -> Outcome:
     """Run, and turn every way in which that can end into an outcome."""
     try:
         with _with_others(fabric):
+            if references:
+                results.references = measured(assembly, fabric, references)
             clock = _run(assembly, fabric, folder, watcher, sink, results)
         return Outcome(ExitCode.DONE, "done", "", costs(clock, assembly))
     except ValueError as error:
@@ -119,7 +126,7 @@ def _conclude(
     folder.set_status(outcome.status, reason=outcome.reason, numbers=outcome.numbers)
     # A process that is told to stop has no time for pictures.
     if assembly.config["report"] and outcome.status != "requeue":
-        _report(folder, watcher)
+        write_page(folder, watcher)
     where = sink.finish(results, numbers=outcome.numbers, exit_code=outcome.code)
     folder.close()
     return outcome._replace(where=where)
@@ -225,17 +232,6 @@ def _bug(folder: RunFolder, error: Exception, *, rank: int) -> Outcome:
     log = folder.error_log(rank)
     write_bytes(log, "".join(traceback.format_exception(error)).encode())
     return Outcome(ExitCode.BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {log.name})", {})
-
-
-def _report(folder: RunFolder, watcher: Watcher) -> None:
-    """Write the run's page; a picture that fails costs no result."""
-    # Imported here: matplotlib takes its time.
-    from ttt.report.one import write_run
-
-    try:
-        write_run(folder.path)
-    except Exception as error:
-        watcher.note(f"no report: {type(error).__name__}: {first_line(error)}")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,5 @@
-"""What a run writes about itself before it starts: its config, what it runs on, what its sequences
-look like."""
+"""What a run writes about itself: before it starts its config, what it runs on and what its
+sequences look like; in the end its page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from ttt.learner import Engine
 from ttt.run.assemble import Assembly
 from ttt.run.watcher import Watcher
+from ttt.sinks.base import first_line
 from ttt.storage.environment import environment
 from ttt.storage.files import write_bytes, write_json
 from ttt.storage.run_folder import RunFolder
@@ -32,3 +33,14 @@ def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed
     write_bytes(folder.config, OmegaConf.to_yaml(OmegaConf.create(assembly.config)).encode())
     write_json(folder.environment, content)
     write_json(folder.samples, sample_texts(stream))
+
+
+def write_page(folder: RunFolder, watcher: Watcher) -> None:
+    """Write the run's page; a picture that fails costs no result."""
+    # Imported here: matplotlib takes its time.
+    from ttt.report.one import write_run
+
+    try:
+        write_run(folder.path)
+    except Exception as error:
+        watcher.note(f"no report: {type(error).__name__}: {first_line(error)}")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
@@ -27,6 +28,8 @@ from ttt.results.results import Results
 from ttt.results.rows import plain
 from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
+from ttt.run.record import write_page
+from ttt.run.watcher import Watcher
 from ttt.storage.files import write_json
 from ttt.storage.read import read_results
 from ttt.storage.run_folder import RunFolder
@@ -100,13 +103,25 @@ def is_compared(folder: RunFolder, references: Mapping[str, Path]) -> bool:
     return "untrained" in stored and plain(stored) == plain(values(references) | {"untrained": stored["untrained"]})
 
 
-def add_references(assembly: Assembly, fabric: Devices, folder: RunFolder, references: Mapping[str, Path]) -> None:
-    """Fill in what a run that is already done can be compared with."""
-    results = _stored(folder)
-    before = plain(results.references)
-    results.references = measured(assembly, fabric, references, before=results.references)
-    if fabric.is_global_zero and plain(results.references) != before:
-        write_json(folder.results, as_json(results))
+def add_references(
+    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, references: Mapping[str, Path]
+) -> None:
+    """Fill in what a run that is already done can be compared with, and write its page again.
+
+    Raises BusyError where another live process owns the folder.
+    """
+    decided(fabric, folder.take)
+    try:
+        results = _stored(folder)
+        before = plain(results.references)
+        results.references = measured(assembly, fabric, references, before=results.references)
+        if fabric.is_global_zero and plain(results.references) != before:
+            write_json(folder.results, as_json(results))
+            if assembly.config["report"]:
+                write_page(folder, watcher)
+    finally:
+        if fabric.is_global_zero:
+            folder.close()
 
 
 def measured(

@@ -56,7 +56,12 @@ class RunFolder:
         return self.status().get("status") == "done"
 
     def open(self) -> None:
-        """Make the folder and take it.
+        """Make the folder, take it, and say that it runs. Raises what `take` raises."""
+        self.take()
+        self.set_status("running")
+
+    def take(self) -> None:
+        """Own the folder until `close`.
 
         Raises BusyError naming the owner, ValueError where the folder cannot be written.
         """
@@ -65,7 +70,6 @@ class RunFolder:
             self._take_lock()
         except OSError as error:
             raise ValueError(f"output_dir: cannot write to {self.path}: {error.strerror}") from error
-        self.set_status("running")
 
     def _take_lock(self) -> None:
         owner = {"host": socket.gethostname(), "pid": os.getpid()}
