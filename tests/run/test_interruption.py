@@ -12,7 +12,9 @@ from assembling import assembled
 from commands import assert_refused
 from harness import FAST, TINY, only_run, run_here, start
 
-from ttt.storage.checkpoint import load
+from ttt.cli import run as cli_run
+from ttt.run import assemble, execute
+from ttt.storage.checkpoint import Checkpoint, load, load_newest, name_after, save
 
 
 def wait_for(pattern, *, below, process):
@@ -68,6 +70,32 @@ def test_a_stopped_run_says_so_and_can_go_on(tmp_path, number, code):
     folder = only_run(tmp_path)
     assert json.loads((folder / "status.json").read_text())["status"] == "requeue"
     assert not (folder / "lock").exists()
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_stream_says_so_and_frees_the_folder(tmp_path, monkeypatch):
+    """While random networks are measured, and while data is prepared."""
+    monkeypatch.setattr(cli_run, "_references", lambda assembly: {"joint": tmp_path})
+    monkeypatch.setattr(execute, "measured", stop)
+    assert run_here([*TINY, *FAST, "references=true"], tmp_path).code == 130
+    folder = only_run(tmp_path)
+    assert json.loads((folder / "status.json").read_text())["status"] == "requeue"
+    assert not (folder / "lock").exists()
+    monkeypatch.setattr(assemble, "assemble", stop)
+    outcome = run_here([*TINY, *FAST], tmp_path)
+    assert outcome.code == 130
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_the_newest_checkpoint_has_the_highest_row(tmp_path):
+    for row in (9999, 10000):
+        save(tmp_path / name_after(row), Checkpoint({}, {"row": row}))
+    newest, _ = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.state["row"] == 10000
 
 
 def test_a_folder_in_use_is_refused_until_its_owner_is_dead(tmp_path):

@@ -47,7 +47,7 @@ def save_run(
         "journal_position": journal.position,
     }
     checkpoint.save(folder / checkpoint.name_after(len(results.rows) - 1), Checkpoint(tensors, state))
-    for old in sorted(folder.glob(checkpoint.PATTERN))[:-KEPT_CHECKPOINTS]:
+    for old in checkpoint.in_order(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 
 

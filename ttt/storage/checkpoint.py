@@ -23,13 +23,19 @@ from ttt.devices.shards import placed
 from ttt.storage.files import sha256, sync_folder, write_json
 
 Tensors = dict[str, Tensor]
-# Checkpoints of a run by the row of R after which each was made.
-PATTERN = "task-*"
+PREFIX = "task-"
 
 
 def name_after(row: int) -> str:
     """The folder's name of the checkpoint made after a row of R."""
-    return f"task-{row:04d}"
+    return f"{PREFIX}{row:04d}"
+
+
+def in_order(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    # By number: as text, task-10000 comes before task-9999.
+    rows = {path: path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")}
+    return sorted((path for path, row in rows.items() if row.isdigit()), key=lambda path: int(rows[path]))
 
 
 class Checkpoint(NamedTuple):
@@ -73,7 +79,7 @@ def load(folder: Path) -> Checkpoint:
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest valid checkpoint in `folder`, and why newer ones were passed over."""
     complaints: list[str] = []
-    for path in sorted(folder.glob(PATTERN), reverse=True):
+    for path in reversed(in_order(folder)):
         try:
             return load(path), complaints
         except ValueError as error:
