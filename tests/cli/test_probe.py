@@ -10,6 +10,7 @@ import sys
 import commands
 import pytest
 import torch
+import yaml
 from commands import assert_refused
 from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
 from policies import POOL, RULES
@@ -48,6 +49,14 @@ def test_what_a_state_adds_is_told_from_w0(runs):
         memory_1DF = run.learner.fast[f"{name}.memory"]
         assert memory_1DF.any()
         torch.testing.assert_close(layer.fast_BTD, layer.z_BTF @ memory_1DF.transpose(1, 2), rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_of_several_hosts_is_opened_on_one_device(runs, tmp_path):
+    folder = shutil.copytree(runs["none"], tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["trainer"] |= {"strategy": "ddp", "devices": 8, "nodes": 2}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert open_run(folder, trusted=[]).learned == 3
 
 
 def test_state_as_typed(runs, tmp_path):
@@ -155,4 +164,7 @@ def test_a_config_that_no_longer_fits(runs, tmp_path):
 
 def test_prompts_hold_nothing_to_probe(tmp_path):
     assert run_here([*RULES, *POOL], tmp_path).code == 0
-    assert_refused(typed("state", only_run(tmp_path)), "prompts")
+    folder = only_run(tmp_path)
+    assert_refused(typed("state", folder), "prompts")
+    # It opens all the same, for those who want to look at more than fast weights.
+    assert open_run(folder, trusted=[]).learner.fast

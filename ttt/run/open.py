@@ -78,8 +78,9 @@ def config_to_open(path: Path) -> dict[str, Any]:
             raise ValueError(f"{file}: not the config of a run: it names no {group}")
     # Weights come from the run's checkpoint; the files that the base was read from may be gone.
     base = {"_target_": "ttt.bases.none.NoBase", "name": "none", "seed": config["base"].get("seed", 0)}
-    # The run may come from a machine with other devices.
-    trainer = config["trainer"] | {"accelerator": "auto"}
+    # The run may come from machines with other devices: one device here is enough to look at it.
+    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
+    trainer = config["trainer"] | here
     return config | {"base": base, "logger": {"_target_": "ttt.sinks.none.NoSink", "name": "none"}, "trainer": trainer}
 
 
