@@ -170,14 +170,6 @@ def mean_of(values: Matrix) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def why_undefined(metric: Metric, a: Matrix, at: Rows) -> str:
-    """Return why a metric of this matrix is NaN: the first unmeasured cell that it needs."""
-    cell = needed_cell(metric, a, at)
-    if cell:
-        return f"task {cell[1] + 1} was not measured in row {cell[0]} (see eval.every)"
-    return f"undefined for {a.shape[1]} {'task' if a.shape[1] == 1 else 'tasks'}"
-
-
 def needed_cell(metric: Metric, a: Matrix, at: Rows) -> tuple[int, int] | None:
     """Return [i, j] of the first unmeasured cell that the metric needs; None: no cell would help.
 
