@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ttt.compare.published import PublishedValue, agrees, published_values
+from ttt.compare.published import PublishedValue, agrees, check_published, published_values
 from ttt.metrics.seeds import t_interval
 
 
@@ -24,3 +24,33 @@ def test_agreement_is_two_published_sd_and_half_of_our_interval():
 )
 def test_agreement_is_not_known_where_a_spread_is_not(ours, sd):
     assert agrees(t_interval(ours), PublishedValue("", "slow/accuracy/avg_final", "x", mean=0.5, sd=sd)) == "-"
+
+
+SECTION = {
+    "source": "x",
+    "metric": "slow/accuracy/avg_final",
+    "values": [{"when": "strategy.name=naive", "mean": 0.5, "sd": 0.1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"metric": "slow/accuracy/avg_finl"}, ["published.metric=slow/accuracy/avg_finl", "avg_final?"]),
+        ({"metric": "slow/accurcy/avg_final"}, ["published.metric=slow/accurcy/avg_final", "accuracy"]),
+        ({"metric": "avg_final"}, ["published.metric=avg_final"]),
+        ({"metric": "slow/loss/lca_x"}, ["published.metric=slow/loss/lca_x"]),
+        ({"metric": 3}, ["published.metric=3"]),
+        ({"sorce": "x"}, ["published.sorce", "did you mean source?"]),
+        ({"values": 3}, ["published.values=3"]),
+        ({"values": [{"mean": 0.5}]}, ["published.values[0]", "when"]),
+        ({"values": [{"when": "naive", "mean": 0.5}]}, ["published.values[0].when=naive", "KEY=VALUE"]),
+        ({"values": [{"when": "", "mean": "half"}]}, ["published.values[0].mean=half"]),
+    ],
+)
+def test_a_wrong_section_is_refused_in_one_line(wrong, words):
+    check_published(SECTION)
+    with pytest.raises(ValueError, match=r"^published") as refused:
+        check_published(SECTION | wrong)
+    assert all(word in str(refused.value) for word in words), refused.value
+    assert "\n" not in str(refused.value)

@@ -129,6 +129,9 @@ def test_what_was_not_measured_is_nan_and_what_does_not_exist_an_error(learner):
         assert math.isnan(catalogue.metric(learner, name))
     with pytest.raises(KeyError, match="avg_finl"):
         catalogue.metric(learner, "slow/loss/avg_finl")
+    for name, word in (("foo", "foo"), ("slow/loss/lca_x", "lca_x")):
+        with pytest.raises(KeyError, match=word):
+            catalogue.metric(learner, name)
 
 
 def test_a_diagnostic_is_a_mean_over_layers_in_each_row(learner):

@@ -207,6 +207,9 @@ def test_a_published_value_is_shown_beside_a_run_that_it_is_about(tmp_path):
     assert "published slow/accuracy/avg_final 0.2500 ± 0.0200 (sd), here" in outcome.out
     assert "Somebody 2020" in outcome.out
     assert "0.9900" not in outcome.out
+    # What is wrong there is refused before the run, not after it.
+    (mine / "wrong.yaml").write_text("# @package _global_\n" + yaml.safe_dump({"published": {"source": "x"}}))
+    assert_refused(run_here(["--config-dir=mine", "experiment=wrong", *JOB], tmp_path), "published", "metric")
     ((words, _),) = by_published([read_run(only_run(tmp_path))]).rows
     # One seed has no interval.
     assert words == [published["values"][0]["when"], "1", "-"]

@@ -33,11 +33,13 @@ NAN = float("nan")
 
 def find(name: str) -> Metric:
     """The metric called MODE/QUANTITY/METRIC. Raises KeyError where there is none."""
+    if name.count("/") != 2:
+        raise KeyError(name)
     _, _, metric = parts = Name.of(name)
     # The area carries its number of evaluations in its name, because runs with different numbers
     # do not compare.
     evaluations = metric.removeprefix("lca_")
-    if evaluations != metric:
+    if evaluations != metric and evaluations.isdecimal():
         return replace(LCA, of=partial(LCA.of, shots=int(evaluations)))
     return _table(parts)[metric]
 
@@ -88,7 +90,7 @@ def metric(results: Results, name: str) -> float:
 
     Raises KeyError for a name that no run has.
     """
-    parts, entry = Name.of(name), find(name)
+    entry, parts = find(name), Name.of(name)
     source = SOURCES[entry.needs]
     if not source.is_measured(results) or (entry.needs != "diagnostics" and not _has(results, parts)):
         return NAN

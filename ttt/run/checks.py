@@ -13,6 +13,7 @@ from typing import Any
 from ttt.adapters.base import Adapter
 from ttt.adapters.evolving import Evolving
 from ttt.bases.base import Base
+from ttt.compare.published import check_published
 from ttt.config.messages import show
 from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
@@ -29,6 +30,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     for name in ("report", "references"):
         if not isinstance(config[name], bool):
             raise ValueError(f"{name}={show(config[name])}: must be true or false")
+    check_published(config.get("published"))
 
 
 def check_data(base: Base, stream: Stream, settings: TrainerSettings, *, task: str, source: str) -> None:
