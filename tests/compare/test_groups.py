@@ -45,6 +45,15 @@ def test_a_base_for_every_seed_is_one_method(tmp_path):
     assert [len(group.runs) for group in groups_in(tmp_path)] == [2, 1]
 
 
+def test_the_seed_of_random_weights_sets_runs_apart(tmp_path):
+    write_run(tmp_path / "own", seed=0, lr=0.1, value=1.0)
+    shared = write_run(tmp_path / "shared", seed=0, lr=0.1, value=2.0) / "config.yaml"
+    shared.write_text(shared.read_text().replace("seed: 0", "seed: 1", 1))
+    write_run(tmp_path / "shared", seed=1, lr=0.1, value=3.0)
+    groups = groups_in(tmp_path)
+    assert [(group.label["base.seed"], len(group.runs)) for group in groups] == [(0, 1), (1, 2)]
+
+
 def test_where_and_sort(study):
     folder, values = study
     sorted_cells = cells(folder, "--metrics", METRIC, "--where", "optimizer.lr=1e-1", "seed=0,1,2", "--sort", METRIC)

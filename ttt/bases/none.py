@@ -1,4 +1,4 @@
-"""`base=none`: the stream begins from random weights, drawn from the run's own seed."""
+"""`base=none`: the stream begins from random weights, drawn from `base.seed`."""
 
 from __future__ import annotations
 

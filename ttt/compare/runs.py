@@ -86,8 +86,4 @@ def _matches(typed: str) -> list[Path]:
 def read_run(folder: Path) -> Run:
     """A finished run. Raises ValueError naming a file that is missing or cut short."""
     config = read_config(folder)
-    seed = config["seed"]
-    if config["base"]["name"] == "none":
-        # Without a base its seed changes nothing: it must not set runs apart.
-        del config["base"]["seed"]
-    return Run(folder, seed, flatten(config), read_costs(folder), read_results(folder))
+    return Run(folder, config["seed"], flatten(config), read_costs(folder), read_results(folder))
