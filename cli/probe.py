@@ -73,12 +73,18 @@ def opened(typed: argparse.Namespace) -> OpenedRun | None:
     """Open the run that was typed, if any. Raises ValueError if it has nothing to probe."""
     if typed.run is None:
         return None
+    from ttt.adapters.evolving import Evolving
     from ttt.run.open import open_run
 
     # Modules of the user's own lie in the folder that ttt-run was started with.
     trusted = [typed.config_dir] if typed.config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     run = open_run(typed.run, trusted=trusted)
+    if isinstance(run.learner.adapter, Evolving):
+        raise ValueError(
+            f"{typed.run}: adapter={run.adapter}: its fast weights are prompts, which are not written while reading; "
+            "nothing to probe"
+        )
     if typed.probe == "state" and not run.learner.adapter.initial():
         raise ValueError(f"{typed.run}: adapter={run.adapter} has no fast state to probe")
     return run

@@ -13,7 +13,6 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ttt.adapters.evolving import Evolving
 from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
 from ttt.storage import checkpoint
@@ -49,9 +48,6 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
         raise ValueError(f"{path}: holds no usable checkpoint: {next(iter(complaints), 'no checkpoints/task-*')}")
     try:
         assembly = assemble(config, trusted=trusted)
-        if isinstance(assembly.learner.adapter, Evolving):
-            raise ValueError(f"adapter={config['adapter']['name']}: its fast weights are prompts, which are not "
-                             "written while reading; nothing to probe")  # fmt: skip
         restore_weights(assembly, saved)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
