@@ -41,6 +41,9 @@ WRONG = [
     ([*FAST, "adapter.chunk=16"], ["adapter.chunk=16", "task.seq_len=16"]),
     ([*FAST, "adapter.reset=sometimes"], ["adapter.reset=sometimes"]),
     ([*FAST, "+adapter.speed=3"], ["adapter.speed=3"]),
+    # Words of a YAML that no constructor takes.
+    (["+adapter.base=nonsense"], ["adapter.base=nonsense", "none"]),
+    (["model.reads=vector"], ["model.reads=vector", "did you mean vectors?"]),
     (["trainer.precision=half"], ["trainer.precision=half", "bf16-mixed"]),
     (["logger=wandb", "logger.mode=sometimes"], ["logger.mode=sometimes", "offline"]),
     (["adapter._target_=os.system"], ["adapter._target_=os.system"]),
@@ -63,6 +66,12 @@ def test_a_device_that_is_not_there():
 
 def test_a_wrong_value_is_one_line_and_leaves_nothing_behind(tmp_path):
     assert_refused(run_here([*TINY, *FAST, "adapter.chunk=16"], tmp_path), "adapter.chunk=16", "task.seq_len=16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_refused_makes_no_cache(tmp_path):
+    typed = [*TINY, "adapter=none", "strategy=distill", f"cache_dir={tmp_path / 'new' / 'cache'}"]
+    assert "strategy=distill" in refusal_of(*typed)
     assert not list(tmp_path.iterdir())
 
 

@@ -63,6 +63,7 @@ REFUSED = [
     (TOKENS, "strategy=replay", "trainer.accumulate=2", "strategy.rows=3"),
     (TOKENS, "strategy=der", "trainer.accumulate=2"),
     (DRIFT, "strategy=replay", "strategy.balance=task"),
+    (DRIFT, "strategy=naive", "optimizer.reset=task"),
     ((*TOKENS, "source=digits", "task.seq_len=140", "task.held_out=null"), "strategy=replay", "strategy.balance=class"),
     (MLP, "model.widths=[]", "strategy=continual_backprop"),
     (MLP, *LORA, "strategy@also=redo"),

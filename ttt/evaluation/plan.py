@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ttt.config.messages import show
-from ttt.strategies.base import Strategy
 from ttt.stream import Stream, spread
 
 # Up to this many tasks all are measured after each; with more, this many rows of R are full.
@@ -33,7 +32,7 @@ class Plan:
     diagnostics: bool = False
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], *, stream: Stream, strategy: Strategy, is_cut: bool) -> Plan:
+    def read(cls, config: Mapping[str, Any], *, stream: Stream, is_cut: bool) -> Plan:
         """From the section `eval` of a config; `is_cut`: are parameters cut over devices?
 
         Raises ValueError in the user's words.
@@ -44,8 +43,8 @@ class Plan:
         plan = cls.of(config["every"], stream=stream, tasks=config["tasks"])
         plan = replace(plan, anytime=config["anytime"], savings=config["savings"])
         _check_anytime(plan.anytime, longest=max(phase.steps for phase in stream.phases))
-        if plan.savings:
-            _check_savings(plan, strategy, is_cut=is_cut)
+        if plan.savings and plan.anytime is None:
+            raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
         return replace(plan, diagnostics=config["diagnostics"] and not is_cut)
 
     @classmethod
@@ -85,13 +84,3 @@ def _check_anytime(steps: Any, *, longest: int) -> None:
         raise ValueError(f"eval.anytime={show(steps)}: must be null or a number of steps, at least 1")
     if steps >= longest:
         raise ValueError(f"eval.anytime={steps}: nothing is measured inside tasks of {longest} steps; type fewer")
-
-
-def _check_savings(plan: Plan, strategy: Strategy, *, is_cut: bool) -> None:
-    """Relearning needs steps to count, weights that forget, and a copy of whole weights."""
-    if plan.anytime is None:
-        raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
-    if strategy.renews and strategy.acts_at("evaluating"):
-        raise ValueError(f"eval.savings=true: strategy={strategy.name} has weights for each task and forgets none")
-    if is_cut:
-        raise ValueError("eval.savings=true: needs a copy of whole weights; use trainer=ddp or one device")

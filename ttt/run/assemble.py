@@ -17,7 +17,7 @@ from ttt.devices.one_device import Devices
 from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
-from ttt.run.checks import check_cache, check_data, check_devices, check_method, check_values
+from ttt.run.checks import check_cache, check_data, check_devices, check_method, check_savings, check_values
 from ttt.run.info import describe
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
 from ttt.sinks.base import RunInfo, Sink
@@ -131,17 +131,17 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
 
     # Method: a learner, and what moves its slow weights. A strategy may change what is trained on.
     method = _build_method(config, trusted=trusted, stream=stream, settings=settings)
-    strategy = method.recipe.strategy
 
     # Run: what is measured, and the name that follows from everything that determines the numbers.
-    is_cut = settings.world.strategy == "fsdp"
+    plan = Plan.read(config["eval"], stream=method.stream, is_cut=settings.world.strategy == "fsdp")
+    check_savings(plan, method.recipe.strategy, settings)
     trainer = config["trainer"] | {"precision": settings.precision}
     resolved = config | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
     return Assembly(
         config=resolved,
         trusted=trusted,
         source=source,
-        plan=Plan.read(config["eval"], stream=method.stream, strategy=strategy, is_cut=is_cut),
+        plan=plan,
         base=base,
         settings=settings,
         sink=sink,

@@ -8,19 +8,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from torch import nn
 
 from ttt.adapters.base import Adapter
 from ttt.adapters.evolving import Evolving
 from ttt.bases.base import Base
 from ttt.compare.published import check_published
+from ttt.config.allowed import refusal
 from ttt.config.messages import show
 from ttt.devices.settings import TrainerSettings
+from ttt.evaluation.plan import Plan
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
 from ttt.strategies.base import Strategy
 from ttt.stream import Stream
 from ttt.training.recipe import Recipe
+
+# What the YAML of a group may say although no constructor takes it.
+WORDS: Mapping[tuple[str, str], Any] = {
+    ("model", "reads"): Literal["tokens", "vectors"],
+    ("adapter", "base"): Literal["none"] | None,
+}
 
 
 def check_values(config: Mapping[str, Any]) -> None:
@@ -31,6 +41,11 @@ def check_values(config: Mapping[str, Any]) -> None:
         if not isinstance(config[name], bool):
             raise ValueError(f"{name}={show(config[name])}: must be true or false")
     check_published(config.get("published"))
+    for (group, name), allowed in WORDS.items():
+        section = config[group]
+        why = refusal(section[name], allowed) if name in section else ""
+        if why:
+            raise ValueError(f"{group}.{name}={show(section[name])}: {why}")
 
 
 def check_data(base: Base, stream: Stream, settings: TrainerSettings, *, task: str, source: str) -> None:
@@ -71,6 +86,7 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
     likelihood. What is to happen at each task needs tasks that are announced.
     """
     objective, adapter, strategy = recipe.objective, learner.adapter, recipe.strategy
+    check_reset("optimizer", recipe.pace.reset, stream=stream)
     if objective.is_plain:
         if isinstance(adapter, Evolving):
             raise ValueError(f"adapter={adapter.name}: searches for prompts by their reward; use objective=reward")
@@ -80,12 +96,9 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
             f"adapter={adapter.name}: objective={objective.name} moves the plain model behind a prompt; "
             "use adapter=prompt_pool or none, or soft_prompt"
         )
-    if not any(phase.announced for phase in stream.phases):
-        for argument, value in (("adapter", adapter.reset), ("optimizer", recipe.pace.reset)):
-            if value == "task":
-                raise ValueError(
-                    f"{argument}.reset=task: no task is announced; use task.announced=true, or reset=never"
-                )
+    # Only with rewards: fast weights that are written while reading are then never reset, and
+    # mlp_fast has reset=task by default.
+    check_reset("adapter", adapter.reset, stream=stream)
     if strategy.needs_likelihood:
         raise ValueError(
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
@@ -94,6 +107,12 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
         check_prompts(adapter, objective, rows=len(stream.phases[0].batch(0).tokens_BT))
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
+
+
+def check_reset(group: str, reset: str, *, stream: Stream) -> None:
+    """What is reset at each task needs tasks that are announced."""
+    if reset == "task" and not any(phase.announced for phase in stream.phases):
+        raise ValueError(f"{group}.reset=task: no task is announced; use reset=never, or a stream that announces tasks")
 
 
 def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
@@ -126,14 +145,34 @@ def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
         )
 
 
+def check_savings(plan: Plan, strategy: Strategy, settings: TrainerSettings) -> None:
+    """Relearning needs weights that forget, and a copy of whole weights."""
+    if not plan.savings:
+        return
+    if strategy.renews and strategy.acts_at("evaluating"):
+        raise ValueError(f"eval.savings=true: strategy={strategy.name} has weights for each task and forgets none")
+    if settings.world.strategy == "fsdp":
+        raise ValueError("eval.savings=true: needs a copy of whole weights; use trainer=ddp or one device")
+
+
 def check_cache(folder: str) -> None:
-    path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cache_dir={folder}: cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK):
-        raise ValueError(f"cache_dir={folder}: cannot be written")
+    """Can the folder be written, or be made where it is not there yet?
+
+    It is not made here: a run that is refused later must leave nothing behind.
+    """
+    path = Path(folder).expanduser().absolute()
+    nearest = next(above for above in (path, *path.parents) if os.path.exists(above))
+    if not nearest.is_dir():
+        raise ValueError(f"cache_dir={folder}: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"cache_dir={folder}: {nearest} cannot be written")
+
+
+def check_adapter(config: Mapping[str, Any], model: nn.Module) -> None:
+    """Fast weights need a model that reads tokens."""
+    adapter = config["adapter"]["name"]
+    if adapter != "none" and not hasattr(model, "get_input_embeddings"):
+        raise ValueError(f"adapter={adapter}: model={config['model']['name']} reads no tokens; use adapter=none")
 
 
 def vector_size(config: dict[str, Any], stream: Stream) -> dict[str, int]:

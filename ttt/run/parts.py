@@ -12,7 +12,7 @@ import torch
 from ttt.config.build import build
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
-from ttt.run.checks import vector_size
+from ttt.run.checks import check_adapter, vector_size
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.stream import Stream
@@ -55,9 +55,7 @@ def build_learner(
     # `reads` is checked in `vector_size`; it is not a constructor argument.
     section = {name: value for name, value in config["model"].items() if name != "reads"}
     model = build(section, group="model", given=sizes, trusted=trusted)
-    adapter_name = config["adapter"]["name"]
-    if adapter_name != "none" and not hasattr(model, "get_input_embeddings"):
-        raise ValueError(f"adapter={adapter_name}: model={config['model']['name']} reads no tokens; use adapter=none")
+    check_adapter(config, model)
     own_names = frozenset(name for name, _ in model.named_parameters())
     # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
     section = {name: value for name, value in config["adapter"].items() if name != "base"}
