@@ -59,7 +59,10 @@ def build(
 
 
 def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
-    """Build a mapping that names a class, wherever it stands: a source may be made of sources."""
+    """Build each mapping that names a class, at any depth of mappings; lists are not searched.
+
+    A source may be made of sources.
+    """
     if not isinstance(value, Mapping):
         return value
     if "_target_" in value:

@@ -1,7 +1,7 @@
 """What a run tells its observers. Frozen: observers only read.
 
-Every event carries the honest time axes: optimizer steps, tokens and seconds since the stream
-began.
+Every event carries the honest time axes since the stream began: `step` (batches, several of which
+share an optimizer step if optimizer.slow_every > 1), tokens and seconds.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ NAN = float("nan")
 class Row(TypedDict):
     """One row of R: `scores[mode][quantity]` has a value for each task in `columns` (from 0).
 
-    `base`: the same on the base distribution, one value. `step`: optimizer steps done, None if
+    `base`: the same on the base distribution, one value. `step`: batches trained on, None if
     unknown. `current`: the task just taught. `diagnostics`: numbers by name. `profile`: the loss
     along the context in mode fast, in sixteenths, for each task in `columns`.
     """
@@ -29,7 +29,7 @@ class Row(TypedDict):
 
 
 class Point(TypedDict):
-    """An evaluation inside a phase, after `step` optimizer steps.
+    """An evaluation inside a phase, after `step` batches of the stream.
 
     `columns`: the tasks learned so far, and the current one.
     """

@@ -40,7 +40,7 @@ class Strategy:
     learns = True
     # Is each task learned as if it were the first one?
     is_fresh = False
-    # Does it overwrite learned weights as it begins or as a task ends? Then it is called first.
+    # Does it overwrite learned weights at `begin` or `end_task`? There it then comes first of two.
     replaces = False
     # Does each task get new parameters?
     renews = False

@@ -1,7 +1,8 @@
 """Two strategies at once, as in `strategy=replay strategy@also=l2_init`.
 
-Each point calls both, in this order; but a strategy that puts other weights in place of learned
-ones begins and ends a task first, so that the other one sees the new weights.
+Each point calls both in the order in which they were typed. At `check`, `begin` and `end_task` a
+strategy that puts other weights in place of learned ones (`replaces`) comes first, so that the
+other one sees the new weights.
 """
 
 from __future__ import annotations
