@@ -125,8 +125,8 @@ def undefined(results: Results, values: Mapping[str, float]) -> dict[str, str]:
 def after_each_row(results: Results, name: str) -> list[float]:
     """A metric of R as it stands in each row, over the tasks learned by then; or a diagnostic.
 
-    In `fast_gain` the metric is that of the difference between the mode in use and mode slow. NaN in
-    every row where the run did not measure the quantity in this mode.
+    In `fast_gain` the metric is that of the difference between the mode in use and mode slow. Every
+    row is NaN where the run did not measure the quantity in this mode.
     """
     parts = Name.of(name)
     if (entry := _table(parts).get(parts.metric)) and entry.needs == "diagnostics":

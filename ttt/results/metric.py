@@ -38,8 +38,8 @@ class Metric:
     """One number of a run.
 
     `of`: higher is better in everything it takes. `better`: how to read what it returns. `unit`:
-    "{}" stands for the unit of the quantity. `too_small`: what to say if the metric is NaN because it
-    would divide by too small a number.
+    "{}" stands for the unit of the quantity. `too_small`: what to say if the metric is NaN because
+    it would divide by too small a number.
     """
 
     of: Callable[..., float]
