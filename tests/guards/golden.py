@@ -103,8 +103,7 @@ def words_of(name: str) -> list[str]:
 def results_of(folder: Path, *, strategy: str = "") -> Path:
     """The results of the run itself; its reference runs lie beside it."""
     pattern = f"outputs/*/*{strategy}*/*/results.json"
-    found = [path for path in folder.glob(pattern) if not path.parents[1].name.startswith("ref-")]
-    (file,) = found
+    (file,) = (path for path in folder.glob(pattern) if not path.parents[1].name.startswith("ref-"))
     return file
 
 
@@ -173,8 +172,7 @@ def digests(tree: Path, names: Sequence[str]) -> dict[str, str]:
         }
         command = [sys.executable, __file__, "serve", *names, "--tree", str(root)]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-        found: dict[str, str] = json.loads(done.stdout)
-        return found
+        return dict(json.loads(done.stdout))
 
 
 def serve(root: Path, names: Sequence[str]) -> None:
@@ -183,8 +181,8 @@ def serve(root: Path, names: Sequence[str]) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(names, pool.map(lambda name: digest_of(name, root), names), strict=True))
-    print(json.dumps(found))
+        hashes = pool.map(lambda name: digest_of(name, root), names)
+        print(json.dumps(dict(zip(names, hashes, strict=True))))
 
 
 def main() -> int:
@@ -192,24 +190,25 @@ def main() -> int:
     parser.add_argument("action", choices=("record", "check", "serve"))
     parser.add_argument("runs", nargs="*", help="names of runs (all)")
     parser.add_argument("--tree", type=Path, default=HERE.parents[1], help="the checkout whose code runs")
-    typed = parser.parse_args()
+    # Intermixed: names may stand behind --tree too.
+    typed = parser.parse_intermixed_args()
     names = typed.runs or list(RUNS)
     if typed.action == "serve":
         serve(typed.tree, names)
         return 0
-    found = digests(typed.tree.resolve(), names)
-    failed = {name: digest for name, digest in found.items() if digest.startswith("FAILED")}
+    new = digests(typed.tree.resolve(), names)
+    failed = {name: digest for name, digest in new.items() if digest.startswith("FAILED")}
     for name, why in failed.items():
         print(f"{name}: {why}")
     if failed:
         return 1
     if typed.action == "record":
-        kept = json.loads(FILE.read_text())["runs"] if FILE.is_file() and typed.runs else {}
-        content = {"machine": f"{platform.machine()} {platform.processor()}".strip(), "runs": kept | found}
+        old = json.loads(FILE.read_text())["runs"] if FILE.is_file() and typed.runs else {}
+        content = {"machine": f"{platform.machine()} {platform.processor()}".strip(), "runs": old | new}
         FILE.write_text(json.dumps(content, indent=2) + "\n")
         return 0
     golden = json.loads(FILE.read_text())["runs"]
-    differ = [name for name in names if golden.get(name) != found[name]]
+    differ = [name for name in names if golden.get(name) != new[name]]
     print(f"{len(names) - len(differ)} of {len(names)} equal" + (f"; differ: {' '.join(differ)}" if differ else ""))
     return int(bool(differ))
 
