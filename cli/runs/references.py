@@ -49,8 +49,10 @@ class Reference:
             self._watcher.note(f"reference {self.name}: found in {self.folder.path}")
             return ""
         self._watcher.note(f"reference {self.name}: runs in {self.folder.path}")
+        if self.folder.is_taken():
+            # Another run of a sweep is running it, or died on another host.
+            self._watcher.note(f"reference {self.name}: waits, as {self.folder.taken_by()}")
         while self.folder.is_taken():
-            # Another run of a sweep needs the same reference, and is running it.
             time.sleep(LOOK_EVERY)
         last_line = self._start()
         if self.folder.is_taken():

@@ -11,10 +11,12 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from assembling import assembled
 from commands import assert_refused
 from forked import Forked
 from harness import only_run, run_here
@@ -173,6 +175,20 @@ def test_a_reference_ends_with_the_run_that_started_it(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as end:
         worker.main()
     assert not end.value.code
+
+
+def test_a_run_that_waits_for_the_reference_of_another_says_for_whom(tmp_path, monkeypatch):
+    """Whoever sees a lock of a host that is gone must learn which file to delete."""
+    notes: list[str] = []
+    assembly = assembled(*JOB, f"output_dir={tmp_path}")
+    reference = cli_references.Reference("joint", assembly, SimpleNamespace(note=notes.append))
+    lock = reference.folder.lock
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    monkeypatch.setattr(cli_references.time, "sleep", lambda seconds: lock.unlink())
+    monkeypatch.setattr(reference, "_start", lambda: "stopped")
+    assert reference.run() == "stopped"
+    assert re.search(f"elsewhere, pid 7.*{re.escape(str(lock))}", notes[-1])
 
 
 def test_a_reference_that_fails_costs_its_metrics_not_the_run(tmp_path):

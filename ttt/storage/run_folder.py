@@ -76,12 +76,8 @@ class RunFolder:
         try:
             handle = os.open(self.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            other = json.loads(self.lock.read_text() or "{}")
             if self.is_taken():
-                raise BusyError(
-                    f"{self.path} belongs to a run on {other.get('host')}, pid {other.get('pid')}; "
-                    f"if that is dead, delete {self.lock}"
-                ) from None
+                raise BusyError(self.taken_by()) from None
             # The owner died without removing its lock: the folder is free.
             self.lock.unlink(missing_ok=True)
             self._take_lock()
@@ -96,6 +92,17 @@ class RunFolder:
         except FileNotFoundError:
             return False
         return owner.get("host") != socket.gethostname() or alive(int(owner.get("pid", 0)))
+
+    def taken_by(self) -> str:
+        """Say who owns the folder, and what to do if that is wrong."""
+        try:
+            owner = json.loads(self.lock.read_text() or "{}")
+        except FileNotFoundError:
+            owner = {}
+        return (
+            f"{self.path} belongs to a run on {owner.get('host')}, pid {owner.get('pid')}; "
+            f"if that is dead, delete {self.lock}"
+        )
 
     def set_status(self, status: str, *, reason: str = "", numbers: dict[str, float] | None = None) -> None:
         content = {"status": status, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | (numbers or {})
