@@ -131,6 +131,14 @@ class Corpus(ABC):
     def show(self, tokens: Ints) -> str:
         return visible(self._coder.decode(tokens))
 
+    def encode(self, text: str) -> Ints:
+        return self._coder.encode(text).astype(np.int64)
+
+    def eval_texts(self) -> list[str]:
+        """Return the pieces of text that make up the eval parts, class after class."""
+        text = self._text()
+        return [text.text(row) for row in text.rows(EVAL)]
+
     def _check_length(self, classes: Ints, length: int) -> None:
         sizes = self._end[classes] - self._start[classes]
         if sizes.min() <= length:
