@@ -97,7 +97,9 @@ class Linear(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab, width)
         self.keys = nn.Embedding(vocab, mlp_width)
+        # A gated MLP by its matrices; only the down-projection is used.
         self.mlp = nn.Module()
+        self.mlp.gate_proj, self.mlp.up_proj = (nn.Linear(width, mlp_width, bias=False) for _ in range(2))
         self.mlp.down_proj = nn.Linear(mlp_width, width, bias=False)
 
     def get_input_embeddings(self):

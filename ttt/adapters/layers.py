@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from ttt.models.gated import GatedMlp, gated_mlps
+
 T = TypeVar("T")
 
 
@@ -29,13 +31,11 @@ def pick_layers(layers: Sequence[T], only: list[int] | None) -> list[T]:
     return list(layers) if only is None else [layers[index] for index in only]
 
 
-def down_projections(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Linear]]:
+def down_projections(model: nn.Module) -> Iterator[tuple[str, GatedMlp, nn.Linear]]:
     """(name, gated MLP, its down-projection) in order of depth.
 
-    Models of this project and of Hugging Face use the same name for the projection.
+    A projection that an adapter has replaced is no nn.Linear, and is not offered again.
     """
-    for name, module in model.named_modules():
-        down = getattr(module, "down_proj", None)
-        # A projection that an adapter has replaced is no nn.Linear, and is not offered again.
-        if isinstance(down, nn.Linear):
-            yield name, module, down
+    for mlp in gated_mlps(model):
+        if isinstance(mlp.down, nn.Linear):
+            yield mlp.name, mlp, mlp.down

@@ -23,7 +23,7 @@ def identity(config: Mapping[str, Any], *, data: str) -> str:
     """SHA-256 of all that determines the numbers of a run; `data`: its source's fingerprint."""
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
-    content["source"] = _without_cache(config["source"])
+    content |= {group: _without_cache(config[group]) for group in ("source", "model")}
     return digest({"ttt": __version__, "data": data, **content})
 
 
@@ -32,7 +32,7 @@ def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
     return digest(
         {
             "base": config["base"],
-            "model": config["model"],
+            "model": _without_cache(config["model"]),
             "adapter": base_adapter(config["adapter"]),
             "stream": stream_fingerprint,
             "precision": config["trainer"]["precision"],

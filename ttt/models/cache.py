@@ -6,6 +6,9 @@ H heads, K head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +32,7 @@ class Cache:
         self.position_BQ: Tensor
         self._kept_BS: Tensor | None
         self._prefix = 0
+        self._mask_of: Callable[..., Tensor]
 
     def copy(self) -> Cache:
         return Cache(extra=self.extra, tensors=self.tensors)
@@ -53,7 +57,8 @@ class Cache:
         self.position_BQ = torch.cat([before_BP, new_BT], 1)
         position_BA = torch.cat([old_BS, new_BT], 1)
         segment_BA = torch.cat([doc_BS, segment_BT], 1)
-        self.mask_B1QA = self._mask(position_BA, segment_BA, new_BT, segment_BT, window=window, prefix=prefix)[:, None]
+        self._mask_of = partial(self._mask, position_BA, segment_BA, new_BT, segment_BT, prefix=prefix)
+        self.mask_B1QA = self.mask(window)
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
         # Keep the newest real tokens of each lane, in order: lanes may have read different numbers.
         # Where all fit they stay in place, which spares copies: the mask goes by their positions.
@@ -61,6 +66,13 @@ class Cache:
         self._kept_BS = None if keeps_all else position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
         self.tensors["position"] = self._keep(position_BA)
         self.tensors["segment"] = self._keep(segment_BA)
+
+    def mask(self, window: int | None) -> Tensor:
+        """Return [B, 1, P + T, A] of bool for this pass: may a query of a layer with this window see a key?
+
+        The window is at most the one that the pass was opened with.
+        """
+        return self._mask_of(window=window)[:, None]
 
     def pick(self, lane_B: Tensor) -> Cache:
         """Return a cache whose lane i is lane `lane_B[i]` of this one."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ttt.models.gated import gated_mlps
+
 
 @dataclass(frozen=True)
 class Units:
@@ -50,14 +52,8 @@ def hidden_units(model: nn.Module) -> list[Units]:
     """Return the layers of hidden units in order of depth; an empty list where none is found."""
     if isinstance(model, HasUnits):
         return list(model.units())
-    layers = []
-    # By the names of Hugging Face's Llama, so that its models work unchanged.
-    for name, module in model.named_modules():
-        into = [getattr(module, part, None) for part in ("gate_proj", "up_proj")]
-        down = getattr(module, "down_proj", None)
-        if down is not None and all(isinstance(layer, nn.Linear) for layer in into):
-            layers.append(Units(name, [layer for layer in into if isinstance(layer, nn.Linear)], down))
-    return layers
+    # Where gate and up are one matrix, a unit has two rows in it; nothing here is made for that.
+    return [Units(mlp.name, list(mlp.into.values()), mlp.down) for mlp in gated_mlps(model) if len(mlp.into) == 2]
 
 
 @contextmanager

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.learner import Learner
+from ttt.models.gated import down_projections_of
 from ttt.probes.induction import minus_earlier_mean, read_write, standard_error, standing
-from ttt.probes.state import Seen, effective_rank, gated_mlps, watching
+from ttt.probes.state import Seen, effective_rank, watching
 from ttt.stream import Batch
 
 RATIOS = (0.01, 0.03, 0.1)
@@ -122,8 +123,9 @@ def probe_activations(
 
 def unembedding(model: nn.Module) -> Tensor:
     """Return the output's matrix [V, D]: the head's if there is one, else the tied embedding."""
-    head = getattr(model, "lm_head", None)
-    module = head if head is not None else model.get_input_embeddings()  # type: ignore[operator]
+    # Models of ours tie their output to the embedding; others say where theirs is.
+    find: Any = getattr(model, "get_output_embeddings", model.get_input_embeddings)
+    module = find()
     weight: Tensor = module.weight
     return weight
 
@@ -152,7 +154,7 @@ def true_changes(
     count = len(prompts.query_B)
     if not count:
         return
-    down = gated_mlps(learner.model)[name]
+    down = down_projections_of(learner.model)[name]
     # The step is scaled to the output of W0, because layers differ widely in their norms.
     slow_B1 = at(layer.slow_BTD[:count], prompts.query_B).norm(dim=1, keepdim=True)
     for ratio in RATIOS:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import FastState, shared
 from ttt.learner import Learner
 from ttt.metrics import plasticity
+from ttt.models.gated import down_projections_of
 from ttt.probes.induction import minus_earlier_mean, standard_error
 from ttt.storage import journal
 from ttt.stream import IGNORE, Batch
@@ -39,17 +40,6 @@ class Seen(NamedTuple):
     fast_BTD: Tensor
 
 
-def gated_mlps(model: nn.Module) -> dict[str, nn.Module]:
-    """Return name of the MLP -> its down-projection, whether or not that has fast weights."""
-    downs = {}
-    for name, module in model.named_modules():
-        down = getattr(module, "down_proj", None)
-        weight = getattr(down, "weight", None)
-        if isinstance(down, nn.Module) and isinstance(weight, Tensor) and weight.dim() == 2:
-            downs[name] = down
-    return downs
-
-
 @contextmanager
 def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
     """Record what the MLPs see while the model reads one batch, at once or piece by piece.
@@ -67,7 +57,7 @@ def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
 
         return down.register_forward_hook(hook)
 
-    handles = [watch(name, down) for name, down in gated_mlps(model).items()]
+    handles = [watch(name, down) for name, down in down_projections_of(model).items()]
     try:
         yield seen
     finally:
@@ -122,7 +112,7 @@ def tensor_numbers(state: FastState, model: nn.Module) -> list[dict[str, Any]]:
     Its Frobenius norm and effective rank are means over lanes; `over_w0` is |S| / |W0| if the
     tensor stands in place of a W0.
     """
-    layers = gated_mlps(model)
+    layers = down_projections_of(model)
     rows = []
     for name, tensor in state.items():
         # An open chunk has been gathered but not yet written: it is no memory.

@@ -52,8 +52,8 @@ def build_learner(
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
     sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
-    # `reads` is checked in `vector_size`; it is not a constructor argument.
-    section = {name: value for name, value in config["model"].items() if name != "reads"}
+    # `reads` is checked in `vector_size`, and `tokenizer` is for sources: the model takes neither.
+    section = {name: value for name, value in config["model"].items() if name not in ("reads", "tokenizer")}
     model = build(section, group="model", given=sizes, trusted=trusted)
     check_adapter(config, model)
     own_names = frozenset(name for name, _ in model.named_parameters())
