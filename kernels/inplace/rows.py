@@ -66,13 +66,15 @@ class _Neighbours(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NCD: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad_NCD: Tensor) -> tuple[Tensor, Tensor | None]:
         x_NCD, conv_OD = ctx.saved_tensors
         taps, size, weight_OD = len(conv_OD), x_NCD.shape[-2], conv_OD.to(x_NCD.dtype)
         padded_NCD, back_NCD = _padded(x_NCD, taps), _padded(grad_NCD, taps)
         dx_NCD = back_NCD[..., :size, :] * weight_OD[taps - 1]
         for o in range(1, taps):
             dx_NCD.addcmul_(back_NCD[..., o : o + size, :], weight_OD[taps - 1 - o])
+        if not ctx.needs_input_grad[1]:
+            return dx_NCD, None
         # In the weights' precision: a bf16 sum over all tokens would be mostly rounding.
         dims = list(range(grad_NCD.dim() - 1))
         sums = [(padded_NCD[..., o : o + size, :] * grad_NCD).sum(dims, dtype=conv_OD.dtype) for o in range(taps)]
