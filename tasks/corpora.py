@@ -34,12 +34,13 @@ class Corpora:
     vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
     symbols: range = field(init=False)
+    token_bytes: Ints | None = field(init=False)
     rows: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         _check(self.parts)
         self._sources = list(self.parts.values())
-        self.vocab_size = self._sources[0].vocab_size
+        self.vocab_size, self.token_bytes = self._sources[0].vocab_size, self._sources[0].token_bytes
         self.symbols = range(self.vocab_size)
         counts = [sum(map(len, source.families())) for source in self._sources]
         self._part = np.repeat(np.arange(len(counts)), counts)
@@ -135,7 +136,7 @@ def _check(parts: dict[str, Source]) -> None:
         if isinstance(source, Corpus) and source.tokenizer.startswith("bpe-"):
             raise ValueError(
                 f"source.parts.{name}.tokenizer={source.tokenizer}: each part would have symbols of its own, "
-                "and one token would stand for different strings; use bytes"
+                "and one token would stand for different strings; use bytes or model"
             )
     sizes = {name: source.vocab_size for name, source in parts.items()}
     if len(set(sizes.values())) > 1:

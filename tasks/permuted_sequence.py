@@ -9,7 +9,7 @@ is to adapt. Permuted MNIST (Goodfellow et al. 2013, arXiv 1312.6211), for token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -42,7 +42,9 @@ class PermutedSequence(StreamSettings):
         views = [self._view(source, rest, [base_seed, BASE, i]) for i in range(self.base_permutations)]
         plain = [SourceView(source=source, classes=rest)]
         base = self.base(views or plain, base_seed=base_seed, key=BASE)
-        return self.stream(source, base=base, tasks=tasks, scenario=scenario, seed=seed)
+        stream = self.stream(source, base=base, tasks=tasks, scenario=scenario, seed=seed)
+        # Under a cipher a token stands for the bytes of another one, in each task for others.
+        return replace(stream, token_bytes=None) if self.permute == "symbols" else stream
 
     def _check(self, source: Source) -> None:
         if self.permute == "positions" and source.example_len is None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Interval
 
 from ttt.stream import Batch, Ints, spread, whole_rows
+from ttt.tasks.machinery.coding import TextCache
 from ttt.tasks.machinery.documents import (
     CUT,
     EVAL,
@@ -28,12 +29,10 @@ from ttt.tasks.machinery.documents import (
     Document,
     PreparedText,
     cut_documents,
-    prepared_row,
-    prepared_text,
 )
-from ttt.tasks.machinery.prepared import prepared
+from ttt.tasks.machinery.model_tokenizer import ModelTokenizer
 from ttt.tasks.machinery.spans import SPAN
-from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, train_bpe, visible
+from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, visible
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,34 +41,36 @@ class Corpus(ABC):
 
     Spans that any train part holds too are cut out of eval parts, which leaves runs. A class is
     left out when its text is below `min_bytes`, or when none of its runs is half as long as the
-    eval part of a text of `min_bytes`.
+    eval part of a text of `min_bytes`. `model_tokenizer` returns the tokenizer.json of the model.
     """
 
     name: str
     eval_share: Annotated[float, Interval(gt=0, lt=1)]
     tokenizer: str
     cache_dir: str
+    model_tokenizer: InitVar[Callable[[], str] | None] = None
     vocab_size: int = field(init=False)
     fingerprint: str = field(init=False)
     example_len: int | None = field(init=False, default=None)
     vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
     symbols: range = field(init=False)
+    token_bytes: Ints | None = field(init=False)
     rows: dict[str, int] = field(init=False)
     min_bytes: ClassVar[int]
 
-    def __post_init__(self) -> None:
-        symbols = bpe_symbols(self.tokenizer)
+    def __post_init__(self, model_tokenizer: Callable[[], str] | None) -> None:
         recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.min_bytes}
         # All that determines the prepared rows, but for the tokenizer.
-        self._recipe = recipe | {"documents": dict(self.recipe())}
-        self._coder: Tokenizer = ByteTokenizer()
-        if symbols is None:
-            self._read(self._text())
-        else:
-            self._read(self._encoded(symbols))
-        self.vocab_size = self._coder.vocab_size
+        recipe |= {"documents": dict(self.recipe())}
+        cache = TextCache(folder=self.cache_dir, name=self.name, recipe=recipe, rows=self._cut)
+        self._coder, content = self._tokenizer(cache, model_tokenizer)
+        self.vocab_size, self.token_bytes = self._coder.vocab_size, self._coder.token_bytes
         self.symbols = range(self.vocab_size)
+        text = cache.encoded(self._coder, tokenizer=self.tokenizer, content=content) if content else cache.text()
+        self._read(text)
+        # A tokenizer that was trained on the text follows from it; that of a model does not.
+        self.fingerprint = _fingerprint(text, tokenizer=content if self.tokenizer == "model" else "")
 
     @abstractmethod
     def documents(self) -> Iterable[Document]:
@@ -136,8 +137,8 @@ class Corpus(ABC):
 
     def eval_texts(self) -> list[str]:
         """Return the pieces of text that make up the eval parts, class after class."""
-        text = self._text()
-        return [text.text(row) for row in text.rows(EVAL)]
+        runs = (run for starts, ends in self._runs for run in zip(starts, ends, strict=True))
+        return [self._coder.decode(self._tokens[start:end]) for start, end in runs]
 
     def _check_length(self, classes: Ints, length: int) -> None:
         sizes = self._end[classes] - self._start[classes]
@@ -169,38 +170,24 @@ class Corpus(ABC):
         window = self._tokens[starts[:, None] + np.arange(length + 1)]
         return whole_rows(window[:, :-1], window[:, 1:])
 
-    def _text(self) -> PreparedText:
-        """Return the parts as bytes, whatever the tokenizer."""
-
-        def rows() -> Iterator[dict[str, Any]]:
-            return cut_documents(
-                self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, typed=self.typed()
+    def _tokenizer(self, cache: TextCache, model_tokenizer: Callable[[], str] | None) -> tuple[Tokenizer, str]:
+        """Return the tokenizer and its JSON, which is empty for bytes."""
+        symbols = bpe_symbols(self.tokenizer)
+        if symbols is not None:
+            content = cache.trained(symbols=symbols)
+            return BpeTokenizer(content, vocab_size=symbols), content
+        if self.tokenizer == "bytes":
+            return ByteTokenizer(), ""
+        if model_tokenizer is None:
+            raise ValueError(
+                "source.tokenizer=model: this model has none; use source.tokenizer=bytes or bpe-1024, or a pretrained "
+                "model (model=smollm2)"
             )
+        content = model_tokenizer()
+        return ModelTokenizer(content), content
 
-        return prepared_text(prepared(self.cache_dir, name=self.name, recipe=self._recipe, rows=rows))
-
-    def _encoded(self, symbols: int) -> PreparedText:
-        """Return the parts as tokens of a BPE trained on the train parts."""
-        name = f"{self.name}-{self.tokenizer}"
-
-        def trained() -> list[dict[str, str]]:
-            # Read only where it is needed: with both steps prepared, the bytes are never opened.
-            text = self._text()
-            return [{"tokenizer": train_bpe((text.text(i) for i in text.rows(TRAIN)), symbols=symbols)}]
-
-        # Prepared in two steps: the second depends on the tokenizer that the first one trains, so
-        # its recipe holds a hash of that tokenizer.
-        recipe = self._recipe | {"symbols": symbols}
-        content = prepared(self.cache_dir, name=f"{name}-symbols", recipe=recipe, rows=trained)[0]["tokenizer"]
-        coder = self._coder = BpeTokenizer(content, vocab_size=symbols)
-
-        def rows() -> Iterator[dict[str, Any]]:
-            text = self._text()
-            for i, (class_name, group, part) in enumerate(zip(text.names, text.groups, text.parts, strict=True)):
-                yield prepared_row(class_name, group, str(part), coder.encode(text.text(i)))
-
-        recipe = self._recipe | {"tokenizer": hashlib.sha256(content.encode()).hexdigest()}
-        return prepared_text(prepared(self.cache_dir, name=name, recipe=recipe, rows=rows))
+    def _cut(self) -> Iterable[Mapping[str, Any]]:
+        return cut_documents(self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, typed=self.typed())
 
     def _read(self, text: PreparedText) -> None:
         train, runs = text.rows(TRAIN), text.rows(EVAL)
@@ -211,7 +198,6 @@ class Corpus(ABC):
         # The eval runs of a class follow its train part.
         runs_of_class = np.split(runs, np.searchsorted(runs, train[1:]))
         self._runs = [(text.start[i], text.end[i]) for i in runs_of_class]
-        self.fingerprint = _fingerprint(text)
         self.rows = {
             "classes": len(train),
             "train tokens": int((self._end - self._start).sum()),
@@ -221,9 +207,11 @@ class Corpus(ABC):
         self.rows |= {what: len(text.rows(part)) for what, part in left.items() if len(text.rows(part))}
 
 
-def _fingerprint(text: PreparedText) -> str:
+def _fingerprint(text: PreparedText, *, tokenizer: str) -> str:
     # Names and sizes too: the same bytes cut into other classes are another corpus.
     sizes = (text.end - text.start).tolist()
     digest = hashlib.sha256(json.dumps([text.names, text.groups, text.parts.tolist(), sizes]).encode())
     digest.update(text.tokens.data)
+    # Equal numbers under another tokenizer are another text.
+    digest.update(tokenizer.encode())
     return digest.hexdigest()

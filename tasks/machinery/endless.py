@@ -13,6 +13,7 @@ class Endless:
     example_len: int | None = None
     vector_size: int | None = None
     labels: range = range(0)
+    token_bytes: Ints | None = None
 
     def eval_examples(self, classes: Ints) -> int | None:
         return None

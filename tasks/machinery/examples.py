@@ -55,6 +55,7 @@ class Examples(ABC):
     vector_size: int | None = field(init=False)
     symbols: range = field(init=False)
     labels: range = field(init=False)
+    token_bytes: Ints | None = field(init=False, default=None)
     rows: dict[str, int] = field(init=False)
     fingerprint: str = field(init=False)
 

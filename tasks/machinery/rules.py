@@ -50,6 +50,7 @@ class Rules(ABC):
     example_len: int | None = field(init=False, default=None)
     vector_size: int | None = field(init=False, default=None)
     labels: range = field(init=False, default=range(0))
+    token_bytes: Ints | None = field(init=False, default=None)
     rows: dict[str, int] = field(init=False, default_factory=dict)
     instructions: ClassVar[tuple[str, ...]]
     marks: ClassVar[tuple[str, ...]] = ("=",)

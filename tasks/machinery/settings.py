@@ -71,6 +71,7 @@ class StreamSettings(ABC):
             scenario=scenario,
             show=source.show,
             vector_size=source.vector_size,
+            token_bytes=source.token_bytes,
         )
 
     def pick_scenario(self, *, allowed: Sequence[str], why: str) -> str:

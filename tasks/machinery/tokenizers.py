@@ -3,21 +3,27 @@
     bytes      "héllo\\n" -> 104 195 169 108 108 111 10
     bpe-1024   "A class is a type.\\n" -> 32 396 292 261 433 13 198     A| class| is| a| type|.|\\n
 
-bpe-N is a byte-level BPE of N symbols, trained on the train parts of one source.
+bpe-N is a byte-level BPE of N symbols, trained on the train parts of one source. The tokenizer of a
+pretrained model is in ttt.tasks.machinery.model_tokenizer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttt.stream import Ints
+from ttt.tasks.machinery.token_bytes import token_bytes
 
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]
+if TYPE_CHECKING:
+    import tokenizers
+
+Tokens = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
 # Below, 256 bytes leave next to nothing for merges; above, a token does not fit into 16 bits.
 BPE_SYMBOLS = range(300, 65_001)
 # Unicode has a picture of each control character, this far from the character itself.
@@ -25,9 +31,14 @@ PICTURES = 0x2400
 
 
 class Tokenizer(Protocol):
-    """`decode(encode(text)) == text`, always; tokens lie below `vocab_size`."""
+    """`decode(encode(text)) == text`, for all texts that a tokenizer does not normalise.
+
+    Tokens lie below `vocab_size`. `token_bytes`: how many bytes of UTF-8 each token stands for [V],
+    None where the tokenizer changes texts.
+    """
 
     vocab_size: int
+    token_bytes: Ints | None
 
     def encode(self, text: str) -> Tokens: ...
 
@@ -40,6 +51,7 @@ class ByteTokenizer:
     """A token is a byte of UTF-8."""
 
     vocab_size = 256
+    token_bytes: Ints | None = np.ones(256, dtype=np.int64)
 
     def encode(self, text: str) -> Tokens:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
@@ -48,7 +60,32 @@ class ByteTokenizer:
         return bytes(np.asarray(tokens).tolist()).decode("utf-8", errors="replace")
 
 
-class BpeTokenizer:
+class LibraryTokenizer(ABC):
+    """A tokenizer of the `tokenizers` library; `batches` says in which pieces it reads a text."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, *, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self._tokenizer = tokenizer
+        self._dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+        self.token_bytes = token_bytes(tokenizer, vocab_size=vocab_size)
+
+    @abstractmethod
+    def batches(self, text: str) -> Iterator[Sequence[str]]:
+        """Yield lists of pieces, which make up the text and are encoded one by one."""
+
+    def encode(self, text: str) -> Tokens:
+        # The empty array gives an empty text its type.
+        parts = [np.empty(0, self._dtype)]
+        for batch in self.batches(text):
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            parts += [np.array(encoding.ids, dtype=self._dtype) for encoding in encodings]
+        return np.concatenate(parts)
+
+    def decode(self, tokens: Ints) -> str:
+        return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=False))
+
+
+class BpeTokenizer(LibraryTokenizer):
     """A tokenizer from what `train_bpe` returned; text is encoded line by line, as it was trained.
 
     `vocab_size` is the number that was typed, even where the text had too little for so many.
@@ -58,17 +95,10 @@ class BpeTokenizer:
         # Imported here: it takes time that `ttt-run --help` need not spend.
         import tokenizers
 
-        self.vocab_size = vocab_size
-        self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        super().__init__(tokenizers.Tokenizer.from_str(content), vocab_size=vocab_size)
 
-    def encode(self, text: str) -> Tokens:
-        lines = self._tokenizer.encode_batch_fast(text.splitlines(keepends=True))
-        parts = [np.array(line.ids, dtype=np.uint16) for line in lines]
-        # The empty array gives an empty text its type.
-        return np.concatenate([np.empty(0, np.uint16), *parts])
-
-    def decode(self, tokens: Ints) -> str:
-        return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=False))
+    def batches(self, text: str) -> Iterator[Sequence[str]]:
+        yield text.splitlines(keepends=True)
 
 
 def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
@@ -90,13 +120,14 @@ def train_bpe(texts: Iterable[str], *, symbols: int) -> str:
 
 
 def bpe_symbols(name: str) -> int | None:
-    """Return the N of `bpe-N`, and None for `bytes`. Raises ValueError for any other name."""
-    if name == "bytes":
+    """Return the N of `bpe-N`, None for `bytes` and `model`. Raises ValueError for other names."""
+    if name in ("bytes", "model"):
         return None
     match = re.fullmatch(r"bpe-(\d{1,9})", name)
     if match is None or int(match[1]) not in BPE_SYMBOLS:
         raise ValueError(
-            f"source.tokenizer={name}: must be bytes, or bpe-N with N from {BPE_SYMBOLS[0]} to {BPE_SYMBOLS[-1]}"
+            f"source.tokenizer={name}: must be bytes, model (that of a pretrained model), or bpe-N with N from "
+            f"{BPE_SYMBOLS[0]} to {BPE_SYMBOLS[-1]}"
         )
     return int(match[1])
 

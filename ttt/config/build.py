@@ -29,16 +29,20 @@ def build(
     offered: Mapping[str, Any] | None = None,
 ) -> Any:
     """Call the class that `config` names with its other keys, `given`, and what it takes of
-    `offered`.
+    `offered`, from which the classes inside it take too.
 
     Raises ValueError in the user's words: unknown argument, wrong type, value that is not allowed,
     or a target that is neither ours nor defined below one of the `trusted` folders.
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
-    arguments = {key: _nested(value, group=f"{group}.{key}", trusted=trusted) for key, value in arguments.items()}
+    offered = offered or {}
+    arguments = {
+        key: _nested(value, group=f"{group}.{key}", trusted=trusted, offered=offered)
+        for key, value in arguments.items()
+    }
     parameters = inspect.signature(target).parameters
-    taken = {name: value for name, value in (offered or {}).items() if name in parameters}
+    taken = {name: value for name, value in offered.items() if name in parameters}
     open_names = [name for name in parameters if name not in taken]
     # A dataclass inherits fields, whose annotations resolve only in the module of each base.
     annotated = target if dataclasses.is_dataclass(target) else target.__init__  # type: ignore[misc]
@@ -58,7 +62,7 @@ def build(
     return target(**arguments, **taken)
 
 
-def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
+def _nested(value: Any, *, group: str, trusted: Iterable[Path], offered: Mapping[str, Any]) -> Any:
     """Build each mapping that names a class, at any depth of mappings; lists are not searched.
 
     A source may be made of sources.
@@ -66,8 +70,10 @@ def _nested(value: Any, *, group: str, trusted: Iterable[Path]) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "_target_" in value:
-        return build(value, group=group, given={}, trusted=trusted)
-    return {key: _nested(inner, group=f"{group}.{key}", trusted=trusted) for key, inner in value.items()}
+        return build(value, group=group, given={}, trusted=trusted, offered=offered)
+    return {
+        key: _nested(inner, group=f"{group}.{key}", trusted=trusted, offered=offered) for key, inner in value.items()
+    }
 
 
 def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:

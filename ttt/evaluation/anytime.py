@@ -62,7 +62,8 @@ def measure_inside(
     current = stream.phases[index].task
     seen = [j for j, first in enumerate(stream.learned_at) if first <= index]
     columns = sorted({*seen, current})
-    scores = evaluate(engine, [stream.tasks[j].evaluation() for j in columns], recipe=recipe, tasks=columns)
+    batches = [stream.tasks[j].evaluation() for j in columns]
+    scores = evaluate(engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes)
     clock.evaluation += time.perf_counter() - start
     results.points.append({"step": clock.step, "columns": columns, "scores": scores})
     return Probed(

@@ -1,6 +1,7 @@
 """Evaluation: what a learner scores on each task, in each mode. It only reads.
 
-Shapes: B sequences, T time, V vocabulary, J tasks.
+Shapes: B sequences, T time, V vocabulary, J tasks; S, the sums over a part of a sequence: nats,
+hits, scored tokens and, where tokens are text but not bytes, the bytes that they stand for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ttt.adapters.base import FastState
 from ttt.devices.collective import over_devices
@@ -20,33 +21,45 @@ from ttt.evaluation.modes import modes, reads_base, starting
 from ttt.evaluation.rewards import solve_rewards
 from ttt.learner import Engine, competing
 from ttt.objectives.reward import Reward
-from ttt.results.scores import QUANTITIES, Scores
-from ttt.stream import IGNORE, Batch
+from ttt.results.scores import IN_BYTES, QUANTITIES, Scores
+from ttt.stream import IGNORE, Batch, Ints
 from ttt.training.recipe import Recipe
 
-# Tokens that are read at once: a bound on memory, without effect on the scores.
-TOKENS = 8192
+# Tokens that are read at once, and numbers in their logits (256 MiB): bounds on memory, without
+# effect on the scores.
+TOKENS, LOGITS = 8192, 1 << 26
 # Pieces of a context in the profile of its loss.
 PIECES = 16
 
 
 def evaluate(
-    engine: Engine, evaluations: Sequence[Batch], *, recipe: Recipe, tasks: Sequence[int | None] = ()
+    engine: Engine,
+    evaluations: Sequence[Batch],
+    *,
+    recipe: Recipe,
+    tasks: Sequence[int | None] = (),
+    token_bytes: Ints | None = None,
 ) -> Scores:
     """The scores that `evaluate_along` returns, without the profile."""
-    return evaluate_along(engine, evaluations, recipe=recipe, tasks=tasks)[0]
+    return evaluate_along(engine, evaluations, recipe=recipe, tasks=tasks, token_bytes=token_bytes)[0]
 
 
 @torch.no_grad()
 def evaluate_along(
-    engine: Engine, evaluations: Sequence[Batch], *, recipe: Recipe, tasks: Sequence[int | None] = ()
+    engine: Engine,
+    evaluations: Sequence[Batch],
+    *,
+    recipe: Recipe,
+    tasks: Sequence[int | None] = (),
+    token_bytes: Ints | None = None,
 ) -> tuple[Scores, list[list[float]] | None]:
     """Score every batch (the eval part of one task each) in every mode; the devices share its rows.
 
     With fast weights, also return each batch's loss in mode fast along its context, in PIECES: bits
     per scored token. Every sequence has its own copy of the state from which it is read.
     `tasks`: the task of each batch (None: the base), for strategies that are told which one it is;
-    where it is empty none are told.
+    where it is empty none are told. `token_bytes`: the bytes of text of each token [V]; with them
+    the loss per byte is a score too, unless every token is a byte.
     """
     learner, objective = engine.learner, recipe.objective
     learner.eval()
@@ -55,6 +68,8 @@ def evaluate_along(
     # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
     measured = [mode for mode in wanted if initial or mode == "slow"]
     numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
+    # Of bytes the loss per byte is the loss.
+    bytes_V = None if token_bytes is None or (token_bytes == 1).all() else torch.from_numpy(token_bytes)
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
@@ -63,12 +78,13 @@ def evaluate_along(
                 # The base is read without what a strategy keeps for the task.
                 is_told = bool(tasks) and not reads_base(learner, objective, mode)
                 with recipe.strategy.evaluating(task) if is_told else nullcontext():
-                    sums.append(_score(engine, batch, state_of(task), write=mode != "slow", along=bool(initial)))
+                    write, along = mode != "slow", bool(initial)
+                    sums.append(_score(engine, batch, state_of(task), write=write, along=along, bytes_V=bytes_V))
                     if isinstance(objective, Reward):
                         reward = solve_rewards(engine, objective, batch, state_of(task), mode=mode)
                         earned.setdefault(mode, []).append(reward)
     learner.train()
-    # [mode and task, part of the sequence, (nats, hits, scored tokens)], over all rows.
+    # [mode and task, part of the sequence, S], over all rows.
     totals = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu()
     totals = totals.unflatten(0, (len(measured), len(evaluations)))
     scores: Scores = {
@@ -85,14 +101,16 @@ def by_quantity(tasks: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {quantity: [task[quantity] for task in tasks] for quantity in (tasks[0] if tasks else ())}
 
 
-def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool) -> Tensor:
-    """Sums over this device's rows: [part of the sequence, (nats, hits, scored tokens)].
+def _score(
+    engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool, bytes_V: Tensor | None
+) -> Tensor:
+    """Sums over this device's rows: [part of the sequence, S].
 
     With `along`, the PIECES of the context follow the parts.
     """
     batch = device_rows(batch, engine.fabric.global_rank, of=engine.fabric.world_size)
     nats, hits = [], []
-    rows = max(TOKENS // batch.targets_BT.shape[1], 1)
+    rows = rows_at_once(engine.learner.model, batch)
     for start in range(0, len(batch.tokens_BT), rows):
         part = batch.rows(start, start + rows).to(engine.fabric.device)
         with engine.fabric.autocast():
@@ -101,8 +119,19 @@ def _score(engine: Engine, batch: Batch, state: FastState, *, write: bool, along
         flat = (logits_BTV.flatten(0, 1), part.targets_BT.flatten())
         nats.append(F.cross_entropy(*flat, ignore_index=IGNORE, reduction="none").view_as(part.targets_BT))
         hits.append(logits_BTV.argmax(-1) == part.targets_BT)
-    measured = torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE
+    measured = [torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE]
+    if bytes_V is not None:
+        measured.append(bytes_V[batch.targets_BT.clamp(min=0)])
     return torch.cat([tally(*measured), tally_along(*measured)]) if along else tally(*measured)
+
+
+def rows_at_once(model: nn.Module, batch: Batch) -> int:
+    """How many rows of a batch are read at once, by TOKENS and LOGITS."""
+    tokens = TOKENS
+    if hasattr(model, "get_input_embeddings"):
+        # The vocabulary of the model, which may hold more tokens than those of the source.
+        tokens = min(tokens, LOGITS // model.get_input_embeddings().num_embeddings)
+    return max(tokens // batch.targets_BT.shape[1], 1)
 
 
 def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
@@ -119,29 +148,36 @@ def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
     return share
 
 
-def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """Nats, hits and scored tokens, summed over the sequence and each of its halves: [3, 3]."""
+def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor, *bytes_BT: Tensor) -> Tensor:
+    """What scored tokens have, summed over the sequence and each of its halves: [3, S]."""
     half = nats_BT.shape[1] // 2
     sums = []
     for part in (slice(None), slice(0, half), slice(half, None)):
         scored = scored_BT[:, part]
-        sums += [x.double().sum() for x in (nats_BT[:, part][scored], hits_BT[:, part][scored], scored)]
-    return torch.stack(sums).view(3, 3)
+        counted = [x[:, part][scored] for x in (nats_BT, hits_BT, scored_BT, *bytes_BT)]
+        sums.append(torch.stack([x.double().sum() for x in counted]))
+    return torch.stack(sums)
 
 
-def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """The same sums over PIECES of the sequence, in order, as equal as they can be: [PIECES, 3]."""
-    length = nats_BT.shape[1]
-    sums_T3 = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in (nats_BT, hits_BT, scored_BT)], -1)
+def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor, *bytes_BT: Tensor) -> Tensor:
+    """The same sums over PIECES of the sequence, in order, as equal as they can be: [PIECES, S]."""
+    length, measured = nats_BT.shape[1], (nats_BT, hits_BT, scored_BT, *bytes_BT)
+    sums_TS = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in measured], -1)
     piece_T = torch.arange(length) * PIECES // length
-    return sums_T3.new_zeros(PIECES, 3).index_add_(0, piece_T, sums_T3)
+    return sums_TS.new_zeros(PIECES, len(measured)).index_add_(0, piece_T, sums_TS)
 
 
-def bits_and_hits(sums_J33: Tensor) -> dict[str, list[float]]:
-    """Bits per scored token and share of hits; NaN where a part has no scored token."""
+def bits_and_hits(sums_J3S: Tensor) -> dict[str, list[float]]:
+    """Bits per scored token, share of hits and, with bytes, bits per byte.
+
+    NaN where a part has no scored token, or only tokens that stand for no text.
+    """
     numbers = {}
     for part, suffix in enumerate(("", "_early", "_late")):
-        nats_J, hits_J, scored_J = sums_J33[:, part].unbind(-1)
+        nats_J, hits_J, scored_J, *bytes_J = sums_J3S[:, part].unbind(-1)
         numbers[f"loss{suffix}"] = (nats_J / scored_J / math.log(2)).tolist()
         numbers[f"accuracy{suffix}"] = (hits_J / scored_J).tolist()
-    return {quantity: numbers[quantity] for quantity in QUANTITIES}
+        for count_J in bytes_J:
+            per_byte_J = torch.where(count_J > 0, nats_J / count_J / math.log(2), math.nan)
+            numbers[f"bits_per_byte{suffix}"] = per_byte_J.tolist()
+    return {quantity: numbers[quantity] for quantity in (*QUANTITIES, *IN_BYTES) if quantity in numbers}

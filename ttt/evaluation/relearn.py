@@ -59,13 +59,13 @@ def _again(engine: Engine, stream: Stream, task: int, *, recipe: Recipe, results
     with borrowed(engine) as copy:
         copy.learner.begin_task()
         again: Relearning = {"task": task, "steps": [], "scores": {}}
-        _append(again, 0, evaluate(copy, [batch], recipe=plain))
+        _append(again, 0, evaluate(copy, [batch], recipe=plain, token_bytes=stream.token_bytes))
         reports = train(copy, phase, recipe=plain, steps=phase.steps, report_every=every, rate=rate)
         while not _is_back(results, again):
             progress = next(reports, None)
             if progress is None:
                 break
-            _append(again, progress.step, evaluate(copy, [batch], recipe=plain))
+            _append(again, progress.step, evaluate(copy, [batch], recipe=plain, token_bytes=stream.token_bytes))
     return again
 
 

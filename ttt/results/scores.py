@@ -64,13 +64,19 @@ REWARDED = {
     "kl": Quantity("distance from the base", "bits per token", -1),
     "kl_words": Quantity("distance from the base, mean over words", "bits per token", -1),
 }
+# Measured only on text whose tokens are not bytes: there it compares tokenizers. Of bytes it is the
+# loss.
+IN_BYTES = {
+    "bits_per_byte": Quantity("loss per byte", "bits per byte", -1),
+    "bits_per_byte_late": Quantity("loss per byte, second half", "bits per byte", -1),
+}
 # Computed from the loss: what it exceeds the entropy of the task by.
 REGRET = Quantity("regret", "bits per token", -1)
 
 
 def quantity_of(name: str) -> Quantity:
     """The quantity called `name`, `regret` included. Raises KeyError for any other name."""
-    return REGRET if name == "regret" else QUANTITIES.get(name) or REWARDED[name]
+    return REGRET if name == "regret" else (QUANTITIES | IN_BYTES | REWARDED)[name]
 
 
 def sign(quantity: str) -> int:

@@ -7,9 +7,9 @@ import math
 from ttt.config.messages import suggest
 from ttt.results.catalogue import better, names
 from ttt.results.results import Results
-from ttt.results.scores import MODES, QUANTITIES, REWARDED, Scores
+from ttt.results.scores import IN_BYTES, MODES, QUANTITIES, REWARDED, Scores
 
-ALL = (*QUANTITIES, *REWARDED)
+ALL = (*QUANTITIES, *IN_BYTES, *REWARDED)
 
 
 def obeys_continual_rule(metric: str) -> bool:

@@ -165,10 +165,11 @@ def measure_row(session: Session) -> None:
     columns = session.plan.columns(row, stream=stream)
     current = stream.phases[row - 1].task if row else None
     batches = [stream.tasks[j].evaluation() for j in columns]
-    scores, profile = evaluate_along(engine, batches, recipe=recipe, tasks=columns)
+    scores, profile = evaluate_along(engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes)
     base = None
     if stream.base is not None and session.plan.has_base(row, stream=stream):
-        base = evaluate(engine, [stream.base.evaluation()], recipe=recipe, tasks=[None])
+        rows = [stream.base.evaluation()]
+        base = evaluate(engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes)
     diagnostics = _diagnostics(session)
     session.clock.evaluation += time.perf_counter() - start
     results.add(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 from ttt.results.events import Evaluated, Event, Probed, Relearned, Trained
 
 # Other quantities are in metrics.jsonl and results.json; a dashboard shows these.
-HEADLINE = ("loss", "loss_late", "accuracy", "accuracy_late")
+HEADLINE = ("loss", "loss_late", "bits_per_byte", "bits_per_byte_late", "accuracy", "accuracy_late")
 # A family of metrics, and the axis along which to read it.
 FAMILIES = {
     "train": "axis/step",
@@ -54,12 +55,17 @@ def finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
+def _shown(quantities: Container[str]) -> list[str]:
+    """Return those of HEADLINE that were measured."""
+    return [quantity for quantity in HEADLINE if quantity in quantities]
+
+
 def _evaluated(event: Evaluated) -> dict[str, float]:
     """Return diagnostics, and for each mode and quantity what `_summaries` returns."""
     # Diagnostics of the network bring their family; those of an adapter are bare names.
     values = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
-    for mode in event.tasks:
-        for quantity in HEADLINE:
+    for mode, scores in event.tasks.items():
+        for quantity in _shown(scores):
             values |= {
                 f"eval/{mode}/{quantity}/{over}": value for over, value in _summaries(event, mode, quantity).items()
             }
@@ -86,7 +92,7 @@ def _probed(event: Probed) -> dict[str, float]:
     """Return scores of the current task, and means over earlier tasks (`old`) and both (`seen`)."""
     values = {}
     for mode, quantities in event.tasks.items():
-        for quantity in HEADLINE:
+        for quantity in _shown(quantities):
             scores = dict(zip(event.columns, quantities[quantity], strict=True))
             old = [scores[j] for j in event.seen if j != event.current]
             values[f"anytime/{mode}/{quantity}/current"] = scores[event.current]
@@ -100,5 +106,5 @@ def _relearned(event: Relearned) -> dict[str, float]:
     """Return the steps that relearning took, and the scores at its end."""
     values: dict[str, float] = {"relearned/steps": event.steps[-1]}
     for mode, quantities in event.scores.items():
-        values |= {f"relearned/{mode}/{quantity}": quantities[quantity][-1] for quantity in HEADLINE}
+        values |= {f"relearned/{mode}/{quantity}": quantities[quantity][-1] for quantity in _shown(quantities)}
     return values

@@ -23,6 +23,7 @@ class Source(Protocol):
     `vector_size`   numbers in a vector where examples are vectors (one position each); else None
     `labels`        tokens that are labels, one for each class
     `symbols`       tokens that a cipher may permute
+    `token_bytes`   how many bytes of UTF-8 each token stands for [V]; None where tokens are no text
     `rows`          what the source holds in its own units ("train bytes": 4321, ...); empty where
                     sequences are generated
     """
@@ -34,6 +35,7 @@ class Source(Protocol):
     vector_size: int | None
     labels: range
     symbols: range
+    token_bytes: Ints | None
     rows: dict[str, int]
 
     def families(self) -> Sequence[Sequence[int]]:
@@ -120,6 +122,7 @@ class Stream:
     `show`         returns tokens as a person would want to see them
     `vector_size`  numbers in a vector, where vectors stand in place of tokens
     `layout`       where tasks are problems with a verifiable answer
+    `token_bytes`  how many bytes of UTF-8 each token stands for [V]; None where tokens are no text
     """
 
     base: Task | None
@@ -131,6 +134,7 @@ class Stream:
     show: Callable[[Ints], str]
     vector_size: int | None = None
     layout: Layout | None = None
+    token_bytes: Ints | None = None
 
     @property
     def learned_at(self) -> Ints:
