@@ -17,6 +17,7 @@ from ttt.devices.one_device import Devices
 from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
+from ttt.models.pretrained import tokenizer_of
 from ttt.run.checks import check_cache, check_data, check_devices, check_method, check_savings, check_values
 from ttt.run.info import describe
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
@@ -125,7 +126,8 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     settings: TrainerSettings = part("trainer")
     base: Base = part("base")
     sink: Sink = part("logger")
-    source: Source = part("source")
+    offered = {"model_tokenizer": tokenizer_of(config["model"], config["cache_dir"])}
+    source: Source = build(config["source"], group="source", given={}, trusted=trusted, offered=offered)
     stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
     check_data(base, stream, settings, task=config["task"]["name"], source=source.name)
 
