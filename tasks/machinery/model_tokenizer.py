@@ -1,6 +1,6 @@
 """The tokenizer of a pretrained model, for running text: the text of its tokenizer.json.
 
-    {"model": {"type": "BPE", "vocab": {"!": 0, ...}, ...}, "pre_tokenizer": {"type": "ByteLevel"}, ...}
+    {"model": {"type": "BPE", "vocab": {"!": 0, ...}}, "pre_tokenizer": {"type": "ByteLevel"}, ...}
 
 A class is a stretch of text, not a prompt: no special token is added or recognised in it, and no
 space is put in front of it, as SentencePiece does at the beginning of a prompt.
@@ -67,5 +67,8 @@ def _without_prefix(step: dict[str, Any] | None) -> dict[str, Any] | None:
     if step["type"] == "Sequence":
         (plural,) = step.keys() - {"type"}
         return step | {plural: list(filter(None, map(_without_prefix, step[plural])))}
-    changes = {"Metaspace": {"prepend_scheme": "never"}, "ByteLevel": {"add_prefix_space": False}}
+    changes: dict[str, dict[str, Any]] = {
+        "Metaspace": {"prepend_scheme": "never"},
+        "ByteLevel": {"add_prefix_space": False},
+    }
     return step | changes.get(step["type"], {})

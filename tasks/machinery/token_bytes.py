@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What SentencePiece writes in place of a space.
 SPACE = "▁"
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-# A tokenizer that normalises, or has tokens for unknown characters, changes the length of this text.
+# Of a tokenizer that changes texts, or knows not all characters, the tokens do not add up to it.
 PROBE = "  Ein Café,\n\tno. 1234;\n\nthe  end: 🙂 漢字\n"
 
 

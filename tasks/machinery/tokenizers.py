@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> Tokens: ...
 
-    def decode(self, tokens: Ints) -> str:
+    def decode(self, tokens: Ints | Tokens) -> str:
         """Return tokens as text; bytes that form no character become U+FFFD."""
         ...
 
@@ -56,7 +56,7 @@ class ByteTokenizer:
     def encode(self, text: str) -> Tokens:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
 
-    def decode(self, tokens: Ints) -> str:
+    def decode(self, tokens: Ints | Tokens) -> str:
         return bytes(np.asarray(tokens).tolist()).decode("utf-8", errors="replace")
 
 
@@ -81,7 +81,7 @@ class LibraryTokenizer(ABC):
             parts += [np.array(encoding.ids, dtype=self._dtype) for encoding in encodings]
         return np.concatenate(parts)
 
-    def decode(self, tokens: Ints) -> str:
+    def decode(self, tokens: Ints | Tokens) -> str:
         return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=False))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ttt.compare.runs import Run
 from ttt.compare.select import check_streams
+from ttt.compare.tokens import differ_in_tokens, in_bytes
 from ttt.config.messages import show
 from ttt.metrics.matrix import learned
 from ttt.metrics.seeds import Interval, t_interval
@@ -69,9 +70,15 @@ class Group:
 
 
 def headline(groups: Sequence[Group]) -> str:
-    """MODE/QUANTITY that a reader looks at first; fast/loss where the runs do not agree on it."""
+    """MODE/QUANTITY that a reader looks at first; fast/loss where the runs do not agree on it.
+
+    Between different tokenizers it is the loss per byte.
+    """
+    runs = [run for group in groups for run in group.runs]
+    if differ_in_tokens(runs):
+        return "fast/bits_per_byte"
     # Policies and learners in one comparison have the loss in common.
-    headlines = {run.results.headline for group in groups for run in group.runs}
+    headlines = {run.results.headline for run in runs}
     return headlines.pop() if len(headlines) == 1 else "fast/loss"
 
 
@@ -97,7 +104,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     Raises ValueError where equal seeds saw different streams, or a seed of a method is there twice.
     """
     check_streams(runs)
-    runs = _without_base_seeds(runs)
+    runs = in_bytes(_without_base_seeds(runs))
     # Equal configs, written the same way, are one method: a config is a dict and cannot be a key.
     members: dict[str, list[Run]] = {}
     for run in runs:

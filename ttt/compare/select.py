@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ttt.compare.runs import Run
+from ttt.compare.tokens import tokenizers
 from ttt.config.messages import show, suggest
 
 
@@ -51,13 +52,14 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def check_streams(runs: Sequence[Run]) -> None:
-    """Raise ValueError if equal seeds of one task and source saw different streams.
+    """Raise ValueError if equal seeds of one task, source and tokenizer saw different streams.
 
     Differences are paired by seed to remove how hard a stream is, which takes the same stream.
     """
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
-        other = seen.setdefault((run.seed, run.config.get("task.name"), run.config.get("source.name")), run)
+        names = (run.config.get("task.name"), run.config.get("source.name"), frozenset(tokenizers(run)))
+        other = seen.setdefault((run.seed, *names), run)
         # Fingerprints are of the data themselves: equal configs can read files that have changed.
         if other.results.fingerprints != run.results.fingerprints:
             raise ValueError(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +70,7 @@ def evaluate_along(
     # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
     measured = [mode for mode in wanted if initial or mode == "slow"]
     numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
-    # Of bytes the loss per byte is the loss.
-    bytes_V = None if token_bytes is None or (token_bytes == 1).all() else torch.from_numpy(token_bytes)
+    score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes))
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
@@ -78,22 +79,32 @@ def evaluate_along(
                 # The base is read without what a strategy keeps for the task.
                 is_told = bool(tasks) and not reads_base(learner, objective, mode)
                 with recipe.strategy.evaluating(task) if is_told else nullcontext():
-                    write, along = mode != "slow", bool(initial)
-                    sums.append(_score(engine, batch, state_of(task), write=write, along=along, bytes_V=bytes_V))
+                    sums.append(score(batch, state_of(task), write=mode != "slow"))
                     if isinstance(objective, Reward):
                         reward = solve_rewards(engine, objective, batch, state_of(task), mode=mode)
                         earned.setdefault(mode, []).append(reward)
     learner.train()
     # [mode and task, part of the sequence, S], over all rows.
-    totals = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu()
-    totals = totals.unflatten(0, (len(measured), len(evaluations)))
+    totals = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu().unflatten(0, (len(measured), -1))
     scores: Scores = {
         mode: bits_and_hits(part) | by_quantity(earned.get(mode, []))
         for mode, part in zip(measured, totals, strict=True)
     }
-    along = totals[measured.index("fast"), :, -PIECES:] if initial else None
-    profile = None if along is None else (along[..., 0] / along[..., 2] / math.log(2)).tolist()
+    profile = _profile(totals[measured.index("fast")]) if initial else None
     return {mode: scores.get(mode, scores["slow"]) for mode in wanted}, profile
+
+
+def _text_bytes(token_bytes: Ints | None) -> Tensor | None:
+    """The bytes of each token [V], None where there are none to count."""
+    # Of bytes the loss per byte is the loss.
+    return None if token_bytes is None or (token_bytes == 1).all() else torch.from_numpy(token_bytes)
+
+
+def _profile(sums: Tensor) -> list[list[float]]:
+    """Bits per scored token in each of PIECES, from the sums of each task."""
+    along = sums[:, -PIECES:]
+    bits: list[list[float]] = (along[..., 0] / along[..., 2] / math.log(2)).tolist()
+    return bits
 
 
 def by_quantity(tasks: Sequence[dict[str, float]]) -> dict[str, list[float]]:
@@ -128,9 +139,10 @@ def _score(
 def rows_at_once(model: nn.Module, batch: Batch) -> int:
     """How many rows of a batch are read at once, by TOKENS and LOGITS."""
     tokens = TOKENS
-    if hasattr(model, "get_input_embeddings"):
-        # The vocabulary of the model, which may hold more tokens than those of the source.
-        tokens = min(tokens, LOGITS // model.get_input_embeddings().num_embeddings)
+    embeddings: Any = getattr(model, "get_input_embeddings", None)
+    if embeddings is not None:
+        # The vocabulary of the model, which may hold more tokens than the source.
+        tokens = min(tokens, LOGITS // embeddings().num_embeddings)
     return max(tokens // batch.targets_BT.shape[1], 1)
 
 
