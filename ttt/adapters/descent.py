@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ class ChunkTokens:
     since_B: Tensor
 
 
+@runtime_checkable
 class Attach(Protocol):
     """Where fast weights sit: the part of an adapter that knows the model."""
 

@@ -14,7 +14,7 @@ from ttt.config.code_hash import code_hash
 _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
-NOT_IDENTITY_TRAINER = (*_DEVICES, "threads", "report_every", "workers")
+NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers")
 # Arguments of an adapter that act in the stream only, and the value with which a base is trained.
 STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
 
@@ -29,8 +29,10 @@ def identity(config: Mapping[str, Any], *, data: str) -> str:
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
     """SHA-256 of all that determines a pretrained base: config, data, precision and the code."""
+    only = config["optimizer"].get("only")
     return digest(
         {
+            **({} if only is None else {"only": only}),
             "base": config["base"],
             "model": _without_cache(config["model"]),
             "adapter": base_adapter(config["adapter"]),

@@ -29,6 +29,7 @@ class TrainerSettings:
         devices: Annotated[int, Ge(1)] | Literal["auto"],
         nodes: Annotated[int, Ge(1)] | Literal["auto"],
         accumulate: Annotated[int, Ge(1)],
+        recompute: bool = False,
         accelerator: Literal["auto", "cpu", "cuda", "mps"],
         precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"],
         threads: Annotated[int, Ge(1)] | Literal["auto"],
@@ -45,7 +46,7 @@ class TrainerSettings:
             raise ValueError("trainer.precision=16-mixed: not with trainer.strategy=fsdp; use bf16-mixed")
         cores = os.cpu_count() or 1
         self.threads = int(threads) if threads != "auto" else max(1, cores // self.world.devices)
-        self.accumulate = accumulate
+        self.accumulate, self.recompute = accumulate, recompute
         self.report_every = report_every
         self.workers = workers
 

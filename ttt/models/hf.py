@@ -49,6 +49,43 @@ class HfModel(nn.Module):
         self._windows = {kind: _narrower(own_window, window) for kind, own_window in windows_of(self.lm.config).items()}
         self._is_narrowed = window is not None
         self._cache_argument = cache_argument(self.lm)
+        self.fingerprint = which.fingerprint()
+        # Torch counts the changes of a tensor, so that unchanged weights need not be saved again.
+        self._published = {name: (id(p), p._version) for name, p in self.named_parameters()}
+        # The parts of each block as published: a block that got others cannot be recomputed.
+        self._parts = {id(block): parts_of(block) for block in self._blocks()}
+
+    @property
+    def revision(self) -> str | None:
+        """The commit on the hub that the weights come from; None for a folder."""
+        commit: str | None = getattr(self.lm.config, "_commit_hash", None)
+        return commit
+
+    def as_published(self) -> frozenset[str]:
+        """Return the names of frozen parameters that nothing has changed since they were read."""
+        return frozenset(
+            name
+            for name, parameter in self.named_parameters()
+            if not parameter.requires_grad and self._published.get(name) == (id(parameter), parameter._version)
+        )
+
+    def recompute(self) -> int:
+        """Keep only the inputs of blocks in training, and compute the rest again; return how many.
+
+        A block with fast weights keeps all: when it is computed again, its pass is over.
+        """
+        self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        count = 0
+        for block in self._blocks():
+            block.gradient_checkpointing = parts_of(block) == self._parts[id(block)]
+            count += block.gradient_checkpointing
+        return count
+
+    def _blocks(self) -> list[Any]:
+        """The modules that transformers can compute again in the backward pass."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        return [module for module in self.lm.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     def _check(self, *, vocab_size: int, seq_len: int) -> None:
         """Raises ValueError where the stream's tokens or rows do not fit the model."""
@@ -155,6 +192,13 @@ def cache_argument(lm: nn.Module) -> str:
     import inspect
 
     return "cache" if "cache" in inspect.signature(lm.forward).parameters else "past_key_values"
+
+
+def parts_of(block: nn.Module) -> frozenset[int]:
+    """Return which modules a block consists of, and how many hooks they have."""
+    return frozenset(
+        hash((id(module), len(module._forward_hooks), len(module._forward_pre_hooks))) for module in block.modules()
+    )
 
 
 def _narrower(one: int | None, other: int | None) -> int | None:

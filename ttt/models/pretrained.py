@@ -6,6 +6,7 @@ Weights are read from safetensors only: pickles and a repository's own Python ar
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ttt.models.smollm2 import PACKAGED, converted
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# What the fingerprint of a file of weights reads of it.
+SAMPLES, SAMPLE_BYTES = 16, 2**18
 INSTALL = 'needs transformers: pip install "transformers>=5"'
 
 
@@ -50,6 +53,24 @@ class Pretrained:
         if self.name.count("/") != 1 or self.name.startswith((".", "~", "/")):
             raise ValueError(f"{self.typed}: no such folder{_nearest(path)}; allowed: a folder, OWNER/NAME, {PACKAGED}")
         return self.name
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights in a folder; empty for the hub, where the commit says it all.
+
+        Of each file it takes the size and samples: reading a large model twice would take minutes.
+        """
+        folder = Path(self.place())
+        if not folder.is_dir():
+            return ""
+        digest = hashlib.sha256((folder / "config.json").read_bytes())
+        for file in sorted(folder.glob("*.safetensors")):
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            with file.open("rb") as stream:
+                for part in range(SAMPLES):
+                    stream.seek(part * max(size - SAMPLE_BYTES, 0) // (SAMPLES - 1))
+                    digest.update(stream.read(SAMPLE_BYTES))
+        return digest.hexdigest()
 
 
 def load_pretrained(which: Pretrained, *, dtype: torch.dtype, attention: str) -> PreTrainedModel:

@@ -77,7 +77,10 @@ def _unpack(file: Path, folder: Path) -> None:
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(temporary)
         hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        # Temporary files are their owner's alone; a cache may be shared.
         temporary.chmod(0o755)
+        for path in temporary.iterdir():
+            path.chmod(0o644)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

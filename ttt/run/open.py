@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
+from ttt.run.published import as_published, load_changed
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.run_folder import RunFolder
@@ -97,11 +98,11 @@ def not_a_run(path: Path) -> str:
 def restore_weights(assembly: Assembly, saved: Checkpoint) -> None:
     """Put slow weights and fast state into the learner, on the device of the run's settings."""
     learner, slow = assembly.learner, saved.tensors["slow"]
-    odd = sorted(set(dict(learner.model.named_parameters())) ^ set(slow))
+    odd = sorted((set(dict(learner.model.named_parameters())) ^ set(slow)) - as_published(learner.model))
     if odd:
         raise ValueError(f"its checkpoint was made by other code: {odd[0]} is only in one of them")
     # Not `assembly.load`: a checkpoint also holds the parameters that a strategy has attached.
-    learner.model.load_state_dict(slow)
+    load_changed(learner.model, slow)
     learner.to(assembly.settings.device())
     fast = {name: x.to(assembly.settings.device()) for name, x in saved.tensors.get("fast", {}).items()}
     unlike = sorted(set(fast) ^ set(learner.adapter.initial()))

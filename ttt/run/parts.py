@@ -12,6 +12,7 @@ import torch
 from ttt.config.build import build
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
+from ttt.optimizers.only import learn_only
 from ttt.run.checks import check_adapter, vector_size
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
@@ -33,7 +34,8 @@ def build_optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[Op
     """What moves the slow weights, and at which pace: one section of the config names both."""
     names = inspect.signature(Pace).parameters
     timing = {name: value for name, value in config.items() if name in names}
-    rest = {name: value for name, value in config.items() if name not in names}
+    # `only` says which weights an optimizer gets; build_learner freezes the others.
+    rest = {name: value for name, value in config.items() if name not in (*names, "only")}
     optimizer: OptimizerFactory = build(rest, group="optimizer", given={}, trusted=trusted)
     target = {"_target_": f"{Pace.__module__}.{Pace.__qualname__}"}
     return optimizer, build(target | timing, group="optimizer", given={}, trusted=trusted)
@@ -60,4 +62,6 @@ def build_learner(
     # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
     section = {name: value for name, value in config["adapter"].items() if name != "base"}
     adapter = build(section, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
-    return Learner(model, adapter=adapter, optimizer=optimizer), own_names
+    learner = Learner(model, adapter=adapter, optimizer=optimizer)
+    learn_only(model, config["optimizer"].get("only"), own_names=own_names)
+    return learner, own_names

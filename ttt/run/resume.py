@@ -10,6 +10,7 @@ from ttt.devices.shards import placed, whole_tensors
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.results.rows import compact, plain, points_from_json, rows_from_json
+from ttt.run.published import changed_weights, load_changed
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint, Tensors
 from ttt.storage.journal import Journal
@@ -30,7 +31,7 @@ def save_run(
     """
     learner = engine.learner
     tensors: dict[str, Tensors] = {
-        "slow": dict(learner.model.named_parameters()),
+        "slow": changed_weights(learner.model),
         "fast": engine.whole_fast(),
         "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
         "strategy": recipe.strategy.state(),
@@ -55,11 +56,12 @@ def restore_run(engine: Engine, recipe: Recipe, saved: Checkpoint, *, results: R
     """The inverse of `save_run`; returns the clock to go on with."""
     learner, fabric = engine.learner, engine.fabric
     parameters = dict(learner.model.named_parameters())
-    learner.model.load_state_dict(
+    load_changed(
+        learner.model,
         {
             name: placed(x, like=parameters[name]) if name in parameters else x
             for name, x in saved.tensors["slow"].items()
-        }
+        },
     )
     fast = {name: x.to(fabric.device) for name, x in saved.tensors["fast"].items()}
     learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)

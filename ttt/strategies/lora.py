@@ -10,6 +10,7 @@ Shapes: R rank, I inputs, O outputs.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -32,13 +33,16 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, *, rank: int, alpha: float) -> None:
         super().__init__()
         outputs, inputs = weight.shape
-        self.a_RI = nn.Parameter(weight.new_zeros(rank, inputs))
-        self.b_OR = nn.Parameter(weight.new_zeros(outputs, rank))
+        # In fp32 at least, since half precision would round small steps away.
+        zeros = partial(weight.new_zeros, dtype=torch.promote_types(weight.dtype, torch.float32))
+        self.a_RI = nn.Parameter(zeros(rank, inputs))
+        self.b_OR = nn.Parameter(zeros(outputs, rank))
         self.scale = alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the update adds to the layer's output."""
-        return self.scale * F.linear(F.linear(x, self.a_RI), self.b_OR)
+        a_RI, b_OR = self.a_RI.to(x.dtype), self.b_OR.to(x.dtype)
+        return self.scale * F.linear(F.linear(x, a_RI), b_OR)
 
     def start(self, random: torch.Generator) -> None:
         """Draw A as nn.Linear draws its weight, and set B to zero: nothing is added yet."""

@@ -1,0 +1,81 @@
+"""What a run does differently where its model was published by others: `HfModel`.
+
+Its frozen weights lie on the disk already, its commit is recorded, and its size is looked at first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ttt.adapters.descent import Attach
+from ttt.devices.settings import TrainerSettings
+from ttt.learner import Learner
+from ttt.models.hf import HfModel
+from ttt.models.memory import available_bytes, gigabytes
+
+# Adam keeps two numbers for each that it learns.
+MOMENTS = 2
+
+
+def as_published(model: nn.Module) -> frozenset[str]:
+    """The names of frozen parameters that are still as the model was published."""
+    return model.as_published() if isinstance(model, HfModel) else frozenset()
+
+
+def changed_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that a checkpoint has to hold: the others are read again with the model."""
+    same = as_published(model)
+    return {name: parameter for name, parameter in model.named_parameters() if name not in same}
+
+
+def load_changed(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """The inverse of `changed_weights`, on a model that was just built."""
+    missing, _ = model.load_state_dict(weights, strict=False)
+    # Buffers and tied weights are listed by names that no parameter has.
+    unread = set(missing) & dict(model.named_parameters()).keys() - as_published(model)
+    assert not unread, f"the checkpoint lacks {sorted(unread)[0]}"
+
+
+def weights_of(model: nn.Module) -> str:
+    """A fingerprint of published weights in a folder; empty for all others."""
+    return model.fingerprint if isinstance(model, HfModel) else ""
+
+
+def recorded_revision(config: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """The config with the commit that the weights came from, in place of a branch or nothing."""
+    if not isinstance(model, HfModel) or model.revision is None:
+        return config
+    return config | {"model": config["model"] | {"revision": model.revision}}
+
+
+def recompute_blocks(learner: Learner, settings: TrainerSettings) -> None:
+    """Carry out `trainer.recompute`. Raises ValueError where nothing can be computed again."""
+    if not settings.recompute:
+        return
+    model, adapter = learner.model, learner.adapter
+    if not isinstance(model, HfModel):
+        raise ValueError("trainer.recompute=true: only model=hf and model=smollm2 can recompute their blocks")
+    if isinstance(adapter, Attach):
+        raise ValueError(f"trainer.recompute=true: adapter={adapter.name} reads chunk after chunk through a cache")
+    if not model.recompute():
+        raise ValueError(
+            f"trainer.recompute=true: adapter={adapter.name} has fast weights in every block, and such a block cannot "
+            "be recomputed; use adapter.layers=every=6"
+        )
+
+
+def check_memory(learner: Learner, settings: TrainerSettings) -> None:
+    """Refuse a model whose gradients and moments do not fit into memory beside its weights."""
+    free = available_bytes()
+    if not isinstance(learner.model, HfModel) or free is None or settings.device().type != "cpu":
+        return
+    learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    needed = sum(parameter.numel() * parameter.element_size() * (1 + MOMENTS) for parameter in learned)
+    if needed > free:
+        count = sum(parameter.numel() for parameter in learned)
+        raise ValueError(
+            f"model.name={learner.model.name}: to learn {count / 1e6:,.0f} M parameters takes {gigabytes(needed)} for "
+            f"gradients and moments, and {gigabytes(free)} of memory are free; use strategy=lora_task or optimizer.only"
+        )
