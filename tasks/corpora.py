@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ttt.stream import Batch, Ints, Source, spread
+from ttt.stream import Batch, Ints, Source, Textual, spread
 from ttt.tasks.machinery.corpus import Corpus
 
 
@@ -104,6 +104,12 @@ class Corpora:
 
     def show(self, tokens: Ints) -> str:
         return self._sources[0].show(tokens)
+
+    def encode(self, text: str) -> Ints:
+        first = self._sources[0]
+        if not isinstance(first, Textual):
+            raise ValueError(f"source.parts={first.name}: holds no text, so that no other text has tokens in it")
+        return first.encode(text)
 
     def _of(self, index: int) -> Source:
         """Return the source that holds class `index`."""
