@@ -3,6 +3,7 @@
     MODE/QUANTITY/METRIC        of R, the base, references, points inside tasks, savings
     MODE/regret/METRIC          averages of the loss above the entropy of each task
     fast_gain/QUANTITY/METRIC   what the mode in use has over mode slow
+    MODE/QUANTITY/known_NAME_*  of what the model knew before: set NAME, where it was measured
     split/QUANTITY/METRIC       what slow weights, reading and the carried state each add to a harm
     MODE/plasticity/KIND        diagnostics of units and weights: means over layers, in the last row
     MODE/drift/KIND             distance from the base, on the base's own distribution
@@ -21,11 +22,22 @@ from functools import partial
 
 from ttt.metrics.anytime import shots
 from ttt.metrics.matrix import along
-from ttt.results.definitions import COSTS, DRIFT, FAST_GAIN, LCA, METRICS, PLASTICITY, REGRET, SPLIT
+from ttt.results.definitions import (
+    COSTS,
+    DRIFT,
+    FAST_GAIN,
+    KNOWN,
+    KNOWN_DRIFT,
+    LCA,
+    METRICS,
+    PLASTICITY,
+    REGRET,
+    SPLIT,
+)
 from ttt.results.metric import Metric, Name, Need
 from ttt.results.results import Results
 from ttt.results.scores import quantity_of, sign
-from ttt.results.sources import SOURCES, diagnostic_name, layer_means, oriented_matrix
+from ttt.results.sources import SOURCES, diagnostic_name, known_set, layer_means, oriented_matrix
 from ttt.results.undefined import why_nan
 
 NAN = float("nan")
@@ -41,7 +53,17 @@ def find(name: str) -> Metric:
     evaluations = metric.removeprefix("lca_")
     if evaluations != metric and evaluations.isdecimal():
         return replace(LCA, of=partial(LCA.of, shots=int(evaluations)))
-    return _table(parts)[metric]
+    return _of_known_set(parts) or _table(parts)[metric]
+
+
+def _of_known_set(name: Name) -> Metric | None:
+    """The metric, if its name carries that of a set of what the model knew before."""
+    if name.quantity == "drift" and name.metric.startswith("kl_known_"):
+        return replace(KNOWN_DRIFT, label=KNOWN_DRIFT.label.format(name=name.metric.removeprefix("kl_known_")))
+    set_name, moment = known_set(name.metric)
+    if name.metric.startswith("known_") and moment in KNOWN:
+        return replace(KNOWN[moment], label=KNOWN[moment].label.format(name=set_name))
+    return None
 
 
 def _table(name: Name) -> Mapping[str, Metric]:
@@ -68,6 +90,9 @@ def _in_order(results: Results) -> Iterator[str]:
     yield from _product(results.modes, curves, inside)
     yield from _product(["fast"], ["loss"], _needing("profile"))
     yield from _product(["split"], quantities, SPLIT)
+    for name, modes in results.known.items():
+        for mode, scores in modes.items():
+            yield from _product([mode], scores, [f"known_{name}_{moment}" for moment in KNOWN])
     # A dict keeps the order of the rows, and drops what several layers repeat.
     diagnosed = dict.fromkeys(diagnostic_name(key) for row in results.rows for key in row["diagnostics"])
     yield from (name for name in diagnosed if name)
@@ -92,7 +117,8 @@ def metric(results: Results, name: str) -> float:
     """
     entry, parts = find(name), Name.of(name)
     source = SOURCES[entry.needs]
-    if not source.is_measured(results) or (entry.needs != "diagnostics" and not _has(results, parts)):
+    of_matrix = entry.needs not in ("diagnostics", "known")
+    if not source.is_measured(results) or (of_matrix and not _has(results, parts)):
         return NAN
     number = entry.of(*source.arguments(results, parts))
     # Averages keep the unit of their quantity: a mean loss stays in bits.
@@ -129,7 +155,8 @@ def after_each_row(results: Results, name: str) -> list[float]:
     row is NaN where the run did not measure the quantity in this mode.
     """
     parts = Name.of(name)
-    if (entry := _table(parts).get(parts.metric)) and entry.needs == "diagnostics":
+    diagnostic = _of_known_set(parts) or _table(parts).get(parts.metric)
+    if diagnostic and diagnostic.needs == "diagnostics":
         return layer_means(results, parts)
     # Any metric of R can be followed, also one that fast_gain does not report for the whole stream.
     entry, at = METRICS[parts.metric], results.learned_at

@@ -148,6 +148,12 @@ SPLIT = {
         too_small=NO_HARM,
     ),
 }
+# MODE/QUANTITY/known_NAME_...: NAME is a set of what the model knew before the stream.
+KNOWN = _all("known", {
+    "before": (formulas.known_before, "value", "{}", "known {name}, before the stream"),
+    "final": (formulas.base_final, "value", "{}", "known {name}, at the end"),
+    "forgetting": (formulas.base_forgetting, "harm", "{}", "known {name}, forgotten"),
+})  # fmt: skip
 # MODE/plasticity/...: hidden units and slow weights in mode slow, fast matrices in mode carried.
 PLASTICITY = _all("diagnostics", {
     "dormant_tau0": (formulas.last, "less", "share of units", "silent units"),
@@ -162,6 +168,8 @@ PLASTICITY = _all("diagnostics", {
 })  # fmt: skip
 # MODE/drift/...
 DRIFT = _all("diagnostics", {"kl_base": (formulas.last, "less", "bits per token", "drift from the base")})
+# MODE/drift/kl_known_NAME: the same on a text that the model knew.
+KNOWN_DRIFT = replace(DRIFT["kl_base"], label="drift on known {name}")
 # cost/run/...: the keys of status.json that a comparison reads.
 # A large fast state is a choice, neither better nor worse.
 COSTS = _all("status", {

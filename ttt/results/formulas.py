@@ -34,6 +34,11 @@ def base_forgetting(values: Sequence[float], sign: int) -> float:
     return sign * (values[0] - values[-1]) if values else NAN
 
 
+def known_before(values: Sequence[float], sign: int) -> float:
+    """The oriented score on what the model knew, before the stream."""
+    return sign * values[0] if values else NAN
+
+
 def gain_in(metric: Metric) -> Callable[[Matrix, Matrix, Rows], float]:
     """A metric of one matrix, applied to what the mode in use has over mode slow."""
     return lambda slow, used, at: metric(used - slow, at)

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 # What a function is called with, see ttt.results.sources.
 Need = Literal[
-    "R", "learned", "regret", "base", "references", "gain", "split", "split read", "split carried", "split both",
-    "points", "shots", "relearned", "profile", "diagnostics", "status",
+    "R", "learned", "regret", "base", "known", "references", "gain", "split", "split read", "split carried",
+    "split both", "points", "shots", "relearned", "profile", "diagnostics", "status",
 ]  # fmt: skip
 # value: an average, in the unit of its quantity and better where that is better. gain and harm: a
 # difference, where zero means no effect. more and less: the better of two numbers, where zero means

@@ -76,10 +76,14 @@ class Results:
         current: int | None = None,
         diagnostics: dict[str, float] | None = None,
         profile: list[list[float]] | None = None,
+        known: dict[str, Scores] | None = None,
     ) -> None:
         """Append a row of R, see `Row`."""
-        self.rows.append({"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
-                          "diagnostics": diagnostics or {}, "profile": profile})  # fmt: skip
+        row: Row = {"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
+                    "diagnostics": diagnostics or {}, "profile": profile}  # fmt: skip
+        if known:
+            row["known"] = known
+        self.rows.append(row)
 
     @property
     def modes(self) -> list[str]:
@@ -139,6 +143,18 @@ class Results:
     def base_values(self, mode: str, quantity: str) -> list[float]:
         """The score on the base distribution, in the rows in which it was measured."""
         return [row["base"][mode][quantity][0] for row in self.rows if row["base"] is not None]
+
+    @property
+    def known(self) -> dict[str, Scores]:
+        """The scores before the stream on what the model knew, by the name of each set."""
+        # Every row that measures them measures the same sets, modes and quantities.
+        return self.rows[0].get("known", {}) if self.rows else {}
+
+    def known_values(self, name: str, mode: str, quantity: str) -> list[float]:
+        """The score on one of those sets, in the rows in which it was measured."""
+        if quantity not in self.known.get(name, {}).get(mode, {}):
+            return []
+        return [row["known"][name][mode][quantity][0] for row in self.rows if "known" in row]
 
     def peers(self, mode: str, quantity: str) -> References:
         """What the reference networks scored, oriented; NaN for a network that was not measured."""

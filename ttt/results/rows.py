@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ttt.results.scores import Scores
 
@@ -16,7 +16,9 @@ class Row(TypedDict):
 
     `base`: the same on the base distribution, one value. `step`: batches trained on, None if
     unknown. `current`: the task just taught. `diagnostics`: numbers by name. `profile`: the loss
-    along the context in mode fast, in sixteenths, for each task in `columns`.
+    along the context in mode fast, in sixteenths, for each task in `columns`. `known`: scores on
+    what the model knew before the stream, by the name of each set, one value; left out where there
+    are none.
     """
 
     columns: list[int]
@@ -26,6 +28,7 @@ class Row(TypedDict):
     current: int | None
     diagnostics: dict[str, float]
     profile: list[list[float]] | None
+    known: NotRequired[dict[str, Scores]]
 
 
 class Point(TypedDict):
@@ -52,18 +55,24 @@ def rows_from_json(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 
     Scores can be NaN although the row was measured: a half of a sequence may hold no scored token.
     """
-    return [
-        {
-            "columns": row["columns"],
-            "scores": scores_from_json(row["scores"]),
-            "base": row["base"] and scores_from_json(row["base"]),
-            "step": row["step"],
-            "current": row["current"],
-            "diagnostics": {name: NAN if x is None else x for name, x in row["diagnostics"].items()},
-            "profile": row["profile"] and [[NAN if x is None else x for x in pieces] for pieces in row["profile"]],
-        }
-        for row in rows
-    ]
+    return [_row_from_json(row) for row in rows]
+
+
+def _row_from_json(content: Mapping[str, Any]) -> Row:
+    profile = content["profile"]
+    row: Row = {
+        "columns": content["columns"],
+        "scores": scores_from_json(content["scores"]),
+        "base": content["base"] and scores_from_json(content["base"]),
+        "step": content["step"],
+        "current": content["current"],
+        "diagnostics": {name: NAN if x is None else x for name, x in content["diagnostics"].items()},
+        "profile": profile and [[NAN if x is None else x for x in pieces] for pieces in profile],
+    }
+    # Runs without such sets have no key for them, and neither have those of earlier versions.
+    if content.get("known"):
+        row["known"] = {name: scores_from_json(scores) for name, scores in content["known"].items()}
+    return row
 
 
 def scores_from_json(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Scores:

@@ -64,6 +64,11 @@ REWARDED = {
     "kl": Quantity("distance from the base", "bits per token", -1),
     "kl_words": Quantity("distance from the base, mean over words", "bits per token", -1),
 }
+# Measured only on multiple-choice items (ttt.evaluation.known), beside the accuracy.
+CHOSEN = {
+    "acc_norm": Quantity("accuracy, log p per byte", "share", 1),
+    "log_p_right": Quantity("log p of the right option", "bits", 1),
+}
 # Measured only on text whose tokens are not bytes: there it compares tokenizers. Of bytes it is the
 # loss.
 IN_BYTES = {
@@ -76,7 +81,7 @@ REGRET = Quantity("regret", "bits per token", -1)
 
 def quantity_of(name: str) -> Quantity:
     """The quantity called `name`, `regret` included. Raises KeyError for any other name."""
-    return REGRET if name == "regret" else (QUANTITIES | IN_BYTES | REWARDED)[name]
+    return REGRET if name == "regret" else (QUANTITIES | IN_BYTES | REWARDED | CHOSEN)[name]
 
 
 def sign(quantity: str) -> int:

@@ -4,6 +4,7 @@
     learned       the same, for metrics of A[j, j] in the order of learning
     regret        (loss - entropy, l), not oriented
     base          (values on the base distribution, sign of the quantity)
+    known         (values on a set of what the model knew, sign of the quantity)
     references    (A, l, References)
     gain          (A of mode slow, A of the mode in use, l)
     split ...     (Modes,); `read`: fast weights are written while reading; `carried`: a state is
@@ -92,6 +93,17 @@ def _base(results: Results, name: Name) -> Arguments:
     return results.base_values(name.mode, name.quantity), sign(name.quantity)
 
 
+def known_set(metric: str) -> tuple[str, str]:
+    """The name of a set and the moment, of known_NAME_MOMENT."""
+    name, _, moment = metric.removeprefix("known_").rpartition("_")
+    return name, moment
+
+
+def _known(results: Results, name: Name) -> Arguments:
+    values = results.known_values(known_set(name.metric)[0], name.mode, name.quantity)
+    return values, sign(name.quantity)
+
+
 def _with_references(results: Results, name: Name) -> Arguments:
     return *_matrix(results, name), results.peers(name.mode, name.quantity)
 
@@ -162,6 +174,7 @@ SOURCES: dict[Need, MetricInput] = {
     "learned": MetricInput(_has_rows, _matrix),
     "regret": MetricInput(_has_rows, _regret),
     "base": MetricInput(_has_rows, _base),
+    "known": MetricInput(lambda results: bool(results.known), _known),
     "references": MetricInput(_has_references, _with_references),
     "gain": MetricInput(_is_fast, _gain),
     "split": MetricInput(_is_fast, _modes),

@@ -115,6 +115,7 @@ REASONS: dict[Need, Reason] = {
     "learned": _no_cell,
     "regret": _no_regret,
     "base": lambda *_: "the base distribution was not measured",
+    "known": lambda *_: "this set was not measured in this mode and quantity, or is not finite",
     "references": lambda results, name, _: why_not_compared(name.metric, results.references),
     "gain": _no_gain,
     "split": _no_part,

@@ -61,7 +61,7 @@ def _shown(quantities: Container[str]) -> list[str]:
 
 
 def _evaluated(event: Evaluated) -> dict[str, float]:
-    """Return diagnostics, and for each mode and quantity what `_summaries` returns."""
+    """Return diagnostics, what `_summaries` returns, and scores on what the model knew before."""
     # Diagnostics of the network bring their family; those of an adapter are bare names.
     values = {n if "/" in n else f"fast_weights/{n}": value for n, value in event.diagnostics.items()}
     for mode, scores in event.tasks.items():
@@ -69,6 +69,9 @@ def _evaluated(event: Evaluated) -> dict[str, float]:
             values |= {
                 f"eval/{mode}/{quantity}/{over}": value for over, value in _summaries(event, mode, quantity).items()
             }
+    for name, modes in event.known.items():
+        for mode, quantities in modes.items():
+            values |= {f"eval/{mode}/{quantity}/known_{name}": score for quantity, (score,) in quantities.items()}
     return values
 
 
