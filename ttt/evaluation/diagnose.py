@@ -13,6 +13,8 @@ stream.
         carried fast matrices, mean over lanes; NaN while they are zero
     drift/MODE/kl_base
         KL(base || now) on the base distribution, in bits per scored token
+    drift/MODE/kl_known_NAME
+        the same on a text that the model knew before the stream
 
 Formulas and sources: metrics/plasticity.py. It only reads: no parameter, gradient, state or random
 number changes. Shapes: B sequences, T time, N tokens, M units, V vocabulary.
@@ -21,8 +23,8 @@ number changes. Shapes: B sequences, T time, N tokens, M units, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -43,6 +45,8 @@ DRIFT_NUMBERS = 2**24
 # Lanes of a fast matrix that are looked at.
 LANES = 4
 NAN = float("nan")
+# mode -> logits of scored tokens [N, V]
+Outputs = dict[Mode, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,29 +54,32 @@ class Diagnosis:
     """What stays the same over the stream: the tokens, and what the base predicts on them.
 
     `probe`: a batch of `task` (None: of the base distribution). `base_logits`: mode -> logits of
-    its scored tokens [N, V]; empty where there is no base distribution.
+    its scored tokens [N, V]; empty where there is no base distribution. `known`: the same for each
+    text that the model knew, with its batch.
     """
 
     strategy: Strategy
     probe: Batch
     task: int | None
-    base_logits: dict[Mode, Tensor]
+    base_logits: Outputs
+    known: Mapping[str, tuple[Batch, Outputs]]
 
     @classmethod
-    def at_base(cls, engine: Engine, stream: Stream, *, strategy: Strategy) -> Diagnosis:
+    def at_base(
+        cls, engine: Engine, stream: Stream, *, strategy: Strategy, known: Mapping[str, Batch] | None = None
+    ) -> Diagnosis:
         """Call it while the learner still has the base's weights, all of them on every device."""
         assert not engine.is_sharded
         first = (stream.base or stream.tasks[0]).evaluation()
-        probe = beginnings(first, tokens=PROBE_TOKENS).to(engine.fabric.device)
-        blank = cls(strategy, probe, 0 if stream.base is None else None, {})
-        if stream.base is None:
-            return blank
+        whole = {"": first, **(known or {})}
+        parts = {name: beginnings(rows, tokens=PROBE_TOKENS).to(engine.fabric.device) for name, rows in whole.items()}
+        probe = parts.pop("")
         engine.learner.eval()
-        with torch.no_grad(), strategy.evaluating(None):
-            modes: tuple[Mode, ...] = ("slow", "fast")
-            logits = {mode: blank.outputs(blank.read(engine, write=mode == "fast")) for mode in modes}
+        with strategy.evaluating(None):
+            base_logits = {} if stream.base is None else outputs_by_mode(engine, probe)
+            texts = {name: (part, outputs_by_mode(engine, part)) for name, part in parts.items()}
         engine.learner.train()
-        return replace(blank, base_logits=logits)
+        return cls(strategy, probe, 0 if stream.base is None else None, base_logits, texts)
 
     def measure(self, engine: Engine) -> dict[str, float]:
         """Every number by its name."""
@@ -81,8 +88,10 @@ class Diagnosis:
         learner.eval()
         with self.strategy.evaluating(self.task):
             with torch.no_grad(), listening(layers) as heard:
-                slow_BTV = self.read(engine, write=False)
+                slow_BTV = read(engine, self.probe, write=False)
             fast_BTV, gradient = self._fast_pass(engine)
+        with self.strategy.evaluating(None):
+            texts = {name: outputs_by_mode(engine, batch) for name, (batch, _) in self.known.items()}
         learner.train()
         numbers = _of_units({name: h_NM.cpu() for name, h_NM in heard.items()})
         numbers["probe/all/grad_l2"] = gradient
@@ -90,35 +99,50 @@ class Diagnosis:
         if learner.adapter.reset != "sequence":
             numbers |= _of_fast(engine.whole_fast(), layers)
         for mode, base_NV in self.base_logits.items():
-            now_NV = self.outputs(slow_BTV if mode == "slow" else fast_BTV)
-            # `outputs` has dropped the tokens that are not scored.
-            scored = torch.ones(len(base_NV), dtype=torch.bool)
-            numbers[f"drift/{mode}/kl_base"] = plasticity.kl_bits(base_NV, now_NV, scored=scored)
+            now_NV = outputs(slow_BTV if mode == "slow" else fast_BTV, self.probe)
+            numbers[f"drift/{mode}/kl_base"] = _drift(base_NV, now_NV)
+        for name, (_, base) in self.known.items():
+            for mode, base_NV in base.items():
+                numbers[f"drift/{mode}/kl_known_{name}"] = _drift(base_NV, texts[name][mode])
         return numbers
-
-    def read(self, engine: Engine, *, write: bool) -> Tensor:
-        """Logits [B, T, V] of the probe, from the initial state."""
-        learner = engine.learner
-        # Call the learner, not what Fabric wrapped: every device reads the same tokens by itself.
-        with engine.fabric.autocast():
-            logits_BTV, _ = learner(self.probe, learner.adapter.initial(), write=write)
-        result: Tensor = logits_BTV
-        return result
-
-    def outputs(self, logits_BTV: Tensor) -> Tensor:
-        """The logits of the scored tokens [N, V], on the CPU."""
-        logits_NV = competing(logits_BTV.detach().float(), self.probe)[self.probe.targets_BT != IGNORE]
-        return logits_NV[: max(DRIFT_NUMBERS // logits_NV.shape[1], 1)].cpu()
 
     def _fast_pass(self, engine: Engine) -> tuple[Tensor, float]:
         """Logits in mode fast and the gradient's norm; the parameters' own .grad is not touched."""
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with torch.set_grad_enabled(bool(trained)):
-            logits_BTV = self.read(engine, write=True)
+            logits_BTV = read(engine, self.probe, write=True)
             if not trained:
                 return logits_BTV, NAN
             loss = cross_entropy(logits_BTV, self.probe, reduction="mean")
             return logits_BTV, plasticity.grad_l2(torch.autograd.grad(loss, trained, allow_unused=True))
+
+
+@torch.no_grad()
+def outputs_by_mode(engine: Engine, batch: Batch) -> Outputs:
+    """mode -> logits of the scored tokens [N, V]."""
+    modes: tuple[Mode, ...] = ("slow", "fast")
+    return {mode: outputs(read(engine, batch, write=mode == "fast"), batch) for mode in modes}
+
+
+def read(engine: Engine, batch: Batch, *, write: bool) -> Tensor:
+    """Logits [B, T, V] of a batch, from the initial state."""
+    learner = engine.learner
+    # Call the learner, not what Fabric wrapped: every device reads the same tokens by itself.
+    with engine.fabric.autocast():
+        logits_BTV, _ = learner(batch, learner.adapter.initial(), write=write)
+    result: Tensor = logits_BTV
+    return result
+
+
+def outputs(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """The logits of the scored tokens [N, V], on the CPU."""
+    logits_NV = competing(logits_BTV.detach().float(), batch)[batch.targets_BT != IGNORE]
+    return logits_NV[: max(DRIFT_NUMBERS // logits_NV.shape[1], 1)].cpu()
+
+
+def _drift(base_NV: Tensor, now_NV: Tensor) -> float:
+    # `outputs` has dropped the tokens that are not scored.
+    return plasticity.kl_bits(base_NV, now_NV, scored=torch.ones(len(base_NV), dtype=torch.bool))
 
 
 def beginnings(batch: Batch, *, tokens: int) -> Batch:
