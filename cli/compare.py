@@ -138,11 +138,14 @@ def choose_view(typed: argparse.Namespace, groups: Sequence[Group]) -> TableView
 
 
 def default_metrics(groups: Sequence[Group]) -> list[str]:
-    """METRICS of the headline's quantity, in the modes that say something about it."""
+    """METRICS of the headline's quantity, in the modes that say something about it.
+
+    Where it was measured, also what the stream cost of what the model knew before.
+    """
     quantity = headline(groups).split("/")[1]
     used: Mode = "carried" if quantity == "success" else "fast"
     names = [f"{mode}/{quantity}/{metric}" for mode in COMPARED[used] for metric in METRICS]
-    return views.measured_metrics(groups, names)
+    return [*views.measured_metrics(groups, names), *views.known_metrics(groups, used)]
 
 
 def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:

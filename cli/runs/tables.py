@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from ttt.metrics.matrix import Matrix, Rows
+from ttt.report.known import known_lines
 from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES
 from ttt.results import catalogue
 from ttt.results.results import Results
@@ -79,6 +81,19 @@ def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
         cells = [f"{r[i, j]:.2f}".replace("nan", "-") for j in shown]
         dim = (cell if learned_at[j] <= i else f"[dim]{cell}[/dim]" for j, cell in zip(shown, cells, strict=True))
         table.add_row(str(i), *dim)
+    return table
+
+
+def known_table(results: Results) -> Table:
+    """What the model knew before, scored at the end; in brackets what it forgot of it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for column in ("set", "score"):
+        table.add_column(column)
+    for mode in results.modes:
+        table.add_column(mode, justify="right")
+    for (name, quantity), lines in groupby(known_lines(results, modes=results.modes), key=lambda line: line[:2]):
+        cells = {line.mode: f"{line.final:.3f} ({line.forgotten:+.3f})" for line in lines}
+        table.add_row(name, quantity, *(cells.get(mode, "-").replace("nan", "-") for mode in results.modes))
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ttt.report import inside, page, tables
 from ttt.report.curves import stream_pictures
 from ttt.report.heatmap import heat_maps
+from ttt.report.known import known_table
 from ttt.report.record import Record, read_record
 from ttt.report.text import clean, command, run_sentence
 from ttt.results.scores import MEANINGS
@@ -65,6 +66,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "search": search_warning(config),
         "heats": heat_maps(record) if results.rows else {},
         "tasks": tables.task_table(record),
+        "known": known_table(record),
         "pictures": [*inside.anytime_pictures(record), *stream_pictures(record)],
         "plasticity": list(inside.plasticity_pictures(record)),
         "samples": printable_samples(record),
