@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -10,6 +11,8 @@ from torch import nn
 from ttt.models.gated import GatedMlp, gated_mlps
 
 T = TypeVar("T")
+# What `adapter.layers` may be: indices, "every=6", "last=4", or None for all.
+Layers = list[int] | str | None
 
 
 def check_chunk(chunk: int, *, seq_len: int) -> None:
@@ -21,14 +24,29 @@ def check_chunk(chunk: int, *, seq_len: int) -> None:
         )
 
 
-def pick_layers(layers: Sequence[T], only: list[int] | None) -> list[T]:
+def pick_layers(layers: Sequence[T], only: Layers) -> list[T]:
     """The layers that the user chose by depth; None: all. Raises ValueError."""
+    if isinstance(only, str):
+        return _pick_by_words(layers, only)
     for index in only or ():
         if not 0 <= index < len(layers):
             raise ValueError(f"adapter.layers={only}: layer {index} is not one of 0 .. {len(layers) - 1}")
     if only == [] or len(set(only or ())) < len(only or ()):
         raise ValueError(f"adapter.layers={only}: must name at least one layer, each once (null: all)")
     return list(layers) if only is None else [layers[index] for index in only]
+
+
+def _pick_by_words(layers: Sequence[T], words: str) -> list[T]:
+    """The layers 0, n, 2 n ... of "every=n", or the n of "last=n"."""
+    match = re.fullmatch(r"(every|last)=([1-9]\d*)", words)
+    if match is None:
+        raise ValueError(f"adapter.layers={words}: must be a list of indices, every=N, last=N, or null for all")
+    number = int(match[2])
+    if match[1] == "every":
+        return list(layers[::number])
+    if number > len(layers):
+        raise ValueError(f"adapter.layers={words}: the model has {len(layers)} layers")
+    return list(layers[-number:])
 
 
 def down_projections(model: nn.Module) -> Iterator[tuple[str, GatedMlp, nn.Linear]]:

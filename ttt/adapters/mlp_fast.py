@@ -6,27 +6,32 @@
 
 In-Place Test-Time Training (arXiv 2604.06169); kernels/inplace/ holds the recurrence. The keys'
 norm, the decay and the learned eta are ours: docs/decisions.md gives the evidence. Other rules
-(error correction, momentum, clipping) are in kernels/inplace/steps.py.
+(error correction, ridge fits, momentum, clipping, norms) are in kernels/inplace/steps.py. Two
+published methods are settings of this class: conf/adapter/in_place_official.yaml and ttt_ntp.yaml.
 Shapes: B batch (lanes), T time, V vocabulary, D model width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.fast_down import FastDown
-from ttt.adapters.layers import check_chunk, down_projections, pick_layers
-from ttt.adapters.mlp_writes import Sources, WriteRule
-from ttt.adapters.reading import Desk
+from ttt.adapters.layers import Layers, down_projections, pick_layers
+from ttt.adapters.mlp_desk import MlpDesk
+from ttt.adapters.mlp_rule import RuleName, Start, WriteAt, WriteRule, check_rule, check_start
+from ttt.adapters.mlp_sources import SourceName, Sources
 from ttt.models.cache import Cache
 from ttt.stream import Batch
+
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
 
 
 class MlpFast:
@@ -35,67 +40,64 @@ class MlpFast:
     runs_on: RunsOn = "any"
 
     def __init__(
-        self,
-        *,
-        name: str,
-        seq_len: int,
-        chunk: Annotated[int, Ge(1)],
-        reset: Reset,
-        carry: Carry,
-        test_writes: bool,
-        layers: list[int] | None,
-        rule: Literal["hebb", "delta", "nlms"],
-        decay: Annotated[float, Interval(ge=0, le=1)],
-        momentum: Annotated[float, Interval(ge=0, lt=1)],
-        step: Annotated[float, Gt(0)],
-        learn_step: bool,
-        clip: Annotated[float, Gt(0)] | None,
-        keys: Literal["l2", "raw"],
-        centre: bool,
-        source: Literal["embeddings", "hidden"],
-        taps: Annotated[int, Ge(3)],
-        projection: float,
-        through_writes: bool,
-    ) -> None:
-        check_chunk(chunk, seq_len=seq_len)
-        if taps % 2 == 0:
-            raise ValueError(f"adapter.taps={taps}: must be odd, with as many tokens before as after")
+        self, *, name: str, seq_len: int, layers: Layers, reset: Reset, carry: Carry,
+        write_at: WriteAt, chunk: Count, prompt: Count,
+        rule: RuleName, ridge: Positive, most_tokens: Count, norm: Literal["rows", "spectral"] | None,
+        decay: Annotated[float, Interval(ge=0, le=1)], momentum: Annotated[float, Interval(ge=0, lt=1)],
+        step: Positive, learn_step: bool, clip: Positive | None, keys: Literal["l2", "raw"], centre: bool,
+        source: SourceName, target: Literal["conv", "next"], taps: Annotated[int, Ge(3)],
+        projection: float | Literal["diagonal"], learn_projection: bool,
+        start: Literal["next", "conv_zero", "step_zero"], through_writes: bool,
+        test_writes: bool, test_rule: RuleName | None, test_write_at: WriteAt | None,
+        test_step: Positive | None, test_clip: Positive | None,
+    ) -> None:  # fmt: skip
         self.name, self.reset = name, reset
-        # Not thin: an open chunk needs its cells, because its targets mix neighbouring tokens.
-        self._desk = Desk(chunk=chunk, lifetime=Lifetime(reset, carry), thin=False)
         self._only, self._test_writes = layers, test_writes
-        self._rule = WriteRule(
-            rule=rule, decay=decay, momentum=momentum, step=step, learn_step=learn_step, clip=clip, keys=keys,
-            centre=centre, taps=taps, projection=projection, through_writes=through_writes,
+        self._start = Start(target, start, taps, projection, learn_projection, step, learn_step, through_writes)
+        train = WriteRule(
+            rule=rule, write_at=write_at, chunk=prompt if write_at == "prompt" else chunk, most_tokens=most_tokens,
+            ridge=ridge, norm=norm, decay=decay, momentum=momentum, fixed_step=None, clip=clip, keys=keys,
+            centre=centre, paired=target == "next", through_writes=through_writes,
         )  # fmt: skip
-        self._sources = Sources(hidden=source == "hidden")
+        at = test_write_at or write_at
+        test = replace(
+            train, rule=test_rule or rule, write_at=at, chunk=prompt if at == "prompt" else chunk,
+            fixed_step=test_step, clip=clip if test_clip is None else test_clip,
+        )  # fmt: skip
+        check_start(self._start)
+        check_rule(train, self._start, seq_len=seq_len, test=False)
+        if test_writes:
+            check_rule(test, self._start, seq_len=seq_len, test=True)
+        self._train, self._test = train, test
+        self._desk = MlpDesk(Lifetime(reset, carry))
+        self._sources = Sources(source)
         self._layers: dict[str, FastDown] = {}
 
     def attach(self, model: nn.Module) -> None:
         self._embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
         for name, mlp, down in pick_layers(list(down_projections(model)), self._only):
-            layer = FastDown(down, name=name, desk=self._desk, sources=self._sources, rule=self._rule)
-            self._sources.listen(mlp, name)
-            # W0 keeps its name, `down_proj.weight`, so that weights of the plain model still fit.
-            mlp.down_proj = layer
+            layer = FastDown(down, name=name, desk=self._desk, sources=self._sources, start=self._start)
+            self._sources.listen(mlp.module, name)
+            # W0 keeps its name, so that weights of the plain model still fit.
+            setattr(mlp.module, mlp.down_name, layer)
             self._layers[name] = layer
         if not self._layers:
-            raise ValueError(f"adapter={self.name}: the model has no gated MLP (no module named down_proj)")
+            raise ValueError(f"adapter={self.name}: the model has no gated MLP")
 
     def initial(self) -> FastState:
-        return {key: tensor for layer in self._layers.values() for key, tensor in layer.initial().items()}
+        return {key: tensor for layer in self._layers.values() for key, tensor in layer.initial(self._train).items()}
 
     def read(
         self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
     ) -> tuple[Tensor, FastState]:
         write = write and (self._test_writes or model.training)
-        with self._desk.reading(batch, state, write=write, streaming=cache is not None) as now:
+        rule = self._train if model.training else self._test
+        with self._desk.reading(batch, state, rule=rule, write=write, streaming=cache is not None) as sheet:
             if write and not self._sources.hidden:
                 # Targets are made of embeddings, the same for every layer; only writes need them.
-                embed_BTD = self._embedding(batch.tokens_BT)
-                self._sources.shared_BTD = working_precision(F.rms_norm(embed_BTD, embed_BTD.shape[-1:]))
+                self._sources.share(self._embedding(batch.tokens_BT))
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
-        return logits_BTV, now.after
+        return logits_BTV, sheet.now.after
 
     def carry(self, state: FastState) -> FastState:
         return self._desk.lifetime.next(state)
@@ -106,17 +108,13 @@ class MlpFast:
         for name, layer in self._layers.items():
             norm = state[f"{name}.memory"].norm(dim=(-2, -1)).mean() / layer.weight.detach().norm()
             numbers[f"{name}.state_over_w0"] = float(norm)
-            numbers[f"{name}.step"] = float(layer.log_step.detach().exp())
+            numbers[f"{name}.step"] = float(layer.step().detach())
         return numbers
 
     def additive(self) -> Sequence[tuple[Tensor, str]]:
-        return [(layer.weight, f"{name}.memory") for name, layer in self._layers.items()]
+        # With norms of rows the model does not compute with the sum W0 + S.
+        pairs = [(layer.weight, f"{name}.memory") for name, layer in self._layers.items()]
+        return [] if self._train.norm == "rows" else pairs
 
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
-        return next(iter(self._layers.values())).executor(length=length, dtype=dtype)
-
-
-def working_precision(x: Tensor) -> Tensor:
-    """Cast once to the precision to which autocast would cast in every layer."""
-    device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+        return next(iter(self._layers.values())).executor(self._train, length=length, dtype=dtype)

@@ -1,48 +1,25 @@
-"""What one down-projection with fast weights writes: keys, targets, and the cells of an open chunk.
+"""What one down-projection with fast weights writes: keys, targets, and their sizes.
 
-Shapes: B batch (lanes), T time, N chunks, C cells per chunk, D model width, F feed-forward width,
-X any width.
+Shapes: B batch (lanes), N chunks, C cells per chunk, D model width, F feed-forward width, X any
+width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ttt.adapters.base import OPEN, FastState
-from ttt.adapters.reading import Pass
+from ttt.adapters.base import FastState
+from ttt.adapters.mlp_desk import Sheet
+from ttt.kernels.inplace.norms import spectral_norm
+from ttt.kernels.inplace.rows import row_norm
 from ttt.kernels.inplace.steps import ChunkUpdates
 from ttt.kernels.scan import gated_scan
 
-
-@dataclass(frozen=True)
-class WriteRule:
-    """How a layer forms keys, targets and writes; see conf/adapter/mlp_fast.yaml."""
-
-    rule: Literal["hebb", "delta", "nlms"]
-    decay: float
-    momentum: float
-    step: float
-    learn_step: bool
-    clip: float | None
-    keys: Literal["l2", "raw"]
-    centre: bool
-    taps: int
-    projection: float
-    through_writes: bool
-
-    @property
-    def associative(self) -> bool:
-        """Is every write independent of what is already written?
-
-        Then chunks need not wait for one another, and a parallel executor can be chosen.
-        """
-        return self.rule == "hebb" and self.momentum == 0
+# Added to |k|^2 in a normalised write, so that a key of zero writes nothing instead of dividing.
+LAMBDA = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,70 +33,61 @@ class Writes:
     steps: ChunkUpdates
 
 
-class Sources:
-    """What targets are made of: embeddings, the same for all layers, or each MLP's own input."""
+@dataclass(frozen=True)
+class Sizes:
+    """Factors of a write: `target_BNC1` of v, `pull_BNC1` of S k; `key_BNC1` of the key itself.
 
-    def __init__(self, *, hidden: bool) -> None:
-        self.hidden = hidden
-        self.shared_BTD: Tensor | None = None
-        self._of_layer: dict[str, Tensor] = {}
-
-    def listen(self, mlp: nn.Module, name: str) -> None:
-        # The down-projection receives activations only; its MLP's input passes through a hook.
-        if self.hidden:
-            mlp.register_forward_pre_hook(partial(self._hear, name))
-
-    def _hear(self, name: str, mlp: nn.Module, args: tuple[Any, ...]) -> None:
-        self._of_layer[name] = args[0]
-
-    def take(self, name: str) -> Tensor:
-        """The normalised source of one layer, [B, T, D]."""
-        if not self.hidden:
-            assert self.shared_BTD is not None
-            return self.shared_BTD
-        # Popped, so that no activation outlives the pass.
-        x_BTD = self._of_layer.pop(name)
-        return F.rms_norm(x_BTD, x_BTD.shape[-1:])
-
-
-def fill_open_chunk(z_BNCF: Tensor, x_BNCD: Tensor, now: Pass, state: FastState) -> tuple[Tensor, Tensor, FastState]:
-    """The grid with the cells that earlier pieces filled, and the cells to keep for the next piece.
-
-    A chunk is written as a whole: its targets mix neighbouring tokens, wherever a piece ends.
+    A write is the product v k^T: dividing the target by |k| has the same effect as dividing the
+    key, at a fraction of the width. Hence `key_BNC1` is None but for a ridge fit.
     """
-    token_BNC = now.grid.token_BNC.expand(len(z_BNCF), -1, -1)
-    # Cells of the open chunk stand before the first new token of their lane.
-    # A piece may begin in the middle of a chunk, at another place in each lane.
-    first_B1 = token_BNC[:, 0].int().argmax(1, keepdim=True)
-    earlier_BC = (first_B1 > torch.arange(now.grid.size, device=z_BNCF.device)) & token_BNC[:, 0].any(1, keepdim=True)
-    used_B = token_BNC.any(2).sum(1)
-    filled, rest = [], {}
-    for key, x_BNCX in (("z", z_BNCF), ("x", x_BNCD)):
-        old_BCX = state.get(f"{OPEN}{key}", torch.zeros_like(x_BNCX[:1, 0]))
-        first_BCX = torch.where(earlier_BC[..., None], old_BCX, x_BNCX[:, 0])
-        x_BNCX = torch.cat([first_BCX[:, None], x_BNCX[:, 1:]], 1)
-        filled.append(x_BNCX)
-        index_B1CX = (used_B - 1).clamp(min=0).view(-1, 1, 1, 1).expand(-1, 1, *x_BNCX.shape[2:])
-        last_BCX = x_BNCX.gather(1, index_B1CX)[:, 0]
-        # A lane that got only padding keeps the cells of the piece before.
-        rest[f"{OPEN}{key}"] = torch.where((used_B > 0)[:, None, None], last_BCX, old_BCX)
-    return filled[0], filled[1], rest
+
+    target_BNC1: Tensor
+    pull_BNC1: Tensor
+    key_BNC1: Tensor | None
 
 
-def mean_of_earlier(z_BNCF: Tensor, now: Pass, gate_BN: Tensor, state: FastState) -> tuple[Tensor, FastState]:
+def sizes_of(k_BNCF: Tensor, step: Tensor | float, sheet: Sheet) -> Sizes:
+    """The factors that the rule and the keys' norm ask for."""
+    rule, live_BNC1 = sheet.rule, sheet.live_BNC[..., None]
+    unit = rule.keys == "l2"
+    scale_BNC1 = live_BNC1.float() if rule.sized_last else step * live_BNC1
+    size_BNC1: Tensor | float = row_norm(k_BNCF) if unit or rule.rule == "nlms" else 1.0
+    if rule.rule == "ridge":
+        # A fit needs the keys as they are; the key of a token that takes no part is zero.
+        return Sizes(scale_BNC1, scale_BNC1, scale_BNC1 / size_BNC1)
+    if rule.rule == "nlms":
+        # With l2 keys |k| is 1 already.
+        scale_BNC1 = scale_BNC1 / (LAMBDA + (1.0 if unit else size_BNC1**2))
+    if not unit:
+        return Sizes(scale_BNC1, scale_BNC1, None)
+    # S k k^T holds the key twice, so both factors are divided by |k|.
+    return Sizes(scale_BNC1 / size_BNC1, scale_BNC1 / size_BNC1**2, None)
+
+
+def mean_of_earlier(z_BNCF: Tensor, sheet: Sheet, state: FastState) -> tuple[Tensor, FastState]:
     """The mean key of the chunks before each chunk, [B, N, 1, F], and the sums after the last.
 
     A mean that included the chunk itself would leak later tokens into earlier keys.
     """
-    full_BN1 = now.grid.closes_BN.unsqueeze(-1).float()
+    full_BN1 = sheet.full_BN.unsqueeze(-1).float()
     before, after = [], {}
     # Sum and count decay alike, so their quotient stays a mean, one that favours recent chunks.
-    sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": now.grid.size * full_BN1}
+    sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": sheet.tokens_BN1 * full_BN1}
     for key, delta_BNX in sums.items():
         start_BX = state[key].expand(z_BNCF.shape[0], -1)
-        before_BNX, after[key] = gated_scan(delta_BNX, gate_BN=gate_BN, start_BX=start_BX)
+        before_BNX, after[key] = gated_scan(delta_BNX, gate_BN=sheet.gate_BN, start_BX=start_BX)
         before.append(before_BNX)
     return (before[0] / before[1].clamp(min=1.0)).unsqueeze(2).to(z_BNCF.dtype), after
+
+
+def bounded(v_BNCD: Tensor, k_BNCF: Tensor, steps: ChunkUpdates) -> Tensor:
+    """Targets scaled so that each chunk's write V^T K has the norm that `steps` asks for.
+
+    Only for writes that do not depend on the state; inplace_steps does the same for others.
+    """
+    if steps.spectral:
+        v_BNCD = v_BNCD * (steps.size / spectral_norm(v_BNCD, k_BNCF)).to(v_BNCD.dtype)
+    return clip_writes(v_BNCD, k_BNCF, steps)
 
 
 def clip_writes(v_BNCD: Tensor, k_BNCF: Tensor, steps: ChunkUpdates) -> Tensor:
