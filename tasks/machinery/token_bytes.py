@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 # What SentencePiece writes in place of a space.
 SPACE = "▁"
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-# Of a tokenizer that changes texts, or knows not all characters, the tokens do not add up to it.
+# Tokenizers that change texts, or do not know all characters, do not return it.
 PROBE = "  Ein Café,\n\tno. 1234;\n\nthe  end: 🙂 漢字\n"
 
 
 def token_bytes(tokenizer: tokenizers.Tokenizer, *, vocab_size: int) -> Ints | None:
-    """Return the bytes of each token [V]; None where these do not add up to the bytes of a text."""
+    """Return the bytes of each token [V]; None where the tokens of a text are not all of it."""
     spec = json.loads(tokenizer.to_str())
     is_byte_level = any(step["type"] == "ByteLevel" for step in _steps(spec))
     has_bytes = bool(spec["model"].get("byte_fallback"))
@@ -40,7 +40,8 @@ def token_bytes(tokenizer: tokenizers.Tokenizer, *, vocab_size: int) -> Ints | N
     for number, added in tokenizer.get_added_tokens_decoder().items():
         sizes[number] = 0 if added.special else len(added.content.encode())
     probe = tokenizer.encode(PROBE, add_special_tokens=False).ids
-    return sizes if sizes[probe].sum() == len(PROBE.encode()) else None
+    is_whole = tokenizer.decode(probe, skip_special_tokens=False) == PROBE
+    return sizes if is_whole and sizes[probe].sum() == len(PROBE.encode()) else None
 
 
 def _steps(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -18,9 +18,13 @@ def _config(typed):
     return compose_run(typed)["source"]
 
 
-def build_source(*typed, **changes):
-    """Build a new source from overrides such as `source=mnist`, with some arguments changed."""
-    return build(_config(typed) | changes, group="source", given={}, trusted=[])
+def build_source(*typed, model_tokenizer=None, **changes):
+    """Build a new source from overrides such as `source=mnist`, with some arguments changed.
+
+    `model_tokenizer` returns the tokenizer.json of the model.
+    """
+    offered = {"model_tokenizer": model_tokenizer}
+    return build(_config(typed) | changes, group="source", given={}, trusted=[], offered=offered)
 
 
 @functools.cache
