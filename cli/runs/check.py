@@ -49,7 +49,8 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
     try:
         overrides = OverridesParser.create().parse_overrides(typed.overrides)
     except HydraException as error:
-        raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs") from error
+        hint = "; quote a value that holds =: \"name='a=b'\"" if any(x.count("=") > 1 for x in typed.overrides) else ""
+        raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs{hint}") from error
     with composing(typed.config_dir) as composer:
         groups = [*composer.groups(), *EXTRAS]
         for override in overrides:

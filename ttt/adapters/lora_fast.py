@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
-from ttt.adapters.layers import down_projections
+from ttt.adapters.layers import Layers, down_projections, pick_layers
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -34,6 +34,7 @@ class LoraFast(LinearFast):
         chunk: Annotated[int, Ge(2)],
         reset: Reset,
         carry: Carry,
+        layers: Layers,
         rank: Annotated[int, Ge(1)],
         scale: Annotated[float, Gt(0)],
         step: Annotated[float, Gt(0)],
@@ -45,14 +46,15 @@ class LoraFast(LinearFast):
         rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
         lifetime = Lifetime(reset, carry)
         super().__init__(name=name, descent=Descent(chunk=chunk, seq_len=seq_len, lifetime=lifetime, rates=rates))
-        self._rank, self._scale = rank, scale
+        self._only, self._rank, self._scale = layers, rank, scale
 
     def attach(self, model: nn.Module) -> None:
         # Listed first: hooking adds modules to those that are being walked through.
-        for name, _, down in list(down_projections(model)):
+        blocks = list(down_projections(model))
+        if not blocks:
+            raise ValueError("adapter=lora_fast: the model has no gated MLP")
+        for name, _, down in pick_layers(blocks, self._only):
             self.hook(down, Lora(down, rank=self._rank, scale=self._scale), name=name)
-        if not self._parts:
-            raise ValueError("adapter=lora_fast: the model has no gated MLP (no module named down_proj)")
         adopt(model, self._descent)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
-from ttt.adapters.layers import down_projections
+from ttt.adapters.layers import Layers, down_projections, pick_layers
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -37,6 +37,7 @@ class SgdFast(LinearFast):
         chunk: Annotated[int, Ge(2)],
         reset: Reset,
         carry: Carry,
+        layers: Layers,
         share: Annotated[float, Interval(gt=0, le=1)],
         step: Annotated[float, Gt(0)],
         learn_step: bool,
@@ -47,16 +48,16 @@ class SgdFast(LinearFast):
         rates = Rates(step=step, learn_step=learn_step, clip=clip, decay=decay, second_order=second_order)
         lifetime = Lifetime(reset, carry)
         super().__init__(name=name, descent=Descent(chunk=chunk, seq_len=seq_len, lifetime=lifetime, rates=rates))
-        self._share = share
+        self._only, self._share = layers, share
 
     def attach(self, model: nn.Module) -> None:
         blocks = list(down_projections(model))
         if not blocks:
-            raise ValueError("adapter=sgd_fast: the model has no gated MLP (no module named down_proj)")
+            raise ValueError("adapter=sgd_fast: the model has no gated MLP")
         # Rounded up: at least one block is fast, however small the share.
-        for name, mlp, _ in blocks[-math.ceil(self._share * len(blocks)) :]:
-            for matrix in ("gate_proj", "up_proj", "down_proj"):
-                linear: nn.Linear = getattr(mlp, matrix)
+        last = blocks[-math.ceil(self._share * len(blocks)) :]
+        for name, mlp, down in last if self._only is None else pick_layers(blocks, self._only):
+            for matrix, linear in {**mlp.into, mlp.down_name: down}.items():
                 self.hook(linear, FullMatrix(linear), name=f"{name}.{matrix}")
         adopt(model, self._descent)
 
