@@ -1,11 +1,14 @@
-"""ttt-probe: what fast weights do.
+"""ttt-probe: what fast weights do, and whether they know the future.
 
+    ttt-probe causality RUN     does a token move any score or state that comes before it?
+    ttt-probe causality adapter=mlp_fast source=languages ...
+                                the same for what ttt-run would run, before any training
     ttt-probe induction         does one write on made-up keys raise the right word, as proved?
     ttt-probe induction RUN     the same with a run's own keys, unembedding and later layers
     ttt-probe state RUN         how large and full the fast state is, and what it gains by position
 
 RUN is a folder that ttt-run made. --out FOLDER keeps all numbers (probe.json) and a plot
-(probe.svg).
+(probe.svg). Exit codes: 0; 1 causality saw a leak; 2 the command was wrong.
 """
 
 from __future__ import annotations
@@ -32,11 +35,12 @@ WIDTH = 140
 
 
 class Answer(NamedTuple):
-    """What a probe prints, the numbers that --out keeps, and their picture."""
+    """What a probe prints, the numbers that --out keeps, their picture, and the exit code."""
 
     parts: Sequence[RenderableType]
     numbers: dict[str, Any]
     figure: Figure
+    code: int = ExitCode.DONE
 
 
 def main() -> None:
@@ -64,9 +68,12 @@ def main() -> None:
     for part in answer.parts:
         console.print(part)
     if typed.out is not None:
-        head = {"probe": typed.probe, "run": run and str(typed.run), "seconds": seconds}
+        typed_words = {"run": run and str(typed.run), "overrides": typed.overrides}
+        head = {"probe": typed.probe, **typed_words, "seconds": seconds}
         keep(typed.out, head | answer.numbers, answer.figure)
     console.print(f"{seconds:.1f} s" + (f"; kept in {typed.out}" if typed.out else ""))
+    if answer.code:
+        sys.exit(answer.code)
 
 
 def opened(typed: argparse.Namespace) -> OpenedRun | None:
@@ -98,9 +105,24 @@ def make_folder(folder: Path) -> None:
 
 
 def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
+    if typed.probe == "causality":
+        return causality(run, typed)
     if run is None:
         return synthetic_induction(typed)
     return state_of_run(run) if typed.probe == "state" else induction_of_run(run, typed)
+
+
+def causality(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.causality import numbers_of, of_overrides, of_run, plot_causality, show_causality
+    from ttt.probes.causality import Sizes, probe_causality
+
+    subject = of_run(run) if run is not None else of_overrides(typed.overrides, config_dir=typed.config_dir)
+    sizes = Sizes.within(subject.learner, length=subject.token_RT.shape[1], chunk=subject.chunk, places=typed.places)
+    with Console(stderr=True).status(f"{sizes.places} places"):
+        verdict = probe_causality(subject.learner, subject.token_RT, chunk=subject.chunk, sizes=sizes)
+    numbers = numbers_of(subject, verdict, sizes)
+    code = ExitCode.FAILED if verdict.leaks else ExitCode.DONE
+    return Answer(show_causality(numbers), numbers, plot_causality(numbers), code)
 
 
 def synthetic_induction(typed: argparse.Namespace) -> Answer:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ttt.config.messages import suggest
 
-PROBES = ("induction", "state")
+PROBES = ("causality", "induction", "state")
 # Defaults of the made-up experiment: the sizes of the published figures (docs/measurements.md).
 SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
 # Defaults of the experiment with a run.
@@ -18,6 +18,7 @@ ACTS = {
     "induction without a run": {*SIZES, "seed"},
     "induction RUN": {*PROMPTS, "seed", "config_dir"},
     "state RUN": {"config_dir"},
+    "causality": {"places", "config_dir"},
 }
 
 
@@ -37,26 +38,42 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
     # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if typed.probe is None and not unknown:
-        raise ValueError("say what to probe: induction, or state RUN; see ttt-probe --help")
+        raise ValueError("say what to probe: causality, induction, or state RUN; see ttt-probe --help")
     if typed.probe is not None and typed.probe not in PROBES:
         raise ValueError(f"{typed.probe}: unknown; {suggest(typed.probe, PROBES)}")
     if unknown:
         options = [max(action.option_strings, key=len) for action in parser._actions if action.option_strings]
-        why = f"unknown; {suggest(unknown[0], options)}" if unknown[0].startswith("-") else "one run at a time"
-        raise ValueError(f"{unknown[0]}: {why}")
+        raise ValueError(f"{unknown[0]}: unknown; {suggest(unknown[0], options)}")
+    take_words(typed)
     check_options(typed)
     fill_defaults(typed)
     return typed
+
+
+def take_words(typed: argparse.Namespace) -> None:
+    """Tell the run folder from overrides, which only causality takes: `run` and `overrides`."""
+    is_named = len(typed.words) == 1 and ("=" not in typed.words[0] or Path(typed.words[0]).exists())
+    typed.run = Path(typed.words[0]) if is_named else None
+    typed.overrides = [] if is_named else typed.words
+    if not typed.overrides:
+        return
+    if typed.probe != "causality":
+        raise ValueError(f"{typed.overrides[-1]}: {typed.probe} takes one run folder")
+    for word in typed.overrides:
+        if "=" not in word:
+            raise ValueError(f"{word}: causality takes one run folder, or overrides (name=value) as ttt-run takes them")
 
 
 def build_parser(about: str) -> OneLineParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))
-    parser.add_argument("run", nargs="?", type=Path, help="a run folder")
+    parser.add_argument("words", nargs="*", metavar="RUN", help="a run folder; of causality also overrides")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write probe.json and probe.svg")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (%(default)s)")
     parser.add_argument("--seed", type=int, help="of what `induction` draws (0)")
+    count = "of causality: where each sequence is flipped (all that half a minute allows)"
+    parser.add_argument("--places", type=int, metavar="N", help=count)
     made_up = parser.add_argument_group("induction, without a run")
     for name, value in SIZES.items():
         made_up.add_argument(option(name), type=int, metavar="N", help=f"({value})")
@@ -72,12 +89,15 @@ def check_options(typed: argparse.Namespace) -> None:
     """Raise ValueError for a value out of range, and for an option that would do nothing."""
     if typed.probe == "state" and typed.run is None:
         raise ValueError("state: needs a run folder: ttt-probe state RUN")
-    form = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
+    if typed.probe == "causality" and not (typed.run or typed.overrides):
+        raise ValueError("causality: needs a run folder, or overrides: ttt-probe causality adapter=mlp_fast")
+    with_run = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
+    form = typed.probe if typed.probe in ACTS else with_run
     # None means not typed: defaults are filled in later, to tell them from what was typed.
     for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
         if getattr(typed, name) is not None:
             raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
-    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 1, "seed": 0}.items():
+    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 1, "seed": 0, "places": 1}.items():
         value = getattr(typed, name)
         if value is not None and value < least:
             raise ValueError(f"{option(name)} {value}: must be at least {least}")
