@@ -145,7 +145,7 @@ def default_metrics(groups: Sequence[Group]) -> list[str]:
     quantity = headline(groups).split("/")[1]
     used: Mode = "carried" if quantity == "success" else "fast"
     names = [f"{mode}/{quantity}/{metric}" for mode in COMPARED[used] for metric in METRICS]
-    return [*views.measured_metrics(groups, names), *views.known_metrics(groups, used)]
+    return [*views.measured_metrics(groups, names), *views.forgotten_metrics(groups, used)]
 
 
 def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:

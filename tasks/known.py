@@ -42,7 +42,7 @@ class Item(NamedTuple):
     answer: int
 
 
-def known_sets(names: Sequence[str], *, source: Textual, sequences: int, length: int, cache_dir: str) -> KnownSets:
+def read_known(names: Sequence[str], *, source: Textual, sequences: int, length: int, cache_dir: str) -> KnownSets:
     """Return the sets that `names` names: words of NAMES, and paths of files of items.
 
     Of a text, `sequences` rows of at most `length` tokens. Raises ValueError for a file that is
@@ -69,7 +69,7 @@ def windows(text: str, *, source: Textual, rows: int, length: int) -> Batch:
     ends = np.linspace(0, len(lines), rows + 1).astype(int)
     stretches = ("".join(lines[start:end]) for start, end in pairwise(ends))
     tokens = [source.encode(stretch[: CHARACTERS * (length + 1)])[: length + 1] for stretch in stretches]
-    return padded(tokens, scored=[1] * rows)
+    return padded_rows(tokens, scored=[1] * rows)
 
 
 def option_rows(items: Sequence[Item], *, source: Textual) -> Items:
@@ -82,14 +82,14 @@ def option_rows(items: Sequence[Item], *, source: Textual) -> Items:
             # Where the option changes how the prompt is cut into tokens, something stays to score.
             scored.append(min(len(prompt), len(tokens[-1]) - 1))
     return Items(
-        rows=padded(tokens, scored=scored),
+        rows=padded_rows(tokens, scored=scored),
         options=[len(item.options) for item in items],
         answers=[item.answer for item in items],
         bytes_R=torch.tensor([len(option.encode()) for item in items for option in item.options]),
     )
 
 
-def padded(tokens: Sequence[Ints], *, scored: Sequence[int]) -> Batch:
+def padded_rows(tokens: Sequence[Ints], *, scored: Sequence[int]) -> Batch:
     """Return sequences of any lengths as rows; of each, tokens are scored from one of them on."""
     shape = (len(tokens), max(map(len, tokens)) - 1)
     tokens_BT, targets_BT, segment_BT = np.zeros(shape, np.int64), np.full(shape, IGNORE), np.full(shape, -1)

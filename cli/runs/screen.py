@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ttt.cli.runs.tables import beside_r, known_table, matrix_table, metric_table, time_line
+from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
 from ttt.compare.published import values_about
 from ttt.results import catalogue
 from ttt.results.events import Evaluated, Event, Trained, Waiting
@@ -127,9 +127,9 @@ class Screen:
         for name in results.modes:
             self.note(f"  {name:<10}{MEANINGS[results.used][name]}")
         self.console.print(metric_table(results))
-        if results.known:
+        if results.known_sets:
             self.note("\nwhat the model knew before the stream, at its end; in brackets what it forgot (+ is harm):")
-            self.console.print(known_table(results))
+            self.console.print(known_sets_table(results))
         for value in values_about(read_config(folder.path)):
             ours = catalogue.metric(results, value.metric)
             spread = "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"

@@ -84,7 +84,7 @@ def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
     return table
 
 
-def known_table(results: Results) -> Table:
+def known_sets_table(results: Results) -> Table:
     """What the model knew before, scored at the end; in brackets what it forgot of it."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for column in ("set", "score"):

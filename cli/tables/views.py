@@ -32,12 +32,14 @@ def measured_metrics(groups: Sequence[Group], metrics: Sequence[str]) -> list[st
     return [metric for metric in metrics if metric in names]
 
 
-def known_metrics(groups: Sequence[Group], mode: str) -> list[str]:
+def forgotten_metrics(groups: Sequence[Group], mode: str) -> list[str]:
     """What was forgotten of each set that a model knew, by its loss or else by its accuracy."""
-    known = {name: scores for group in groups for run in group.runs for name, scores in run.results.known.items()}
+    known_sets = {
+        name: scores for group in groups for run in group.runs for name, scores in run.results.known_sets.items()
+    }
     return [
         f"{mode}/{'loss' if 'loss' in scores[mode] else 'accuracy'}/known_{name}_forgetting"
-        for name, scores in known.items()
+        for name, scores in known_sets.items()
         if mode in scores
     ]
 

@@ -13,7 +13,7 @@ from learning import engine_of, losses_of
 
 from ttt.evaluation.diagnose import Diagnosis
 from ttt.evaluation.evaluate import evaluate
-from ttt.evaluation.known import choices, measure_known, option_log_p
+from ttt.evaluation.known import measure_known, option_log_p, scores_of_items
 from ttt.learner import slow_hash
 from ttt.storage.checkpoint import rng_tensors
 from ttt.stream import IGNORE, Batch, Items
@@ -48,8 +48,8 @@ def naive_log_p(engine, rows, state, *, write):
 def test_items_are_what_a_naive_reading_says(overrides):
     assembly, engine = taught(*overrides)
     few = option_rows(read_items(FILE)[::12], source=assembly.source)
-    known = type(assembly.known)(items={"few": few})
-    scores = measure_known(engine, known, recipe=assembly.recipe)["few"]
+    sets = type(assembly.known_sets)(items={"few": few})
+    scores = measure_known(engine, sets, recipe=assembly.recipe)["few"]
     blank = engine.learner.adapter.initial()
     starts = {"slow": (blank, False), "fast": (blank, True), "carried": (engine.shared_fast(), True)}
     for mode, numbers in scores.items():
@@ -84,7 +84,7 @@ class OneOfTwo:
 def test_devices_share_the_rows():
     assembly, engine = taught(*TEXT, "adapter=none")
     # An odd number of rows: one device reads a row that does not count.
-    rows = assembly.known.items["items"].rows.rows(0, 11)
+    rows = assembly.known_sets.items["items"].rows.rows(0, 11)
     alone = option_log_p(engine, rows, {}, write=False)
     parts = [
         option_log_p(replace(engine, fabric=OneOfTwo(engine.fabric, rank)), rows, {}, write=False) for rank in (0, 1)
@@ -97,7 +97,7 @@ def test_accuracy_counts_sums_or_means_over_bytes():
     """By its sum a short option wins, by its mean over bytes a long one; numbers may differ."""
     rows = Batch(*torch.zeros(3, 5, 1, dtype=torch.int64))
     items = Items(rows, options=[3, 2], answers=[1, 0], bytes_R=torch.tensor([1, 4, 2, 2, 2]))
-    scores = choices(torch.tensor([-2.0, -4.0, -9.0, -1.0, -3.0]), items)
+    scores = scores_of_items(torch.tensor([-2.0, -4.0, -9.0, -1.0, -3.0]), items)
     assert scores == {"accuracy": [0.5], "acc_norm": [1.0], "log_p_right": [-2.5]}
 
 
@@ -107,7 +107,7 @@ def test_a_model_that_knows_nothing_is_indifferent():
     engine = engine_of(assembly)
     for parameter in engine.learner.model.parameters():
         torch.nn.init.zeros_(parameter)
-    scores = measure_known(engine, assembly.known, recipe=assembly.recipe)
+    scores = measure_known(engine, assembly.known_sets, recipe=assembly.recipe)
     lengths = [len(item.options[item.answer].encode()) + 1 for item in read_items(FILE)]
     assert scores["items"]["slow"]["log_p_right"] == [pytest.approx(-8 * sum(lengths) / 120)]
     assert scores["prose"]["slow"]["loss"] == [pytest.approx(8.0)]
@@ -115,31 +115,31 @@ def test_a_model_that_knows_nothing_is_indifferent():
 
 def test_texts_are_scored_as_tasks_are():
     assembly, engine = taught(*CARRIED)
-    scores = measure_known(engine, assembly.known, recipe=assembly.recipe)
-    assert scores["prose"] == evaluate(engine, [assembly.known.texts["prose"]], recipe=assembly.recipe)
-    assert assembly.known.texts["prose"].tokens_BT.shape == (8, 16)
+    scores = measure_known(engine, assembly.known_sets, recipe=assembly.recipe)
+    assert scores["prose"] == evaluate(engine, [assembly.known_sets.texts["prose"]], recipe=assembly.recipe)
+    assert assembly.known_sets.texts["prose"].tokens_BT.shape == (8, 16)
 
 
 def test_it_only_reads():
     assembly, engine = taught(*CARRIED)
     diagnosis = Diagnosis.at_base(
-        engine, assembly.stream, strategy=assembly.recipe.strategy, known=assembly.known.texts
+        engine, assembly.stream, strategy=assembly.recipe.strategy, texts=assembly.known_sets.texts
     )
     learner = engine.learner
     fast = {name: x.clone() for name, x in learner.fast.items()}
     before = slow_hash(learner.model), rng_tensors()["cpu"]
-    first = measure_known(engine, assembly.known, recipe=assembly.recipe), diagnosis.measure(engine)
+    first = measure_known(engine, assembly.known_sets, recipe=assembly.recipe), diagnosis.measure(engine)
     assert slow_hash(learner.model) == before[0]
     assert torch.equal(rng_tensors()["cpu"], before[1])
     assert all(torch.equal(x, learner.fast[name]) for name, x in fast.items())
     assert learner.training
-    assert (measure_known(engine, assembly.known, recipe=assembly.recipe), diagnosis.measure(engine)) == first
+    assert (measure_known(engine, assembly.known_sets, recipe=assembly.recipe), diagnosis.measure(engine)) == first
 
 
 def test_drift_on_a_text_is_the_divergence_of_its_predictions():
     assembly, engine = taught(*CARRIED)
-    text = assembly.known.texts["prose"]
-    diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=assembly.recipe.strategy, known={"prose": text})
+    text = assembly.known_sets.texts["prose"]
+    diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=assembly.recipe.strategy, texts={"prose": text})
     logits = []
     for steps in (0, 6):
         losses_of(engine, assembly, 0, steps=steps)

@@ -13,7 +13,7 @@ from harness import SMALL
 from sources import build_source, shared_source
 
 from ttt.stream import IGNORE
-from ttt.tasks.known import FILE, Item, known_sets, option_rows, padded, read_items, windows
+from ttt.tasks.known import FILE, Item, option_rows, padded_rows, read_items, read_known, windows
 
 TEXT = ("source=prose", "task=stationary", "adapter=none", "base=none")
 ITEMS = [
@@ -58,7 +58,7 @@ def test_every_option_is_scored_behind_its_prompt(tokenizer):
 
 
 def test_rows_end_where_their_sequence_ends():
-    rows = padded([torch.arange(1, 5).numpy(), torch.arange(7, 9).numpy()], scored=[1, 1])
+    rows = padded_rows([torch.arange(1, 5).numpy(), torch.arange(7, 9).numpy()], scored=[1, 1])
     assert rows.tokens_BT.tolist() == [[1, 2, 3], [7, 0, 0]]
     assert rows.targets_BT.tolist() == [[2, 3, 4], [8, IGNORE, IGNORE]]
     assert rows.segment_BT.tolist() == [[0, 0, 0], [0, -1, -1]]
@@ -79,7 +79,7 @@ def test_windows_lie_apart_and_a_short_text_gives_shorter_rows():
 def test_texts_are_eval_parts_and_the_same_for_every_run(cache):
     source = shared_source("source=prose")
     sets = [
-        known_sets(
+        read_known(
             ["prose", "items"], source=build_source("source=prose"), sequences=8, length=64, cache_dir=str(cache)
         )
         for _ in range(2)
@@ -90,9 +90,9 @@ def test_texts_are_eval_parts_and_the_same_for_every_run(cache):
     train = b"|".join(source._tokens[a:b].tobytes() for a, b in zip(source._start, source._end, strict=True))
     for row in prose.tokens_BT:
         assert bytes(row.tolist()) not in train
-    other = known_sets(["prose"], source=source, sequences=8, length=64, cache_dir=str(cache))
+    other = read_known(["prose"], source=source, sequences=8, length=64, cache_dir=str(cache))
     assert other.fingerprint != sets[0].fingerprint
-    assert known_sets([], source=source, sequences=8, length=64, cache_dir=str(cache)).fingerprint == ""
+    assert read_known([], source=source, sequences=8, length=64, cache_dir=str(cache)).fingerprint == ""
 
 
 GOOD = {"prompt": "a", "options": ["b", "c"], "answer": 1}

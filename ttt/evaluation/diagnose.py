@@ -54,32 +54,34 @@ class Diagnosis:
     """What stays the same over the stream: the tokens, and what the base predicts on them.
 
     `probe`: a batch of `task` (None: of the base distribution). `base_logits`: mode -> logits of
-    its scored tokens [N, V]; empty where there is no base distribution. `known`: the same for each
-    text that the model knew, with its batch.
+    its scored tokens [N, V]; empty where there is no base distribution. `texts`: of each text that
+    the model knew, a batch and the same.
     """
 
     strategy: Strategy
     probe: Batch
     task: int | None
     base_logits: Outputs
-    known: Mapping[str, tuple[Batch, Outputs]]
+    texts: Mapping[str, tuple[Batch, Outputs]]
 
     @classmethod
     def at_base(
-        cls, engine: Engine, stream: Stream, *, strategy: Strategy, known: Mapping[str, Batch] | None = None
+        cls, engine: Engine, stream: Stream, *, strategy: Strategy, texts: Mapping[str, Batch] | None = None
     ) -> Diagnosis:
         """Call it while the learner still has the base's weights, all of them on every device."""
         assert not engine.is_sharded
-        first = (stream.base or stream.tasks[0]).evaluation()
-        whole = {"": first, **(known or {})}
-        parts = {name: beginnings(rows, tokens=PROBE_TOKENS).to(engine.fabric.device) for name, rows in whole.items()}
-        probe = parts.pop("")
+
+        def part(rows: Batch) -> Batch:
+            return beginnings(rows, tokens=PROBE_TOKENS).to(engine.fabric.device)
+
+        probe = part((stream.base or stream.tasks[0]).evaluation())
+        parts = {name: part(rows) for name, rows in (texts or {}).items()}
         engine.learner.eval()
         with strategy.evaluating(None):
             base_logits = {} if stream.base is None else outputs_by_mode(engine, probe)
-            texts = {name: (part, outputs_by_mode(engine, part)) for name, part in parts.items()}
+            anchors = {name: (part, outputs_by_mode(engine, part)) for name, part in parts.items()}
         engine.learner.train()
-        return cls(strategy, probe, 0 if stream.base is None else None, base_logits, texts)
+        return cls(strategy, probe, 0 if stream.base is None else None, base_logits, anchors)
 
     def measure(self, engine: Engine) -> dict[str, float]:
         """Every number by its name."""
@@ -88,10 +90,10 @@ class Diagnosis:
         learner.eval()
         with self.strategy.evaluating(self.task):
             with torch.no_grad(), listening(layers) as heard:
-                slow_BTV = read(engine, self.probe, write=False)
+                slow_BTV = _logits(engine, self.probe, write=False)
             fast_BTV, gradient = self._fast_pass(engine)
         with self.strategy.evaluating(None):
-            texts = {name: outputs_by_mode(engine, batch) for name, (batch, _) in self.known.items()}
+            now = {name: outputs_by_mode(engine, batch) for name, (batch, _) in self.texts.items()}
         learner.train()
         numbers = _of_units({name: h_NM.cpu() for name, h_NM in heard.items()})
         numbers["probe/all/grad_l2"] = gradient
@@ -101,16 +103,16 @@ class Diagnosis:
         for mode, base_NV in self.base_logits.items():
             now_NV = outputs(slow_BTV if mode == "slow" else fast_BTV, self.probe)
             numbers[f"drift/{mode}/kl_base"] = _drift(base_NV, now_NV)
-        for name, (_, base) in self.known.items():
+        for name, (_, base) in self.texts.items():
             for mode, base_NV in base.items():
-                numbers[f"drift/{mode}/kl_known_{name}"] = _drift(base_NV, texts[name][mode])
+                numbers[f"drift/{mode}/kl_known_{name}"] = _drift(base_NV, now[name][mode])
         return numbers
 
     def _fast_pass(self, engine: Engine) -> tuple[Tensor, float]:
         """Logits in mode fast and the gradient's norm; the parameters' own .grad is not touched."""
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with torch.set_grad_enabled(bool(trained)):
-            logits_BTV = read(engine, self.probe, write=True)
+            logits_BTV = _logits(engine, self.probe, write=True)
             if not trained:
                 return logits_BTV, NAN
             loss = cross_entropy(logits_BTV, self.probe, reduction="mean")
@@ -121,10 +123,10 @@ class Diagnosis:
 def outputs_by_mode(engine: Engine, batch: Batch) -> Outputs:
     """mode -> logits of the scored tokens [N, V]."""
     modes: tuple[Mode, ...] = ("slow", "fast")
-    return {mode: outputs(read(engine, batch, write=mode == "fast"), batch) for mode in modes}
+    return {mode: outputs(_logits(engine, batch, write=mode == "fast"), batch) for mode in modes}
 
 
-def read(engine: Engine, batch: Batch, *, write: bool) -> Tensor:
+def _logits(engine: Engine, batch: Batch, *, write: bool) -> Tensor:
     """Logits [B, T, V] of a batch, from the initial state."""
     learner = engine.learner
     # Call the learner, not what Fabric wrapped: every device reads the same tokens by itself.

@@ -30,7 +30,7 @@ from ttt.training.recipe import Recipe
 
 
 def measure_known(
-    engine: Engine, known: KnownSets, *, recipe: Recipe, token_bytes: Ints | None = None
+    engine: Engine, known_sets: KnownSets, *, recipe: Recipe, token_bytes: Ints | None = None
 ) -> dict[str, Scores]:
     """The scores of each set, with one value in place of one for each task.
 
@@ -39,15 +39,15 @@ def measure_known(
     # Nothing here has a reward: a policy is read as the language model that it is.
     recipe = recipe if recipe.objective.is_plain else replace(recipe, objective=Recipe().objective)
     results: dict[str, Scores] = {}
-    if known.texts:
-        texts = list(known.texts.values())
+    if known_sets.texts:
+        texts = list(known_sets.texts.values())
         scores = evaluate(engine, texts, recipe=recipe, tasks=[None] * len(texts), token_bytes=token_bytes)
-        for k, name in enumerate(known.texts):
+        for k, name in enumerate(known_sets.texts):
             results[name] = {
                 mode: {quantity: [values[k]] for quantity, values in quantities.items()}
                 for mode, quantities in scores.items()
             }
-    return results | {name: _score_items(engine, items, recipe=recipe) for name, items in known.items.items()}
+    return results | {name: _score_items(engine, items, recipe=recipe) for name, items in known_sets.items.items()}
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def _score_items(engine: Engine, items: Items, *, recipe: Recipe) -> Scores:
             continue
         with starting(engine, recipe.objective, mode) as state_of, recipe.strategy.evaluating(None):
             log_p_R = option_log_p(engine, items.rows, state_of(None), write=mode != "slow")
-        scores[mode] = choices(log_p_R, items)
+        scores[mode] = scores_of_items(log_p_R, items)
     learner.train()
     return scores
 
@@ -97,7 +97,7 @@ def _log_p(engine: Engine, rows: Batch, state: FastState, *, write: bool) -> Ten
     return nats_N.new_zeros(len(scored_BT)).index_add_(0, row_N, nats_N).div(math.log(2))
 
 
-def choices(log_p_R: Tensor, items: Items) -> dict[str, list[float]]:
+def scores_of_items(log_p_R: Tensor, items: Items) -> dict[str, list[float]]:
     """What the log-probabilities of all options say about the items."""
     sums, norms = (x.split(list(items.options)) for x in (log_p_R, log_p_R / items.bytes_R))
     right = [float(options[answer]) for options, answer in zip(sums, items.answers, strict=True)]

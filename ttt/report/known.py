@@ -28,7 +28,7 @@ class KnownLine(NamedTuple):
 
 def known_lines(results: Results, *, modes: Sequence[str]) -> Iterator[KnownLine]:
     """Yield the lines of all sets; those of one score stand together, in the order of `modes`."""
-    for name, scores in results.known.items():
+    for name, scores in results.known_sets.items():
         measured = [mode for mode in modes if mode in scores]
         for quantity in (quantity for quantity in SHOWN if measured and quantity in scores[measured[0]]):
             for mode in measured:

@@ -19,7 +19,10 @@ ROW_KEYS = ("columns", "base", "step", "current", "diagnostics", "profile")
 def rebuild(evaluated: Sequence[Json], trained: Sequence[Json], probed: Sequence[Json], *, config: Json) -> Results:
     """Return the results so far: what results.json would hold now."""
     rows = rows_from_json(
-        [{"scores": e["tasks"], "known": e.get("known"), **{key: e[key] for key in ROW_KEYS}} for e in evaluated]
+        [
+            {"scores": e["tasks"], "known_sets": e.get("known_sets"), **{key: e[key] for key in ROW_KEYS}}
+            for e in evaluated
+        ]
     )
     # Row 0 measures every task, however thin later rows are.
     tasks = len(rows[0]["columns"]) if rows else 0

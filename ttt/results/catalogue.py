@@ -90,7 +90,7 @@ def _in_order(results: Results) -> Iterator[str]:
     yield from _product(results.modes, curves, inside)
     yield from _product(["fast"], ["loss"], _needing("profile"))
     yield from _product(["split"], quantities, SPLIT)
-    for name, modes in results.known.items():
+    for name, modes in results.known_sets.items():
         for mode, scores in modes.items():
             yield from _product([mode], scores, [f"known_{name}_{moment}" for moment in KNOWN])
     # A dict keeps the order of the rows, and drops what several layers repeat.

@@ -41,8 +41,8 @@ class Evaluated:
 
     Row 0 is measured before the stream. `current`: the task that was just learned. `seen`: all
     tasks that were learned by then. `profile`: for each of `columns` the loss along the context in
-    mode fast; None without fast weights. `known`: scores on what the model knew before, by the
-    name of each set; empty where none was measured.
+    mode fast; None without fast weights. `known_sets`: scores on what the model knew before, by
+    the name of each set; empty where none was measured.
     """
 
     row: int
@@ -56,7 +56,7 @@ class Evaluated:
     base: Scores | None
     diagnostics: dict[str, float] = field(default_factory=dict)
     profile: list[list[float]] | None = None
-    known: dict[str, Scores] = field(default_factory=dict)
+    known_sets: dict[str, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

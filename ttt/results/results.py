@@ -76,13 +76,13 @@ class Results:
         current: int | None = None,
         diagnostics: dict[str, float] | None = None,
         profile: list[list[float]] | None = None,
-        known: dict[str, Scores] | None = None,
+        known_sets: dict[str, Scores] | None = None,
     ) -> None:
         """Append a row of R, see `Row`."""
         row: Row = {"columns": columns, "scores": scores, "base": base, "step": step, "current": current,
                     "diagnostics": diagnostics or {}, "profile": profile}  # fmt: skip
-        if known:
-            row["known"] = known
+        if known_sets:
+            row["known_sets"] = known_sets
         self.rows.append(row)
 
     @property
@@ -145,16 +145,16 @@ class Results:
         return [row["base"][mode][quantity][0] for row in self.rows if row["base"] is not None]
 
     @property
-    def known(self) -> dict[str, Scores]:
+    def known_sets(self) -> dict[str, Scores]:
         """The scores before the stream on what the model knew, by the name of each set."""
         # Every row that measures them measures the same sets, modes and quantities.
-        return self.rows[0].get("known", {}) if self.rows else {}
+        return self.rows[0].get("known_sets", {}) if self.rows else {}
 
     def known_values(self, name: str, mode: str, quantity: str) -> list[float]:
         """The score on one of those sets, in the rows in which it was measured."""
-        if quantity not in self.known.get(name, {}).get(mode, {}):
+        if quantity not in self.known_sets.get(name, {}).get(mode, {}):
             return []
-        return [row["known"][name][mode][quantity][0] for row in self.rows if "known" in row]
+        return [row["known_sets"][name][mode][quantity][0] for row in self.rows if "known_sets" in row]
 
     def peers(self, mode: str, quantity: str) -> References:
         """What the reference networks scored, oriented; NaN for a network that was not measured."""

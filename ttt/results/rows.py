@@ -16,9 +16,9 @@ class Row(TypedDict):
 
     `base`: the same on the base distribution, one value. `step`: batches trained on, None if
     unknown. `current`: the task just taught. `diagnostics`: numbers by name. `profile`: the loss
-    along the context in mode fast, in sixteenths, for each task in `columns`. `known`: scores on
-    what the model knew before the stream, by the name of each set, one value; left out where there
-    are none.
+    along the context in mode fast, in sixteenths, for each task in `columns`. `known_sets`: scores
+    on what the model knew before the stream, by the name of each set, one value; left out where
+    there are none.
     """
 
     columns: list[int]
@@ -28,7 +28,7 @@ class Row(TypedDict):
     current: int | None
     diagnostics: dict[str, float]
     profile: list[list[float]] | None
-    known: NotRequired[dict[str, Scores]]
+    known_sets: NotRequired[dict[str, Scores]]
 
 
 class Point(TypedDict):
@@ -70,8 +70,8 @@ def _row_from_json(content: Mapping[str, Any]) -> Row:
         "profile": profile and [[NAN if x is None else x for x in pieces] for pieces in profile],
     }
     # Runs without such sets have no key for them, and neither have those of earlier versions.
-    if content.get("known"):
-        row["known"] = {name: scores_from_json(scores) for name, scores in content["known"].items()}
+    if content.get("known_sets"):
+        row["known_sets"] = {name: scores_from_json(scores) for name, scores in content["known_sets"].items()}
     return row
 
 

@@ -174,7 +174,7 @@ SOURCES: dict[Need, MetricInput] = {
     "learned": MetricInput(_has_rows, _matrix),
     "regret": MetricInput(_has_rows, _regret),
     "base": MetricInput(_has_rows, _base),
-    "known": MetricInput(lambda results: bool(results.known), _known),
+    "known": MetricInput(lambda results: bool(results.known_sets), _known),
     "references": MetricInput(_has_references, _with_references),
     "gain": MetricInput(_is_fast, _gain),
     "split": MetricInput(_is_fast, _modes),

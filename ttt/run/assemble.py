@@ -20,9 +20,11 @@ from ttt.learner import Engine, Learner, OptimizerFactory
 from ttt.models.pretrained import tokenizer_of
 from ttt.run.checks import check_cache, check_data, check_devices, check_method, check_savings, check_values
 from ttt.run.info import describe
+from ttt.run.known import build_known
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
+from ttt.run.published import as_published, check_memory, recompute_blocks, recorded_revision, weights_of
 from ttt.sinks.base import RunInfo, Sink
-from ttt.stream import Source, Stream
+from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
 
 
@@ -44,6 +46,7 @@ class Assembly:
     own_names: frozenset[str]
     base_names: frozenset[str]
     plan: Plan
+    known_sets: KnownSets
     base: Base
     settings: TrainerSettings
     sink: Sink
@@ -103,7 +106,8 @@ class Assembly:
         """Put `weights` into the learner. Raises ValueError where they do not fit."""
         parameters = dict(self.learner.model.named_parameters())
         unknown = sorted(set(weights) - self.base_names)
-        missing = sorted(self.own_names - set(weights))
+        # What a model was published with is not saved again where nothing changed it.
+        missing = sorted(self.own_names - set(weights) - as_published(self.learner.model))
         if unknown or missing:
             name = (unknown or missing)[0]
             raise ValueError(f"base: the weights do not fit the model: {name} is only in one of them")
@@ -137,17 +141,20 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     # Run: what is measured, and the name that follows from everything that determines the numbers.
     plan = Plan.read(config["eval"], stream=method.stream, is_cut=settings.world.strategy == "fsdp")
     check_savings(plan, method.recipe.strategy, settings)
+    known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
-    resolved = config | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
+    resolved = recorded_revision(config, method.learner.model)
+    resolved = resolved | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
     return Assembly(
         config=resolved,
         trusted=trusted,
         source=source,
         plan=plan,
+        known_sets=known_sets,
         base=base,
         settings=settings,
         sink=sink,
-        info=describe(resolved, data=source.fingerprint),
+        info=describe(resolved, data=source.fingerprint + known_sets.fingerprint + weights_of(method.learner.model)),
         **method._asdict(),
     )
 
@@ -169,6 +176,7 @@ def _build_method(
     strategy = build_strategy(config, trusted)
     optimizer, pace = build_optimizer(config["optimizer"], trusted)
     learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer)
+    recompute_blocks(learner, settings)
     # Before the strategy adds parameters of its own, which no base brings.
     base_names = frozenset(name for name, _ in learner.model.named_parameters())
     recipe = Recipe(build_objective(config, trusted=trusted, stream=stream), strategy, pace)
@@ -177,6 +185,7 @@ def _build_method(
     stream = replace(stream, phases=strategy.phases(stream))
     strategy.attach(learner.model)
     strategy.check(learner, stream, parts=settings.parts)
+    check_memory(learner, settings)
     # The optimizer may refuse the model: known now, not after minutes of a base.
     learner.configure_optimizers()
     return _Method(stream, learner, recipe, own_names, base_names)

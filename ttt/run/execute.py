@@ -26,7 +26,7 @@ from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
 from ttt.run.exit_codes import ExitCode
 from ttt.run.loop import Session, run_stream
-from ttt.run.record import record_run, write_page
+from ttt.run.record import causal_line, record_run, write_page
 from ttt.run.references import measured
 from ttt.run.resume import restore_run
 from ttt.run.watcher import Watcher
@@ -166,8 +166,11 @@ def _run(
     assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, sink: Guarded, results: Results
 ) -> Clock:
     watcher.announce(assembly, folder, fabric.device)
+    # The first process speaks for all.
+    causal = causal_line(assembly, fabric) if fabric.is_global_zero else ""
+    watcher.note(f"causal   {causal}")
     with watcher.live(assembly):
-        session, position = _begin(assembly, fabric, folder, watcher, results)
+        session, position = _begin(assembly, fabric, folder, watcher, results, causal=causal)
         with _journal(fabric, folder, position=position) as journal:
             # The journal is now cut to the checkpoint: it tells a sink what was measured before.
             if journal is not None:
@@ -181,18 +184,19 @@ def _run(
 
 
 def _begin(
-    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, results: Results
+    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, results: Results, *, causal: str
 ) -> tuple[Session, int]:
     """The base, or where an earlier process stopped; and how much of its journal counts."""
     recipe = assembly.recipe
     engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher))
     # Drift is measured from the base itself, not from what a checkpoint holds: probe it first.
     is_probed = assembly.plan.diagnostics
-    diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=recipe.strategy) if is_probed else None
+    texts = assembly.known_sets.texts
+    diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=recipe.strategy, texts=texts) if is_probed else None
     saved = _newest(fabric, folder, watcher)
     clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()
     if fabric.is_global_zero:
-        record_run(assembly, folder, engine, resumed=saved is not None, watcher=watcher)
+        record_run(assembly, folder, engine, causal=causal, resumed=saved is not None, watcher=watcher)
     if saved:
         watcher.note(f"resuming after task {len(results.rows) - 1}")
     session = Session(
@@ -200,6 +204,7 @@ def _begin(
         stream=assembly.stream,
         recipe=recipe,
         plan=assembly.plan,
+        known_sets=assembly.known_sets,
         results=results,
         clock=clock,
         checkpoints=folder.checkpoints,

@@ -11,6 +11,7 @@ from pathlib import Path
 from ttt.evaluation.anytime import is_due, joined_progress, measure_inside, piece_length
 from ttt.evaluation.diagnose import Diagnosis
 from ttt.evaluation.evaluate import evaluate, evaluate_along
+from ttt.evaluation.known import measure_known
 from ttt.evaluation.plan import Plan
 from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
@@ -18,7 +19,7 @@ from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
 from ttt.results.results import Results
 from ttt.run.resume import save_run
 from ttt.storage.journal import Journal
-from ttt.stream import Phase, Stream
+from ttt.stream import KnownSets, Phase, Stream
 from ttt.training.clock import Clock
 from ttt.training.recipe import Recipe
 from ttt.training.train import Progress, train
@@ -29,8 +30,9 @@ class Session:
     """Everything that a stream in progress works with.
 
     `journal` is None in all processes but the first, which alone writes. `checkpoints` is the
-    folder that they go to. `diagnosis` was made at the base. `report_every`: steps between two
-    lines of metrics; `workers`: processes that prepare batches ahead.
+    folder that they go to. `known_sets`: what the model may know before the stream. `diagnosis` was
+    made at the base. `report_every`: steps between two lines of metrics; `workers`: processes that
+    prepare batches ahead.
     """
 
     engine: Engine
@@ -42,6 +44,7 @@ class Session:
     checkpoints: Path
     journal: Journal | None = None
     observers: Sequence[Observer] = field(default=())
+    known_sets: KnownSets = field(default_factory=KnownSets)
     diagnosis: Diagnosis | None = None
     report_every: int = 10
     workers: int = 0
@@ -166,10 +169,12 @@ def measure_row(session: Session) -> None:
     current = stream.phases[row - 1].task if row else None
     batches = [stream.tasks[j].evaluation() for j in columns]
     scores, profile = evaluate_along(engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes)
-    base = None
-    if stream.base is not None and session.plan.has_base(row, stream=stream):
-        rows = [stream.base.evaluation()]
-        base = evaluate(engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes)
+    base, known_scores = None, {}
+    if session.plan.has_base(row, stream=stream):
+        if stream.base is not None:
+            rows = [stream.base.evaluation()]
+            base = evaluate(engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes)
+        known_scores = measure_known(engine, session.known_sets, recipe=recipe, token_bytes=stream.token_bytes)
     diagnostics = _diagnostics(session)
     session.clock.evaluation += time.perf_counter() - start
     results.add(
@@ -180,6 +185,7 @@ def measure_row(session: Session) -> None:
         current=current,
         diagnostics=diagnostics,
         profile=profile,
+        known_sets=known_scores,
     )
     session.publish(
         Evaluated(
@@ -191,6 +197,7 @@ def measure_row(session: Session) -> None:
             base=base,
             diagnostics=diagnostics,
             profile=profile,
+            known_sets=known_scores,
             **session.clock.tick(),
         )
     )

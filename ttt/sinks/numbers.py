@@ -69,7 +69,7 @@ def _evaluated(event: Evaluated) -> dict[str, float]:
             values |= {
                 f"eval/{mode}/{quantity}/{over}": value for over, value in _summaries(event, mode, quantity).items()
             }
-    for name, modes in event.known.items():
+    for name, modes in event.known_sets.items():
         for mode, quantities in modes.items():
             values |= {f"eval/{mode}/{quantity}/known_{name}": score for quantity, (score,) in quantities.items()}
     return values
