@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
+from ttt.devices.one_device import Devices
 from ttt.learner import Engine
+from ttt.probes.causality import Sizes, probe_causality, unprobed
 from ttt.run.assemble import Assembly
 from ttt.run.watcher import Watcher
 from ttt.sinks.base import first_line
@@ -15,8 +17,31 @@ from ttt.storage.run_folder import RunFolder
 from ttt.stream import sample_texts
 
 
-def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed: bool, watcher: Watcher) -> None:
-    """Write config.yaml, environment.json and samples.json.
+def causal_line(assembly: Assembly, fabric: Devices) -> str:
+    """Which conditions of causality the run satisfies, by a few flips in one short sequence.
+
+    The learner stays as it is, but for moving to the device where it will be trained. A probe that
+    fails costs no result.
+    """
+    learner, chunk = assembly.learner, assembly.config["adapter"].get("chunk")
+    if assembly.settings.world.strategy == "fsdp":
+        return "not probed: parameters are cut over devices"
+    token_RT = assembly.stream.tasks[0].evaluation().tokens_BT[:1]
+    why = unprobed(learner, token_RT)
+    if why:
+        return f"not probed: {why}"
+    sizes = Sizes.brief(length=token_RT.shape[1], chunk=chunk)
+    try:
+        with fabric.autocast():
+            return probe_causality(learner.to(fabric.device), token_RT, chunk=chunk, sizes=sizes).line()
+    except Exception as error:
+        return f"not probed: {type(error).__name__}: {first_line(error)}"
+
+
+def record_run(
+    assembly: Assembly, folder: RunFolder, engine: Engine, *, causal: str, resumed: bool, watcher: Watcher
+) -> None:
+    """Write config.yaml, environment.json (`causal`: what the run says of itself) and samples.json.
 
     Note it when a resumed run began with other code.
     """
@@ -27,7 +52,7 @@ def record_run(assembly: Assembly, folder: RunFolder, engine: Engine, *, resumed
         "base": stream.base.fingerprint if stream.base else None,
         "tasks": [task.fingerprint for task in stream.tasks],
     }
-    content = environment(code=assembly.code, data=data, device=engine.fabric.device)
+    content = environment(code=assembly.code, data=data, device=engine.fabric.device) | {"causal": causal}
     if resumed and folder.recorded_code() not in (None, content["code"]):
         watcher.note("this run began with other code: its rows are not all measured alike")
     write_bytes(folder.config, OmegaConf.to_yaml(OmegaConf.create(assembly.config)).encode())
