@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_adapters import FAST, MEMORIES, batch_of, make, name_of, read, tokens
+from tiny_adapters import FAST, MEMORIES, WITHIN, batch_of, make, name_of, read, tokens
 
 from ttt.learner import Learner, slow_hash
 from ttt.training.recipe import Recipe
@@ -56,6 +56,7 @@ def test_an_evaluation_leaves_slow_weights_and_states_alone(learner):
     assert all(parameter.grad is None for parameter in learner.model.parameters())
 
 
+@pytest.mark.parametrize("learner", WITHIN, ids=name_of, indirect=True)
 def test_writes_off_reads_the_state_and_keeps_it(learner):
     off, state = learner(batch_of(tokens(5)), learner.adapter.initial(), write=False)
     assert all(not x.any() for x in state.values())
@@ -135,6 +136,7 @@ def test_carry_keeps_the_mean_or_every_lane(carry, lanes):
         assert torch.equal(x, expected)
 
 
+@pytest.mark.parametrize("learner", WITHIN, ids=name_of, indirect=True)
 def test_all_parameters_get_a_gradient(learner):
     loss_of(learner, Recipe(), batch_of(tokens(9)), step=0).backward()
     for name, parameter in learner.model.named_parameters():

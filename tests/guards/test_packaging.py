@@ -51,6 +51,7 @@ def test_a_yaml_mirrors_a_module(path):
 
 # What an option needs beside the small run's settings.
 NEEDS = {
+    "adapter/ttt_ntp": ["adapter.prompt=8"],
     "task/recall-sequence": ["task.distances=[2]", "task.facts=[2]"],
     "task/label-sequence": ["task.example_len=4"],
     "source/mnist": ["task.seq_len=50"],

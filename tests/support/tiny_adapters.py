@@ -24,6 +24,7 @@ VOCAB, LENGTH = 11, 24
 # The YAML's arguments, made smaller: a chunk of 4 tokens, two heads.
 SMALLER = {
     "chunk": 4,
+    "prompt": 6,
     "heads": 2,
     "reset": "sequence",
     "decay": 0.9,
@@ -42,6 +43,16 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mlp_fast", {"rule": "delta", "step": 0.1, "clip": 0.1}),
     ("mlp_fast", {"rule": "nlms", "keys": "raw", "momentum": 0.5}),
     ("mlp_fast", {"source": "hidden", "layers": [1], "clip": 0.05, "reset": "task"}),
+    ("mlp_fast", {"target": "next", "source": "hidden_raw", "rule": "delta_whole", "layers": "last=1"}),
+    ("mlp_fast", {"rule": "ridge", "target": "next", "norm": "rows", "clip": 0.2, "keys": "raw"}),
+    ("mlp_fast", {"norm": "spectral", "start": "step_zero", "source": "embeddings_raw"}),
+    ("mlp_fast", {"norm": "rows", "rule": "nlms", "centre": True}),
+    ("mlp_fast", {"start": "conv_zero", "projection": "diagonal", "keys": "raw", "write_at": "prompt"}),
+    ("mlp_fast", {"rule": "ridge", "write_at": "prompt", "most_tokens": 4, "reset": "task"}),
+    ("mlp_fast", {"write_at": "document", "reset": "task", "target": "next", "momentum": 0.5}),
+    ("mlp_fast", {"write_at": "document", "reset": "never", "rule": "ridge", "centre": True, "most_tokens": 7}),
+    ("in_place_official", {}),
+    ("ttt_ntp", {}),
     ("delta_fast", {}),
     ("delta_fast", {"gated": False, "taps": 1}),
     ("ttt_linear", {}),
@@ -59,6 +70,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("prompt_fast", {"reset": "task"}),
 ]
 FAST = [variant for variant in VARIANTS if variant[0] != "none"]
+# A single document reads nothing that it writes at its end.
+WITHIN = [variant for variant in FAST if variant[1].get("write_at") != "document"]
 
 
 def name_of(variant: tuple[str, dict[str, Any]]) -> str:
@@ -70,8 +83,11 @@ def name_of(variant: tuple[str, dict[str, Any]]) -> str:
 @cache
 def defaults(adapter: str) -> dict[str, Any]:
     """The arguments of the adapter's YAML, with those of SMALLER that it has."""
-    yaml = OmegaConf.load(Path(str(files("ttt.conf"))) / "adapter" / f"{adapter}.yaml")
-    config = OmegaConf.merge({"task": {"seq_len": LENGTH}}, {"adapter": yaml}).adapter
+    folder = Path(str(files("ttt.conf"))) / "adapter"
+    yaml: Any = OmegaConf.load(folder / f"{adapter}.yaml")
+    # Other settings of an adapter beside its YAML name that in their defaults.
+    beside = [OmegaConf.load(folder / f"{name}.yaml") for name in yaml.pop("defaults", []) if name != "_self_"]
+    config = OmegaConf.merge({"task": {"seq_len": LENGTH}}, *({"adapter": part} for part in [*beside, yaml])).adapter
     arguments: Any = OmegaConf.to_container(config, resolve=True)
     return arguments | {key: value for key, value in SMALLER.items() if key in arguments}
 
@@ -93,8 +109,13 @@ def make(adapter: str = "mlp_fast", *, window: int | None = 5, **options: object
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Larger embeddings and outputs than at the start of training.
-            if parameter.dim() > 1 and "memory" not in name:
+            if parameter.dim() > 1 and parameter.requires_grad and "memory" not in name:
                 parameter.mul_(5)
+            # What starts at zero so that a model equals its base.
+            if name.endswith("gain"):
+                parameter.fill_(0.5)
+            if name.endswith("conv_OD") and not parameter.any():
+                parameter.normal_(generator=torch.Generator().manual_seed(2))
             # A new memory beside attention is silent.
             if name.endswith("memory.out_proj.weight"):
                 parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(1))

@@ -16,7 +16,15 @@ NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers")
 # Arguments of an adapter that act in the stream only, and the value with which a base is trained.
-STREAM_ONLY = {"reset": "sequence", "carry": "mean", "through_writes": True}
+STREAM_ONLY = {
+    "reset": "sequence",
+    "carry": "mean",
+    "through_writes": True,
+    "test_rule": None,
+    "test_write_at": None,
+    "test_step": None,
+    "test_clip": None,
+}
 
 
 def identity(config: Mapping[str, Any], *, data: str) -> str:
