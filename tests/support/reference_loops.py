@@ -72,10 +72,15 @@ def rms(x_TD: Tensor, *, eps: float = torch.finfo(torch.float64).eps) -> Tensor:
 
 
 def same_with_gradients(got_XD: Tensor, want_XD: Tensor, module: nn.Module, *, rtol: float, atol: float) -> None:
-    """Compare what is read, and every parameter's gradient under a random one of the output."""
+    """Compare what is read, and every learned parameter's gradient under a random one of the output."""
     close(got_XD, want_XD, rtol=rtol, atol=atol)
-    parameters, behind_XD = dict(module.named_parameters()), normal(9, *got_XD.shape)
-    grads = [torch.autograd.grad((x_XD * behind_XD).sum(), list(parameters.values())) for x_XD in (got_XD, want_XD)]
+    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    behind_XD, learned = normal(9, *got_XD.shape), list(parameters.values())
+    # What nothing was read of has no gradient, or one of zeros: both count as zeros.
+    grads = [
+        torch.autograd.grad((x_XD * behind_XD).sum(), learned, allow_unused=True, materialize_grads=True)
+        for x_XD in (got_XD, want_XD)
+    ]
     for name, got, want in zip(parameters, *grads, strict=True):
         close(
             got, want, rtol=rtol, atol=atol * float(want.abs().max() + 1), msg=lambda text, name=name: f"{name}: {text}"

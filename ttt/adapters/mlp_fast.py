@@ -25,7 +25,7 @@ from ttt.adapters.base import Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.fast_down import FastDown
 from ttt.adapters.layers import Layers, down_projections, pick_layers
 from ttt.adapters.mlp_desk import MlpDesk
-from ttt.adapters.mlp_rule import RuleName, Start, WriteAt, WriteRule, check_rule, check_start
+from ttt.adapters.mlp_rule import RuleName, Start, WriteAt, WriteRule, check_rule, check_start, check_test
 from ttt.adapters.mlp_sources import SourceName, Sources
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -66,6 +66,7 @@ class MlpFast:
         )  # fmt: skip
         check_start(self._start)
         check_rule(train, self._start, seq_len=seq_len, test=False)
+        check_test(writes=test_writes, rule=test_rule, write_at=test_write_at, step=test_step, clip=test_clip)
         if test_writes:
             check_rule(test, self._start, seq_len=seq_len, test=True)
         self._train, self._test = train, test

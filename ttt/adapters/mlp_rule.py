@@ -97,6 +97,15 @@ def check_rule(rule: WriteRule, start: Start, *, seq_len: int, test: bool) -> No
         raise ValueError("adapter.norm=spectral: divides by the size of writes, which start=conv_zero makes zero")
 
 
+def check_test(
+    *, writes: bool, rule: RuleName | None, write_at: WriteAt | None, step: float | None, clip: float | None
+) -> None:
+    """Raises ValueError for how evaluations write, where they write nothing."""
+    for key, value in (("rule", rule), ("write_at", write_at), ("step", step), ("clip", clip)):
+        if value is not None and not writes:
+            raise ValueError(f"adapter.test_{key}={value}: with test_writes=false evaluations write nothing")
+
+
 def _check_length(rule: WriteRule, *, seq_len: int) -> None:
     key = "prompt" if rule.write_at == "prompt" else "chunk"
     if rule.chunk >= seq_len:
