@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -24,7 +24,8 @@ class BaseSetting:
 
     `new_learner` returns a learner whose fast state is reset for each sequence; `identity` names
     all that determines the weights; `cache` is a folder that outlives the run; `observe` hears of
-    progress; `accumulate` is into how many parts a device cuts its rows.
+    progress; `accumulate` is into how many parts a device cuts its rows. `model`: its section of
+    the config; `initial`: the slow weights that it was built with.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]
@@ -34,6 +35,8 @@ class BaseSetting:
     cache: Path
     observe: Observe
     accumulate: int
+    model: Mapping[str, Any]
+    initial: SlowWeights
 
 
 class Base(Protocol):

@@ -61,13 +61,17 @@ class HfModel(nn.Module):
         commit: str | None = getattr(self.lm.config, "_commit_hash", None)
         return commit
 
-    def as_published(self) -> frozenset[str]:
-        """Return the names of frozen parameters that nothing has changed since they were read."""
+    def unchanged(self) -> frozenset[str]:
+        """Return the names of parameters that nothing has changed since they were read."""
         return frozenset(
             name
             for name, parameter in self.named_parameters()
-            if not parameter.requires_grad and self._published.get(name) == (id(parameter), parameter._version)
+            if self._published.get(name) == (id(parameter), parameter._version)
         )
+
+    def as_published(self) -> frozenset[str]:
+        """Return those of `unchanged` that are frozen, so that nothing will change them."""
+        return frozenset(name for name in self.unchanged() if not self.get_parameter(name).requires_grad)
 
     def recompute(self) -> int:
         """Keep only the inputs of blocks in training, and compute the rest again; return how many.

@@ -18,11 +18,19 @@ from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
 from ttt.models.pretrained import tokenizer_of
-from ttt.run.checks import check_cache, check_data, check_devices, check_method, check_savings, check_values
+from ttt.run.checks import (
+    check_cache,
+    check_data,
+    check_devices,
+    check_method,
+    check_savings,
+    check_shapes,
+    check_values,
+)
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
-from ttt.run.published import as_published, check_memory, recompute_blocks, recorded_revision, weights_of
+from ttt.run.published import check_memory, recompute_blocks, recorded_revision, unchanged, weights_of
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
@@ -68,6 +76,8 @@ class Assembly:
             cache=Path(self.config["cache_dir"]).expanduser(),
             observe=observe,
             accumulate=self.settings.accumulate,
+            model=self.config["model"],
+            initial=dict(self.learner.model.named_parameters()),
         )
         return self.base.weights(setting)
 
@@ -107,10 +117,15 @@ class Assembly:
         parameters = dict(self.learner.model.named_parameters())
         unknown = sorted(set(weights) - self.base_names)
         # What a model was published with is not saved again where nothing changed it.
-        missing = sorted(self.own_names - set(weights) - as_published(self.learner.model))
+        missing = sorted(self.own_names - set(weights) - unchanged(self.learner.model))
+        brought = self.base_names - self.own_names
+        if brought & set(weights):
+            # Weights of a plain model fit below any adapter, those of another adapter do not.
+            missing += sorted(brought - set(weights))
         if unknown or missing:
             name = (unknown or missing)[0]
-            raise ValueError(f"base: the weights do not fit the model: {name} is only in one of them")
+            hint = "" if name in self.own_names else "; take the adapter, with its layers, that learned them"
+            raise ValueError(f"base: the weights do not fit the model: {name} is only in one of them{hint}")
         for name, tensor in weights.items():
             if tensor.shape != parameters[name].shape:
                 shapes = f"{list(tensor.shape)} there, {list(parameters[name].shape)} here"
@@ -182,8 +197,13 @@ def _build_method(
     recipe = Recipe(build_objective(config, trusted=trusted, stream=stream), strategy, pace)
     check_devices(learner.adapter, strategy, settings)
     check_method(learner, recipe, settings, stream=stream)
+    check_shapes(config["adapter"], strategy, stream)
     stream = replace(stream, phases=strategy.phases(stream))
+    # A strategy with parameters of its own freezes the others, but not those that were named.
+    learned = [p for p in learner.parameters() if p.requires_grad] if config["optimizer"].get("only") else []
     strategy.attach(learner.model)
+    for parameter in learned:
+        parameter.requires_grad_(True)
     strategy.check(learner, stream, parts=settings.parts)
     check_memory(learner, settings)
     # The optimizer may refuse the model: known now, not after minutes of a base.

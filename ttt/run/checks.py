@@ -55,7 +55,8 @@ def check_data(base: Base, stream: Stream, settings: TrainerSettings, *, task: s
             f"base={base.name}: task={task} leaves no class of source={source} for a base distribution; "
             "use base=none, or fewer tasks or classes"
         )
-    rows = len(stream.phases[0].batch(0).tokens_BT) if settings.parts > 1 else 0
+    # Rows of other lengths come before the last ones, and are a multiple of them.
+    rows = len(stream.phases[-1].batch(0).tokens_BT) if settings.parts > 1 else 0
     if rows % settings.parts:
         size = settings.world.size
         each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
@@ -107,6 +108,17 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
         check_prompts(adapter, objective, rows=len(stream.phases[0].batch(0).tokens_BT))
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
+
+
+def check_shapes(adapter: Mapping[str, Any], strategy: Strategy, stream: Stream) -> None:
+    """A state for each row that lives on, and rows of a memory, need batches of one shape."""
+    by_row = adapter.get("carry") == "lane" and adapter.get("reset") == "never"
+    if not (by_row or strategy.acts_at("memory")):
+        return
+    first, last = (phase.batch(0).tokens_BT.shape for phase in (stream.phases[0], stream.phases[-1]))
+    if first != last:
+        what = "adapter.carry=lane" if by_row else f"strategy={strategy.name}"
+        raise ValueError(f"{what}: needs rows of one length, and they grow from {first[1]} to {last[1]} tokens here")
 
 
 def check_reset(group: str, reset: str, *, stream: Stream) -> None:

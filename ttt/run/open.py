@@ -30,6 +30,7 @@ class OpenedRun:
     """`learned`: how many tasks were learned before the checkpoint was made."""
 
     folder: RunFolder
+    config: dict[str, Any]
     adapter: str
     learner: Learner
     stream: Stream
@@ -54,6 +55,7 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
         raise ValueError(f"{path}: {error}") from error
     return OpenedRun(
         folder=folder,
+        config=config,
         adapter=config["adapter"]["name"],
         learner=assembly.learner,
         stream=assembly.stream,

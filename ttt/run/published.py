@@ -24,6 +24,11 @@ def as_published(model: nn.Module) -> frozenset[str]:
     return model.as_published() if isinstance(model, HfModel) else frozenset()
 
 
+def unchanged(model: nn.Module) -> frozenset[str]:
+    """The names of parameters that are still as the model was published, frozen or not."""
+    return model.unchanged() if isinstance(model, HfModel) else frozenset()
+
+
 def changed_weights(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that a checkpoint has to hold: the others are read again with the model."""
     same = as_published(model)
