@@ -24,5 +24,5 @@ def ridge_write(k_BCF: Tensor, error_BCD: Tensor, ridge: float) -> Tensor:
 
 def _solve(gram_BXX: Tensor, right_BXD: Tensor, ridge: float) -> Tensor:
     eye_XX = torch.eye(gram_BXX.shape[-1], dtype=gram_BXX.dtype, device=gram_BXX.device)
-    # Without the check: a state that is not finite must reach the check of the loss, not raise here.
+    # Without the check: a state that is not finite must reach the check of the loss, not raise.
     return torch.linalg.solve_ex(gram_BXX + ridge * eye_XX, right_BXD, check_errors=False).result

@@ -49,7 +49,7 @@ def _rescaled(read_D: Tensor, rows: RowNorms, s_DF: Tensor) -> Tensor:
 
 
 def _written(k_CF: Tensor, error_CD: Tensor, updates: ChunkUpdates) -> Tensor:
-    """The write of one chunk before clipping: the inverse as such, the norm of the matrix as such."""
+    """Return the write of one chunk before clipping, with the inverse and the norm as defined."""
     if updates.ridge is not None:
         gram_CC = k_CF @ k_CF.T + updates.ridge * torch.eye(len(k_CF), dtype=k_CF.dtype)
         return updates.size * error_CD.T @ torch.linalg.inv(gram_CC) @ k_CF

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Lifetime, RunsOn
-from ttt.adapters.layers import Layers, pick_layers
+from ttt.adapters.layers import LayerChoice, pick_layers
 from ttt.adapters.reading import Desk, Pass
 from ttt.adapters.short_conv import short_conv
 from ttt.models.cache import Cache
@@ -60,7 +60,7 @@ class BesideAttention:
         name: str,
         chunk: int,
         lifetime: Lifetime,
-        layers: Layers,
+        layers: LayerChoice,
         heads: int,
         taps: int,
         new_rule: Callable[[int], nn.Module],

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import Carry, FastState, Lifetime, Reset
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import into_lanes, out_of_lanes
-from ttt.adapters.layers import Layers
+from ttt.adapters.layers import LayerChoice
 from ttt.adapters.reading import Pass
 from ttt.kernels.dispatch import delta
 
@@ -34,7 +34,7 @@ class DeltaFast(BesideAttention):
         name: str,
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         heads: Annotated[int, Ge(1)],
         taps: Annotated[int, Ge(1)],
         gated: bool,

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttt.adapters.base import FastState
-from ttt.adapters.mlp_desk import MlpDesk, Sheet
+from ttt.adapters.mlp_desk import MlpDesk, WritePass
 from ttt.adapters.mlp_open import after_open_documents, fill_open_chunk
-from ttt.adapters.mlp_rule import Start, WriteRule
+from ttt.adapters.mlp_rule import TargetStart, WriteRule
 from ttt.adapters.mlp_sources import Sources
 from ttt.adapters.mlp_writes import Writes, bounded, mean_of_earlier, sizes_of
 from ttt.kernels.dispatch import inplace, targets
@@ -32,7 +32,7 @@ DIAGONAL_STD, DIAGONAL_SEED = 0.02, 0
 class FastDown(nn.Module):
     """W0 [D, F] with its fast state S [B, D, F]; `desk` holds the pass that is being read."""
 
-    def __init__(self, down: nn.Linear, *, name: str, desk: MlpDesk, sources: Sources, start: Start) -> None:
+    def __init__(self, down: nn.Linear, *, name: str, desk: MlpDesk, sources: Sources, start: TargetStart) -> None:
         super().__init__()
         self.weight, self.bias = down.weight, down.bias
         self._name, self._desk, self._sources = name, desk, sources
@@ -83,29 +83,29 @@ class FastDown(nn.Module):
 
     def _fast(self, z_BTF: Tensor) -> Tensor:
         """(W0 + S) z, and the state after the pass."""
-        sheet = self._desk.sheet
-        now, rule, length = sheet.now, sheet.rule, z_BTF.shape[1]
+        writing = self._desk.writing
+        now, rule, length = writing.now, writing.rule, z_BTF.shape[1]
         state = now.state(self._name)
-        if not sheet.writes:
+        if not writing.writes:
             now.leave(self._name, state)
             return F.linear(z_BTF, self.weight) if now.blank else self._read(z_BTF, state["memory"], rule)
         x_BTD = self._sources.take(self._name)
-        if sheet.open_from is not None:
-            z_BTF, x_BTD, rest = after_open_documents(z_BTF, x_BTD, state, open_from=sheet.open_from)
+        if writing.open_from is not None:
+            z_BTF, x_BTD, rest = after_open_documents(z_BTF, x_BTD, state, open_from=writing.open_from)
             now.leave(self._name, rest)
         z_BNCF, x_BNCD = now.grid.split(z_BTF), now.grid.split(x_BTD)
         if not rule.through_writes:
             x_BNCD = x_BNCD.detach()
         if now.streaming:
-            if sheet.open_from is None:
+            if writing.open_from is None:
                 z_BNCF, x_BNCD, rest = fill_open_chunk(z_BNCF, x_BNCD, now, state)
                 now.leave(self._name, rest)
-            if now.grid.num_chunks == 1 and not sheet.full_BN.any():
-                return self._read_only(z_BTF[:, -length:], sheet, state)
-        writes, sums = self._writes(z_BNCF, x_BNCD, sheet, state)
-        out_BTD, after = self._run(z_BTF, writes, sheet, state)
+            if now.grid.num_chunks == 1 and not writing.full_BN.any():
+                return self._read_only(z_BTF[:, -length:], writing, state)
+        writes, sums = self._writes(z_BNCF, x_BNCD, writing, state)
+        out_BTD, after = self._run(z_BTF, writes, writing, state)
         now.leave(self._name, sums | after)
-        return out_BTD if sheet.open_from is None else out_BTD[:, -length:]
+        return out_BTD if writing.open_from is None else out_BTD[:, -length:]
 
     def _read(self, z_BTF: Tensor, memory_BDF: Tensor, rule: WriteRule) -> Tensor:
         """Read one state for all tokens."""
@@ -114,40 +114,40 @@ class FastDown(nn.Module):
             read_BTD = read_BTD * row_scale(self.weight, memory_BDF).unsqueeze(1).to(read_BTD.dtype)
         return read_BTD
 
-    def _read_only(self, z_BTF: Tensor, sheet: Sheet, state: FastState) -> Tensor:
+    def _read_only(self, z_BTF: Tensor, writing: WritePass, state: FastState) -> Tensor:
         """Read a piece whose chunk stays open: nothing is written, and one state serves all tokens.
 
         Most tokens are decoded here. Decay and resets still apply where the chunk begins.
         """
-        gate_B11 = sheet.gate_BN[:, 0, None, None]
+        gate_B11 = writing.gate_BN[:, 0, None, None]
         memory_BDF = gate_B11 * state["memory"]
         after = {"memory": memory_BDF}
         if "momentum" in state:
-            after["momentum"] = sheet.hold_BN[:, 0, None, None] * state["momentum"]
+            after["momentum"] = writing.hold_BN[:, 0, None, None] * state["momentum"]
         after |= {key: gate_B11[:, 0] * state[key] for key in ("key_sum", "key_count") if key in state}
-        sheet.now.leave(self._name, after)
-        return self._read(z_BTF, memory_BDF, sheet.rule)
+        writing.now.leave(self._name, after)
+        return self._read(z_BTF, memory_BDF, writing.rule)
 
-    def _steps(self, sheet: Sheet, step: Tensor | float) -> ChunkUpdates:
+    def _steps(self, writing: WritePass, step: Tensor | float) -> ChunkUpdates:
         """Decay where a chunk begins; with `reset=sequence`, 0 where a document does."""
-        rule = sheet.rule
+        rule = writing.rule
         limit = None if rule.clip is None else rule.clip * self.weight.detach().float().norm()
         return ChunkUpdates(
-            sheet.gate_BN, sheet.hold_BN, sheet.full_BN, rule.momentum, limit,
+            writing.gate_BN, writing.hold_BN, writing.full_BN, rule.momentum, limit,
             ridge=rule.ridge if rule.rule == "ridge" else None, spectral=rule.norm == "spectral", size=step,
         )  # fmt: skip
 
-    def _writes(self, z_BNCF: Tensor, x_BNCD: Tensor, sheet: Sheet, state: FastState) -> tuple[Writes, FastState]:
+    def _writes(self, z_BNCF: Tensor, x_BNCD: Tensor, writing: WritePass, state: FastState) -> tuple[Writes, FastState]:
         """Keys, targets and step sizes of every token, and the sums that centring keeps."""
-        rule = sheet.rule
+        rule = writing.rule
         step = self.step() if rule.fixed_step is None else rule.fixed_step
-        steps = self._steps(sheet, step)
+        steps = self._steps(writing, step)
         k_BNCF = z_BNCF if rule.through_writes else z_BNCF.detach()
         sums: FastState = {}
         if rule.centre:
-            mean_BN1F, sums = mean_of_earlier(k_BNCF, sheet, state)
+            mean_BN1F, sums = mean_of_earlier(k_BNCF, writing, state)
             k_BNCF = k_BNCF - mean_BN1F
-        sizes = sizes_of(k_BNCF, step, sheet)
+        sizes = sizes_of(k_BNCF, step, writing)
         if sizes.key_BNC1 is not None:
             k_BNCF = k_BNCF * sizes.key_BNC1.to(k_BNCF.dtype)
         v_BNCD = targets(x_BNCD, conv_OD=self.conv_OD, target_DD=self.target_DD, scale_BNC1=sizes.target_BNC1)
@@ -159,11 +159,11 @@ class FastDown(nn.Module):
             v_BNCD = v_BNCD - sizes.pull_BNC1 * F.linear(k_BNCF, weight_DF)
         return Writes(z_BNCF, k_BNCF, v_BNCD, sizes.pull_BNC1.squeeze(-1).expand(v_BNCD.shape[:-1]), steps), sums
 
-    def _run(self, z_BTF: Tensor, writes: Writes, sheet: Sheet, state: FastState) -> tuple[Tensor, FastState]:
+    def _run(self, z_BTF: Tensor, writes: Writes, writing: WritePass, state: FastState) -> tuple[Tensor, FastState]:
         """Outputs [B, T, D] in order, and the state after the pass."""
-        grid = sheet.now.grid
-        if not sheet.rule.associative:
-            return self._run_in_order(z_BTF, writes, sheet, state)
+        grid = writing.now.grid
+        if not writing.rule.associative:
+            return self._run_in_order(z_BTF, writes, writing, state)
         choice = self._choice(grid.num_chunks, grid.size, z_BTF.dtype)
         read_BNCD, memory_BDF = inplace(
             writes.q_BNCF,
@@ -178,12 +178,14 @@ class FastDown(nn.Module):
         read_BTD = grid.join(read_BNCD)
         return read_BTD if choice.folded else F.linear(z_BTF, self.weight) + read_BTD, {"memory": memory_BDF}
 
-    def _run_in_order(self, z_BTF: Tensor, writes: Writes, sheet: Sheet, state: FastState) -> tuple[Tensor, FastState]:
+    def _run_in_order(
+        self, z_BTF: Tensor, writes: Writes, writing: WritePass, state: FastState
+    ) -> tuple[Tensor, FastState]:
         """The same for writes that depend on what is already written: chunk after chunk."""
-        lanes, grid = len(z_BTF), sheet.now.grid
+        lanes, grid = len(z_BTF), writing.now.grid
         plain_BTD = F.linear(z_BTF, self.weight)
         momentum_BDF = state.get("momentum", torch.zeros_like(state["memory"])).expand(lanes, -1, -1)
-        rows = RowNorms(self.weight, grid.split(plain_BTD)) if sheet.rule.norm == "rows" else None
+        rows = RowNorms(self.weight, grid.split(plain_BTD)) if writing.rule.norm == "rows" else None
         read_BNCD, (memory_BDF, momentum_BDF) = inplace_steps(
             writes.q_BNCF,
             k_BNCF=writes.k_BNCF,
@@ -199,7 +201,7 @@ class FastDown(nn.Module):
         return read_BTD if rows is not None else plain_BTD + read_BTD, after
 
 
-def first_projection(start: Start, width: int) -> Tensor:
+def first_projection(start: TargetStart, width: int) -> Tensor:
     """The projection of targets before anything is learned, [D, D]."""
     if start.projection != "diagonal":
         return start.projection * torch.eye(width)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
-from ttt.adapters.layers import Layers, check_chunk
+from ttt.adapters.layers import LayerChoice, check_chunk
 from ttt.adapters.reading import Pass
 from ttt.kernels.lact.chunk import lact_chunk
 from ttt.kernels.lact.memory import NAMES, LactState, swiglu
@@ -44,7 +44,7 @@ class LactFast(BesideAttention):
         chunk: Annotated[int, Ge(1)],
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         heads: Annotated[int, Ge(1)],
         taps: Annotated[int, Ge(1)],
         expand: Annotated[int, Ge(1)],

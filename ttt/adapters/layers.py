@@ -12,7 +12,7 @@ from ttt.models.gated import GatedMlp, gated_mlps
 
 T = TypeVar("T")
 # What `adapter.layers` may be: indices, "every=6", "last=4", or None for all.
-Layers = list[int] | str | None
+LayerChoice = list[int] | str | None
 
 
 def check_chunk(chunk: int, *, seq_len: int) -> None:
@@ -24,7 +24,7 @@ def check_chunk(chunk: int, *, seq_len: int) -> None:
         )
 
 
-def pick_layers(layers: Sequence[T], only: Layers) -> list[T]:
+def pick_layers(layers: Sequence[T], only: LayerChoice) -> list[T]:
     """The layers that the user chose by depth; None: all. Raises ValueError."""
     if isinstance(only, str):
         return _pick_by_words(layers, only)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
-from ttt.adapters.layers import Layers, down_projections, pick_layers
+from ttt.adapters.layers import LayerChoice, down_projections, pick_layers
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -34,7 +34,7 @@ class LoraFast(LinearFast):
         chunk: Annotated[int, Ge(2)],
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         rank: Annotated[int, Ge(1)],
         scale: Annotated[float, Gt(0)],
         step: Annotated[float, Gt(0)],

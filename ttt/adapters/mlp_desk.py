@@ -25,14 +25,14 @@ FIRST, SEGMENTS = f"{OPEN}first", f"{OPEN}segments"
 
 
 @dataclass(frozen=True)
-class Sheet:
+class WritePass:
     """One pass with its rule.
 
     `writes`: is anything written in this pass, or any token of it later? `gate_BN`: the factor of
     the state before each chunk; `hold_BN`: 0 where the state returns to zero, else 1. `full_BN`:
     the chunk is written at its end. `tokens_BN1`: the number of tokens that it then holds.
-    `live_BNC`: the tokens that take part in a write; C may be 1. `open_from`: the place of the first
-    token to keep, where whole documents stay open; else None.
+    `live_BNC`: the tokens that take part in a write; C may be 1. `open_from`: the place of the
+    first token to keep, where whole documents stay open; else None.
     """
 
     now: Pass
@@ -51,17 +51,17 @@ class MlpDesk:
 
     def __init__(self, lifetime: Lifetime) -> None:
         self.lifetime = lifetime
-        self._sheet: Sheet | None = None
+        self._writing: WritePass | None = None
 
     @property
-    def sheet(self) -> Sheet:
-        assert self._sheet is not None, "the model must be called through adapter.read(...)"
-        return self._sheet
+    def writing(self) -> WritePass:
+        assert self._writing is not None, "the model must be called through adapter.read(...)"
+        return self._writing
 
     @contextmanager
     def reading(
         self, batch: Batch, state: FastState, *, rule: WriteRule, write: bool, streaming: bool
-    ) -> Iterator[Sheet]:
+    ) -> Iterator[WritePass]:
         """Open a pass over `batch` that starts from `state`; `streaming`: rows may go on."""
         whole, segment_BT = rule.write_at == "document", batch.segment_BT
         if whole and streaming and write:
@@ -73,12 +73,12 @@ class MlpDesk:
         # Not thin: an open chunk needs its cells, because its targets mix neighbouring tokens.
         desk = Desk(chunk=chunk, lifetime=self.lifetime, thin=False)
         with desk.reading(batch._replace(segment_BT=segment_BT), state, write=write, streaming=streaming) as now:
-            self._sheet = _SHEETS[rule.write_at](now, rule)
+            self._writing = _BY_TIME[rule.write_at](now, rule)
             try:
-                yield self._sheet
+                yield self._writing
             finally:
                 # A model that is called outside `reading` must fail, not read a stale pass.
-                self._sheet = None
+                self._writing = None
 
 
 def longest_document(segment_BT: Tensor) -> int:
@@ -87,14 +87,14 @@ def longest_document(segment_BT: Tensor) -> int:
     return max(int(row.token_BNC.sum(2).max()), 1)
 
 
-def _by_chunk(now: Pass, rule: WriteRule) -> Sheet:
+def _by_chunk(now: Pass, rule: WriteRule) -> WritePass:
     """Every chunk is written as soon as it is full."""
     full_BN = now.grid.closes_BN
     gates = _gates(rule, now.grid.begins_BN, now.resets_BN)
-    return Sheet(now, rule, now.write, *gates, full_BN, now.grid.size, _live(now, rule, full_BN))
+    return WritePass(now, rule, now.write, *gates, full_BN, now.grid.size, _live(now, rule, full_BN))
 
 
-def _by_prompt(now: Pass, rule: WriteRule) -> Sheet:
+def _by_prompt(now: Pass, rule: WriteRule) -> WritePass:
     """The first chunk of each document is written, and no other."""
     grid, first_BN = now.grid, now.grid.opens_BN
     if now.streaming:
@@ -109,10 +109,10 @@ def _by_prompt(now: Pass, rule: WriteRule) -> Sheet:
     writes = now.write and not (now.streaming and not bool(first_BN.any()))
     # Decay as a document begins: the chunks after its prompt write nothing that could be older.
     gates = _gates(rule, grid.opens_BN, now.resets_BN)
-    return Sheet(now, rule, writes, *gates, full_BN, grid.size, _live(now, rule, full_BN))
+    return WritePass(now, rule, writes, *gates, full_BN, grid.size, _live(now, rule, full_BN))
 
 
-def _by_document(now: Pass, rule: WriteRule) -> Sheet:
+def _by_document(now: Pass, rule: WriteRule) -> WritePass:
     """Each document is one chunk, written at its end: where another begins, or the row ends."""
     grid, token_BNC = now.grid, now.grid.token_BNC
     some_BN = token_BNC.any(2)
@@ -130,14 +130,14 @@ def _by_document(now: Pass, rule: WriteRule) -> Sheet:
     if rule.paired:
         live_BNC = live_BNC & torch.nn.functional.pad(token_BNC[..., 1:], (0, 1))
     gates = _gates(rule, begins_BN, resets_BN)
-    return Sheet(now, rule, now.write, *gates, full_BN, tokens_BN1, _latest(live_BNC, rule), open_from)
+    return WritePass(now, rule, now.write, *gates, full_BN, tokens_BN1, _latest(live_BNC, rule), open_from)
 
 
-_SHEETS = {"chunk": _by_chunk, "prompt": _by_prompt, "document": _by_document}
+_BY_TIME = {"chunk": _by_chunk, "prompt": _by_prompt, "document": _by_document}
 
 
 def _gates(rule: WriteRule, fades_BN: Tensor, resets_BN: Tensor) -> tuple[Tensor, Tensor]:
-    """`gate_BN` and `hold_BN` of a sheet, from where the state decays and where it is reset."""
+    """`gate_BN` and `hold_BN` of a pass, from where the state decays and where it is reset."""
     hold_BN = (~resets_BN).float()
     return torch.where(fades_BN, rule.decay, 1.0) * hold_BN, hold_BN
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.fast_down import FastDown
-from ttt.adapters.layers import Layers, down_projections, pick_layers
+from ttt.adapters.layers import LayerChoice, down_projections, pick_layers
 from ttt.adapters.mlp_desk import MlpDesk
-from ttt.adapters.mlp_rule import RuleName, Start, WriteAt, WriteRule, check_rule, check_start, check_test
+from ttt.adapters.mlp_rule import RuleName, TargetStart, WriteAt, WriteRule, check_rule, check_start, check_test
 from ttt.adapters.mlp_sources import SourceName, Sources
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -40,7 +40,7 @@ class MlpFast:
     runs_on: RunsOn = "any"
 
     def __init__(
-        self, *, name: str, seq_len: int, layers: Layers, reset: Reset, carry: Carry,
+        self, *, name: str, seq_len: int, layers: LayerChoice, reset: Reset, carry: Carry,
         write_at: WriteAt, chunk: Count, prompt: Count,
         rule: RuleName, ridge: Positive, most_tokens: Count, norm: Literal["rows", "spectral"] | None,
         decay: Annotated[float, Interval(ge=0, le=1)], momentum: Annotated[float, Interval(ge=0, lt=1)],
@@ -53,7 +53,7 @@ class MlpFast:
     ) -> None:  # fmt: skip
         self.name, self.reset = name, reset
         self._only, self._test_writes = layers, test_writes
-        self._start = Start(target, start, taps, projection, learn_projection, step, learn_step, through_writes)
+        self._start = TargetStart(target, start, taps, projection, learn_projection, step, learn_step, through_writes)
         train = WriteRule(
             rule=rule, write_at=write_at, chunk=prompt if write_at == "prompt" else chunk, most_tokens=most_tokens,
             ridge=ridge, norm=norm, decay=decay, momentum=momentum, fixed_step=None, clip=clip, keys=keys,
@@ -93,12 +93,12 @@ class MlpFast:
     ) -> tuple[Tensor, FastState]:
         write = write and (self._test_writes or model.training)
         rule = self._train if model.training else self._test
-        with self._desk.reading(batch, state, rule=rule, write=write, streaming=cache is not None) as sheet:
+        with self._desk.reading(batch, state, rule=rule, write=write, streaming=cache is not None) as writing:
             if write and not self._sources.hidden:
                 # Targets are made of embeddings, the same for every layer; only writes need them.
                 self._sources.share(self._embedding(batch.tokens_BT))
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
-        return logits_BTV, sheet.now.after
+        return logits_BTV, writing.now.after
 
     def carry(self, state: FastState) -> FastState:
         return self._desk.lifetime.next(state)

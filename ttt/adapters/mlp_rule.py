@@ -51,7 +51,7 @@ class WriteRule:
 
 
 @dataclass(frozen=True)
-class Start:
+class TargetStart:
     """What targets and steps are before anything is learned, and what of them is learned.
 
     `learns`: false where slow weights do not learn through writes; then none of it is learned.
@@ -67,7 +67,7 @@ class Start:
     learns: bool
 
 
-def check_start(start: Start) -> None:
+def check_start(start: TargetStart) -> None:
     """Raises ValueError for a convolution that cannot be."""
     if start.taps % 2 == 0:
         raise ValueError(f"adapter.taps={start.taps}: must be odd, with as many tokens before as after")
@@ -78,7 +78,7 @@ def check_start(start: Start) -> None:
         )
 
 
-def check_rule(rule: WriteRule, start: Start, *, seq_len: int, test: bool) -> None:
+def check_rule(rule: WriteRule, start: TargetStart, *, seq_len: int, test: bool) -> None:
     """Raises ValueError for switches that do not go together; `test`: those of evaluations."""
     prefix = "adapter.test_" if test else "adapter."
     if rule.write_at != "document":

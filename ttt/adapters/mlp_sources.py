@@ -16,7 +16,7 @@ SourceName = Literal["embeddings", "embeddings_raw", "hidden", "hidden_raw"]
 
 
 class Sources:
-    """The embeddings of a pass, or the inputs of its MLPs; normalised unless the name ends in raw."""
+    """The embeddings of a pass, or the inputs of its MLPs; normalised unless `name` says raw."""
 
     def __init__(self, name: SourceName) -> None:
         self.hidden, self._raw = name.startswith("hidden"), name.endswith("_raw")

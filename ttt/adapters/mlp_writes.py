@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import FastState
-from ttt.adapters.mlp_desk import Sheet
+from ttt.adapters.mlp_desk import WritePass
 from ttt.kernels.inplace.norms import spectral_norm
 from ttt.kernels.inplace.rows import row_norm
 from ttt.kernels.inplace.steps import ChunkUpdates
@@ -34,7 +34,7 @@ class Writes:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class WriteSizes:
     """Factors of a write: `target_BNC1` of v, `pull_BNC1` of S k; `key_BNC1` of the key itself.
 
     A write is the product v k^T: dividing the target by |k| has the same effect as dividing the
@@ -46,36 +46,36 @@ class Sizes:
     key_BNC1: Tensor | None
 
 
-def sizes_of(k_BNCF: Tensor, step: Tensor | float, sheet: Sheet) -> Sizes:
+def sizes_of(k_BNCF: Tensor, step: Tensor | float, writing: WritePass) -> WriteSizes:
     """The factors that the rule and the keys' norm ask for."""
-    rule, live_BNC1 = sheet.rule, sheet.live_BNC[..., None]
+    rule, live_BNC1 = writing.rule, writing.live_BNC[..., None]
     unit = rule.keys == "l2"
     scale_BNC1 = live_BNC1.float() if rule.sized_last else step * live_BNC1
     size_BNC1: Tensor | float = row_norm(k_BNCF) if unit or rule.rule == "nlms" else 1.0
     if rule.rule == "ridge":
         # A fit needs the keys as they are; the key of a token that takes no part is zero.
-        return Sizes(scale_BNC1, scale_BNC1, scale_BNC1 / size_BNC1)
+        return WriteSizes(scale_BNC1, scale_BNC1, scale_BNC1 / size_BNC1)
     if rule.rule == "nlms":
         # With l2 keys |k| is 1 already.
         scale_BNC1 = scale_BNC1 / (LAMBDA + (1.0 if unit else size_BNC1**2))
     if not unit:
-        return Sizes(scale_BNC1, scale_BNC1, None)
+        return WriteSizes(scale_BNC1, scale_BNC1, None)
     # S k k^T holds the key twice, so both factors are divided by |k|.
-    return Sizes(scale_BNC1 / size_BNC1, scale_BNC1 / size_BNC1**2, None)
+    return WriteSizes(scale_BNC1 / size_BNC1, scale_BNC1 / size_BNC1**2, None)
 
 
-def mean_of_earlier(z_BNCF: Tensor, sheet: Sheet, state: FastState) -> tuple[Tensor, FastState]:
+def mean_of_earlier(z_BNCF: Tensor, writing: WritePass, state: FastState) -> tuple[Tensor, FastState]:
     """The mean key of the chunks before each chunk, [B, N, 1, F], and the sums after the last.
 
     A mean that included the chunk itself would leak later tokens into earlier keys.
     """
-    full_BN1 = sheet.full_BN.unsqueeze(-1).float()
+    full_BN1 = writing.full_BN.unsqueeze(-1).float()
     before, after = [], {}
     # Sum and count decay alike, so their quotient stays a mean, one that favours recent chunks.
-    sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": sheet.tokens_BN1 * full_BN1}
+    sums = {"key_sum": z_BNCF.float().sum(2) * full_BN1, "key_count": writing.tokens_BN1 * full_BN1}
     for key, delta_BNX in sums.items():
         start_BX = state[key].expand(z_BNCF.shape[0], -1)
-        before_BNX, after[key] = gated_scan(delta_BNX, gate_BN=sheet.gate_BN, start_BX=start_BX)
+        before_BNX, after[key] = gated_scan(delta_BNX, gate_BN=writing.gate_BN, start_BX=start_BX)
         before.append(before_BNX)
     return (before[0] / before[1].clamp(min=1.0)).unsqueeze(2).to(z_BNCF.dtype), after
 

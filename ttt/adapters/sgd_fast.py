@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Carry, Lifetime, Reset
 from ttt.adapters.descent import Descent, Rates
-from ttt.adapters.layers import Layers, down_projections, pick_layers
+from ttt.adapters.layers import LayerChoice, down_projections, pick_layers
 from ttt.adapters.linear_fast import FastLinear, LinearFast, adopt
 
 
@@ -37,7 +37,7 @@ class SgdFast(LinearFast):
         chunk: Annotated[int, Ge(2)],
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         share: Annotated[float, Interval(gt=0, le=1)],
         step: Annotated[float, Gt(0)],
         learn_step: bool,

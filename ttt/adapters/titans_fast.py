@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, Carry, FastState, Lifetime, Reset
 from ttt.adapters.beside import BesideAttention, unit
 from ttt.adapters.cells import Cells
-from ttt.adapters.layers import Layers, check_chunk
+from ttt.adapters.layers import LayerChoice, check_chunk
 from ttt.adapters.reading import Pass
 from ttt.kernels.titans.chunk import titans_chunk
 from ttt.kernels.titans.naive import titans_naive
@@ -44,7 +44,7 @@ class TitansFast(BesideAttention):
         chunk: Annotated[int, Ge(1)],
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         heads: Annotated[int, Ge(1)],
         taps: Annotated[int, Ge(1)],
     ) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ttt.adapters.base import OPEN, Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.beside import BesideAttention
 from ttt.adapters.cells import Cells
-from ttt.adapters.layers import Layers, check_chunk
+from ttt.adapters.layers import LayerChoice, check_chunk
 from ttt.adapters.reading import Pass
 from ttt.kernels.ttt_layer.chunk import ttt_dual
 from ttt.kernels.ttt_layer.network import EPS, TTTState
@@ -43,7 +43,7 @@ class TTTLinear(BesideAttention):
         chunk: Annotated[int, Ge(1)],
         reset: Reset,
         carry: Carry,
-        layers: Layers,
+        layers: LayerChoice,
         heads: Annotated[int, Ge(1)],
         taps: Annotated[int, Ge(1)],
         step: Annotated[float, Gt(0)],
