@@ -40,7 +40,7 @@ class Sizes:
     """How much is read.
 
     `length`: of sequences; `places`: where they are flipped; `rows`: how many flips are read at
-    once; `is_brief`: only the mode that writes, each place once, without other layouts.
+    once; `is_brief`: only the last mode, each place once, without other layouts.
     """
 
     length: int
@@ -119,14 +119,14 @@ def probe_causality(learner: Learner, token_RT: Tensor, *, chunk: int | None, si
     checks: list[Check] = []
     profiles: dict[Mode, list[float]] = {}
     with untouched(learner):
-        starts = _starts(learner, token_RT, only_fast=sizes.is_brief)
-        for start in starts:
+        starts = _starts(learner, token_RT)
+        for start in starts[-1:] if sizes.is_brief else starts:
             probe = ModeProbe(learner, start, token_RT, rows=sizes.rows)
             checks += probe.order(flips)
             checks += [] if sizes.is_brief else probe.layouts(chunk)
             checks += probe.lifetimes()
             profiles[start.mode] = probe.profile
-        writes = _moved_by_writes(learner, token_RT) if learner.adapter.initial() else None
+        writes = _moved_by_writes(learner, starts, token_RT) if len(starts) > 1 else None
     return Verdict(learner.adapter.reset, checks, profiles, writes, len(flips))
 
 
@@ -137,12 +137,10 @@ def modes_of(learner: Learner) -> tuple[Mode, ...]:
     return ("slow", "fast") if learner.adapter.reset == "sequence" else ("slow", "fast", "carried")
 
 
-def _starts(learner: Learner, token_RT: Tensor, *, only_fast: bool) -> list[Start]:
+def _starts(learner: Learner, token_RT: Tensor) -> list[Start]:
     """How each mode reads; `carried` starts from what the stream left, or else from a reading."""
     initial, wanted = learner.adapter.initial(), modes_of(learner)
     starts = [Start(mode, initial, write=mode == "fast") for mode in wanted if mode != "carried"]
-    if only_fast:
-        return starts[-1:]
     if "carried" in wanted:
         left = learner.fast
         if not any(bool(x.any()) for x in left.values()):
@@ -151,8 +149,7 @@ def _starts(learner: Learner, token_RT: Tensor, *, only_fast: bool) -> list[Star
     return starts
 
 
-def _moved_by_writes(learner: Learner, token_RT: Tensor) -> float:
-    """The largest change of a score by what a sequence wrote into the initial state."""
-    initial, text = learner.adapter.initial(), Text.of(token_RT)
-    slow, fast = (Reading(learner, Start("fast", initial, write=write), text) for write in (False, True))
-    return float(slow.change(fast.logits_RTV).max())
+def _moved_by_writes(learner: Learner, starts: Sequence[Start], token_RT: Tensor) -> float:
+    """The largest change of a score between the first mode, without writes, and the others."""
+    slow, *others = (Reading(learner, start, Text.of(token_RT)) for start in starts)
+    return max(float(slow.change(other.logits_RTV).max()) for other in others)

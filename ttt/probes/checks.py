@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ttt.adapters.base import FastState, Mode, shared
 from ttt.learner import Learner, Reader
-from ttt.probes.flips import Flip, Reading, Start, Text, moved_by_each, profile
+from ttt.probes.flips import Flip, Reading, Start, Text, moved_by_each, places, profile
 
 Condition = Literal["score before update", "state from earlier tokens", "single pass", "state reset"]
 # Largest change, as a share of the largest score, where another shape rounds differently: rounding
@@ -96,25 +96,33 @@ class ModeProbe:
     def layouts(self, chunk: int | None) -> list[Check]:
         """Left padding, pieces, and packed documents."""
         time_T, place_L, middle = torch.arange(self._length), torch.arange(self._length + 1), self._length // 2 + 1
-        is_real_T, is_second_T = time_T >= PADDING, time_T >= middle
+        is_real_T = time_T >= PADDING
+        padded = Reading(self._learner, self._start, self._reading.text.rows([0, 1]).cut(is_real_T.long() - 1))
         # The first row is flipped under its padding, the second from its middle on.
-        change_RT = self._cut(is_real_T.long() - 1, [place_L < PADDING, place_L >= middle])
-        still_RT = torch.stack([is_real_T, is_real_T & ~is_second_T])
+        change_RT = padded.moved_by(torch.stack([place_L < PADDING, place_L >= middle]))
+        still_RT = torch.stack([is_real_T, is_real_T & (time_T < middle)])
         where = "position {t} with left padding"
-        checks = [self._moved("state from earlier tokens", "left padding", change_RT, still_RT, where)]
-        checks += self._pieces(chunk)
+        padding = self._moved("state from earlier tokens", "left padding", change_RT, still_RT, where)
+        return [padding, *self._pieces(chunk), *self._documents(time_T >= middle, place_L >= middle, chunk)]
+
+    def _documents(self, is_second_T: Tensor, is_second_L: Tensor, chunk: int | None) -> list[Check]:
+        """Two documents in each row: order within and between them, and what the lifetime parts."""
+        rows = len(self._reading.text.token_RL)
+        packed = Reading(self._learner, self._start, self._reading.text.cut(is_second_T.long()))
+        at = places(self._length, chunk=chunk, count=rows)
+        change_NT = moved_by_each(packed, [Flip(place, onward=True) for place in at])
+        at_N = torch.tensor(at)
+        still_NT = at_N[:, None] > torch.arange(self._length)
+        where = "the score of token {score} with token {at} of packed documents"
+        checks = [self._moved("state from earlier tokens", "packed documents", change_NT, still_NT, where, at_N)]
         # With a longer lifetime the documents of a row share what is written.
         if self._learner.adapter.reset == "sequence" or not self._start.write:
-            change_RT = self._cut(is_second_T.long(), [place_L < middle, place_L >= middle])
-            still_RT = torch.stack([is_second_T, ~is_second_T])
+            # Even rows are flipped in their first document, odd rows in their second one.
+            odd_R1 = torch.arange(rows)[:, None] % 2 == 1
+            change_RT = packed.moved_by(is_second_L == odd_R1)
             where = "position {t} with another document"
-            checks.append(self._moved("state reset", "other documents", change_RT, still_RT, where))
+            checks.append(self._moved("state reset", "other documents", change_RT, is_second_T != odd_R1, where))
         return checks
-
-    def _cut(self, segment_T: Tensor, flip_L: Sequence[Tensor]) -> Tensor:
-        """The change of two rows in these documents, each by its own flips."""
-        text = self._reading.text.rows([0, 1]).cut(segment_T)
-        return Reading(self._learner, self._start, text).moved_by(torch.stack(list(flip_L)))
 
     def _pieces(self, chunk: int | None) -> list[Check]:
         """Read in pieces, a reader gives the same scores and leaves earlier states alone."""
