@@ -9,6 +9,8 @@
     ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and
                           over naive
     ttt-bench data        batches of streams and sources beside the plain model's training step
+    ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without fast
+                          weights, over transformers alone; --model NAME; --type bfloat16
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
 """
@@ -48,10 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["harness", "kernels", "adapters", "strategies", "data"])
+    parser.add_argument("what", choices=["harness", "kernels", "adapters", "strategies", "data", "pretrained"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--type", help="kernels: float32, bfloat16 or both, with a comma")
+    parser.add_argument("--type", help="kernels: float32, bfloat16 or both, with a comma; pretrained: the first")
+    parser.add_argument("--model", default="smollm2", help="pretrained: a model.name (default: smollm2)")
     parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
     parser.add_argument("--adapter", help="adapters: only these, with commas")
     parser.add_argument("--strategy", help="strategies: only these, with commas")
@@ -76,7 +79,7 @@ def shipped_options(group: str) -> list[str]:
 def _measure(options: argparse.Namespace, console: Console) -> None:
     import torch
 
-    from ttt.cli.benches import adapters, data, harness, kernels, printed, strategies
+    from ttt.cli.benches import adapters, data, harness, kernels, pretrained, printed, strategies
 
     match options.what:
         case "harness":
@@ -93,6 +96,11 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         case "strategies":
             title = "a task of permuted digits: MLP 64-256-256-10, batch 32, 10 passes"
             rows = strategies.measure_strategies(options.strategy, rounds=options.rounds)
+        case "pretrained":
+            title = f"{options.model}: {pretrained.LENGTH} tokens, over transformers alone"
+            rows = pretrained.measure_pretrained(
+                options.model, half=options.type[0] == "bfloat16", rounds=options.rounds
+            )
         case _:
             title = "preparing batches beside the training step of the plain model"
             rows = data.measure_data(rounds=options.rounds)

@@ -3,6 +3,9 @@
     ttt-probe causality RUN     does a token move any score or state that comes before it?
     ttt-probe causality adapter=mlp_fast source=languages ...
                                 the same for what ttt-run would run, before any training
+    ttt-probe documents model=smollm2 adapter.step=0.01,0.1 ...
+                                what do writes gain on single documents, without training? a row
+                                for each combination of values, as in a sweep
     ttt-probe induction         does one write on made-up keys raise the right word, as proved?
     ttt-probe induction RUN     the same with a run's own keys, unembedding and later layers
     ttt-probe state RUN         how large and full the fast state is, and what it gains by position
@@ -107,6 +110,8 @@ def make_folder(folder: Path) -> None:
 def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
     if typed.probe == "causality":
         return causality(run, typed)
+    if typed.probe == "documents":
+        return documents(typed)
     if run is None:
         return synthetic_induction(typed)
     return state_of_run(run) if typed.probe == "state" else induction_of_run(run, typed)
@@ -123,6 +128,16 @@ def causality(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
     numbers = numbers_of(subject, verdict, sizes)
     code = ExitCode.FAILED if verdict.leaks else ExitCode.DONE
     return Answer(show_causality(numbers), numbers, plot_causality(numbers), code)
+
+
+def documents(typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.documents import plot_documents, read_settings, show_documents
+
+    with Console(stderr=True).status("") as status:
+        rows = read_settings(
+            typed.overrides, config_dir=typed.config_dir, out=typed.out, progress=lambda text: status.update(text)
+        )
+    return Answer(show_documents(rows), {"rows": rows}, plot_documents(rows))
 
 
 def synthetic_induction(typed: argparse.Namespace) -> Answer:

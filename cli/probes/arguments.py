@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ttt.config.messages import suggest
 
-PROBES = ("causality", "induction", "state")
+PROBES = ("causality", "documents", "induction", "state")
 # Defaults of the made-up experiment: the sizes of the published figures (docs/measurements.md).
 SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
 # Defaults of the experiment with a run.
@@ -19,6 +19,7 @@ ACTS = {
     "induction RUN": {*PROMPTS, "seed", "config_dir"},
     "state RUN": {"config_dir"},
     "causality": {"places", "config_dir"},
+    "documents": {"config_dir"},
 }
 
 
@@ -57,11 +58,12 @@ def take_words(typed: argparse.Namespace) -> None:
     typed.overrides = [] if is_named else typed.words
     if not typed.overrides:
         return
-    if typed.probe != "causality":
+    if typed.probe not in ("causality", "documents"):
         raise ValueError(f"{typed.overrides[-1]}: {typed.probe} takes one run folder")
     for word in typed.overrides:
         if "=" not in word:
-            raise ValueError(f"{word}: causality takes one run folder, or overrides (name=value) as ttt-run takes them")
+            first = "overrides" if typed.probe == "documents" else "one run folder, or overrides"
+            raise ValueError(f"{word}: {typed.probe} takes {first} (name=value) as ttt-run takes them")
 
 
 def build_parser(about: str) -> OneLineParser:
@@ -91,6 +93,8 @@ def check_options(typed: argparse.Namespace) -> None:
         raise ValueError("state: needs a run folder: ttt-probe state RUN")
     if typed.probe == "causality" and not (typed.run or typed.overrides):
         raise ValueError("causality: needs a run folder, or overrides: ttt-probe causality adapter=mlp_fast")
+    if typed.probe == "documents" and not typed.overrides:
+        raise ValueError("documents: needs overrides, such as: ttt-probe documents model=smollm2 adapter.step=0.01,0.1")
     with_run = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
     form = typed.probe if typed.probe in ACTS else with_run
     # None means not typed: defaults are filled in later, to tell them from what was typed.

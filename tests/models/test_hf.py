@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from families import FAMILIES, VOCAB, original, saved_family
-from tiny_adapters import build_adapter
+from tiny_adapters import build_adapter, defaults
 
 from ttt.learner import Learner, Reader
 from ttt.models.cache import Cache
@@ -37,8 +37,9 @@ def opened(folder, **changes):
 
 
 def fast(folder, adapter="mlp_fast", **options):
-    model = opened(folder)
-    return Learner(model, adapter=build_adapter(adapter, seq_len=64, **options), optimizer=None).eval()
+    if "seq_len" in defaults(adapter):
+        options |= {"seq_len": 64}
+    return Learner(opened(folder), adapter=build_adapter(adapter, **options), optimizer=None).eval()
 
 
 def tokens(rows=3, length=40):

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-VOCAB = 128
+from ttt.tasks.machinery.tokenizers import train_bpe
+
+VOCAB = 300
 # Sizes that all families share; windows are shorter than the rows of the tests.
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -42,6 +44,9 @@ def saved_family(name: str, folder: Path) -> Path:
                 parameter.mul_(8)
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder / name)
+    # Bytes and a few merges, so that source.tokenizer=model has something to read.
+    text = "the quick brown fox jumps over the lazy dog and the end of the world is not near\n"
+    (folder / name / "tokenizer.json").write_text(train_bpe([text * 4], symbols=VOCAB))
     return folder / name
 
 

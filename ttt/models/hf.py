@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from ttt.models.cache import Cache
 from ttt.models.pretrained import Pretrained, load_pretrained
@@ -78,9 +80,9 @@ class HfModel(nn.Module):
 
         A block with fast weights keeps all: when it is computed again, its pass is over.
         """
-        self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         count = 0
         for block in self._blocks():
+            block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
             block.gradient_checkpointing = parts_of(block) == self._parts[id(block)]
             count += block.gradient_checkpointing
         return count
