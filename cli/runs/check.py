@@ -132,13 +132,14 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
     # What `+` appends must at least lie in a section that somebody reads.
     walked = parts[:1] if override.is_add() or override.is_force_add() else parts
     for depth, name in enumerate(walked):
-        if not OmegaConf.is_dict(node) or name not in node:
+        if not OmegaConf.is_dict(node) or name not in set(node):
             where = ".".join(parts[:depth])
             names = [str(k) for k in node if k not in ("_target_", "name")] if OmegaConf.is_dict(node) else []
             inside = f" in {where}" if where else ""
             allowed = suggest(name, names) if names else "it has no settings"
             raise UsageError(f"{override.input_line}: no {name!r}{inside}; {allowed}")
-        node = node[name]
+        # What must be typed (???) has no value yet.
+        node = None if OmegaConf.is_missing(node, name) else node[name]
     value = override.value()
     if override.is_sweep_override():
         return
