@@ -119,10 +119,12 @@ def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
 
 def causality(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
     from ttt.cli.probes.causality import numbers_of, of_overrides, of_run, plot_causality, show_causality
-    from ttt.probes.causality import Sizes, probe_causality
+    from ttt.probes.causality import ProbeSizes, probe_causality
 
     subject = of_run(run) if run is not None else of_overrides(typed.overrides, config_dir=typed.config_dir)
-    sizes = Sizes.within(subject.learner, length=subject.token_RT.shape[1], chunk=subject.chunk, places=typed.places)
+    sizes = ProbeSizes.within(
+        subject.learner, length=subject.token_RT.shape[1], chunk=subject.chunk, places=typed.places
+    )
     with Console(stderr=True).status(f"{sizes.places} places"):
         verdict = probe_causality(subject.learner, subject.token_RT, chunk=subject.chunk, sizes=sizes)
     numbers = numbers_of(subject, verdict, sizes)

@@ -16,7 +16,7 @@ from ttt.cli.probes.show import new_table
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.devices.one_device import OneDevice
 from ttt.learner import Learner
-from ttt.probes.causality import CONDITIONS, Sizes, Verdict, unprobed
+from ttt.probes.causality import CONDITIONS, ProbeSizes, Verdict, unprobed
 from ttt.probes.checks import TOLERANCE
 from ttt.results.events import Trained, Waiting
 from ttt.run.assemble import assemble
@@ -90,7 +90,7 @@ def _subject(learner: Learner, token_BT: Tensor, config: dict[str, Any], *, weig
     return Subject(learner.float(), token_BT[:SEQUENCES], config["adapter"].get("chunk"), settings)
 
 
-def numbers_of(subject: Subject, verdict: Verdict, sizes: Sizes) -> dict[str, Any]:
+def numbers_of(subject: Subject, verdict: Verdict, sizes: ProbeSizes) -> dict[str, Any]:
     """All numbers as --out keeps them."""
     settings = subject.settings | asdict(sizes) | {"sequences": len(subject.token_RT), "tolerance": TOLERANCE}
     return {
@@ -139,7 +139,7 @@ def _foot(numbers: dict[str, Any]) -> str:
 
 
 def plot_causality(numbers: dict[str, Any]) -> Figure:
-    """Plot the change of scores by distance from one flipped token: nothing may stand on the left."""
+    """Plot how far scores move by their distance from one flipped token: left of it, not at all."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     for mode, profile in numbers["profiles"].items():

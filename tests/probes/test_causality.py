@@ -8,7 +8,7 @@ from leaking import CHUNK, SEEN, counting
 from tiny_adapters import LENGTH, SMALLER, VARIANTS, VOCAB, make, name_of, read, tokens
 
 from ttt.learner import Learner
-from ttt.probes.causality import Sizes, Verdict, modes_of, probe_causality
+from ttt.probes.causality import ProbeSizes, Verdict, modes_of, probe_causality
 from ttt.probes.checks import TOLERANCE
 
 LATER = {"score before update", "state from earlier tokens"}
@@ -33,12 +33,12 @@ LEAKS = [
 
 
 def probed(learner: Learner, *, chunk: int | None = CHUNK) -> Verdict:
-    sizes = Sizes.within(learner, length=LENGTH, chunk=chunk)
+    sizes = ProbeSizes.within(learner, length=LENGTH, chunk=chunk)
     return probe_causality(learner, tokens(1, rows=2), chunk=chunk, sizes=sizes)
 
 
 def probed_briefly(learner: Learner, *, chunk: int | None = CHUNK) -> Verdict:
-    sizes = Sizes.brief(length=LENGTH, chunk=chunk)
+    sizes = ProbeSizes.brief(length=LENGTH, chunk=chunk)
     return probe_causality(learner, tokens(1, rows=1), chunk=chunk, sizes=sizes)
 
 
@@ -92,7 +92,7 @@ def test_changes_stand_at_the_distances_that_the_leak_reaches(leak):
 def test_the_size_of_a_leak_is_what_reading_twice_by_hand_gives():
     """An independent loop: one row, one changed token, one reading at a time."""
     learner, row_1T = counting(leak="chunk"), tokens(1, rows=1)
-    verdict = probe_causality(learner, row_1T, chunk=CHUNK, sizes=Sizes(LENGTH, LENGTH, 2))
+    verdict = probe_causality(learner, row_1T, chunk=CHUNK, sizes=ProbeSizes(LENGTH, LENGTH, 2))
     (leak,) = (x for x in verdict.leaks if (x.what, x.mode) == ("later tokens", "fast"))
     plain_1TV, moved = read(learner, row_1T), []
     for s in range(2, LENGTH):

@@ -9,8 +9,8 @@ from tiny_adapters import FAST, LENGTH, SMALLER, make, name_of, tokens
 
 from ttt.learner import slow_hash
 from ttt.probes import causality
-from ttt.probes.causality import Sizes, modes_of, probe_causality
-from ttt.probes.flips import Text, places
+from ttt.probes.causality import ProbeSizes, modes_of, probe_causality
+from ttt.probes.flips import Passage, places
 
 
 def test_places_are_the_ends_and_the_borders_of_chunks_first():
@@ -23,7 +23,7 @@ def test_places_are_the_ends_and_the_borders_of_chunks_first():
 
 
 def test_flipped_tokens_differ_where_they_are_flipped_and_nowhere_else():
-    text = Text.of(tokens(1, rows=5))
+    text = Passage.of(tokens(1, rows=5))
     flip_RL = torch.rand(text.token_RL.shape, generator=torch.Generator().manual_seed(2)) < 0.3
     assert torch.equal(text.flipped(flip_RL, vocab=11).token_RL != text.token_RL, flip_RL)
 
@@ -31,13 +31,13 @@ def test_flipped_tokens_differ_where_they_are_flipped_and_nowhere_else():
 def test_large_models_read_less(monkeypatch):
     learner = make("mlp_fast", chunk=4, reset="task")
     parameters = sum(parameter.numel() for parameter in learner.parameters())
-    whole = Sizes.within(learner, length=LENGTH, chunk=4)
+    whole = ProbeSizes.within(learner, length=LENGTH, chunk=4)
     assert whole.length == whole.places == LENGTH
     monkeypatch.setattr(causality, "WORK", parameters * 1000)
-    less = Sizes.within(learner, length=LENGTH, chunk=4)
+    less = ProbeSizes.within(learner, length=LENGTH, chunk=4)
     # The border of a chunk stays inside, and tokens that read what the chunk wrote.
     assert (less.length, less.places) == (12, 6)
-    assert Sizes.within(learner, length=LENGTH, chunk=4, places=9).places == 9
+    assert ProbeSizes.within(learner, length=LENGTH, chunk=4, places=9).places == 9
     assert less.rows * less.length * len(modes_of(learner)) < 1000
 
 
@@ -56,7 +56,7 @@ def test_a_probe_leaves_no_trace(variant):
     fast = learner.fast
     before = _everything(learner)
     chunk = (SMALLER | options)["chunk"]
-    for sizes in (Sizes(LENGTH, 4, 4), Sizes.brief(length=LENGTH, chunk=chunk)):
+    for sizes in (ProbeSizes(LENGTH, 4, 4), ProbeSizes.brief(length=LENGTH, chunk=chunk)):
         probe_causality(learner, tokens(1, rows=2), chunk=chunk, sizes=sizes)
         assert _everything(learner) == before
         assert learner.fast is fast
@@ -76,14 +76,14 @@ def test_a_memory_that_starts_silent_is_heard():
     silent = [layer.self_attn.memory.out_proj.weight for layer in learner.model.layers]
     for weight in silent:
         torch.nn.init.zeros_(weight)
-    verdict = probe_causality(learner, tokens(1, rows=2), chunk=None, sizes=Sizes(LENGTH, 4, 4))
+    verdict = probe_causality(learner, tokens(1, rows=2), chunk=None, sizes=ProbeSizes(LENGTH, 4, 4))
     assert verdict.writes_move > 1e-4
     assert not any(weight.any() for weight in silent)
 
 
 def test_carried_starts_from_what_the_stream_left():
     learner = counting()
-    fresh = probe_causality(learner, tokens(1, rows=2), chunk=CHUNK, sizes=Sizes(LENGTH, 4, 4))
+    fresh = probe_causality(learner, tokens(1, rows=2), chunk=CHUNK, sizes=ProbeSizes(LENGTH, 4, 4))
     learner.fast = {"counts": 100 * torch.ones(3, 11)}
-    later = probe_causality(learner, tokens(1, rows=2), chunk=CHUNK, sizes=Sizes(LENGTH, 4, 4))
+    later = probe_causality(learner, tokens(1, rows=2), chunk=CHUNK, sizes=ProbeSizes(LENGTH, 4, 4))
     assert later.writes_move > 4 * fresh.writes_move

@@ -23,7 +23,7 @@ from ttt.adapters.base import Mode, shared
 from ttt.adapters.evolving import Evolving
 from ttt.learner import Learner
 from ttt.probes.checks import Check, Condition, ModeProbe
-from ttt.probes.flips import Flip, Reading, Start, Text, places, vocab_of
+from ttt.probes.flips import Flip, Passage, Reading, Start, places, vocab_of
 from ttt.probes.untouched import untouched
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -36,7 +36,7 @@ BRIEF_ROWS, OTHER_ROWS, MOST_ROWS = 6, 30, 32
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ProbeSizes:
     """How much is read.
 
     `length`: of sequences; `places`: where they are flipped; `rows`: how many flips are read at
@@ -49,12 +49,12 @@ class Sizes:
     is_brief: bool = False
 
     @classmethod
-    def brief(cls, *, length: int, chunk: int | None) -> Sizes:
+    def brief(cls, *, length: int, chunk: int | None) -> ProbeSizes:
         """What a run reads to say something about itself: six flips in one short sequence."""
         return cls(min(length, shortest(chunk)), BRIEF_ROWS, BRIEF_ROWS, is_brief=True)
 
     @classmethod
-    def within(cls, learner: Learner, *, length: int, chunk: int | None, places: int | None = None) -> Sizes:
+    def within(cls, learner: Learner, *, length: int, chunk: int | None, places: int | None = None) -> ProbeSizes:
         """All places of the sequences, or as much as WORK allows; `places`: this many, whatever."""
         parameters = sum(parameter.numel() for parameter in learner.parameters())
         # What each mode may read.
@@ -107,7 +107,7 @@ def unprobed(learner: Learner, token_RT: Tensor) -> str | None:
 
 
 @torch.no_grad()
-def probe_causality(learner: Learner, token_RT: Tensor, *, chunk: int | None, sizes: Sizes) -> Verdict:
+def probe_causality(learner: Learner, token_RT: Tensor, *, chunk: int | None, sizes: ProbeSizes) -> Verdict:
     """Flip tokens of these sequences in every mode. `chunk`: the adapter's, to flip at its borders.
 
     The learner stays as it is. Raises ValueError where scores are not finite.
@@ -144,12 +144,12 @@ def _starts(learner: Learner, token_RT: Tensor) -> list[Start]:
     if "carried" in wanted:
         left = learner.fast
         if not any(bool(x.any()) for x in left.values()):
-            left = learner.adapter.carry(Reading(learner, starts[-1], Text.of(token_RT)).after)
+            left = learner.adapter.carry(Reading(learner, starts[-1], Passage.of(token_RT)).after)
         starts.append(Start("carried", shared(left), write=True))
     return starts
 
 
 def _moved_by_writes(learner: Learner, starts: Sequence[Start], token_RT: Tensor) -> float:
     """The largest change of a score between the first mode, without writes, and the others."""
-    slow, *others = (Reading(learner, start, Text.of(token_RT)) for start in starts)
+    slow, *others = (Reading(learner, start, Passage.of(token_RT)) for start in starts)
     return max(float(slow.change(other.logits_RTV).max()) for other in others)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ttt.adapters.base import FastState, Mode, shared
 from ttt.learner import Learner, Reader
-from ttt.probes.flips import Flip, Reading, Start, Text, moved_by_each, places, profile
+from ttt.probes.flips import Flip, Passage, Reading, Start, moved_by_each, places, profile
 
 Condition = Literal["score before update", "state from earlier tokens", "single pass", "state reset"]
 # Largest change, as a share of the largest score, where another shape rounds differently: rounding
@@ -55,7 +55,7 @@ class ModeProbe:
         self._initial = copied(learner.adapter.initial())
         self._exact = 0.0 if token_RT.device.type == "cpu" else TOLERANCE
         self._length = token_RT.shape[1]
-        text = Text.of(token_RT).rows([row % len(token_RT) for row in range(max(rows, 2))])
+        text = Passage.of(token_RT).rows([row % len(token_RT) for row in range(max(rows, 2))])
         self._reading = Reading(learner, start, text)
         self.profile: list[float] = []
 

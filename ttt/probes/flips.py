@@ -28,14 +28,14 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Text:
+class Passage:
     """Rows of tokens as one reading has them; a negative entry of `segment_RT` is padding."""
 
     token_RL: Tensor
     segment_RT: Tensor
 
     @classmethod
-    def of(cls, token_RT: Tensor) -> Text:
+    def of(cls, token_RT: Tensor) -> Passage:
         """Rows of one document each. The target of a row's last position is its first token."""
         return cls(torch.cat([token_RT, token_RT[:, :1]], 1), torch.zeros_like(token_RT))
 
@@ -43,19 +43,19 @@ class Text:
     def batch(self) -> Batch:
         return Batch(self.token_RL[:, :-1], self.token_RL[:, 1:], self.segment_RT)
 
-    def rows(self, index: Sequence[int]) -> Text:
-        return Text(self.token_RL[index], self.segment_RT[index])
+    def rows(self, index: Sequence[int]) -> Passage:
+        return Passage(self.token_RL[index], self.segment_RT[index])
 
-    def cut(self, segment_T: Tensor) -> Text:
+    def cut(self, segment_T: Tensor) -> Passage:
         """The same tokens in other documents."""
-        return Text(self.token_RL, segment_T.to(self.segment_RT).expand_as(self.segment_RT))
+        return Passage(self.token_RL, segment_T.to(self.segment_RT).expand_as(self.segment_RT))
 
-    def flipped(self, flip_RL: Tensor, *, vocab: int) -> Text:
+    def flipped(self, flip_RL: Tensor, *, vocab: int) -> Passage:
         """The same documents with another token wherever `flip_RL` is true."""
         # A generator of its own, so that no random number of the run is used up.
         draws_RL = torch.randint(1, max(vocab, 2), self.token_RL.shape, generator=torch.Generator().manual_seed(0))
         other_RL = (self.token_RL + draws_RL.to(self.token_RL)) % vocab
-        return Text(torch.where(flip_RL.to(self.token_RL.device), other_RL, self.token_RL), self.segment_RT)
+        return Passage(torch.where(flip_RL.to(self.token_RL.device), other_RL, self.token_RL), self.segment_RT)
 
 
 class Reading:
@@ -65,7 +65,7 @@ class Reading:
     alike: scores that do not depend on a flipped token stay equal bit for bit.
     """
 
-    def __init__(self, learner: Learner, start: Start, text: Text) -> None:
+    def __init__(self, learner: Learner, start: Start, text: Passage) -> None:
         self._learner, self._start, self.text = learner, start, text
         self.logits_RTV, after = learner(text.batch, start.state, write=start.write)
         if not self.logits_RTV.isfinite().all():

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from ttt.devices.one_device import Devices
 from ttt.learner import Engine
-from ttt.probes.causality import Sizes, probe_causality, unprobed
+from ttt.probes.causality import ProbeSizes, probe_causality, unprobed
 from ttt.run.assemble import Assembly
 from ttt.run.watcher import Watcher
 from ttt.sinks.base import first_line
@@ -30,7 +30,7 @@ def causal_line(assembly: Assembly, fabric: Devices) -> str:
     why = unprobed(learner, token_RT)
     if why:
         return f"not probed: {why}"
-    sizes = Sizes.brief(length=token_RT.shape[1], chunk=chunk)
+    sizes = ProbeSizes.brief(length=token_RT.shape[1], chunk=chunk)
     try:
         with fabric.autocast():
             return probe_causality(learner.to(fabric.device), token_RT, chunk=chunk, sizes=sizes).line()
