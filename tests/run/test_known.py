@@ -15,7 +15,9 @@ from pages import Page
 
 from ttt.cli import compare, report
 from ttt.results import catalogue
+from ttt.results.events import from_record
 from ttt.results.saved import as_json, from_json
+from ttt.sinks.numbers import event_numbers
 
 MINE = [{"prompt": "ab", "options": ["cd", "ef", "g"], "answer": n} for n in (0, 1, 2)]
 RUN = [*without(TINY, "source=", "task.held_out"), "source=prose", "adapter=none", "task.held_out=5",
@@ -47,8 +49,11 @@ def test_rows_with_the_base_have_them_and_metrics_follow(run):
         assert metrics[f"{metric}_forgetting"] == pytest.approx(sign * (before - final))
     assert metrics["slow/drift/kl_known_prose"] > 0
     assert "slow/acc_norm/known_prose_final" not in metrics
-    events = map(json.loads, (run[1] / "metrics.jsonl").read_text().splitlines())
-    assert [event["known_sets"] or None for event in events if event["event"] == "evaluated"] == known
+    events = [json.loads(line) for line in (run[1] / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [event for event in events if event["event"] == "evaluated"]
+    assert [event["known_sets"] or None for event in evaluated] == known
+    shown = event_numbers(from_record(evaluated[-1]))
+    assert shown["eval/slow/loss/known_prose"] == known[-1]["prose"]["slow"]["loss"][0]
     assert as_json(from_json(content)) == content
 
 

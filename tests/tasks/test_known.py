@@ -13,6 +13,7 @@ from harness import SMALL
 from sources import build_source, shared_source
 
 from ttt.stream import IGNORE
+from ttt.tasks.corpora import Corpora
 from ttt.tasks.known import FILE, Item, option_rows, padded_rows, read_items, read_known, windows
 
 TEXT = ("source=prose", "task=stationary", "adapter=none", "base=none")
@@ -143,3 +144,11 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 def test_what_is_no_set_is_refused(typed, parts):
     message = refusal_of(*without(SMALL, "source=", "task.num_tasks", "task.held_out"), *last_of(*TEXT, *typed))
     assert all(part in message for part in parts)
+
+
+def test_joined_sources_encode_as_their_parts_do():
+    prose = shared_source("source=prose")
+    assert Corpora(name="corpora", parts={"prose": prose}).encode("a\n").tolist() == [97, 10]
+    joined = Corpora(name="corpora", parts={"recall": shared_source("source=recall")})
+    with pytest.raises(ValueError, match=r"source\.parts=recall"):
+        joined.encode("a")

@@ -70,13 +70,17 @@ def _score_items(engine: Engine, items: Items, *, recipe: Recipe) -> Scores:
 def option_log_p(engine: Engine, rows: Batch, state: FastState, *, write: bool) -> Tensor:
     """log2 p of the scored tokens of each row [R]; the devices share the rows."""
     rank, of = engine.fabric.global_rank, engine.fabric.world_size
-    share = device_rows(rows, rank, of=of)
+    # Rows of like length are read together, so that little padding is.
+    order_R = (rows.segment_BT >= 0).sum(1).argsort(stable=True)
+    share = device_rows(rows.pick(order_R.numpy()), rank, of=of)
     step = rows_at_once(engine.learner.model, share)
     parts = (_trimmed(share.rows(start, start + step)) for start in range(0, len(share.tokens_BT), step))
     log_p = torch.cat([_log_p(engine, part, state, write=write) for part in parts])
-    log_p_R = log_p.new_zeros(len(log_p) * of)
-    log_p_R[rank::of] = log_p
-    return over_devices(engine.fabric, log_p_R, op="sum").cpu()[: len(rows.tokens_BT)]
+    dealt_R = log_p.new_zeros(len(log_p) * of)
+    dealt_R[rank::of] = log_p
+    log_p_R = log_p.new_empty(len(order_R))
+    log_p_R[order_R] = over_devices(engine.fabric, dealt_R, op="sum").cpu()[: len(order_R)]
+    return log_p_R
 
 
 def _trimmed(rows: Batch) -> Batch:
