@@ -24,7 +24,10 @@ from ttt.tasks.machinery.corpus import Corpus
 
 @dataclass(kw_only=True, eq=False)
 class Corpora:
-    """All parts are running text in the same tokens; classes are numbered part after part."""
+    """All parts are running text in the same tokens; classes are numbered part after part.
+
+    A part that is None is left out.
+    """
 
     name: str
     parts: dict[str, Source]
@@ -38,6 +41,7 @@ class Corpora:
     rows: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.parts = {name: part for name, part in self.parts.items() if part is not None}
         _check(self.parts)
         self._sources = list(self.parts.values())
         self.vocab_size, self.token_bytes = self._sources[0].vocab_size, self._sources[0].token_bytes

@@ -19,6 +19,11 @@ def has_updates(weights: Mapping[str, Tensor]) -> bool:
     return any(name.endswith(A) for name in weights)
 
 
+def without_updates(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all that is no low-rank update."""
+    return {name: x for name, x in weights.items() if not name.endswith((A, B))}
+
+
 def scale_of_updates(config: Mapping[str, Any]) -> float:
     """Return alpha / rank of the strategy that learned low-rank updates, from the config of its run.
 
@@ -38,7 +43,7 @@ def merged(weights: Mapping[str, Tensor], *, initial: Mapping[str, Tensor], scal
     `initial` holds the matrices that are missing in `weights`, because nothing changed them. Raises
     ValueError for a layer without a matrix of its own.
     """
-    result = {name: x for name, x in weights.items() if not name.endswith((A, B))}
+    result = without_updates(weights)
     for layer in (name.removesuffix(A) for name in weights if name.endswith(A)):
         name = f"{layer}.weight"
         matrix_OI = result.get(name, initial.get(name))

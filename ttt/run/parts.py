@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from ttt.adapters.base import Adapter
 from ttt.config.build import build
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
@@ -16,7 +18,7 @@ from ttt.optimizers.only import learn_only
 from ttt.run.checks import check_adapter, vector_size
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
-from ttt.stream import Stream
+from ttt.stream import Layout, Stream
 from ttt.training.pace import Pace
 
 
@@ -48,20 +50,32 @@ def build_objective(config: dict[str, Any], *, trusted: Sequence[Path], stream: 
     return objective
 
 
+def build_model(section: Mapping[str, Any], *, sizes: Mapping[str, int], trusted: Sequence[Path]) -> nn.Module:
+    """A model with fresh weights; `sizes`: what the stream decides."""
+    # `reads` is checked in `vector_size`, and `tokenizer` is for sources: the model takes neither.
+    taken = {name: value for name, value in section.items() if name not in ("reads", "tokenizer")}
+    model: nn.Module = build(taken, group="model", given=sizes, trusted=trusted)
+    return model
+
+
+def build_adapter(section: Mapping[str, Any], *, layout: Layout | None, trusted: Sequence[Path]) -> Adapter:
+    """An adapter that is not attached yet."""
+    # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
+    taken = {name: value for name, value in section.items() if name != "base"}
+    adapter: Adapter = build(taken, group="adapter", given={}, trusted=trusted, offered={"layout": layout})
+    return adapter
+
+
 def build_learner(
     config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, optimizer: OptimizerFactory
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
     torch.manual_seed(config["base"]["seed"])
     sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
-    # `reads` is checked in `vector_size`, and `tokenizer` is for sources: the model takes neither.
-    section = {name: value for name, value in config["model"].items() if name not in ("reads", "tokenizer")}
-    model = build(section, group="model", given=sizes, trusted=trusted)
+    model = build_model(config["model"], sizes=sizes, trusted=trusted)
     check_adapter(config, model)
     own_names = frozenset(name for name, _ in model.named_parameters())
-    # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
-    section = {name: value for name, value in config["adapter"].items() if name != "base"}
-    adapter = build(section, group="adapter", given={}, trusted=trusted, offered={"layout": stream.layout})
+    adapter = build_adapter(config["adapter"], layout=stream.layout, trusted=trusted)
     learner = Learner(model, adapter=adapter, optimizer=optimizer)
     learn_only(model, config["optimizer"].get("only"), own_names=own_names)
     return learner, own_names
