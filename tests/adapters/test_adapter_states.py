@@ -94,11 +94,19 @@ def test_a_run_may_write_in_training_only():
     assert not torch.equal(off, read(learner.train(), tokens(5)))
 
 
-@given(cut=st.integers(1, 5), seed=st.integers(0, 100), centre=st.booleans())
-@settings(max_examples=15, deadline=None)
-def test_a_carried_state_continues_the_sequence(cut, seed, centre):
+RULES = [
+    {},
+    {"rule": "ridge", "norm": "rows", "target": "next"},
+    {"rule": "delta_whole", "step": 0.1, "momentum": 0.5},
+    {"norm": "spectral", "source": "hidden_raw"},
+]
+
+
+@given(cut=st.integers(1, 5), seed=st.integers(0, 100), centre=st.booleans(), rule=st.sampled_from(RULES))
+@settings(max_examples=25, deadline=None)
+def test_a_carried_state_continues_the_sequence(cut, seed, centre, rule):
     """Without attention, two calls of whole chunks equal one call: the state holds everything."""
-    learner = make(window=1, reset="never", carry="lane", centre=centre)
+    learner = make(window=1, reset="never", carry="lane", centre=centre, **rule)
     x, at = tokens(seed), 4 * cut
     whole, last = learner(batch_of(x), learner.adapter.initial())
     first, state = learner(batch_of(x[:, :at]), learner.adapter.initial())
