@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +11,11 @@ from matplotlib.figure import Figure
 from rich.console import RenderableType
 from torch import Tensor
 
+from ttt.cli.probes.overrides import composed
 from ttt.cli.probes.show import new_table
-from ttt.cli.runs.check import check_command, parse_command
-from ttt.devices.one_device import OneDevice
 from ttt.learner import Learner
 from ttt.probes.causality import CONDITIONS, ProbeSizes, Verdict, unprobed
 from ttt.probes.checks import TOLERANCE
-from ttt.results.events import Trained, Waiting
-from ttt.run.assemble import assemble
-from ttt.run.compose import resolve
 from ttt.run.open import OpenedRun
 from ttt.storage.read import read_config
 
@@ -52,24 +47,9 @@ def of_overrides(words: Sequence[str], *, config_dir: Path | None) -> Subject:
 
     Raises ValueError in the user's words.
     """
-    options = ["--config-dir", str(config_dir)] if config_dir else []
-    config = resolve(check_command(parse_command([*words, *options])))
-    trusted = [config_dir] if config_dir else []
-    sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
-    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
-    assembly = assemble(config | {"trainer": config["trainer"] | here}, trusted=trusted)
-    device, base = assembly.settings.device(), assembly.base
-    # A base that would have to be trained is left out: whether a token leaks is not learned.
-    weights = None if base.needs_data else assembly.base_weights(OneDevice(device, precision="32-true"), _ignore)
-    if weights is not None:
-        assembly.load(weights)
-    tokens = assembly.stream.tasks[-1].evaluation().tokens_BT
-    which = f"base={base.name}" + (", not trained" if base.needs_data else "")
-    return _subject(assembly.learner.to(device), tokens, config, weights=which)
-
-
-def _ignore(event: Trained | Waiting) -> None:
-    """Nobody waits for this base."""
+    run = composed(words, config_dir=config_dir)
+    tokens = run.assembly.stream.tasks[-1].evaluation().tokens_BT
+    return _subject(run.assembly.learner, tokens, run.config, weights=run.weights)
 
 
 def _subject(learner: Learner, token_BT: Tensor, config: dict[str, Any], *, weights: str) -> Subject:

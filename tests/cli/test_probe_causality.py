@@ -136,6 +136,7 @@ def test_a_run_that_leaks_says_so(leaking, tmp_path):
     [
         ((*SMALL, *FAST), f"{HOLDS}, reset=task"),
         ((*SMALL, *FAST, "trainer.precision=bf16-mixed"), f"{HOLDS}, reset=task"),
+        ((*SMALL, *FAST, "task=drift-sequence"), f"{HOLDS}, reset=task, though no task is announced"),
         ((*SMALL, "adapter=none"), HOLDS),
         ((*RULES, *ALONE), HOLDS),
         (MLP, "not probed: its positions are vectors, not tokens"),

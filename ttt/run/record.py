@@ -31,9 +31,11 @@ def causal_line(assembly: Assembly, fabric: Devices) -> str:
     if why:
         return f"not probed: {why}"
     sizes = ProbeSizes.brief(length=token_RT.shape[1], chunk=chunk)
+    announces = any(phase.announced for phase in assembly.stream.phases)
+    never = ", though no task is announced" if learner.adapter.reset == "task" and not announces else ""
     try:
         with fabric.autocast():
-            return probe_causality(learner.to(fabric.device), token_RT, chunk=chunk, sizes=sizes).line()
+            return probe_causality(learner.to(fabric.device), token_RT, chunk=chunk, sizes=sizes).line() + never
     except Exception as error:
         return f"not probed: {type(error).__name__}: {first_line(error)}"
 
