@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -127,7 +127,7 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
         raise UsageError(f"{override.input_line}: a study stands in experiment/NAME.yaml and is run by --study NAME")
     if key == "published":
         raise UsageError(f"{override.input_line}: published values stand in experiment/NAME.yaml")
-    node = config
+    node: Any = config
     parts = key.split(".")
     # What `+` appends must at least lie in a section that somebody reads.
     walked = parts[:1] if override.is_add() or override.is_force_add() else parts
