@@ -53,7 +53,11 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
 def take_words(typed: argparse.Namespace) -> None:
     """Tell the run folder from overrides, which only causality takes: `run` and `overrides`."""
-    is_named = len(typed.words) == 1 and ("=" not in typed.words[0] or Path(typed.words[0]).exists())
+    is_named = (
+        typed.probe != "documents"
+        and len(typed.words) == 1
+        and ("=" not in typed.words[0] or Path(typed.words[0]).exists())
+    )
     typed.run = Path(typed.words[0]) if is_named else None
     typed.overrides = [] if is_named else typed.words
     if not typed.overrides:

@@ -36,8 +36,9 @@ def read_settings(
         if row is None:
             row = _measured(run, keys, config_dir, lambda i, of: progress(f"{number}/{len(runs)}: document {i}/{of}"))  # noqa: B023
             if out is not None:
+                # The line break comes first: it ends what a killed process left of a line.
                 with (out / JOURNAL).open("a") as journal:
-                    journal.write(json.dumps(row) + "\n")
+                    journal.write("\n" + json.dumps(row))
         rows.append(row)
     return rows
 
@@ -74,7 +75,7 @@ def _journal(out: Path | None) -> Iterator[dict[str, Any]]:
     if out is None or not (out / JOURNAL).is_file():
         return
     for line in (out / JOURNAL).read_text().splitlines():
-        # A process that was killed may have left half a line.
+        # Empty, or what a killed process left of a line.
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
@@ -86,7 +87,7 @@ def show_documents(rows: Sequence[dict[str, Any]]) -> list[RenderableType]:
     count = rows[0]["documents"]
     table = new_table(
         f"second half of {count} documents, bits per token; gain: off - on, paired, ± 95 % over documents",
-        *("setting", "off", "on", "gain", "±", "better", "off/byte", "on/byte"),
+        *("setting", "off", "on", "gain", "±", "better", "off/byte", "on/byte", "exact off", "on"),
         left=1,
     )
     for row in rows:
@@ -96,7 +97,7 @@ def show_documents(rows: Sequence[dict[str, Any]]) -> list[RenderableType]:
             f"{row['gain']:+.4f}",
             decimals(row["half"], 4),
             f"{row['better']}/{row['documents']}",
-            *(decimals(row[key]) for key in ("late_per_byte_off", "late_per_byte_on")),
+            *(decimals(row[key]) for key in ("late_per_byte_off", "late_per_byte_on", "exact_off", "exact_on")),
         )
     return [table]
 

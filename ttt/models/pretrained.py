@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Pretrained:
 
     def place(self) -> str:
         """Return what transformers calls the name or path. Raises ValueError for a missing folder."""
+        if self.name == "???":
+            raise ValueError(f"model.name: missing; type model.name=FOLDER, model.name=OWNER/NAME or model={PACKAGED}")
         if self.name == PACKAGED:
             return str(converted(Path(self.cache_dir).expanduser()))
         path = Path(self.name).expanduser()
@@ -190,15 +193,19 @@ def _nearest(path: Path) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep progress bars and advice of transformers off the screen while open."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, hub_level = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    # The hub warns about each request that fails, before it gives up with the error that is shown.
+    hub_logging.set_verbosity(CRITICAL)
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if was_shown:
             logging.enable_progress_bar()

@@ -29,13 +29,15 @@ class DocumentLosses:
     """Losses of one document in bits per token; NaN where nothing is scored.
 
     `late`: over its second half. `pieces`: over each of PIECES parts, in order. `late_per_byte`:
-    bits per byte of text, NaN where tokens are not text.
+    bits per byte of text, NaN where tokens are not text. `exact`: the share of rows in which every
+    scored token is the likeliest, so that greedy decoding would have written the same.
     """
 
     late: float
     whole: float
     pieces: list[float]
     late_per_byte: float
+    exact: float
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def read_document(
     learner: Learner, batch: Batch, *, write: bool, half: bool, token_bytes: Sequence[int] | None
 ) -> DocumentLosses:
     """Read the rows of a document one by one, each from the initial state; `half`: compute in bf16."""
-    bits = []
+    bits, hits = [], []
     for r in range(len(batch.tokens_BT)):
         row = batch.rows(r, r + 1)
         with torch.autocast(batch.tokens_BT.device.type, torch.bfloat16, enabled=half):
@@ -51,11 +53,14 @@ def read_document(
         flat = competing(logits_BTV.float(), row).flatten(0, 1)
         nats_T = F.cross_entropy(flat, row.targets_BT.flatten(), ignore_index=IGNORE, reduction="none")
         bits.append(nats_T.double() / math.log(2))
-    return losses_of(torch.stack(bits), batch.targets_BT, token_bytes=token_bytes)
+        hits.append(flat.argmax(-1) == row.targets_BT.flatten())
+    return losses_of(torch.stack(bits), torch.stack(hits), batch.targets_BT, token_bytes=token_bytes)
 
 
-def losses_of(bits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Sequence[int] | None) -> DocumentLosses:
-    """The losses of a document from the bits of its tokens; unscored targets are IGNORE."""
+def losses_of(
+    bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Sequence[int] | None
+) -> DocumentLosses:
+    """The losses of a document from bits and hits of its tokens; unscored targets are IGNORE."""
     scored_RT, length = targets_RT != IGNORE, bits_RT.shape[1]
     late = slice(length // 2, None)
     parts = [slice(length * p // PIECES, length * (p + 1) // PIECES) for p in range(PIECES)]
@@ -68,6 +73,7 @@ def losses_of(bits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Sequence[int]
         whole=_mean(bits_RT, scored_RT),
         pieces=[_mean(bits_RT[:, part], scored_RT[:, part]) for part in parts],
         late_per_byte=per_byte,
+        exact=float((hits_RT | ~scored_RT).all(1).double().mean()),
     )
 
 
@@ -85,6 +91,8 @@ def gain(off: Sequence[DocumentLosses], on: Sequence[DocumentLosses]) -> dict[st
         "documents": len(paired),
         "late_off": _average([x.late for x in off]),
         "late_on": _average([x.late for x in on]),
+        "exact_off": _average([x.exact for x in off]),
+        "exact_on": _average([x.exact for x in on]),
         "late_per_byte_off": _average([x.late_per_byte for x in off]),
         "late_per_byte_on": _average([x.late_per_byte for x in on]),
         "gain": interval.mean if finite else -math.inf,

@@ -14,8 +14,8 @@ from ttt.adapters.base import Adapter
 from ttt.config.build import build
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
-from ttt.optimizers.only import learn_only
 from ttt.run.checks import check_adapter, vector_size
+from ttt.run.only import learn_only
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.stream import Layout, Stream
