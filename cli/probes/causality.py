@@ -128,6 +128,6 @@ def plot_causality(numbers: dict[str, Any]) -> Figure:
     axes.axvline(-0.5, color="k", linestyle=":")
     # Zero has no logarithm: below the smallest rounding the axis is linear.
     axes.set_yscale("symlog", linthresh=1e-8)
-    axes.set(xlabel="positions from the flipped token", ylabel="largest change of a score")
+    axes.set(xlabel="positions from the flipped token", ylabel="largest change of a score", ylim=(0, None))
     axes.legend()
     return figure
