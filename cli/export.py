@@ -3,9 +3,9 @@
     ttt-export RUN --to FOLDER             the model; with strategy=lora_task the updates, for peft
     ttt-export RUN --to FOLDER --merge     the model, with its low-rank updates merged into it
 
-RUN is a folder that ttt-run made with model=hf or model=smollm2. What the adapter learned lies beside
-in fast_weights.safetensors; FOLDER/README.md says how to open both. Exit codes: 0; 2 the command was
-wrong.
+RUN is a folder that ttt-run made with model=hf or model=smollm2. What the adapter learned lies
+beside in fast_weights.safetensors; FOLDER/README.md says how to open both. Exit codes: 0; 2 the
+command was wrong.
 """
 
 from __future__ import annotations

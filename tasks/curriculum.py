@@ -55,7 +55,7 @@ class Curriculum(StreamSettings):
         return phases
 
     def _lengths(self) -> list[int]:
-        """Return the lengths of training rows. Raises ValueError where batches would not be equal."""
+        """Return the lengths of rows. Raises ValueError where batches would not be equal."""
         lengths = [self.seq_len] if self.lengths is None else self.lengths
         # Then every batch has a multiple of the rows of the last one, also when devices share it.
         if not lengths or any(longer % length for length, longer in pairwise([*lengths, self.seq_len])):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from assembling import assembled, config_of, without
 from harness import FAST, SMALL
+from pretrained_runs import tiny_pretrained
 from safetensors.torch import save_file
 from vectors import VECTORS
 
@@ -52,6 +53,7 @@ def test_a_yaml_mirrors_a_module(path):
 # What an option needs beside the small run's settings.
 NEEDS = {
     "adapter/ttt_ntp": ["adapter.prompt=8"],
+    "task/curriculum": ["task.num_tasks=1"],
     "task/recall-sequence": ["task.distances=[2]", "task.facts=[2]"],
     "task/label-sequence": ["task.example_len=4"],
     "source/mnist": ["task.seq_len=50"],
@@ -131,8 +133,13 @@ REFUSES = {"mlp": "model=mlp", "reward": "adapter=prompt_pool"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_assembles_with_fast_weights_or_refuses_them(name):
-    config = config_of(f"experiment={name}", "adapter=mlp_fast", "logger=none")
+def test_every_experiment_assembles_with_fast_weights_or_refuses_them(name, tmp_path):
+    typed = [f"experiment={name}", "adapter=mlp_fast", "logger=none"]
+    config = config_of(*typed)
+    if config["model"].get("tokenizer") == "model":
+        pytest.importorskip("transformers")
+        # The packaged one takes minutes to unpack.
+        config = config_of(*typed, "model=hf", f"model.name={tiny_pretrained(tmp_path)}")
     # What eight hundred tasks are made of is seen in five.
     if config["task"]["num_tasks"]:
         config["task"]["num_tasks"] = min(config["task"]["num_tasks"], 5)

@@ -37,7 +37,7 @@ def tiny_pretrained(folder: Path) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    sizes: dict[str, Any] = SIZES | {"vocab_size": 400, "tie_word_embeddings": True}
+    sizes: dict[str, Any] = SIZES | {"vocab_size": 400, "max_position_embeddings": 1024, "tie_word_embeddings": True}
     model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**sizes))
     with torch.no_grad():
         for parameter in model.parameters():

@@ -38,6 +38,8 @@ COMBINATIONS = [
     ("task=label-sequence", "source=automata", "task.inputs=new"),
     ("task=stationary", "source=recall"),
     ("task=stationary", "source=digits"),
+    ("task=curriculum", "source=code", "task.num_tasks=1", "task.lengths=[16,32,64]"),
+    ("task=curriculum", "source=recall", "task.num_tasks=1"),
     ("task=split-sequence", "source=languages", "task.blur=0.3", "task.revisits=1"),
     ("task=permuted-sequence", "source=digits", "task.steps_per_task=one-pass"),
 ]

@@ -52,7 +52,7 @@ class CheckpointBase:
 
     def _check_model(self, model: Mapping[str, Any]) -> None:
         """Raise ValueError where the run's model was published with other weights than this one."""
-        # Models that are not published bring no weights; their sizes are compared with the checkpoint.
+        # Other models bring no weights; their sizes are compared with those saved.
         if self._config is None or "revision" not in model:
             return
         for key in PUBLISHED:

@@ -25,7 +25,7 @@ def without_updates(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def scale_of_updates(config: Mapping[str, Any]) -> float:
-    """Return alpha / rank of the strategy that learned low-rank updates, from the config of its run.
+    """Return alpha / rank of the strategy that learned low-rank updates, from its run's config.
 
     Raises ValueError where each task has an update of its own, none of which is that of the run.
     """

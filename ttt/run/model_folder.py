@@ -1,4 +1,4 @@
-"""A model of `transformers` in a folder that its own `from_pretrained` opens, with its tokenizer."""
+"""A model of `transformers` in a folder that `from_pretrained` opens, with its tokenizer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_model(folder: Path, plain: Any, weights: Mapping[str, Tensor]) -> None
 
 
 def copy_tokenizer(folder: Path, which: Pretrained) -> None:
-    """Put the tokenizer of a published model into `folder`; a folder without one has none to copy."""
+    """Put the tokenizer of a published model, where it has one, into `folder`."""
     place = Path(which.place())
     if place.is_dir():
         for name in TOKENIZER:

@@ -28,7 +28,7 @@ With fast weights (`fast_weights.json` and `fast_weights.safetensors`), which ar
 
 
 def readme(run: OpenedRun, which: Pretrained, *, is_whole: bool) -> str:
-    """Return the README.md of an exported run; `is_whole`: does it hold a model, not updates alone?"""
+    """Return the README.md of an exported run; `is_whole`: does it hold more than updates?"""
     text = TEXT.format(
         name=which.name,
         version=__version__,
