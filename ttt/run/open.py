@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,26 @@ def config_to_open(path: Path) -> dict[str, Any]:
     for group in GROUPS:
         if not isinstance(config, dict) or not isinstance(config.get(group), dict) or "_target_" not in config[group]:
             raise ValueError(f"{file}: not the config of a run: it names no {group}")
+    config |= {group: with_defaults(group, config[group]) for group in GROUPS}
     # Weights come from the run's checkpoint; the files that the base was read from may be gone.
     base = {"_target_": "ttt.bases.none.NoBase", "name": "none", "seed": config["base"].get("seed", 0)}
     # The run may come from machines with other devices: one device here is enough to look at it.
     here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
     trainer = config["trainer"] | here
     return config | {"base": base, "logger": {"_target_": "ttt.sinks.none.NoSink", "name": "none"}, "trainer": trainer}
+
+
+def with_defaults(group: str, section: dict[str, Any]) -> dict[str, Any]:
+    """The section with the defaults of settings that it lacks: they came after the run was made."""
+    file = files("ttt.conf") / group / f"{section.get('name')}.yaml"
+    if not file.is_file():
+        return section
+    shipped: Any = OmegaConf.to_container(OmegaConf.create(file.read_text()))
+    # A file that also changes other groups has the section under its name.
+    shipped = shipped.get(group, shipped)
+    # Values that refer to other sections have stood there from the beginning.
+    plain = {key: value for key, value in shipped.items() if key != "defaults" and "${" not in str(value)}
+    return plain | section
 
 
 def not_a_run(path: Path) -> str:
