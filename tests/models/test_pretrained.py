@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from families import FAMILIES, saved_family
+from families import FAMILIES, SIZES, saved_family
 
 from ttt.models import memory, pretrained
 from ttt.models.gated import gated_mlps
@@ -81,7 +81,8 @@ def test_foreign_code_never_runs(llama):
 
 
 def test_sizes(llama, monkeypatch):
-    assert "256 positions" in refusal(llama, seq_len=257)
+    most = SIZES["max_position_embeddings"]
+    assert f"{most} positions" in refusal(llama, seq_len=most + 1)
     assert "300 tokens" in refusal(llama, vocab_size=301)
     # The weights are weighed before they are read.
     monkeypatch.setattr(pretrained, "available_bytes", lambda: 1000)
