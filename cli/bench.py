@@ -9,8 +9,8 @@
     ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and
                           over naive
     ttt-bench data        batches of streams and sources beside the plain model's training step
-    ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without fast
-                          weights, over transformers alone; --model NAME; --type bfloat16
+    ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without
+                          fast weights, over transformers alone; --model NAME; --type bfloat16
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
 """

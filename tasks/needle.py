@@ -78,7 +78,7 @@ class Needle(Endless):
         return self._haystack.show(tokens)
 
     def _rows(self, hay_BT: Ints, depth_B: Ints, rng: np.random.Generator) -> Batch:
-        """Return rows of the haystack's length with a needle in each, and the question at the end."""
+        """Return rows as long as the haystack's, with a needle and, at the end, the question."""
         rows = [self._row(hay_T, int(depth), rng) for hay_T, depth in zip(hay_BT, depth_B, strict=True)]
         tokens, targets = zip(*rows, strict=True)
         return whole_rows(np.stack(tokens), np.stack(targets))

@@ -1,6 +1,6 @@
 """What fast weights cost a pretrained model: prefill, decoding and a training step.
 
-Each side is divided by transformers' own `forward` of the same weights on the same tokens.
+Each side is divided by transformers' published `forward` of the same weights on the same tokens.
 Shapes: B batch, T time.
 """
 
@@ -25,7 +25,7 @@ SIDES = {
     "mlp_fast, every 6th layer": ("adapter=mlp_fast", "adapter.layers='every=6'", "adapter.chunk=64"),
     "mlp_fast, every layer": ("adapter=mlp_fast", "adapter.chunk=64"),
 }
-# Only the sizes of the stream matter: the benchmark draws its own tokens.
+# Only the sizes of the stream matter: the benchmark draws its published tokens.
 DATA = (
     "task=split-sequence",
     "source=recall",
@@ -43,8 +43,8 @@ def measure_pretrained(model: str, *, half: bool, rounds: int) -> Iterator[Row]:
     `model`: a name as in model.name; `half`: compute in bf16.
     """
     learners = {side: _learner(model, typed) for side, typed in SIDES.items()}
-    own = _model(learners["none"]).lm
-    vocab = own.config.vocab_size
+    published = _model(learners["none"]).lm
+    vocab = published.config.vocab_size
     tokens_BT = torch.randint(vocab, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
 
     def autocast() -> torch.autocast:
@@ -53,8 +53,8 @@ def measure_pretrained(model: str, *, half: bool, rounds: int) -> Iterator[Row]:
     def plain(learn: bool) -> Callable[[], None]:
         def call() -> None:
             with torch.set_grad_enabled(learn), autocast():
-                logits_BTV = own(input_ids=tokens_BT, use_cache=False).logits
-            _step(logits_BTV, tokens_BT, own, learn=learn)
+                logits_BTV = published(input_ids=tokens_BT, use_cache=False).logits
+            _step(logits_BTV, tokens_BT, published, learn=learn)
 
         return call
 
@@ -63,11 +63,12 @@ def measure_pretrained(model: str, *, half: bool, rounds: int) -> Iterator[Row]:
         "training step": {side: _training(learner, tokens_BT, autocast) for side, learner in learners.items()},
         "decoding": {side: _decoding(learner, tokens_BT, autocast) for side, learner in learners.items()},
     }.items():
-        floor = _own_decoding(own, tokens_BT, autocast) if what == "decoding" else plain(what == "training step")
+        is_decoding = what == "decoding"
+        floor = _plain_decoding(published, tokens_BT, autocast) if is_decoding else plain(what == "training step")
         seconds = paired({"transformers": floor, **calls}, rounds=rounds)
         for side, times in seconds.items():
             over = ratio(times, seconds["transformers"])
-            tokens = DECODED if what == "decoding" else BATCH * LENGTH
+            tokens = DECODED if is_decoding else BATCH * LENGTH
             yield {
                 "what": what,
                 "side": side,
@@ -135,19 +136,19 @@ def _decoding(learner: Learner, tokens_BT: torch.Tensor, autocast: Callable[[], 
     return call
 
 
-def _own_decoding(
-    own: torch.nn.Module, tokens_BT: torch.Tensor, autocast: Callable[[], torch.autocast]
+def _plain_decoding(
+    published: torch.nn.Module, tokens_BT: torch.Tensor, autocast: Callable[[], torch.autocast]
 ) -> Callable[[], None]:
     from transformers import DynamicCache
 
-    growing = {cache_argument(own): DynamicCache(), "use_cache": True}
+    growing = {cache_argument(published): DynamicCache(), "use_cache": True}
     with torch.no_grad(), autocast():
-        own(input_ids=tokens_BT, **growing)
+        published(input_ids=tokens_BT, **growing)
 
     @torch.no_grad()
     def call() -> None:
         with autocast():
             for t in range(DECODED):
-                own(input_ids=tokens_BT[:, t : t + 1], **growing)
+                published(input_ids=tokens_BT[:, t : t + 1], **growing)
 
     return call

@@ -1,4 +1,4 @@
-"""`ttt-probe documents`: a table of settings, each read on the same documents with writes on and off."""
+"""`ttt-probe documents`: settings side by side, each read on the same documents."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Composed(NamedTuple):
 
 
 def composed(words: Sequence[str], *, config_dir: Path | None) -> Composed:
-    """Put together what `ttt-run WORDS` would run, with its base; one that must be trained is left out.
+    """Put together what `ttt-run WORDS` would run, with a base unless that must be trained.
 
     Raises ValueError in the user's words.
     """

@@ -68,7 +68,7 @@ class Cache:
         self.tensors["segment"] = self._keep(segment_BA)
 
     def mask(self, window: int | None) -> Tensor:
-        """Return [B, 1, P + T, A] of bool for this pass: may a query of a layer with this window see a key?
+        """Return [B, 1, P + T, A] of bool: may a query of this pass see a key, through this window?
 
         The window is at most the one that the pass was opened with.
         """

@@ -2,8 +2,8 @@
 
     h = act(gate x) * (up x)      y = down h
 
-A module is a gated MLP if its matrices are two that lead from D to F and one that leads back, or one
-that leads from D to 2 F (gate and up in one, as in Phi-3) and one that leads back.
+A module is a gated MLP if its matrices are two that lead from D to F and one that leads back, or
+one that leads from D to 2 F (gate and up in one, as in Phi-3) and one that leads back.
 Shapes: D model width, F feed-forward width.
 """
 

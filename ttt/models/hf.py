@@ -1,4 +1,4 @@
-"""`hf`: a pretrained causal language model of `transformers`, unchanged, behind this project's interface.
+"""`hf`: a pretrained language model of `transformers`, unchanged, read as models of ours are.
 
 The model's own `forward` reads the tokens. Documents, padding, windows and rows that are read in
 pieces reach it as a mask, as positions and as a cache, arguments that every decoder there takes. So
@@ -173,7 +173,9 @@ class Layers:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def update(self, k_BHTK: Tensor, v_BHTK: Tensor, layer_idx: int, **_: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, k_BHTK: Tensor, v_BHTK: Tensor, layer_idx: int, cache_kwargs: Any = None, kwargs: Any = None
+    ) -> tuple[Tensor, Tensor]:
         """Return keys and values of all tokens that layer `layer_idx` may look at."""
         return self._cache.extend(str(layer_idx), k_BHTK, v_BHTK)
 
@@ -194,7 +196,7 @@ def windows_of(config: Any) -> dict[str, int | None]:
 
 
 def cache_argument(lm: nn.Module) -> str:
-    """Return what the decoder calls its cache: `cache` since transformers 5.20, else `past_key_values`."""
+    """Return what the decoder calls its cache: `cache`, or `past_key_values` in older releases."""
     import inspect
 
     return "cache" if "cache" in inspect.signature(lm.forward).parameters else "past_key_values"

@@ -1,4 +1,4 @@
-"""Pretrained weights and tokenizers on this disk or on the hub, opened without running foreign code.
+"""Pretrained weights and tokenizers, on this disk or on the hub, opened without foreign code.
 
 Weights are read from safetensors only: pickles and a repository's own Python are refused.
 """
@@ -40,7 +40,10 @@ class Pretrained:
         return f"model.name={self.name}"
 
     def place(self) -> str:
-        """Return what transformers calls the name or path. Raises ValueError for a missing folder."""
+        """Return what transformers calls the name or path.
+
+        Raises ValueError for a missing folder.
+        """
         if self.name == "???":
             raise ValueError(f"model.name: missing; type model.name=FOLDER, model.name=OWNER/NAME or model={PACKAGED}")
         if self.name == PACKAGED:
@@ -58,7 +61,7 @@ class Pretrained:
         return self.name
 
     def fingerprint(self) -> str:
-        """Return a hash of the weights in a folder; empty for the hub, where the commit says it all.
+        """Return a hash of the weights in a folder; empty for the hub, where the commit says all.
 
         Of each file it takes the size and samples: reading a large model twice would take minutes.
         """
@@ -77,7 +80,7 @@ class Pretrained:
 
 
 def load_pretrained(which: Pretrained, *, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """Return the model in training mode. Raises ValueError, in one line, where that is impossible."""
+    """Return the model in training mode. Raises ValueError, in one line, where it cannot be."""
     transformers = library(which)
     place = which.place()
     _check_weights(which, place, dtype=dtype)
@@ -133,7 +136,7 @@ def refusing(which: Pretrained) -> Iterator[None]:
     """Turn what transformers raises into one line that begins with what was typed."""
     try:
         yield
-    # ImportError: a package that this attention or tokenizer needs. AttributeError: no fast tokenizer.
+    # ImportError: a package that attention or tokenizer need. AttributeError: no fast tokenizer.
     except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{which.typed}: {_reason(error)}") from error
 

@@ -58,7 +58,7 @@ def _packaged() -> Path:
 
 
 def _unpack(file: Path, folder: Path) -> None:
-    """Write model and tokenizer of a GGUF file to `folder`, which gets its name when it is whole."""
+    """Write model and tokenizer of a GGUF file to `folder`, which is named when it is whole."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""What writing while reading is worth on single documents: the same text read with writes on and off.
+"""What writing while reading is worth on single documents, each read with writes on and off.
 
 Nothing is trained. Each document is read from an empty fast state; its loss with writes is paired
 with its loss without, so that easy and hard documents do not hide a small gain.
@@ -44,7 +44,7 @@ class DocumentLosses:
 def read_document(
     learner: Learner, batch: Batch, *, write: bool, half: bool, token_bytes: Sequence[int] | None
 ) -> DocumentLosses:
-    """Read the rows of a document one by one, each from the initial state; `half`: compute in bf16."""
+    """Read the rows of a document one by one, each from the initial state; `half`: in bf16."""
     bits, hits = [], []
     for r in range(len(batch.tokens_BT)):
         row = batch.rows(r, r + 1)
@@ -80,8 +80,8 @@ def losses_of(
 def gain(off: Sequence[DocumentLosses], on: Sequence[DocumentLosses]) -> dict[str, Any]:
     """What writes gain in the second half of documents, paired by document.
 
-    `gain`: bits per token (above 0: writes help), with the 95 % t-interval over documents; `better`:
-    how many documents gain.
+    `gain`: bits per token (above 0: writes help), with the 95 % t-interval over documents;
+    `better`: how many documents gain.
     """
     paired = [x.late - y.late for x, y in zip(off, on, strict=True)]
     interval = t_interval(paired)

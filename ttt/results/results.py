@@ -159,8 +159,6 @@ class Results:
     def peers(self, mode: str, quantity: str) -> References:
         """What the reference networks scored, oriented; NaN for a network that was not measured."""
         values = {
-            name: modes[mode][quantity]
-            for name, modes in self.references.items()
-            if quantity in modes.get(mode, ())
+            name: modes[mode][quantity] for name, modes in self.references.items() if quantity in modes.get(mode, ())
         }
         return from_values(values, sign=sign(quantity), phases=self.phases, tasks=len(self.tasks))

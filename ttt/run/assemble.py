@@ -30,7 +30,7 @@ from ttt.run.checks import (
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
-from ttt.run.published import check_memory, recompute_blocks, recorded_revision, unchanged, weights_of
+from ttt.run.published import check_base, check_memory, recompute_blocks, recorded_revision, unchanged, weights_of
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
@@ -152,6 +152,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
 
     # Method: a learner, and what moves its slow weights. A strategy may change what is trained on.
     method = _build_method(config, trusted=trusted, stream=stream, settings=settings)
+    check_base(base, method.learner)
 
     # Run: what is measured, and the name that follows from everything that determines the numbers.
     plan = Plan.read(config["eval"], stream=method.stream, is_cut=settings.world.strategy == "fsdp")

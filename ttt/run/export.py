@@ -57,6 +57,10 @@ def export(path: Path, *, to: Path, merge: bool, trusted: Sequence[Path]) -> Non
             part = Path(temporary) / "whole"
             part.mkdir()
             _write(part, run, merge=merge)
+            # Temporary files are their owner's alone; an exported folder may be shared.
+            part.chmod(0o755)
+            for file in part.iterdir():
+                file.chmod(0o644)
             part.replace(to)
     except OSError as error:
         raise ValueError(f"--to {to}: cannot be written: {error.strerror}") from error

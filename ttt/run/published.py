@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ttt.adapters.descent import Attach
+from ttt.bases.base import Base
+from ttt.bases.pretrained import PretrainedBase
 from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
 from ttt.models.hf import HfModel
@@ -69,6 +71,12 @@ def recompute_blocks(learner: Learner, settings: TrainerSettings) -> None:
             f"trainer.recompute=true: adapter={adapter.name} has fast weights in every block, and such a block cannot "
             "be recomputed; use adapter.layers=every=6"
         )
+
+
+def check_base(base: Base, learner: Learner) -> None:
+    """Refuse `base=pretrained` for a model that starts from random weights."""
+    if isinstance(base, PretrainedBase) and not isinstance(learner.model, HfModel):
+        raise ValueError("base=pretrained: this model was not published with weights; use model=hf or model=smollm2")
 
 
 def check_memory(learner: Learner, settings: TrainerSettings) -> None:
