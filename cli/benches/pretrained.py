@@ -32,7 +32,6 @@ DATA = (
     "task.num_tasks=2",
     "task.batch_size=1",
     "task.eval_sequences=1",
-    f"task.seq_len={LENGTH}",
     "eval.diagnostics=false",
 )
 
@@ -81,7 +80,8 @@ def measure_pretrained(model: str, *, half: bool, rounds: int) -> Iterator[Row]:
 
 def _learner(model: str, typed: tuple[str, ...]) -> Learner:
     threads = f"trainer.threads={torch.get_num_threads()}"
-    return assembly_of(*DATA, "model=hf", f"model.name={model}", *typed, threads).learner.eval()
+    words = (*DATA, f"task.seq_len={LENGTH}", "model=hf", f"model.name={model}", *typed, threads)
+    return assembly_of(*words).learner.eval()
 
 
 def _model(learner: Learner) -> HfModel:

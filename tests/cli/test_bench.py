@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import torch
+from pretrained_runs import tiny_pretrained
 
 from ttt.cli import bench
-from ttt.cli.benches import adapters, data, harness, kernels, strategies
+from ttt.cli.benches import adapters, data, harness, kernels, pretrained, strategies
 from ttt.cli.benches.meter import cost
 from ttt.cli.benches.timing import paired, ratio
 
@@ -83,6 +84,17 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
         assert code == 0, output
         for word in expected:
             assert word in output, words
+
+
+def test_a_pretrained_model_is_timed_beside_transformers(ttt_bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained, "LENGTH", 128)
+    monkeypatch.setattr(pretrained, "DECODED", 2)
+    typed = ("--rounds", "1", "--type", "float32", "--model", str(tiny_pretrained(tmp_path)))
+    code, output = ttt_bench("pretrained", *typed)
+    assert code == 0, output
+    for what in ("prefill", "training step", "decoding"):
+        for side in ("transformers", *pretrained.SIDES):
+            assert any(what in line and side in line for line in output.splitlines()), (what, side)
 
 
 @pytest.mark.parametrize(

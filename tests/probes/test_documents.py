@@ -6,6 +6,7 @@ import json
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from families import saved_family
@@ -22,7 +23,7 @@ def test_losses_by_hand():
     targets_RT[0, 31] = IGNORE
     hits_RT = torch.ones(2, 32, dtype=torch.bool)
     hits_RT[0, 31], hits_RT[1, 5] = False, False
-    losses = losses_of(bits_RT, hits_RT, targets_RT, token_bytes=[9, 4])
+    losses = losses_of(bits_RT, hits_RT, targets_RT, token_bytes=np.array([9, 4]))
     assert losses.late == 3.0
     assert losses.whole == pytest.approx((32 * 1 + 31 * 3) / 63)
     assert losses.pieces == [1.0] * 8 + [3.0] * 8

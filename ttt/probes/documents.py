@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ttt.learner import Learner, competing
 from ttt.metrics.seeds import t_interval
-from ttt.stream import IGNORE, Batch
+from ttt.stream import IGNORE, Batch, Ints
 
 # Equal parts of a document, for the loss by position.
 PIECES = 16
@@ -42,7 +42,7 @@ class DocumentLosses:
 
 @torch.no_grad()
 def read_document(
-    learner: Learner, batch: Batch, *, write: bool, half: bool, token_bytes: Sequence[int] | None
+    learner: Learner, batch: Batch, *, write: bool, half: bool, token_bytes: Ints | None
 ) -> DocumentLosses:
     """Read the rows of a document one by one, each from the initial state; `half`: in bf16."""
     bits, hits = [], []
@@ -58,7 +58,7 @@ def read_document(
 
 
 def losses_of(
-    bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Sequence[int] | None
+    bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Ints | None
 ) -> DocumentLosses:
     """The losses of a document from bits and hits of its tokens; unscored targets are IGNORE."""
     scored_RT, length = targets_RT != IGNORE, bits_RT.shape[1]
