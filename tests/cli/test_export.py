@@ -133,6 +133,10 @@ def test_what_cannot_be_exported_is_refused_in_one_line(runs, model, tmp_path):
     assert_refused(typed(tmp_path / "nowhere", "--to", to), "nowhere")
     assert_refused(typed(model, "--to", to), model, "config.yaml")
     assert_refused(typed(nano, "--to", to), nano, "model=nano")
+    # Beside weights that were changed before, updates alone are not the model.
+    base = ("base=checkpoint", f"base.path={runs['updates']}")
+    later = run_of(model, tmp_path / "later", *LORA, *base)
+    assert_refused(typed(later, "--to", to), later, "--merge")
     assert_refused(typed(runs["frozen"], "--to", tmp_path / "full"), "--to", "full")
     assert_refused(typed(runs["frozen"], "--to", tmp_path / "full" / "file"), "--to")
     assert_refused(typed(each, "--to", to), each, "strategy.per")
