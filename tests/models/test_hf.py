@@ -116,7 +116,9 @@ def test_fast_weights_attach_and_the_original_comes_back(folder):
     torch.testing.assert_close(beside_BTV[1:, 5:], on_BTV[1:], **CLOSE)
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora_fast", "sgd_fast", "prompt_fast", "delta_fast", "titans_fast"])
+@pytest.mark.parametrize(
+    "adapter", ["none", "lora_fast", "sgd_fast", "prompt_fast", "delta_fast", "titans_fast", "ttt_linear", "lact_fast"]
+)
 @torch.no_grad()
 def test_other_adapters_fit(adapter, models):
     learner, x_BT = fast(saved_family("llama", models), adapter=adapter), tokens()

@@ -62,6 +62,7 @@ def test_other_weights_are_another_run(model, tmp_path):
         (["trainer.recompute=true"], "trainer.recompute=true"),
         (["trainer.recompute=true", "adapter=sgd_fast"], "adapter=sgd_fast"),
         (["source.tokenizer=bpe-1024"], f"model.name={{model}}: knows {VOCAB + 100} tokens"),
+        (["model.dtype=bfloat16"], "model.dtype=bfloat16"),
         (["task.seq_len=1100"], "1024 positions"),
     ],
 )

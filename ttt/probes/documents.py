@@ -57,9 +57,7 @@ def read_document(
     return losses_of(torch.stack(bits), torch.stack(hits), batch.targets_BT, token_bytes=token_bytes)
 
 
-def losses_of(
-    bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Ints | None
-) -> DocumentLosses:
+def losses_of(bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Ints | None) -> DocumentLosses:
     """The losses of a document from bits and hits of its tokens; unscored targets are IGNORE."""
     scored_RT, length = targets_RT != IGNORE, bits_RT.shape[1]
     late = slice(length // 2, None)

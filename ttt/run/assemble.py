@@ -30,7 +30,15 @@ from ttt.run.checks import (
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
-from ttt.run.published import check_base, check_memory, recompute_blocks, recorded_revision, unchanged, weights_of
+from ttt.run.published import (
+    check_base,
+    check_memory,
+    recompute_blocks,
+    recorded_revision,
+    unchanged,
+    weights_of,
+    with_precision,
+)
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
@@ -137,6 +145,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     """Build every part of a run. Raises ValueError in the user's words; `config` stays as it is."""
     check_values(config)
     check_cache(config["cache_dir"])
+    config = with_precision(config)
 
     def part(group: str) -> Any:
         return build(config[group], group=group, given={}, trusted=trusted)

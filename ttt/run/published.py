@@ -50,6 +50,19 @@ def weights_of(model: nn.Module) -> str:
     return model.fingerprint if isinstance(model, HfModel) else ""
 
 
+def with_precision(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with a precision that suits weights in bf16. Raises ValueError for one that does not.
+
+    What an adapter or a strategy adds is in fp32: only under autocast do the two meet.
+    """
+    trainer = config["trainer"]
+    if config["model"].get("dtype") != "bfloat16" or trainer["precision"] == "bf16-mixed":
+        return config
+    if trainer["precision"] != "auto":
+        raise ValueError(f"trainer.precision={trainer['precision']}: model.dtype=bfloat16 needs bf16-mixed")
+    return config | {"trainer": trainer | {"precision": "bf16-mixed"}}
+
+
 def recorded_revision(config: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     """The config with the commit that the weights came from, in place of a branch or nothing."""
     if not isinstance(model, HfModel) or model.revision is None:
