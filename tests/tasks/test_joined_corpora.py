@@ -34,6 +34,14 @@ def test_classes_of_all_parts_under_their_names(joined):
     assert len(joined.families()) == sum(len(source.families()) for source in alone.values())
 
 
+def test_a_part_that_is_null_is_left_out(joined):
+    some = shared_source("source=corpora", "source.parts.languages=null", "source.parts.tables=null")
+    names = [joined.class_name(c) for part in ("code", "prose") for c in classes_of(joined, part)]
+    assert [some.class_name(c) for c in every_class(some)] == names
+    with pytest.raises(ValueError, match=r"^source\.parts"):
+        Corpora(name="corpora", parts={"languages": None})
+
+
 def test_a_part_draws_measures_and_reads_as_it_does_alone(joined):
     for name in joined.parts:
         source, classes = shared_source(f"source={name}"), classes_of(joined, name)
