@@ -51,7 +51,7 @@ def weights_of(model: nn.Module) -> str:
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with a precision that suits weights in bf16. Raises ValueError for one that does not.
+    """The config with a precision that suits weights in bf16; ValueError for one that does not.
 
     What an adapter or a strategy adds is in fp32: only under autocast do the two meet.
     """
