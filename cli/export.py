@@ -22,7 +22,7 @@ def main() -> None:
     typed = export_options()
     try:
         # Imported here, so that `--help` does not wait for torch.
-        from ttt.run.export import export
+        from ttt.export.export import export
 
         trusted = [typed.config_dir] if typed.config_dir else []
         sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)

@@ -12,7 +12,7 @@ from harness import SMALL, Outcome, only_run, run_here
 from pretrained_runs import CONVERT, QUICK, UPDATES, run_of, tiny_pretrained
 
 from ttt.cli import export
-from ttt.run.export import open_exported
+from ttt.export.export import open_exported
 from ttt.run.open import open_run
 from ttt.storage.read import read_results
 from ttt.stream import Batch

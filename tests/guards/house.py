@@ -31,6 +31,7 @@ FLOORS: list[set[str]] = [
     {"training"},
     {"evaluation", "bases"},
     {"run"},
+    {"export"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -20,14 +20,14 @@ from torch import Tensor
 from ttt import __version__
 from ttt.adapters.evolving import Evolving
 from ttt.bases.merging import has_updates, merged, scale_of_updates, without_updates
+from ttt.export.model_folder import copy_tokenizer, plain_model, write_model
+from ttt.export.peft_folder import UPDATES, read_updates, write_updates
+from ttt.export.readme import readme
 from ttt.learner import Learner
 from ttt.models.hf import HfModel
 from ttt.models.pretrained import Pretrained
-from ttt.run.model_folder import copy_tokenizer, plain_model, write_model
 from ttt.run.open import OpenedRun, config_to_open, open_run
 from ttt.run.parts import build_adapter, build_model, build_optimizer, build_strategy
-from ttt.run.peft_folder import UPDATES, read_updates, write_updates
-from ttt.run.readme import readme
 from ttt.storage.files import write_bytes, write_json
 
 SETTINGS, PARAMETERS, STATE = "fast_weights.json", "fast_weights.safetensors", "fast_state.safetensors"

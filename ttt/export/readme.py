@@ -22,7 +22,7 @@ The slow weights, without fast weights:
 With fast weights (`fast_weights.json` and `fast_weights.safetensors`), which are written while it reads:
 
     from pathlib import Path
-    from ttt.run.export import open_exported
+    from ttt.export.export import open_exported
     learner = open_exported(Path("FOLDER"))
 """
 

@@ -1,0 +1,1 @@
+"""A run of a pretrained model as a folder that transformers or peft opens."""
