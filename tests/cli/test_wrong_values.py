@@ -29,7 +29,7 @@ WRONG = [
     (["model.window=17"], ["model.window=17", "task.seq_len=16"]),
     (["model.width=15"], ["model.width=15"]),
     (["model.layers=true"], ["model.layers=true", "integer"]),
-    (["adapter.layers=all"], ["adapter.layers=all", "integers"]),
+    ([*FAST, "adapter.layers=all"], ["adapter.layers=all", "indices"]),
     ([*FAST, "adapter.layers=[0,7]"], ["adapter.layers=[0, 7]", "0 .. 1"]),
     ([*FAST, "adapter.layers=[]"], ["adapter.layers=[]"]),
     ([*FAST, "adapter.rule=delt"], ["adapter.rule=delt", "did you mean delta?"]),
