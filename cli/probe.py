@@ -137,7 +137,11 @@ def documents(typed: argparse.Namespace) -> Answer:
 
     with Console(stderr=True).status("") as status:
         rows = read_settings(
-            typed.overrides, config_dir=typed.config_dir, out=typed.out, progress=lambda text: status.update(text)
+            typed.overrides,
+            foreign=bool(typed.foreign),
+            config_dir=typed.config_dir,
+            out=typed.out,
+            progress=lambda text: status.update(text),
         )
     return Answer(show_documents(rows), {"rows": rows}, plot_documents(rows))
 

@@ -19,7 +19,7 @@ ACTS = {
     "induction RUN": {*PROMPTS, "seed", "config_dir"},
     "state RUN": {"config_dir"},
     "causality": {"places", "config_dir"},
-    "documents": {"config_dir"},
+    "documents": {"config_dir", "foreign"},
 }
 
 
@@ -80,6 +80,8 @@ def build_parser(about: str) -> OneLineParser:
     parser.add_argument("--seed", type=int, help="of what `induction` draws (0)")
     count = "of causality: where each sequence is flipped (all that half a minute allows)"
     parser.add_argument("--places", type=int, metavar="N", help=count)
+    control = "of documents: each behind the first half of another one, the control"
+    parser.add_argument("--foreign", action="store_const", const=True, help=control)
     made_up = parser.add_argument_group("induction, without a run")
     for name, value in SIZES.items():
         made_up.add_argument(option(name), type=int, metavar="N", help=f"({value})")
@@ -105,7 +107,7 @@ def check_options(typed: argparse.Namespace) -> None:
     for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
         if getattr(typed, name) is not None:
             raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
-    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 1, "seed": 0, "places": 1}.items():
+    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1}.items():
         value = getattr(typed, name)
         if value is not None and value < least:
             raise ValueError(f"{option(name)} {value}: must be at least {least}")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,33 @@ from rich.console import RenderableType
 from ttt.cli.probes.overrides import composed
 from ttt.cli.probes.show import decimals, new_table
 from ttt.cli.sweeps.grid import split, varied
-from ttt.probes.documents import PIECES, DocumentLosses, gain, read_document
+from ttt.probes.documents import PIECES, DocumentLosses, gain, read_document, with_foreign_beginnings
 
 JOURNAL = "documents.jsonl"
 
 
 def read_settings(
-    words: Sequence[str], *, config_dir: Path | None, out: Path | None, progress: Callable[[str], None]
+    words: Sequence[str],
+    *,
+    foreign: bool,
+    config_dir: Path | None,
+    out: Path | None,
+    progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Return a row for each combination of values in `words`.
+    """Return a row for each combination of values in `words`; `foreign`: of the control.
 
     With `out`, each row is written there as soon as it is measured, and the next command that
     measures the same goes on behind it.
     """
     runs, keys = split(words), varied(words)
-    measured = {json.dumps(row["overrides"]): row for row in _journal(out)}
+    measured = {json.dumps([row["overrides"], row.get("foreign", False)]): row for row in _journal(out)}
     rows = []
     for number, run in enumerate(runs, start=1):
-        row = measured.get(json.dumps(run))
+        row = measured.get(json.dumps([run, foreign]))
         if row is None:
-            row = _measured(run, keys, config_dir, lambda i, of: progress(f"{number}/{len(runs)}: document {i}/{of}"))  # noqa: B023
+            row = _measured(
+                run, keys, foreign, config_dir, lambda i, of: progress(f"{number}/{len(runs)}: document {i}/{of}")
+            )  # noqa: B023
             if out is not None:
                 # The line break comes first: it ends what a killed process left of a line.
                 with (out / JOURNAL).open("a") as journal:
@@ -44,7 +52,11 @@ def read_settings(
 
 
 def _measured(
-    words: Sequence[str], keys: set[str], config_dir: Path | None, progress: Callable[[int, int], None]
+    words: Sequence[str],
+    keys: set[str],
+    foreign: bool,
+    config_dir: Path | None,
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Read the documents of one setting: the eval part of each task, with writes off and on."""
     run = composed(words, config_dir=config_dir)
@@ -54,14 +66,16 @@ def _measured(
     half = run.assembly.settings.precision == "bf16-mixed"
     off: list[DocumentLosses] = []
     on: list[DocumentLosses] = []
-    for i, task in enumerate(stream.tasks):
-        progress(i + 1, len(stream.tasks))
-        batch = task.evaluation().to(run.assembly.settings.device())
+    batches = [task.evaluation() for task in stream.tasks]
+    for i, document in enumerate(with_foreign_beginnings(batches) if foreign else batches):
+        progress(i + 1, len(batches))
+        batch = document.to(run.assembly.settings.device())
         for losses, write in ((off, False), (on, True)):
             read = read_document(learner, batch, write=write, half=half, token_bytes=stream.token_bytes)
             losses.append(read)
     return {
         "overrides": list(words),
+        "foreign": foreign,
         "setting": " ".join(word for word in words if word.split("=")[0].lstrip("+") in keys) or "as typed",
         "weights": run.weights,
         "names": [task.name for task in stream.tasks],
@@ -69,6 +83,10 @@ def _measured(
         "on": [asdict(losses) for losses in on],
         **gain(off, on),
     }
+
+
+def _report(progress: Callable[[str], None], head: str, number: int, of: int) -> None:
+    progress(f"{head} {number}/{of}")
 
 
 def _journal(out: Path | None) -> Iterator[dict[str, Any]]:
@@ -85,8 +103,9 @@ def _journal(out: Path | None) -> Iterator[dict[str, Any]]:
 def show_documents(rows: Sequence[dict[str, Any]]) -> list[RenderableType]:
     """Tabulate the rows: loss in the second half of the documents, and what writes gain there."""
     count = rows[0]["documents"]
+    after = ", each behind the first half of another" if rows[0].get("foreign") else ""
     table = new_table(
-        f"second half of {count} documents, bits per token; gain: off - on, paired, ± 95 % over documents",
+        f"second half of {count} documents{after}, bits per token; gain: off - on, paired, ± 95 % over documents",
         *("setting", "off", "on", "gain", "±", "better", "off/byte", "on/byte", "exact off", "on"),
         left=1,
     )

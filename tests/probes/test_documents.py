@@ -12,8 +12,8 @@ import torch
 from families import saved_family
 
 from ttt.cli import probe
-from ttt.probes.documents import PIECES, DocumentLosses, gain, losses_of
-from ttt.stream import IGNORE
+from ttt.probes.documents import PIECES, DocumentLosses, gain, losses_of, with_foreign_beginnings
+from ttt.stream import IGNORE, Batch
 
 
 def test_losses_by_hand():
@@ -43,6 +43,14 @@ def test_gains_are_paired_by_document():
     assert numbers["half"] == pytest.approx(12.706 * 0.05, rel=1e-3)
     assert numbers["better"] == 2
     assert gain([document(1.0)], [document(math.nan)])["gain"] == -math.inf
+
+
+def test_the_control_begins_with_another_document():
+    documents = [Batch(*(torch.full((1, 6), value) for value in (i, 10 + i, 0))) for i in range(3)]
+    swapped = with_foreign_beginnings(documents)
+    assert [x.tokens_BT[0].tolist() for x in swapped] == [[(i + 1) % 3] * 3 + [i] * 3 for i in range(3)]
+    assert [x.targets_BT[0].tolist() for x in swapped] == [[IGNORE] * 3 + [10 + i] * 3 for i in range(3)]
+    assert documents[0].tokens_BT.unique().tolist() == [0]
 
 
 @pytest.fixture
@@ -76,6 +84,11 @@ def test_the_command_measures_each_setting_once(typed, tmp_path):
     assert rows[0]["late_off"] == rows[1]["late_off"]
     assert rows[0]["late_on"] != rows[1]["late_on"]
     assert all(len(row["off"]) == row["documents"] == 2 for row in rows)
+    # The control is another measurement of the same setting.
+    assert typed(*words, "--foreign")[0] == 0
+    control = json.loads((tmp_path / "out" / "probe.json").read_text())["rows"]
+    assert control[0]["foreign"]
+    assert control[0]["late_off"] != rows[0]["late_off"]
     # A killed process leaves half a line; the rest counts.
     journal.write_text("\n" + json.dumps(rows[0]) + '\n{"overr')
     assert typed(*words)[0] == 0

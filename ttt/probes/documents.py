@@ -57,6 +57,22 @@ def read_document(
     return losses_of(torch.stack(bits), torch.stack(hits), batch.targets_BT, token_bytes=token_bytes)
 
 
+def with_foreign_beginnings(batches: Sequence[Batch]) -> list[Batch]:
+    """Return the documents with the first half of the next one in place of their own.
+
+    What writes gain in the second half is then no memory of the document: the control.
+    """
+    swapped = []
+    for batch, other in zip(batches, [*batches[1:], *batches[:1]], strict=True):
+        half = batch.tokens_BT.shape[1] // 2
+        tokens_BT, targets_BT = batch.tokens_BT.clone(), batch.targets_BT.clone()
+        tokens_BT[:, :half] = other.tokens_BT[: len(tokens_BT), :half]
+        # The last token of the other text would have to guess where this one begins.
+        targets_BT[:, :half] = IGNORE
+        swapped.append(batch._replace(tokens_BT=tokens_BT, targets_BT=targets_BT))
+    return swapped
+
+
 def losses_of(bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_bytes: Ints | None) -> DocumentLosses:
     """The losses of a document from bits and hits of its tokens; unscored targets are IGNORE."""
     scored_RT, length = targets_RT != IGNORE, bits_RT.shape[1]
