@@ -40,9 +40,8 @@ def read_settings(
     for number, run in enumerate(runs, start=1):
         row = measured.get(json.dumps([run, foreign]))
         if row is None:
-            row = _measured(
-                run, keys, foreign, config_dir, lambda i, of: progress(f"{number}/{len(runs)}: document {i}/{of}")
-            )  # noqa: B023
+            head = f"{number}/{len(runs)}: document"
+            row = _measured(run, keys, foreign, config_dir, partial(_report, progress, head))
             if out is not None:
                 # The line break comes first: it ends what a killed process left of a line.
                 with (out / JOURNAL).open("a") as journal:
