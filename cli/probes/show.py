@@ -68,8 +68,9 @@ def show_activations(numbers: dict[str, Any]) -> list[RenderableType]:
         f"writes off: v* has rank {off['rank_v']:.1f} ±{off['rank_v_se']:.1f} of {settings['vocab']} "
         f"(k*: {off['rank_k']:.1f}); its change is 0 by definition. ± standard error over prompts."
     )
-    true_table = true_change_table(numbers["rows"], settings["true_prompts"])
-    return [head, key_table(numbers["keys"]), lens, true_table, foot]
+    true_prompts = settings["true_prompts"]
+    true_tables = [true_change_table(numbers["rows"], true_prompts)] if true_prompts else []
+    return [head, key_table(numbers["keys"]), lens, *true_tables, foot]
 
 
 CHANGE = ("d v*", "z v*", "rank v*", "argmax", "z k*", "rank k*")
