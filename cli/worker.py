@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from ttt.cli.announce import VARIABLE
 from ttt.cli.run import complain, interrupted, run_one
@@ -32,7 +33,19 @@ LOOK_EVERY = 1.0
 
 
 def main() -> None:
-    order = json.loads(Path(sys.argv[1]).read_text())
+    """Do what the order says, and end with its exit code."""
+    code = work(json.loads(Path(sys.argv[1]).read_text()))
+    if not code:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All that must be written is on the disk. A process that was stopped inside a collective still
+    # has gloo's threads, and torch would abort it when the interpreter takes them down.
+    os._exit(code)
+
+
+def work(order: dict[str, Any]) -> int:
+    """Run what the order names; return the exit code."""
     # A sweep hears from the process that it started, not from those that this one started.
     os.environ.pop(VARIABLE, None)
     if order["rank"]:
@@ -45,11 +58,11 @@ def main() -> None:
     sys.argv = order["typed"]
     references = {name: Path(path) for name, path in order["references"].items()}
     try:
-        sys.exit(run_one(order["config"], trusted=trusted, references=references if order["rank"] else None))
+        return run_one(order["config"], trusted=trusted, references=references if order["rank"] else None)
     except UsageError as error:
-        sys.exit(complain(error))
+        return complain(error)
     except KeyboardInterrupt:
-        sys.exit(interrupted())
+        return interrupted()
 
 
 def _watch_starter(starter: int) -> None:

@@ -96,7 +96,7 @@ def test_two_processes_that_were_stopped_end_where_one_does(tmp_path):
     assert code == 130
     assert "2 x cpu, ddp" in out
     # The first process speaks, the others are silent.
-    assert (out.count("before the stream"), err.count("\n")) == (1, 2)
+    assert (out.count("before the stream"), err.count("\n")) == (1, 2), err
     folder = only_run(tmp_path)
     assert json.loads((folder / "status.json").read_text())["status"] == "requeue"
     assert not (folder / "results.json").exists()
