@@ -171,10 +171,7 @@ def test_a_reference_ends_with_the_run_that_started_it(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "run_one", lambda config, **more: 0 if watched.wait(10) else 1)
     monkeypatch.setattr(sys, "argv", ["ttt-run"])
     order = torchrun.write_order(tmp_path, {}, trusted=[], references={}, rank=False)
-    monkeypatch.setattr(sys, "argv", ["worker", str(order)])
-    with pytest.raises(SystemExit) as end:
-        worker.main()
-    assert not end.value.code
+    assert worker.work(json.loads(order.read_text())) == 0
 
 
 def test_a_run_that_waits_for_the_reference_of_another_says_for_whom(tmp_path, monkeypatch):
