@@ -134,7 +134,7 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
     for depth, name in enumerate(walked):
         if not OmegaConf.is_dict(node) or name not in set(node):
             where = ".".join(parts[:depth])
-            names = [str(k) for k in node if k not in ("_target_", "name")] if OmegaConf.is_dict(node) else []
+            names = _typed_names(node) if OmegaConf.is_dict(node) else []
             inside = f" in {where}" if where else ""
             allowed = suggest(name, names) if names else "it has no settings"
             raise UsageError(f"{override.input_line}: no {name!r}{inside}; {allowed}")
@@ -149,3 +149,9 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
         raise UsageError(f"{override.input_line}: must be an integer of at least 0")
     if key in ("output_dir", "cache_dir") and not (isinstance(value, str | QuotedString) and str(value)):
         raise UsageError(f"{override.input_line}: must name a folder")
+
+
+def _typed_names(section: DictConfig) -> list[str]:
+    """What one may type in a section; its `name` only where the YAML leaves that open (???)."""
+    hidden = ["_target_"] if OmegaConf.is_missing(section, "name") else ["_target_", "name"]
+    return [str(key) for key in section if key not in hidden]

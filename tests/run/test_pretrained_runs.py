@@ -74,3 +74,10 @@ def test_what_does_not_fit_is_one_line(model, words, part):
 
 def test_a_model_of_ours_cannot_recompute():
     assert "model=hf" in refusal_of("trainer.recompute=true", "source=recall", "base=none")
+
+
+def test_a_mistyped_name_of_a_model_is_corrected(tmp_path):
+    outcome = run_here(["model=hf", "model.nam=x"], tmp_path)
+    assert outcome.code == 2
+    assert "model.nam=x" in outcome.err
+    assert "did you mean name?" in outcome.err
