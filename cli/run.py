@@ -1,6 +1,6 @@
 """ttt-run: compose, check, build, run, report.
 
-Read `run_one` from top to bottom: it is a table of contents.
+What a run is, from a resolved config on, is in ttt.cli.runs.one.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.announce import announce_folder, announce_refusal
+from ttt.cli.announce import announce_refusal
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.help import help_text
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
@@ -24,65 +24,22 @@ from ttt.cli.sweeps.sweep import Sweep
 from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
 from ttt.run.exit_codes import ExitCode
-from ttt.storage.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from ttt.run.assemble import Assembly
+from ttt.run.signals import TerminatedError, terminable
 
 
 def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
-    """One run, from a resolved config to an exit code.
+    """One run, from a resolved config to an exit code; SIGTERM stops it.
 
     `references`: folders of its reference runs, if these are done.
     """
     # Imported here: `--help` and a typo need no torch.
-    from ttt.cli.runs.screen import Screen
-    from ttt.cli.runs.torchrun import run_on_devices
-    from ttt.devices.collective import decided
-    from ttt.run.assemble import assemble
-    from ttt.run.execute import execute
-    from ttt.run.references import add_references, is_compared
+    from ttt.cli.runs.one import start
 
     try:
-        assembly = assemble(config, trusted=trusted)
-        folder, world = RunFolder(assembly.info.folder), assembly.settings.world
-        if config["references"] and references is None:
-            references = _references(assembly)
-        # What random weights score takes all processes to find.
-        is_whole = folder.is_done() and (not references or is_compared(folder, references))
-        announce_folder(folder.path, before=is_whole)
-        if world.must_start and not is_whole:
-            del assembly
-            return run_on_devices(config, trusted=trusted, processes=world.size, folder=folder, references=references)
-        if world.must_start:
-            Screen().finished_before(folder, code=assembly.code)
-            return ExitCode.DONE
-        fabric = assembly.settings.fabric()
-        screen = Screen(quiet=not fabric.is_global_zero)
-        # One process looks, and takes the folder; the others do what it decides.
-        if decided(fabric, folder.is_done):
-            if references:
-                add_references(assembly, fabric, folder, screen, references)
-            screen.finished_before(folder, code=assembly.code)
-            return ExitCode.DONE
-        decided(fabric, folder.open)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    outcome, results = execute(assembly, fabric, folder, screen, references or {})
-    if fabric.is_global_zero:
-        screen.ended(outcome, results, folder)
-    return outcome.code
-
-
-def _references(assembly: Assembly) -> dict[str, Path]:
-    """Run the references or find them, unless this is one process of several."""
-    from ttt.cli.runs.references import run_references
-    from ttt.cli.runs.screen import Screen
-
-    starter = assembly.settings.world.starter
-    if starter is not None:
-        raise ValueError(f"references=true: {starter} started several processes; first run the references without it")
-    return run_references(assembly, Screen())
+        with terminable():
+            return start(config, trusted=trusted, references=references).code
+    except TerminatedError:
+        return ExitCode.TERMINATED
 
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:

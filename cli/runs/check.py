@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from ttt.cli.commands import version_line
 from ttt.cli.sweeps.grid import split
 from ttt.config.messages import UsageError, show, suggest
 from ttt.run.compose import Composer, composing, resolve
@@ -31,6 +32,10 @@ def parse_command(argv: Sequence[str]) -> argparse.Namespace:
     parser = get_args_parser()
     # argparse would print its whole usage and exit.
     parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            # Hydra would give its own.
+            action.version = version_line()  # type: ignore[attr-defined]
     parser.add_argument("--preview", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--study")

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.sweeps.grid import split
 from ttt.cli.sweeps.job import terminate_jobs
-from ttt.cli.sweeps.sweep import Sweep, SweepTerminatedError, objective_of, terminable
+from ttt.cli.sweeps.sweep import Sweep, objective_of
 from ttt.run.exit_codes import ExitCode
+from ttt.run.signals import TerminatedError, terminable
 
 # Seconds that a run gets to stop by itself after Ctrl-C.
 GRACE = 2.0
@@ -58,7 +59,7 @@ def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) 
         with overview.watch(), terminable():
             _multirun(sweep.starter, overrides)
         overview.settle()
-    except (KeyboardInterrupt, SweepTerminatedError) as stop:
+    except (KeyboardInterrupt, TerminatedError) as stop:
         if isinstance(stop, KeyboardInterrupt):
             # Runs in this terminal got Ctrl-C as well; the workers of Ray, for example, do not.
             time.sleep(GRACE)

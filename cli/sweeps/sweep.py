@@ -7,14 +7,11 @@ the sweep again skips what is done, resumes what was interrupted, and runs again
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -23,10 +20,7 @@ from ttt.cli.sweeps.grid import split, varied
 from ttt.cli.sweeps.job import Starter, terminate_jobs
 from ttt.cli.sweeps.overview import INTERVAL, Overview
 from ttt.run.exit_codes import ExitCode
-
-
-class SweepTerminatedError(BaseException):
-    """SIGTERM: the runs are stopped too."""
+from ttt.run.signals import TerminatedError, terminable
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class Sweep:
         try:
             with overview.watch(), terminable(), ThreadPoolExecutor(self.jobs) as pool:
                 self._all(pool, runs)
-        except (KeyboardInterrupt, SweepTerminatedError) as stop:
+        except (KeyboardInterrupt, TerminatedError) as stop:
             overview.note("stopped; the same command goes on from here")
             return ExitCode.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ExitCode.TERMINATED
         return overview.close()
@@ -90,7 +84,7 @@ class Sweep:
             # Runs that wait must not start. Runs that are running got the Ctrl-C of the terminal as
             # well, but a SIGTERM to this process only reached this process.
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(stop, SweepTerminatedError):
+            if isinstance(stop, TerminatedError):
                 self._terminate(futures)
             raise
 
@@ -101,20 +95,6 @@ class Sweep:
             signalled |= terminate_jobs(self.starter.folder, but=signalled)
             if not wait([future for future in futures if not future.cancelled()], timeout=INTERVAL).not_done:
                 return
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Turn SIGTERM into SweepTerminatedError while open."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SweepTerminatedError
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def objective_of(config: DictConfig) -> str:

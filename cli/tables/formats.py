@@ -24,21 +24,33 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 def print_sheet(sheet: Sheet, *, form: str) -> None:
     """Print `sheet` in one of FORMATS."""
-    sheet = sheet if form in ("csv", "json") else sheet.for_people()
-    if form == "table":
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            # A file is read by programs: half a number is worse than a long line.
-            console.width = max(console.width, WIDTH)
-        console.print(sheet.title, markup=False)
-        for heads, section in sheet.sections():
-            if heads:
-                console.print(f"\n{heads}", markup=False, style="bold")
-            for block in blocks(section, width=console.width):
-                console.print()
-                console.print(rich_table(block))
+    if form != "table":
+        print(text_of(sheet, form=form))
         return
-    print({"markdown": markdown, "latex": latex, "csv": comma_separated, "json": sheet_json}[form](sheet))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A file is read by programs: half a number is worse than a long line.
+        console.width = max(console.width, WIDTH)
+    print_table(sheet, console)
+
+
+def print_table(sheet: Sheet, console: Console) -> None:
+    """Show `sheet` as people read it, on a console of any width."""
+    sheet = sheet.for_people()
+    console.print(sheet.title, markup=False)
+    for heads, section in sheet.sections():
+        if heads:
+            console.print(f"\n{heads}", markup=False, style="bold")
+        for block in blocks(section, width=console.width):
+            console.print()
+            console.print(rich_table(block))
+
+
+def text_of(sheet: Sheet, *, form: str) -> str:
+    """`sheet` as text in one of FORMATS but the table of the terminal."""
+    if form in ("csv", "json"):
+        return {"csv": comma_separated, "json": sheet_json}[form](sheet)
+    return {"markdown": markdown, "latex": latex}[form](sheet.for_people())
 
 
 def cell_text(cell: Cell) -> str:

@@ -33,6 +33,8 @@ FLOORS: list[set[str]] = [
     {"run"},
     {"export"},
     {"cli"},
+    # What `import ttt` offers calls the commands.
+    {"api"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The stream's nouns are all that the tasks may use.

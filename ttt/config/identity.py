@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ttt import __version__
 from ttt.config.code_hash import code_hash
+from ttt.config.version import VERSION
 
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
 _SHOWN = ("experiment", "study", "references", "published")
@@ -32,7 +32,7 @@ def identity(config: Mapping[str, Any], *, data: str) -> str:
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
     content |= {group: _without_cache(config[group]) for group in ("source", "model")}
-    return digest({"ttt": __version__, "data": data, **content})
+    return digest({"ttt": VERSION, "data": data, **content})
 
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:

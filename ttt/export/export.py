@@ -17,9 +17,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ttt import __version__
 from ttt.adapters.evolving import Evolving
 from ttt.bases.merging import has_updates, merged, scale_of_updates, without_updates
+from ttt.config.version import VERSION
 from ttt.export.model_folder import copy_tokenizer, plain_model, write_model
 from ttt.export.peft_folder import UPDATES, read_updates, write_updates
 from ttt.export.readme import readme
@@ -117,7 +117,7 @@ def _write(folder: Path, run: OpenedRun, *, merge: bool) -> None:
     if any(bool(x.any()) for x in state.values()):
         save_file({name: x.detach().cpu().contiguous() for name, x in state.items()}, folder / STATE)
     content = {name: run.config.get(name) for name in SECTIONS}
-    write_json(folder / SETTINGS, {"ttt": __version__, "sizes": {"vocab_size": run.stream.vocab_size}} | content)
+    write_json(folder / SETTINGS, {"ttt": VERSION, "sizes": {"vocab_size": run.stream.vocab_size}} | content)
     write_bytes(folder / "README.md", readme(run, which, is_whole=scale is None or merge).encode())
 
 

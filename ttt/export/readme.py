@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttt import __version__
+from ttt.config.version import VERSION
 from ttt.models.pretrained import Pretrained
 from ttt.run.open import OpenedRun
 
@@ -31,7 +31,7 @@ def readme(run: OpenedRun, which: Pretrained, *, is_whole: bool) -> str:
     """Return the README.md of an exported run; `is_whole`: does it hold more than updates?"""
     text = TEXT.format(
         name=which.name,
-        version=__version__,
+        version=VERSION,
         learned=run.learned,
         task=run.config["task"]["name"],
         strategy=run.config["strategy"]["name"],

@@ -5,13 +5,11 @@ It prints nothing.
 
 from __future__ import annotations
 
-import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import torch
@@ -29,6 +27,7 @@ from ttt.run.loop import Session, run_stream
 from ttt.run.record import causal_line, record_run, write_page
 from ttt.run.references import measured
 from ttt.run.resume import restore_run
+from ttt.run.signals import TerminatedError
 from ttt.run.watcher import Watcher
 from ttt.sinks.base import Guarded, first_line
 from ttt.storage import checkpoint
@@ -57,10 +56,6 @@ class Outcome(NamedTuple):
     where: str | None = None
 
 
-class TerminatedError(BaseException):
-    """SIGTERM: stop now; what the last checkpoint holds is safe."""
-
-
 class LostError(RuntimeError):
     """Another process of this run ended first, and says why."""
 
@@ -74,7 +69,6 @@ def execute(
 
     Of several processes all compute, and the first alone writes.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     sink = Guarded(assembly.sink)
     results = Results.of(assembly.stream)
     outcome = _outcome(assembly, fabric, folder, watcher, sink, results, references=references)
@@ -237,7 +231,3 @@ def _bug(folder: RunFolder, error: Exception, *, rank: int) -> Outcome:
     log = folder.error_log(rank)
     write_bytes(log, "".join(traceback.format_exception(error)).encode())
     return Outcome(ExitCode.BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {log.name})", {})
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise TerminatedError

@@ -1,0 +1,76 @@
+"""One run, from a resolved config to its end: for the command, for its workers, and for Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ttt.cli.announce import announce_folder
+from ttt.cli.runs.references import run_references
+from ttt.cli.runs.screen import Screen
+from ttt.cli.runs.torchrun import run_on_devices
+from ttt.config.messages import UsageError
+from ttt.devices.collective import decided
+from ttt.run.assemble import Assembly, assemble
+from ttt.run.execute import execute
+from ttt.run.exit_codes import ExitCode
+from ttt.run.references import add_references, is_compared
+from ttt.storage.run_folder import RunFolder
+
+
+class Ended(NamedTuple):
+    """A run that began: where its files are, and its exit code."""
+
+    folder: RunFolder
+    code: int
+
+
+def start(
+    config: dict[str, Any],
+    *,
+    trusted: list[Path],
+    references: dict[str, Path] | None = None,
+    quiet: bool = False,
+) -> Ended:
+    """Run `config`, go on with it, or show its result if it is done.
+
+    `references`: folders of its reference runs, if these are done. Raises UsageError for a refusal.
+    """
+    try:
+        assembly = assemble(config, trusted=trusted)
+        folder, world = RunFolder(assembly.info.folder), assembly.settings.world
+        if config["references"] and references is None:
+            references = _references(assembly, quiet=quiet)
+        # What random weights score takes all processes to find.
+        is_whole = folder.is_done() and (not references or is_compared(folder, references))
+        announce_folder(folder.path, before=is_whole)
+        if world.must_start and not is_whole:
+            del assembly
+            code = run_on_devices(config, trusted=trusted, processes=world.size, folder=folder, references=references)
+            return Ended(folder, code)
+        if world.must_start:
+            Screen(quiet=quiet).finished_before(folder, code=assembly.code)
+            return Ended(folder, ExitCode.DONE)
+        fabric = assembly.settings.fabric()
+        screen = Screen(quiet=quiet or not fabric.is_global_zero)
+        # One process looks, and takes the folder; the others do what it decides.
+        if decided(fabric, folder.is_done):
+            if references:
+                add_references(assembly, fabric, folder, screen, references)
+            screen.finished_before(folder, code=assembly.code)
+            return Ended(folder, ExitCode.DONE)
+        decided(fabric, folder.open)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    outcome, results = execute(assembly, fabric, folder, screen, references or {})
+    if fabric.is_global_zero:
+        screen.ended(outcome, results, folder)
+    return Ended(folder, outcome.code)
+
+
+def _references(assembly: Assembly, *, quiet: bool) -> dict[str, Path]:
+    """Run the references or find them, unless this is one process of several."""
+    starter = assembly.settings.world.starter
+    if starter is not None:
+        raise ValueError(f"references=true: {starter} started several processes; first run the references without it")
+    return run_references(assembly, Screen(quiet=quiet))

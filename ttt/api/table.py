@@ -1,0 +1,76 @@
+"""`ttt.compare`: the command `ttt-compare`, called from Python."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ttt.cli.compare import compare as choose
+from ttt.cli.compare import compare_options
+from ttt.cli.tables.formats import FORMATS, WIDTH, markdown, print_table, text_of
+from ttt.compare.runs import find_runs
+from ttt.compare.table import Sheet
+from ttt.config.messages import UsageError, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison of runs: means over seeds with their intervals. A notebook shows it as a table."""
+
+    sheet: Sheet
+
+    def __str__(self) -> str:
+        with io.StringIO() as output:
+            print_table(self.sheet, Console(file=output, width=WIDTH))
+            return output.getvalue()
+
+    __repr__ = __str__
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.sheet.title}\n\n{markdown(self.sheet.for_people())}"
+
+    def to(self, form: str) -> str:
+        """The table as text. Raises UsageError for a `form` that is not one of ttt-compare's."""
+        if form not in FORMATS[1:]:
+            raise UsageError(f"form={form!r}: unknown; {suggest(form, FORMATS[1:])}")
+        return text_of(self.sheet, form=form)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A line for each cell: mean, sd, low, high, n, p, and whether it leaves out zero."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records(self.sheet.records())
+
+
+def compare(
+    folders: str | Path | Iterable[str | Path] = "outputs",
+    *,
+    metrics: Sequence[str] = (),
+    where: Sequence[str] = (),
+    baseline: str | None = None,
+    frontier: str | bool = False,
+) -> Table:
+    """Compare finished runs as `ttt-compare` does, with its words for every argument.
+
+    `frontier=True`: learning against forgetting over learning rates, or over the key that it names.
+    Raises UsageError for what cannot be compared.
+    """
+    places = [folders] if isinstance(folders, str | Path) else folders
+    words = [str(place) for place in places]
+    words += ["--metrics", *metrics] if metrics else []
+    words += ["--where", *where] if where else []
+    words += ["--baseline", baseline] if baseline else []
+    words += ["--frontier", *([frontier] if isinstance(frontier, str) else [])] if frontier else []
+    typed = compare_options(words)
+    try:
+        return Table(choose(typed, find_runs(typed.runs)).view.sheet)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
