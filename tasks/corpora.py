@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ttt.stream import Batch, Ints, Source, Textual, spread
+from ttt.stream import Batch, Ints, Source, Tagged, Textual, spread
 from ttt.tasks.machinery.corpus import Corpus
+from ttt.tasks.machinery.whole import WholeText
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,6 +63,12 @@ class Corpora:
         part = int(self._part[index])
         return f"{list(self.parts)[part]}/{self._sources[part].class_name(index - int(self._offset[part]))}"
 
+    def tags(self, index: int) -> Mapping[str, str]:
+        """Return the part of a class, and what that part says of the class."""
+        source, within = self._of(index), int(self._within(index)[0])
+        more = source.tags(within) if isinstance(source, Tagged) else {}
+        return {"part": list(self.parts)[self._part[index]], **more}
+
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
         """Draw the part of each row in proportion to its classes; the part then draws the class."""
         parts = self._part[rng.choice(classes, size=rows)]
@@ -78,6 +85,16 @@ class Corpora:
         counts = np.bincount(spread(rows, over=len(some)), minlength=len(some))
         pairs = zip(some, counts.tolist(), strict=True)
         return Batch.stack([self._of(c).evaluation(self._within(c), rows=n, length=length) for c, n in pairs])
+
+    def whole_evaluation(self, classes: Ints, *, length: int) -> Batch:
+        """Return the whole eval parts of `classes` in rows of `length` tokens."""
+        return Batch.stack([self._whole(int(c), length) for c in classes])
+
+    def _whole(self, index: int, length: int) -> Batch:
+        source = self._of(index)
+        if not isinstance(source, WholeText):
+            raise ValueError(f"task.eval_sequences=all: source.parts.{source.name} generates sequences; give a number")
+        return source.whole_evaluation(self._within(index), length=length)
 
     def eval_examples(self, classes: Ints) -> int | None:
         return None

@@ -8,6 +8,9 @@ A class is one text of about 12 kB. Provenance and licence: tasks/data/README.md
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,12 @@ from ttt.tasks.machinery.corpus import Corpus
 from ttt.tasks.machinery.documents import Document
 from ttt.tasks.machinery.prepared import file_hash
 
+# The beginning of a text that tells its script: tokens.
+SCRIPT_TOKENS = 2000
+# What follows the name of a script in that of a letter: GREEK SMALL LETTER ALPHA.
+LETTER = re.compile(r" (CAPITAL|SMALL|LETTER|SYLLABLE|SYLLABICS|UNIFIED|CHARACTER)\b.*")
+# Scripts that are called otherwise than their letters.
+SCRIPTS = {"CJK": "Han", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "CANADIAN": "Canadian Syllabics"}
 DATA = Path(__file__).parent / "data" / "languages.parquet"
 
 
@@ -35,5 +44,19 @@ class Languages(Corpus):
         for text in pyarrow.parquet.read_table(DATA).to_pylist():
             yield Document(f"{text['code']} {text['name']}", text["group"], text["text"])
 
+    def tags(self, index: int) -> Mapping[str, str]:
+        """Return the script of a text, by most of its letters."""
+        start = self._start[index]
+        return {"script": script_of(self._coder.decode(self._tokens[start : start + SCRIPT_TOKENS]))}
+
     def recipe(self) -> Mapping[str, Any]:
         return {"sha256": file_hash(DATA)}
+
+
+def script_of(text: str) -> str:
+    """Return the script of most letters, as Unicode names it; `none` without letters."""
+    # Modifier letters are left out: they are called after no script.
+    letters = [c for c in text if unicodedata.category(c) in ("Ll", "Lu", "Lt", "Lo")]
+    words = Counter(LETTER.sub("", unicodedata.name(c, "none")) for c in letters)
+    word = words.most_common(1)[0][0] if words else "none"
+    return SCRIPTS.get(word, word.title())

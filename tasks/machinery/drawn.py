@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ttt.stream import Batch, mix_rows, spread
+from ttt.stream import Batch, Tagged, mix_rows, spread
 from ttt.tasks.machinery.cut import SourceView
-from ttt.tasks.machinery.passes import Passes
+from ttt.tasks.machinery.passes import Passes, train_units
 
 # A fingerprint hashes this many batches: two tasks that agree on them and on their eval part are
 # taken for the same.
 FINGERPRINT_STEPS = 2
+# The tag of a task whose classes are of several kinds.
+MIXED = "mixed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How much a task returns: rows of a batch and of the eval part, and tokens of a row.
 
+    `eval_sequences`: None for running text whose eval part is read from end to end.
     `passes`: how often each visit reads the train part; None where rows are drawn at random.
+    `train_tokens`: how many tokens of the train part each pass reads; None for all.
     """
 
     batch_size: int
     length: int
-    eval_sequences: int
+    eval_sequences: int | None
     passes: int | None = None
+    train_tokens: int | None = None
 
 
 class DrawnTask:
@@ -41,7 +46,9 @@ class DrawnTask:
         if sizes.passes is not None:
             # With several views a pass would have to say how often it reads each of them.
             (view,) = views
-            self._passes = Passes(view, key=key, rows=sizes.batch_size, length=sizes.length, passes=sizes.passes)
+            units = train_units(view, length=sizes.length, tokens=sizes.train_tokens)
+            rows, length = sizes.batch_size, sizes.length
+            self._passes = Passes(view, units=units, key=key, rows=rows, length=length, passes=sizes.passes)
             self._check_steps(self._passes)
             # All tasks of a stream need a fingerprint before the first one is learned: too early
             # to fill the memory with whole passes.
@@ -53,6 +60,14 @@ class DrawnTask:
         return float(np.mean([view.source.entropy(view.classes) for view in self._views]))
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags of the classes that the task is cut from, MIXED where these differ."""
+        sources = [(view.source, view.classes.tolist()) for view in self._views]
+        each = [source.tags(c) for source, classes in sources if isinstance(source, Tagged) for c in classes]
+        values = {name: {tags.get(name, MIXED) for tags in each} for name in dict.fromkeys(n for t in each for n in t)}
+        return {name: words.pop() if len(words) == 1 else MIXED for name, words in values.items()}
+
+    @property
     def visit_steps(self) -> int | None:
         """Batches in the passes of a visit; None where rows are drawn at random."""
         return None if self._passes is None else self._passes.visit_steps
@@ -62,9 +77,11 @@ class DrawnTask:
         return self._draw(step) if self._passes is None else self._passes.batch(step)
 
     def evaluation(self) -> Batch:
-        """Return the eval part, as many rows of each view."""
-        view_B = spread(self._sizes.eval_sequences, over=len(self._views))
-        length = self._sizes.length
+        """Return the eval part: all of it, or as many rows of each view."""
+        rows, length = self._sizes.eval_sequences, self._sizes.length
+        if rows is None:
+            return Batch.stack([view.whole_evaluation(length=length) for view in self._views])
+        view_B = spread(rows, over=len(self._views))
         return mix_rows(view_B, lambda v, count: self._views[v].evaluation(rows=count, length=length))
 
     def _draw(self, step: int) -> Batch:

@@ -31,6 +31,10 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": ((0.2 - 0.2) + (0.5 - 0.3)) / 2,
                 "fwt_pairs_raw": (0.2 + 0.4 + 0.5) / 3,
                 "learning_slope": (1.0 - 0.9) / 2,
+                "gained": (0.8 + 0.6 + 0.7) / 3,
+                "kept": (0.5 + 0.5 + 0.7) / 3,
+                # Of tasks 1 and 2, which can be forgotten: 0.4 of the 1.4 that was gained.
+                "forgetting_per_gained": 0.4 / 1.4,
             },
         ),
         (
@@ -51,6 +55,10 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": 0.0,
                 "fwt_pairs_raw": 0.9 / 3,
                 "learning_slope": (0.7 - 0.5) / 2,
+                "gained": (0.5 - 0.5 + 0.7) / 3,
+                "kept": (0.8 - 0.4 + 0.7) / 3,
+                # Learning task 2 lost what learning task 1 gained.
+                "forgetting_per_gained": math.nan,
             },
         ),
         # Oriented losses of two tasks: forgetting is positive where the loss went up.
@@ -71,12 +79,16 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": 0.5,
                 "fwt_pairs_raw": -3.5,
                 "learning_slope": math.nan,
+                "gained": (2.0 + 3.0) / 2,
+                "kept": (1.0 + 3.0) / 2,
+                "forgetting_per_gained": 0.5,
             },
         ),
         (
             np.array([[0.0], [0.5]]),
             {name: math.nan for name in METRICS}
-            | {"avg_before": 0.0, "avg_final": 0.5, "avg_learning": 0.5, "avg_incremental": 0.5, "avg_triangle": 0.5},
+            | {"avg_before": 0.0, "avg_final": 0.5, "avg_learning": 0.5, "avg_incremental": 0.5, "avg_triangle": 0.5}
+            | {"gained": 0.5, "kept": 0.5},
         ),
     ],
 )

@@ -59,7 +59,14 @@ def test_an_undefined_metric_says_why():
     results.points[5]["scores"] = json.loads(json.dumps(results.points[5]["scores"]))
     results.points[5]["scores"]["fast"]["loss"][0] = math.nan
     results._curves.clear()
+    # Measured, but NaN: the run diverged, or no token was scored.
+    assert "task 1 has no finite value at step 70" in catalogue.why(results, "fast/loss/min_acc")
+    point = results.points[5]
+    thin = {mode: {q: v[1:] for q, v in by_quantity.items()} for mode, by_quantity in point["scores"].items()}
+    results.points[5] = point | {"columns": [1], "scores": thin}
+    results._curves.clear()
     assert catalogue.why(results, "fast/loss/min_acc") == "task 1 was not measured at step 70"
+    results.points[5] = point
     results.rows[2]["columns"] = [1, 2]
     thin = {mode: {q: v[1:] for q, v in by_quantity.items()} for mode, by_quantity in results.rows[2]["scores"].items()}
     results.rows[2]["scores"] = thin

@@ -28,7 +28,7 @@ Measure = Callable[[Series, Series], float]
 class Sooner:
     """log2 of the baseline's cost to reach a success rate over our cost.
 
-    `level` None stands for the baseline's own best. The cost is in rollouts or optimizer steps. NaN
+    `level` None stands for the baseline's own best. The cost is in rollouts or batches. NaN
     if neither reaches the level, if the baseline's best is next to nothing, or if a run was
     measured only at its ends.
     """

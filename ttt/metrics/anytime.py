@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -74,8 +74,11 @@ ANYTIME: dict[str, Callable[[Curves], float]] = {
 }
 
 
-def why_curves_undefined(name: str, curves: Curves) -> str:
-    """Return why a metric of these curves is NaN, in the user's words."""
+def why_curves_undefined(name: str, curves: Curves, *, measured: Collection[tuple[float, int]]) -> str:
+    """Return why a metric of these curves is NaN, in the user's words.
+
+    `measured`: (time, task) of every value that was measured, NaN or not.
+    """
     for task, phase in curves.learned_in().items():
         # Before its first phase a task need not be measured.
         since = curves.times >= curves.ends[phase - 1]
@@ -83,8 +86,10 @@ def why_curves_undefined(name: str, curves: Curves) -> str:
         if len(holes):
             # The end of a phase is a row of R, and a row is what the user can ask for.
             row = np.flatnonzero(curves.ends == holes[0])
-            where = f"in row {row[0]} (see eval.every)" if len(row) else f"at step {holes[0]:.0f}"
-            return f"task {task + 1} was not measured {where}"
+            where = f"in row {row[0]}" if len(row) else f"at step {holes[0]:.0f}"
+            if (holes[0], task) in measured:
+                return f"task {task + 1} has no finite value {where} (no token was scored, or the run diverged)"
+            return f"task {task + 1} was not measured {where}" + (" (see eval.every)" if len(row) else "")
     if name == "gap_length" and any(True for _ in old_pairs(curves)):
         return "no old task came back within a phase"
     return "no task was old in any phase" if len(curves.learned_in()) < 2 else "undefined for these curves"

@@ -1,7 +1,7 @@
 """Metrics of anytime evaluation: what happens to old and new tasks between the rows of R.
 
 a_j(n): oriented value (higher is better) on task j at time n; phase k is n_{k-1} < n <= n_k. The
-caller chooses the unit of n (optimizer steps, inner steps, tokens), and every length has that unit.
+caller chooses the unit of n (batches, inner steps, tokens), and every length has that unit.
 A minimum over sparse points is only an upper bound of the true minimum, so report how densely the
 curve was measured. NaN = not measured. A metric that needs an unmeasured value is NaN, and so is
 one that is undefined. Source of min_acc, wc_acc and windowed_...: De Lange et al. 2023 (arXiv
@@ -204,7 +204,7 @@ def savings(first: Length, again: Length) -> Savings:
     """1 - N_again / N_first (Ebbinghaus 1885): the share of the way that relearning saves.
 
     1: nothing to relearn; 0: as long as at first; below 0: longer. Both lengths come from
-    to_criterion with the same criterion, `again` on a later copy of the learner. In optimizer steps
+    to_criterion with the same criterion, `again` on a later copy of the learner. In batches learned
     it is savings_slow; in tokens read with the slow weights locked, savings_fast. NaN where the
     criterion was not met at first, or was met before learning (N_first = 0).
     """

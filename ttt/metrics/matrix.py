@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Metric = Callable[[Matrix, Rows], float]
+# A difference this small (in bits, or as a share of answers) is noise, and no scale to divide by.
+NOISE = 0.01
 
 
 def learned(a: Matrix, at: Rows) -> Matrix:
@@ -68,6 +70,35 @@ def avg_triangle(a: Matrix, at: Rows) -> float:
     Every cell has the same weight, so late rows count more than in avg_incremental.
     """
     return mean_of(a[_rows(a) >= at])
+
+
+def gained(a: Matrix, at: Rows) -> float:
+    """1/J sum_j (A[j, j] - A[0, j]): what the stream taught, right after it taught each task."""
+    return mean_of(learned(a, at) - a[0])
+
+
+def gained_finally(a: Matrix, at: Rows) -> float:
+    """1/J sum_j (A[P, j] - A[0, j]): what the stream taught and left in place."""
+    return mean_of(a[-1] - a[0])
+
+
+def forgetting_and_gain(a: Matrix, at: Rows) -> tuple[float, float]:
+    """forgetting_at_learn, and the mean over the same old j of (A[j, j] - A[0, j])."""
+    return forgetting_at_learn(a, at), mean_of((learned(a, at) - a[0])[_old(a, at)])
+
+
+def forgetting_per_gained(a: Matrix, at: Rows) -> float:
+    """forgetting_at_learn over what was gained on the same old tasks, a ratio of means.
+
+    It sets apart a learner that forgets less from one that had less to forget. NaN where no more
+    than NOISE was gained.
+    """
+    return per_gained(*forgetting_and_gain(a, at))
+
+
+def per_gained(forgetting: float, gain: float) -> float:
+    """Return forgetting / gain; NaN where the gain is no more than NOISE."""
+    return forgetting / gain if gain > NOISE else float("nan")
 
 
 def forgetting_max_seen(a: Matrix, at: Rows) -> float:

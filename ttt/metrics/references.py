@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ttt.metrics.matrix import Matrix, Rows, learned, learning_slope, mean_of, zero_shot
-
-# A difference this small (in bits, or as a share of answers) is noise, and no scale to divide by.
-NOISE = 0.01
+from ttt.metrics.matrix import NOISE, Matrix, Rows, learned, learning_slope, mean_of, zero_shot
 
 
 class References(NamedTuple):

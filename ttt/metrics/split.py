@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ttt.metrics.matrix import (
+    NOISE,
     Matrix,
     Metric,
     Rows,
@@ -30,7 +31,6 @@ from ttt.metrics.matrix import (
     learning_slope,
     mean_of,
 )
-from ttt.metrics.references import NOISE
 
 # The forgetting_max_... metrics are missing: a maximum over rows is not linear.
 LINEAR: tuple[Metric, ...] = (

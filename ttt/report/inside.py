@@ -56,7 +56,7 @@ PLASTICITY = {
 
 
 def anytime_pictures(record: Record) -> Iterator[Picture]:
-    """Draw each task's loss over optimizer steps, if there were evaluations inside tasks."""
+    """Draw each task's loss over batches, if there were evaluations inside tasks."""
     results = record.seen
     if not results.points or len(results.rows) < 2:
         return
@@ -90,7 +90,7 @@ def _loss_line(curves: Curves, task: int, *, name: str) -> Band:
 def _over_steps(lines: list[Band], ends: list[float]) -> Axes:
     boundaries = [ends[k] for k in thin(len(ends), to=POINTS // 4)] if ends else []
     ylabel = "loss (bits per token)"
-    return bands(lines, xlabel="optimizer steps", ylabel=ylabel, boundaries=boundaries)
+    return bands(lines, xlabel="batches", ylabel=ylabel, boundaries=boundaries)
 
 
 def plasticity_pictures(record: Record) -> Iterator[Picture]:

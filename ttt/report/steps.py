@@ -1,4 +1,4 @@
-"""Pictures over the optimizer steps of one run: training loss and speed."""
+"""Pictures over the batches of one run: training loss and speed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def throughput_curve(record: Record) -> Picture:
 
 
 def along_steps(record: Record, lines: Sequence[Band], *, ylabel: str, bottom: float | None = None) -> Axes:
-    """Draw lines over optimizer steps, with the names of tasks where they were learned."""
+    """Draw lines over batches, with the names of tasks where they were learned."""
     ends = phase_ends(record.trained)
     edges = [0.0, *ends]
     boundaries = [ends[k] for k in thin(len(ends), to=POINTS // 4)]

@@ -118,14 +118,14 @@ def metric(results: Results, name: str) -> float:
     entry, parts = find(name), Name.of(name)
     source = SOURCES[entry.needs]
     of_matrix = entry.needs not in ("diagnostics", "known")
-    if not source.is_measured(results) or (of_matrix and not _has(results, parts)):
+    if not source.is_measured(results) or (of_matrix and not has_scores(results, parts)):
         return NAN
     number = entry.of(*source.arguments(results, parts))
     # Averages keep the unit of their quantity: a mean loss stays in bits.
     return sign(parts.quantity) * number if entry.better == "value" else number
 
 
-def _has(results: Results, name: Name) -> bool:
+def has_scores(results: Results, name: Name) -> bool:
     """Did the run measure this quantity in this mode?"""
     measured = name.quantity == "regret" or name.quantity in results.quantities
     return measured and (name.mode in ("fast_gain", "split") or name.mode in results.modes)
@@ -161,7 +161,7 @@ def after_each_row(results: Results, name: str) -> list[float]:
     # Any metric of R can be followed, also one that fast_gain does not report for the whole stream.
     entry, at = METRICS[parts.metric], results.learned_at
     needs: Need = "gain" if parts.mode == "fast_gain" else entry.needs
-    if not (SOURCES[needs].is_measured(results) and _has(results, parts)):
+    if not (SOURCES[needs].is_measured(results) and has_scores(results, parts)):
         return [NAN] * (results.phases + 1)
     if parts.mode == "fast_gain":
         slow, used, _ = SOURCES["gain"].arguments(results, parts)

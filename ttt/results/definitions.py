@@ -20,8 +20,9 @@ from ttt.results.metric import Better, Metric, Need
 AT_LEARN = matrix.forgetting_at_learn
 # The function; how to read the number; its unit, where "{}" is that of the quantity; its label.
 Line = tuple[Callable[..., float], Better, str, str]
-NO_HARM = f"the slow weights forgot no more than {refs.NOISE}"
-NO_LOSS = f"the slow weights lost no more plasticity than {refs.NOISE}"
+NO_HARM = f"the slow weights forgot no more than {matrix.NOISE}"
+NO_GAIN = f"no more than {matrix.NOISE} was gained on the tasks that can be forgotten"
+NO_LOSS = f"the slow weights lost no more plasticity than {matrix.NOISE}"
 
 
 def _all(needs: Need, lines: Mapping[str, Line], *, too_small: str = "") -> dict[str, Metric]:
@@ -47,7 +48,18 @@ METRICS = {
         "fwt_b_row0": (matrix.fwt_b_row0, "gain", "{}", "forward transfer"),
         "fwt_pairs_raw": (matrix.fwt_pairs_raw, "value", "{}", "tasks not learned yet"),
         "learning_slope": (matrix.learning_slope, "gain", "{} per task", "slope of learning"),
+        "gained": (matrix.gained, "gain", "{}", "gained by learning"),
+        "kept": (matrix.gained_finally, "gain", "{}", "gained by the whole stream"),
     }),
+    "forgetting_per_gained": Metric(
+        matrix.forgetting_per_gained,
+        "R",
+        "harm",
+        "share",
+        "forgetting, share of what was gained",
+        too_small=NO_GAIN,
+        parts=matrix.forgetting_and_gain,
+    ),
     # What the stream does to the distribution on which the slow weights were trained first.
     **_all("base", {
         "base_final": (formulas.base_final, "value", "{}", "base distribution, at the end"),
@@ -77,17 +89,17 @@ METRICS = {
         "wc_acc": (ANYTIME["wc_acc"], "value", "{}", "worst case, with the last task"),
         "gap_depth": (ANYTIME["gap_depth"], "harm", "{}", "depth of the stability gap"),
         "gap_lasting": (ANYTIME["gap_lasting"], "harm", "{}", "of it left when a task ends"),
-        "gap_length": (ANYTIME["gap_length"], "less", "steps", "length of the stability gap"),
+        "gap_length": (ANYTIME["gap_length"], "less", "batches", "length of the stability gap"),
         "gap_length_censored": (ANYTIME["gap_length_censored"], "less", "share", "share of gaps without an end"),
         "windowed_forgetting": (ANYTIME["windowed_forgetting"], "harm", "{}", "steepest fall"),
         "windowed_plasticity": (ANYTIME["windowed_plasticity"], "gain", "{}", "steepest rise"),
-        "steps_to_criterion": (ANYTIME["steps_to_criterion"], "less", "steps", "steps to 90 % of what is learned"),
+        "steps_to_criterion": (ANYTIME["steps_to_criterion"], "less", "batches", "batches to 90 % of what is learned"),
         "steps_to_criterion_censored": (
             ANYTIME["steps_to_criterion_censored"], "less", "share", "share of tasks that did not reach 90 %"
         ),
     }),
     **_all("relearned", {
-        "savings_slow": (formulas.mean_saving, "more", "share", "share of steps saved in relearning"),
+        "savings_slow": (formulas.mean_saving, "more", "share", "share of batches saved in relearning"),
         "savings_slow_censored": (formulas.censored_share, "less", "share", "share of tasks that did not come back"),
     }),
     **_all("profile", {
@@ -95,6 +107,14 @@ METRICS = {
         "savings_fast_censored": (formulas.censored_share, "less", "share", "share of tasks that reading lost"),
     }),
 }  # fmt: skip
+# Each is a mean over tasks of a number that one column of R (and of the references) determines.
+MEANS_OVER_TASKS = frozenset((
+    "avg_before", "avg_final", "avg_learning", "gained", "kept", "forgetting_per_gained", "forgetting_max_seen",
+    "forgetting_max_rows", "forgetting_max_last", "forgetting_at_learn", "bwt_gem", "fwt_b_row0", "fwt_b_untrained",
+    "fwt_independent", "intransigence_joint", "plasticity_gap_fresh", "score_final", "score_learning",
+    "final_over_frozen", "forgetting_recovered", "lost_access", "access_recovered", "forgetting_slow",
+    "forgetting_read", "forgetting_carried", "lost_knowledge", "lost_knowledge_carried", "lost_access_carried",
+))  # fmt: skip
 # Named lca_N in a run, where N evaluations make the average.
 LCA = Metric(formulas.area, "shots", "value", "{}", "area under the learning curve")
 # MODE/regret/...: averages of the loss above the entropy of each task.
@@ -167,9 +187,9 @@ PLASTICITY = _all("diagnostics", {
     "over_w0": (formulas.last, "less", "share of the slow norm", "norm of the fast weights"),
 })  # fmt: skip
 # MODE/drift/...
-DRIFT = _all("diagnostics", {"kl_base": (formulas.last, "less", "bits per token", "drift from the base")})
+DRIFT = _all("diagnostics", {"kl_base": (formulas.last, "less", "bits per token", "drift, KL(base || now)")})
 # MODE/drift/kl_known_NAME: the same on a text that the model knew.
-KNOWN_DRIFT = replace(DRIFT["kl_base"], label="drift on known {name}")
+KNOWN_DRIFT = replace(DRIFT["kl_base"], label="drift on known {name}, KL(base || now)")
 # cost/run/...: the keys of status.json that a comparison reads.
 # A large fast state is a choice, neither better nor worse.
 COSTS = _all("status", {
@@ -180,4 +200,15 @@ COSTS = _all("status", {
     "peak_memory_bytes": (float, "less", "bytes", "peak memory bytes"),
     "strategy_memory_bytes": (float, "less", "bytes", "strategy memory bytes"),
     "fast_state_numbers": (float, "neither", "numbers", "fast state numbers"),
+    # Only of objective=reward: slow steps and the search for prompts apart.
+    "rollouts": (float, "less", "answers", "answers sampled by slow steps"),
+    "fast_rollouts": (float, "less", "answers", "answers sampled by the search"),
+    "slow_tokens_read": (float, "less", "tokens", "tokens read by slow steps"),
+    "fast_tokens_read": (float, "less", "tokens", "tokens read by the search"),
+    "slow_tokens_generated": (float, "less", "tokens", "tokens generated by slow steps"),
+    "fast_tokens_generated": (float, "less", "tokens", "tokens generated by the search"),
+    "slow_seconds": (float, "less", "seconds", "seconds of slow steps"),
+    "fast_seconds": (float, "less", "seconds", "seconds of the search"),
+    "proposals": (float, "less", "calls", "calls of the proposer"),
+    "told": (float, "less", "answers", "right answers that were told"),
 })  # fmt: skip

@@ -39,7 +39,9 @@ class Metric:
 
     `of`: higher is better in everything it takes. `better`: how to read what it returns. `unit`:
     "{}" stands for the unit of the quantity. `too_small`: what to say if the metric is NaN because
-    it would divide by too small a number.
+    it would divide by too small a number. `parts`: numerator and denominator of a ratio; over
+    several runs the sums of these are divided, since a mean of ratios is ruled by the smallest
+    denominator.
     """
 
     of: Callable[..., float]
@@ -48,3 +50,4 @@ class Metric:
     unit: str
     label: str
     too_small: str = ""
+    parts: Callable[..., tuple[float, float]] | None = None

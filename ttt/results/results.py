@@ -5,7 +5,7 @@ Every number that follows from it is in ttt.results.catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ class Results:
     best predictor needs for a scored token of task j, NaN where nobody knows. `points`: evaluations
     inside phases, one every `every` steps. `relearned`: tasks learned once more on a copy.
     `references`: what other networks scored: reference -> mode -> quantity -> one value each task.
+    `tags`: of what kind each task is: {"script": "Greek"}; empty where its source does not say.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Results:
         learned_at: Sequence[int],
         entropy: Sequence[float],
         phases: int,
+        tags: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self.scenario = scenario
         self.tasks, self.fingerprints = list(tasks), list(fingerprints)
         self.learned_at = np.asarray(learned_at, dtype=np.int64)
         self.entropy = np.asarray(entropy, dtype=np.float64)
         self.phases = phases
+        self.tags = [dict(each) for each in tags] or [{} for _ in self.tasks]
         self.rows: list[Row] = []
         self.every = 0
         self.points: list[Point] = []
@@ -64,6 +67,8 @@ class Results:
             learned_at=stream.learned_at.tolist(),
             entropy=[task.entropy for task in stream.tasks],
             phases=len(stream.phases),
+            # Tasks of the user's own need not have any.
+            tags=[getattr(task, "tags", {}) for task in stream.tasks],
         )
 
     def add(
@@ -117,7 +122,7 @@ class Results:
         return self._matrices[key]
 
     def curves(self, mode: str, quantity: str) -> Curves:
-        """a_j(n), oriented, over optimizer steps: the rows of R and the points between them."""
+        """a_j(n), oriented, over batches of the stream: the rows of R and the points between them."""
         key = (mode, quantity, len(self.rows), len(self.points))
         if key not in self._curves:
             self._curves[key] = self._joined(mode, quantity)

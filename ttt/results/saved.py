@@ -23,6 +23,8 @@ def as_json(results: Results) -> dict[str, Any]:
             "learned_at": results.learned_at.tolist(),
             "entropy": results.entropy.tolist(),
             "phases": results.phases,
+            # Left out where no task has any, as by sources without kinds of classes.
+            **({"tags": results.tags} if any(results.tags) else {}),
             "metrics": metrics,
             "undefined": catalogue.undefined(results, metrics),
             "fast_gain_per_task": {"loss": (slow - used)[-1].tolist()},
@@ -49,6 +51,7 @@ def from_json(content: Mapping[str, Any]) -> Results:
             learned_at=content["learned_at"],
             entropy=[float("nan") if x is None else x for x in content["entropy"]],
             phases=content["phases"],
+            tags=content.get("tags", ()),
         )
         results.rows = rows_from_json(content["rows"])
         results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])

@@ -1,7 +1,7 @@
 """Savings (Ebbinghaus 1885): the share of the way to a criterion that need not be gone again.
 
     savings = 1 - N_again / N_first
-    savings_slow    N in optimizer steps: the task is learned once more, on a copy of the learner
+    savings_slow    N in batches: the task is learned once more, on a copy of the learner
                     after the stream
     savings_fast    N in tokens read with locked slow weights: before the task was learned, and
                     after the stream
@@ -29,7 +29,7 @@ QUARTER = 4
 
 
 def saved_steps(curves: Curves, again: Relearning, *, mode: str, quantity: str) -> Savings:
-    """Savings in optimizer steps of the one task that `again` relearned."""
+    """Savings in batches of the one task that `again` relearned."""
     task = again["task"]
     # The copy starts where the stream ended, so that step 0 already counts: what was never lost
     # meets the criterion at once, and all of the way is saved.
@@ -40,7 +40,7 @@ def saved_steps(curves: Curves, again: Relearning, *, mode: str, quantity: str) 
 
 
 def saved_in_relearning(results: Results, mode: str, quantity: str) -> list[Savings]:
-    """Savings in optimizer steps of each relearned task."""
+    """Savings in batches of each relearned task."""
     curves = results.curves(mode, quantity)
     return [saved_steps(curves, again, mode=mode, quantity=quantity) for again in results.relearned]
 

@@ -61,8 +61,10 @@ QUANTITIES = {
 REWARDED = {
     "reward": Quantity("reward, greedy", "share", 1),
     "success": Quantity("reward, expected", "share", 1),
-    "kl": Quantity("distance from the base", "bits per token", -1),
-    "kl_words": Quantity("distance from the base, mean over words", "bits per token", -1),
+    "kl": Quantity("distance from the base, KL(policy || base)", "bits per token", -1),
+    "kl_words": Quantity("KL(policy || base), mean over words", "bits per token", -1),
+    "kl_forward": Quantity("distance from the base, KL(base || policy)", "bits per token", -1),
+    "kl_forward_words": Quantity("KL(base || policy), mean over words", "bits per token", -1),
 }
 # Measured only on multiple-choice items (ttt.evaluation.known), beside the accuracy.
 CHOSEN = {

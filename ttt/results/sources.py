@@ -11,7 +11,7 @@
                   kept from task to task
     points        (Curves,)
     shots         (Curves, steps between two points)
-    relearned     (savings in optimizer steps, one of each relearned task,)
+    relearned     (savings in batches, one of each relearned task,)
     profile       (savings in context, one of each learned task,)
     diagnostics   (means over layers, one of each row,)
     status        nothing: the number comes from status.json

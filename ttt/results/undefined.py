@@ -53,9 +53,10 @@ def _no_part(results: Results, name: Name, metric: Metric) -> str:
 
 
 # A probe calls a function of one, two or more matrices with a single one: zeros, and NaN in the
-# holes. To it the slow weights lose 1 with every row, which is no harm too small to divide by.
+# holes. To it the stream teaches 1 on every task, and the slow weights lose 1 with every row:
+# neither gain nor harm is too small to divide by.
 def _alone(of: Callable[..., float], a: Matrix, at: Rows) -> float:
-    return float(of(a, at))
+    return float(of(a + (np.arange(len(a)) > 0)[:, None], at))
 
 
 def _against_none(of: Callable[..., float], a: Matrix, at: Rows) -> float:
@@ -100,7 +101,8 @@ def _needed(
 
 
 def _no_curve(results: Results, name: Name, metric: Metric) -> str:
-    return why_curves_undefined(name.metric, results.curves(name.mode, name.quantity))
+    measured = {(float(x["step"] or 0), task) for x in (*results.rows, *results.points) for task in x["columns"]}
+    return why_curves_undefined(name.metric, results.curves(name.mode, name.quantity), measured=measured)
 
 
 def _not_relearned(results: Results, name: Name, metric: Metric) -> str:

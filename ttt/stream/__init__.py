@@ -5,7 +5,7 @@ from ttt.stream.known import Items, KnownSets, Textual
 from ttt.stream.layout import Layout, Prompt
 from ttt.stream.mixture import Dealt, batch_rows, mix_rows, mixture, share
 from ttt.stream.samples import SAMPLES, sample_text, sample_texts
-from ttt.stream.stream import Phase, Source, Stream, Task
+from ttt.stream.stream import Phase, Source, Stream, Tagged, Task
 
 __all__ = [
     "IGNORE",
@@ -20,6 +20,7 @@ __all__ = [
     "Prompt",
     "Source",
     "Stream",
+    "Tagged",
     "Task",
     "Textual",
     "batch_rows",

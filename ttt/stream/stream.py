@@ -5,9 +5,9 @@ Shapes: B batch (lanes), T time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -77,6 +77,18 @@ class Source(Protocol):
 
     def show(self, tokens: Ints) -> str:
         """Return tokens as a person would want to see them."""
+        ...
+
+
+@runtime_checkable
+class Tagged(Protocol):
+    """A source that says of what kind its classes are, so that metrics can be split by it.
+
+    A task that is cut from such a source has `tags` too.
+    """
+
+    def tags(self, index: int) -> Mapping[str, str]:
+        """Return the kinds of a class by their names: {"script": "Greek"}."""
         ...
 
 
