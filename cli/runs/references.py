@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from ttt.cli.runs.torchrun import write_order
 from ttt.run.assemble import Assembly
 from ttt.run.info import describe
+from ttt.run.published import weights_of
 from ttt.run.references import STRATEGIES, config_of
 from ttt.run.watcher import Watcher
 from ttt.storage.run_folder import RunFolder
@@ -40,7 +41,9 @@ class Reference:
     def __init__(self, name: str, assembly: Assembly, watcher: Watcher) -> None:
         self.name, self._watcher, self._trusted = name, watcher, assembly.trusted
         self._config = config_of(name, assembly.config)
-        self.folder = RunFolder(describe(self._config, data=assembly.source.fingerprint).folder)
+        self.folder = RunFolder(
+            describe(self._config, data=assembly.data, weights=weights_of(assembly.learner.model)).folder
+        )
 
     def run(self) -> str:
         """Run it, unless it is done; return why it failed, empty if it is done."""

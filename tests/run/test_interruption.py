@@ -12,8 +12,8 @@ from assembling import assembled
 from commands import assert_refused
 from harness import FAST, TINY, only_run, run_here, start
 
-from ttt.cli import run as cli_run
-from ttt.run import assemble, execute
+from ttt.cli.runs import one
+from ttt.run import execute
 from ttt.storage.checkpoint import Checkpoint, load, load_newest, name_after, save
 
 
@@ -78,13 +78,13 @@ def stop(*_, **__):
 
 def test_ctrl_c_before_the_stream_says_so_and_frees_the_folder(tmp_path, monkeypatch):
     """While random networks are measured, and while data is prepared."""
-    monkeypatch.setattr(cli_run, "_references", lambda assembly: {"joint": tmp_path})
+    monkeypatch.setattr(one, "_references", lambda assembly, quiet: {"joint": tmp_path})
     monkeypatch.setattr(execute, "measured", stop)
     assert run_here([*TINY, *FAST, "references=true"], tmp_path).code == 130
     folder = only_run(tmp_path)
     assert json.loads((folder / "status.json").read_text())["status"] == "requeue"
     assert not (folder / "lock").exists()
-    monkeypatch.setattr(assemble, "assemble", stop)
+    monkeypatch.setattr(one, "assemble", stop)
     outcome = run_here([*TINY, *FAST], tmp_path)
     assert outcome.code == 130
     assert len(outcome.err.splitlines()) == 1

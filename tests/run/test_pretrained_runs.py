@@ -12,6 +12,8 @@ from harness import only_run, run_here
 from interrupted import interrupted_run
 from pretrained_runs import QUICK, UPDATES, tiny_pretrained
 
+from ttt.cli.runs.references import Reference
+from ttt.cli.runs.screen import Screen
 from ttt.storage.checkpoint import load_newest
 
 # One process makes the costly fixtures once.
@@ -41,6 +43,19 @@ def test_a_stream_with_low_rank_updates_goes_on_where_it_stopped(model, tmp_path
     # Bits per byte, since tokens are the model's own.
     quantities = json.loads((resumed / "results.json").read_text())["rows"][0]["scores"]["fast"]
     assert "bits_per_byte" in quantities
+
+
+def test_a_folder_of_weights_may_move(model, tmp_path):
+    copy = shutil.copytree(model, tmp_path / "copy")
+    one, other = (assembled(*QUICK, *FAST, f"model.name={path}").info for path in (model, copy))
+    assert (one.id, one.group) == (other.id, other.group)
+
+
+def test_a_reference_of_a_pretrained_run_is_a_run_that_its_own_command_finds(model):
+    assembly = assembled(*QUICK, *FAST, f"model.name={model}")
+    reference = Reference("frozen", assembly, Screen(quiet=True))
+    typed = [*QUICK, *FAST, f"model.name={model}", "strategy=frozen"]
+    assert reference.folder.path.name == assembled(*typed).info.folder.name
 
 
 def test_other_weights_are_another_run(model, tmp_path):

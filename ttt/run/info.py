@@ -9,20 +9,24 @@ from ttt.config.identity import identity
 from ttt.sinks.base import RunInfo
 
 
-def describe(config: dict[str, Any], *, data: str) -> RunInfo:
-    """Who a run is, from its resolved config and the fingerprint of its data."""
+def describe(config: dict[str, Any], *, data: str, weights: str = "") -> RunInfo:
+    """Who a run is, from its resolved config and the fingerprint of its data.
+
+    `weights`: the fingerprint of published weights in a folder, which may then lie anywhere.
+    """
     name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
     if config.get("also") is not None:
         name["strategy"] += f"+{config['also']['name']}"
     method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
-    run_id = identity(config, data=data)[:8]
+    run_id = identity(config, data=data, weights=weights)[:8]
     folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"
     # Runs that differ in nothing but the seed form one group.
-    unseeded = identity({**config, "seed": 0, "base": {**config["base"], "seed": 0}}, data=data)[:6]
+    unseeded = {**config, "seed": 0, "base": {**config["base"], "seed": 0}}
+    group_id = identity(unseeded, data=data, weights=weights)[:6]
     return RunInfo(
         id=run_id,
         task=name["task"],
-        group=f"{name['task']}/{name['source']}/{method}/{unseeded}",
+        group=f"{name['task']}/{name['source']}/{method}/{group_id}",
         name=f"{method}/seed{config['seed']}-{run_id}",
         tags=(name["task"], name["source"], name["adapter"], name["strategy"], name["optimizer"]),
         config=config,

@@ -38,7 +38,7 @@ STRATEGIES = ("joint", "independent", "frozen")
 # `untrained` is a mean over networks with these seeds.
 SEEDS = (1001, 1002, 1003)
 # What a reference need not do: only its values are read.
-QUIET: dict[str, Any] = {"references": False, "report": False, "also": None}
+QUIET: dict[str, Any] = {"references": False, "report": False}
 
 # reference -> mode -> quantity -> a value for each task
 Values = dict[str, dict[str, dict[str, list[float]]]]
@@ -47,6 +47,8 @@ Values = dict[str, dict[str, dict[str, list[float]]]]
 def config_of(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a reference of the run that was assembled with this config."""
     changed = copy.deepcopy(dict(config)) | QUIET
+    # A key that is null would be another run than one without it.
+    changed.pop("also", None)
     changed["strategy"] = _option("strategy", strategy)
     changed["logger"] = _option("logger", "none")
     changed["eval"] |= {"anytime": None, "savings": False}
