@@ -127,7 +127,8 @@ class LabelTask:
     def evaluation(self) -> Batch:
         """Return every example of the first table once; the first ones again fill the last row."""
         examples = self._tables[0]
-        places = np.arange(self._sizes.eval_sequences * self._in_row) % len(examples)
+        rows = -(-len(examples) // self._in_row)
+        places = np.arange(rows * self._in_row) % len(examples)
         return self._packed(examples[places.reshape(-1, self._in_row)])
 
     def _packed(self, examples_BKL: Ints) -> Batch:

@@ -35,7 +35,7 @@ class Prose(Corpus):
     def documents(self) -> Iterator[Document]:
         topics = _without_passages(_topics())
         for group, (name, text) in enumerate(sorted(topics.items())):
-            if len(text.encode()) >= self.min_bytes:
+            if len(text.encode()) >= self.least:
                 yield Document(name, group, text)
             else:
                 # A group number that no long topic has.

@@ -21,7 +21,7 @@ from annotated_types import Ge
 from ttt.stream import IGNORE, Batch, Ints, Source, Stream, whole_rows
 from ttt.tasks.machinery.cut import BASE, LEARN, PLANT, extended_show
 from ttt.tasks.machinery.drawn import Sizes, fingerprint
-from ttt.tasks.machinery.settings import StreamSettings
+from ttt.tasks.machinery.settings import ALL, StreamSettings
 
 # Distance in tokens, number of facts.
 Pair = tuple[int, int]
@@ -55,6 +55,8 @@ class RecallSequence(StreamSettings):
                 f"task.steps_per_task={self.steps_per_task}: facts are drawn without end, so there is no "
                 "whole pass; give a number"
             )
+        if self.eval_sequences == ALL:
+            raise ValueError(f"task.eval_sequences={ALL}: facts are drawn without end; give a number")
 
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
         if source.example_len is not None:
@@ -110,7 +112,7 @@ class PlantedTask:
     def evaluation(self) -> Batch:
         # The same facts in every run: how well a task is recalled must not depend on luck.
         rng = np.random.default_rng([PLANT, len(self._pairs), *self._pairs[0]])
-        rows, length = self._sizes.eval_sequences, self._sizes.length
+        rows, length = int(self._settings.eval_sequences), self._sizes.length
         return self._plant(self._source.evaluation(self._classes, rows=rows, length=length), rng)
 
     def _plant(self, haystack: Batch, rng: np.random.Generator) -> Batch:

@@ -31,6 +31,12 @@ class SplitSequence(StreamSettings):
     classes_per_task: Annotated[int, Ge(1)]
     held_out: Annotated[int, Ge(1)] | None
     order: Literal["random", "source"]
+    draw: Literal["random", "disjoint"] = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draw == "disjoint" and self.order == "source":
+            raise ValueError("task.draw=disjoint: task.order=source gives every seed the same tasks; use order=random")
 
     def build(self, source: Source, *, seed: int, base_seed: int) -> Stream:
         scenario = self._scenario(source)
@@ -58,9 +64,21 @@ class SplitSequence(StreamSettings):
             listed = [families[f][0] for f in sorted(held)]
             size = self.classes_per_task
             return [listed[i * size : (i + 1) * size] for i in range(num_tasks)], rest
-        rng = np.random.default_rng([seed, CHOOSE])
-        chosen = [families[f][0] for f in rng.permutation(held)[:needed]]
+        chosen = [families[f][0] for f in self._drawn(held, needed, seed)]
         return [chosen[i::num_tasks] for i in range(num_tasks)], rest
+
+    def _drawn(self, held: Sequence[int], needed: int, seed: int) -> Sequence[int]:
+        """Return the families of the stream of `seed`, out of those held out."""
+        if self.draw == "random":
+            return list(np.random.default_rng([seed, CHOOSE]).permutation(held)[:needed])
+        seeds = len(held) // needed
+        if seed >= seeds:
+            raise ValueError(
+                f"seed={seed}: with task.draw=disjoint there are {seeds} seeds, from 0 on, because {len(held)} classes "
+                f"are held out and a stream takes {needed}; hold out more (task.held_out)"
+            )
+        # `held` is in a random order that base.seed drew, so blocks of it are drawn at random too.
+        return held[seed * needed : (seed + 1) * needed]
 
     def _num_tasks(self, source: Source) -> int:
         available = self.held_out or len(source.families())

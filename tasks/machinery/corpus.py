@@ -16,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 from ttt.stream import Batch, Ints, spread, whole_rows
 from ttt.tasks.machinery.coding import TextCache
@@ -33,6 +33,7 @@ from ttt.tasks.machinery.documents import (
 from ttt.tasks.machinery.model_tokenizer import ModelTokenizer
 from ttt.tasks.machinery.spans import SPAN
 from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, visible
+from ttt.tasks.machinery.whole import rows_side_by_side
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,14 +41,15 @@ class Corpus(ABC):
     """One class per text; its last `eval_share`, from a line break on, is its eval part.
 
     Spans that any train part holds too are cut out of eval parts, which leaves runs. A class is
-    left out when its text is below `min_bytes`, or when none of its runs is half as long as the
-    eval part of a text of `min_bytes`. `model_tokenizer` returns the tokenizer.json of the model.
+    left out when its text is below `least`, or when none of its runs is half as long as the eval
+    part of a text of `least`. `model_tokenizer` returns the tokenizer.json of the model.
     """
 
     name: str
     eval_share: Annotated[float, Interval(gt=0, lt=1)]
     tokenizer: str
     cache_dir: str
+    least_bytes: Annotated[int, Ge(1)] | None = None
     model_tokenizer: InitVar[Callable[[], str] | None] = None
     vocab_size: int = field(init=False)
     fingerprint: str = field(init=False)
@@ -60,7 +62,7 @@ class Corpus(ABC):
     min_bytes: ClassVar[int]
 
     def __post_init__(self, model_tokenizer: Callable[[], str] | None) -> None:
-        recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.min_bytes}
+        recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.least}
         # All that determines the prepared rows, but for the tokenizer.
         recipe |= {"documents": dict(self.recipe())}
         cache = TextCache(folder=self.cache_dir, name=self.name, recipe=recipe, rows=self._cut)
@@ -79,6 +81,11 @@ class Corpus(ABC):
     @abstractmethod
     def recipe(self) -> Mapping[str, Any]:
         """Return all that determines the documents, including hashes of what they are read from."""
+
+    @property
+    def least(self) -> int:
+        """The bytes that a class must have: those that were typed, or `min_bytes`."""
+        return self.min_bytes if self.least_bytes is None else self.least_bytes
 
     def typed(self) -> str:
         """Return what the user typed to get this corpus; refusals begin with it."""
@@ -108,8 +115,12 @@ class Corpus(ABC):
         starts = [self._eval_starts(int(c), int(count), length) for c, count in zip(some, counts, strict=True)]
         return self._windows(np.concatenate(starts), length)
 
+    def whole_evaluation(self, classes: Ints, *, length: int) -> Batch:
+        """Return all runs of the eval parts of `classes` in rows of `length` tokens."""
+        starts, ends = (np.concatenate([self._runs[c][k] for c in classes]) for k in (0, 1))
+        return rows_side_by_side(self._tokens, starts, ends, length=length)
+
     def eval_examples(self, classes: Ints) -> int | None:
-        # Running text has windows at every place, so "all" would be as many as there are tokens.
         return None
 
     def units(self, classes: Ints, *, length: int) -> Ints | None:
@@ -187,7 +198,7 @@ class Corpus(ABC):
         return ModelTokenizer(content), content
 
     def _cut(self) -> Iterable[Mapping[str, Any]]:
-        return cut_documents(self.documents(), eval_share=self.eval_share, min_bytes=self.min_bytes, typed=self.typed())
+        return cut_documents(self.documents(), eval_share=self.eval_share, min_bytes=self.least, typed=self.typed())
 
     def _read(self, text: PreparedText) -> None:
         train, runs = text.rows(TRAIN), text.rows(EVAL)

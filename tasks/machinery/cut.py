@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ttt.stream import IGNORE, Batch, Ints, Source
+from ttt.tasks.machinery.whole import WholeText
 
 # Part of every generator's key, so that no two purposes ever share random numbers. The numbers
 # decide what is drawn: append to the list, never reorder it.
@@ -44,6 +45,11 @@ class SourceView:
     def evaluation(self, *, rows: int, length: int) -> Batch:
         """Return `rows` altered sequences of the eval part."""
         return self._alter(self.source.evaluation(self.classes, rows=rows, length=length))
+
+    def whole_evaluation(self, *, length: int) -> Batch:
+        """Return the altered eval part from end to end, of a source that is running text."""
+        assert isinstance(self.source, WholeText)
+        return self._alter(self.source.whole_evaluation(self.classes, length=length))
 
     def take(self, units: Ints, *, length: int) -> Batch:
         """Return the altered sequences of `units`."""

@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ttt.stream import Batch, Ints
+from ttt.stream import Batch, Ints, spread
 from ttt.tasks.machinery.cut import SourceView
 
 # A pass of at most so many numbers is made whole (40 MB of float32).
@@ -28,15 +28,54 @@ WHOLE_PASS = 10_000_000
 MOST = 64_000_000
 
 
+def train_units(view: SourceView, *, length: int, tokens: int | None) -> Ints:
+    """Return the pieces that a pass reads: all, or the first of each class, `tokens` in all.
+
+    Raises ValueError where a class has fewer.
+    """
+    if tokens is None:
+        return _units_of(view, view.classes, length=length)
+    count = tokens // length * view.source.per_row(length=length)
+    # Evenly over the classes, whatever their sizes.
+    shares = np.bincount(spread(count, over=len(view.classes)), minlength=len(view.classes))
+    pieces = []
+    for class_index, share in zip(view.classes, shares.tolist(), strict=True):
+        units = _units_of(view, np.array([class_index]), length=length)
+        if len(units) < share:
+            name, held = view.source.class_name(int(class_index)), _held(view, units, length=length)
+            raise ValueError(
+                f"task.train_tokens={tokens}: {name!r} has only {held} to train on, in rows of {length}, and "
+                f"{share * length // view.source.per_row(length=length)} tokens of it are needed"
+            )
+        pieces.append(units[:share])
+    return np.concatenate(pieces)
+
+
+def _units_of(view: SourceView, classes: Ints, *, length: int) -> Ints:
+    units = view.source.units(classes, length=length)
+    assert units is not None, "a source without an end cannot be read in passes"
+    return units
+
+
+def _held(view: SourceView, units: Ints, *, length: int) -> str:
+    """Say how many tokens, and bytes of text, some pieces hold."""
+    per_row = view.source.per_row(length=length)
+    tokens = len(units) * length // per_row
+    if view.source.token_bytes is None:
+        return f"{tokens} tokens"
+    rows = view.source.take(units[:, None], length=length).tokens_BT.numpy()
+    return f"{tokens} tokens ({view.source.token_bytes[rows].sum()} bytes)"
+
+
 class Passes:
     """The batches of one task that is read in whole passes.
 
-    `passes`: how often a visit to the task reads each of its pieces (units of the source).
+    `units`: the task's pieces; `passes`: how often a visit to the task reads each of them.
     """
 
-    def __init__(self, view: SourceView, *, key: Sequence[int], rows: int, length: int, passes: int) -> None:
-        units = view.source.units(view.classes, length=length)
-        assert units is not None, "a source without an end cannot be read in passes"
+    def __init__(
+        self, view: SourceView, *, units: Ints, key: Sequence[int], rows: int, length: int, passes: int
+    ) -> None:
         self._view, self._key, self._length, self._passes = view, list(key), length, passes
         self._units, self._rows = units, rows
         self._per_row = view.source.per_row(length=length)

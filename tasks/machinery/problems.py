@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
-from ttt.stream import Batch, Layout, Source
+from ttt.stream import Batch, Layout, Prompt, Source
 
 # What one types after source= for each of these sources; an error message lists them.
 NAMES = ("rule-world", "star-graph", "arithmetic")
@@ -35,6 +35,10 @@ class Problems(Source, Protocol):
 
     def problems(self, index: int, *, rows: int, rng: np.random.Generator) -> Batch:
         """Draw problems of one class, with the seed prompt and true answers."""
+        ...
+
+    def describing(self, index: int) -> Prompt:
+        """Return the prompt that says most of a class: the words of its instructions."""
         ...
 
     def lessons(self, *, rows: int, rng: np.random.Generator) -> Batch:

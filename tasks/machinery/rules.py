@@ -130,6 +130,10 @@ class Rules(ABC):
         answer_BA = self.obey(repeat_program(program, rows), question_BQ)
         return self._lay(repeat_program((), rows), *self.hide(part, question_BQ, answer_BA))
 
+    def describing(self, index: int) -> Prompt:
+        (program_P,) = repeat_program(self.classes[index][0], 1)
+        return tuple((self.layout.seed_prompt[0] + 1 + program_P).tolist())
+
     def lessons(self, *, rows: int, rng: np.random.Generator) -> Batch:
         """Draw rows with one or two instructions, evenly.
 

@@ -15,9 +15,12 @@ from annotated_types import Ge, Lt
 from ttt.stream import Batch, Ints, Phase, Source, Stream, Task, mixture
 from ttt.tasks.machinery.cut import HOLD_OUT, MIX, SourceView
 from ttt.tasks.machinery.drawn import DrawnTask, Sizes
+from ttt.tasks.machinery.whole import WholeText
 
 PASSES = re.compile(r"(one|[1-9][0-9]*)-pass(es)?")
 ALL = "all"
+# Sequences on which the base is measured where tasks of running text are measured on all.
+BASE_ROWS = 64
 # Classes kept out of the base where held_out is null, if the source has twice as many.
 HELD_OUT = 80
 
@@ -36,11 +39,16 @@ class StreamSettings(ABC):
     seq_len: Annotated[int, Ge(2)]
     examples: Annotated[int, Ge(1)] | None
     eval_sequences: Annotated[int, Ge(1)] | Literal["all"]
+    train_tokens: Annotated[int, Ge(1)] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.steps_per_task, str) and self.passes is None:
             raise ValueError(
                 f"task.steps_per_task={self.steps_per_task}: must be a number of at least 1, or one-pass, 4-pass, ..."
+            )
+        if self.train_tokens is not None and self.passes is None:
+            raise ValueError(
+                f"task.train_tokens={self.train_tokens}: limits what a pass reads; use task.steps_per_task=one-pass"
             )
         if self.blur and self.passes is not None:
             raise ValueError(
@@ -114,14 +122,21 @@ class StreamSettings(ABC):
 
     def sizes(self, source: Source, classes: Ints) -> Sizes:
         """Return the sizes of a task of `classes` whose rows are drawn at random."""
-        length, rows = self.length(source), self.eval_sequences
-        if isinstance(rows, str):
-            examples = source.eval_examples(classes)
-            if examples is None:
-                raise ValueError(f"task.eval_sequences={ALL}: source={source.name} is running text; give a number")
-            # Rounded up: the last row is filled with the first examples again.
-            rows = -(-examples // source.per_row(length=length))
+        length = self.length(source)
+        rows = self._all_rows(source, classes, length) if isinstance(self.eval_sequences, str) else self.eval_sequences
         return Sizes(batch_size=self.batch_size, length=length, eval_sequences=rows)
+
+    def _all_rows(self, source: Source, classes: Ints, length: int) -> int | None:
+        """Return how many rows hold all labelled examples of an eval part; None for running text."""
+        if isinstance(source, WholeText):
+            return None
+        examples = source.eval_examples(classes)
+        if examples is None:
+            raise ValueError(
+                f"task.eval_sequences={ALL}: source={source.name} generates sequences without end; give a number"
+            )
+        # Rounded up: the last row is filled with the first examples again.
+        return -(-examples // source.per_row(length=length))
 
     def task(self, views: Sequence[SourceView], *, name: str, key: Sequence[int]) -> DrawnTask:
         """Return a task of the stream, read in whole passes where `steps_per_task` says so."""
@@ -132,7 +147,8 @@ class StreamSettings(ABC):
                 f"task.steps_per_task={self.steps_per_task}: source={source.name} generates sequences "
                 "without end, so there is no whole pass; give a number"
             )
-        return DrawnTask(views, name=name, key=key, sizes=replace(sizes, passes=self.passes))
+        sizes = replace(sizes, passes=self.passes, train_tokens=self.train_tokens)
+        return DrawnTask(views, name=name, key=key, sizes=sizes)
 
     def base(self, views: Sequence[SourceView], *, base_seed: int, key: int) -> DrawnTask | None:
         """Return the distribution before the stream; None where no class is left for it.
@@ -142,6 +158,9 @@ class StreamSettings(ABC):
         if not views or not len(views[0].classes):
             return None
         sizes = self.sizes(views[0].source, views[0].classes)
+        if sizes.eval_sequences is None:
+            # The eval parts of hundreds of classes would take longer to read than the stream.
+            sizes = replace(sizes, eval_sequences=BASE_ROWS)
         return DrawnTask(views, name="base", key=[base_seed, key], sizes=sizes)
 
     def steps(self, task: Task) -> int:

@@ -186,3 +186,24 @@ def test_prose_does_not_repeat_itself():
     whole = sum(len(train) for train, _ in parts_of(source)) + source.rows["eval tokens"]
     assert source.rows["eval tokens"] / whole == pytest.approx(0.2, abs=0.02)
     assert {"short topics", "types", "strings"} <= {source.class_name(c) for c in every_class(source)}
+
+
+def test_classes_below_the_typed_size_are_left_out():
+    every, large = shared_source("source=code"), build_source("source=code", least_bytes=150_000)
+    sizes = {every.class_name(c): sum(map(len, [train, *runs])) for c, (train, runs) in enumerate(parts_of(every))}
+    names = {large.class_name(c) for c in every_class(large)}
+    assert {"asyncio", "email"} <= names < set(sizes)
+    assert all(len(train) > 0.7 * 150_000 for train, _ in parts_of(large))
+    with pytest.raises(ValueError, match=r"^source=tables: no class has 9000000 bytes"):
+        build_source("source=tables", least_bytes=9_000_000)
+
+
+def test_code_of_installed_packages():
+    source = build_source("source=code", packages=["yaml", "hydra"])
+    assert [source.class_name(c) for c in every_class(source)] == ["yaml", "hydra"]
+    import yaml
+
+    text = parts_of(source)[0][0].tobytes().decode()
+    assert text.startswith(Path(yaml.__file__).read_text())
+    with pytest.raises(ValueError, match=r"^source\.packages=\[nunpy\]: .*did you mean numpy\?"):
+        build_source("source=code", packages=["nunpy"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from small_streams import build_stream, source_of
 from sources import examples_of
+from texts import parts_of, prose
 
 TWO_DIGITS = ("task=split-sequence", "source=digits", "task.num_tasks=2", "task.classes_per_task=2")
 # A row is one vector (kept in memory), several examples, or a window of text.
@@ -73,3 +75,48 @@ def test_a_batch_may_be_larger_than_a_pass():
     phase = build_stream(*typed, "task.steps_per_task=3-pass").phases[0]
     assert phase.steps == 2
     assert len(phase.batch(1).tokens_BT) == 400
+
+
+@pytest.fixture(scope="module")
+def manuals(tmp_path_factory):
+    """The words of a source with classes of 9, 30 and 60 kB."""
+    folder = tmp_path_factory.mktemp("manuals")
+    for number, words in enumerate((1800, 6000, 12000)):
+        (folder / f"m{number}").mkdir()
+        (folder / f"m{number}" / "1.txt").write_text(prose(words, seed=number))
+    return (
+        "task=split-sequence", "source=text", f"source.path={folder}", "task.num_tasks=1", "task.classes_per_task=2",
+        "task.held_out=2", "source.least_bytes=20000", "task.steps_per_task=one-pass",
+    )  # fmt: skip
+
+
+def test_one_pass_of_so_many_tokens_reads_no_piece_twice(manuals):
+    """Every task reads the first tokens of its classes, as many of each, each once."""
+    words = (*manuals, "task.train_tokens=40960", "task.batch_size=4", "task.seq_len=128", "base=none")
+    stream, source = build_stream(*words), source_of(*words)
+    assert [source.class_name(c) for c in range(len(source.families()))] == ["m1", "m2"]
+    (phase,) = stream.phases
+    assert phase.steps == 40960 // (4 * 128)
+    read = [
+        row.tobytes() for step in range(phase.steps) for row in phase.batch(step).tokens_BT.numpy().astype(np.uint8)
+    ]
+    first = [train.tobytes()[:20480] for train, _ in parts_of(source)]
+    assert sorted(read) == sorted(text[i : i + 128] for text in first for i in range(0, 20480, 128))
+    assert len(set(read)) == len(read)
+
+
+def test_a_class_with_too_little_text_is_named_with_its_bytes(manuals):
+    with pytest.raises(
+        ValueError, match=r"^task\.train_tokens=100000: 'm\d' has only (\d+) tokens \(\1 bytes\).*50000"
+    ):
+        build_stream(*manuals, "task.train_tokens=100000", "task.seq_len=100")
+    with pytest.raises(ValueError, match=r"^task\.train_tokens=1000: .*one-pass"):
+        build_stream("task.train_tokens=1000")
+
+
+def test_so_many_tokens_of_examples_are_whole_rows():
+    phase = build_stream(
+        *VECTORS, "task.steps_per_task=one-pass", "task.train_tokens=100", "task.batch_size=10"
+    ).phases[0]
+    labels = torch.cat([phase.batch(step).targets_BT.flatten() for step in range(phase.steps)])
+    assert sorted(Counter(labels.tolist()).values()) == [50, 50]
