@@ -23,8 +23,9 @@ from harness import only_run, run_here
 from vectors import VECTORS
 
 from ttt.cli import worker
+from ttt.cli.runs import one as one_run
 from ttt.cli.runs import references as cli_references
-from ttt.cli.runs import one, torchrun
+from ttt.cli.runs import torchrun
 from ttt.compare.published import by_published
 from ttt.compare.runs import read_run
 from ttt.report import one
@@ -127,7 +128,7 @@ def test_nothing_known_is_measured_again(done, monkeypatch):
     times = {path: path.stat().st_mtime_ns for path in root.glob("outputs/*/*/*/results.json")}
     before, started = json.loads(file.read_text()), []
     monkeypatch.setattr(references, "untrained", lambda *args: pytest.fail("measured again"))
-    monkeypatch.setattr(one, "run_on_devices", lambda config, **more: started.append(more["references"]) or 0)
+    monkeypatch.setattr(one_run, "run_on_devices", lambda config, **more: started.append(more["references"]) or 0)
     two = [*JOB, "references=true", "trainer=ddp", "trainer.devices=2"]
     again = run_here([*JOB, "references=true"], root)
     assert again.code == run_here(two, root).code == 0
