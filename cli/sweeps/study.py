@@ -73,7 +73,7 @@ def study(name: str, *, config_dir: str | None) -> list[list[str]]:
             raise UsageError(f"--study {name}: unknown; {suggest(name, names)}")
         sweeps = list(composer.config([f"experiment={name}"]).study or [])
     if not sweeps:
-        raise UsageError(f"--study {name}: experiment/{name}.yaml lists no overrides under study; see docs/sweeps.md")
+        raise UsageError(f"--study {name}: experiment/{name}.yaml lists nothing under study; see docs/howto/sweeps.md")
     return [list(sweep) for sweep in sweeps] if not isinstance(sweeps[0], str) else [list(sweeps)]
 
 

@@ -38,7 +38,7 @@ class World:
             if nodes not in ("auto", 1):
                 raise ValueError(
                     f"trainer.nodes={nodes}: one command starts processes on its own host only; "
-                    "for several hosts start it by torchrun or SLURM (docs/scale.md)"
+                    "for several hosts start it by torchrun or SLURM (docs/howto/devices.md)"
                 )
             here, hosts = _count(devices, device=device), 1
         for argument, typed, started in (("devices", devices, here), ("nodes", nodes, hosts)):
