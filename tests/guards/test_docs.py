@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# measurements.md is a record: it names files as they were called at the time.
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-PAGES.remove("docs/measurements.md")
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 # Words in capitals stand for a name of the reader's choice.
 PATH = re.compile(r"`((?:ttt|tasks|cli|conf|kernels|tests|docs)/[a-z0-9_./-]+)`")
 
