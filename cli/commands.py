@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from ttt.config.version import VERSION
 
 COMMANDS = {
@@ -24,3 +26,9 @@ def listing() -> str:
     lines = [f"  {name:<13}{purpose}" for name, purpose in COMMANDS.items()]
     return "\n".join([f"{version_line()}: does this model keep learning, and what does it forget?", "", *lines, "",
                       "Each explains itself with --help. From Python: import ttt; help(ttt)."])  # fmt: skip
+
+
+def restore_pipe() -> None:
+    """End without a word when a reader such as `head` closes the pipe."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)

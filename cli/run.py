@@ -16,13 +16,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_refusal
+from ttt.cli.commands import restore_pipe
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.help import help_text
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
-from ttt.cli.sweeps.study import dry_run, expand
+from ttt.cli.sweeps.plan import dry_run
+from ttt.cli.sweeps.select import check_selection
+from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import Sweep
 from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
+from ttt.run.compose import with_base_seed
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError, terminable
 
@@ -61,7 +65,7 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
     def start(config: DictConfig) -> int:
         sources = HydraConfig.get().runtime.config_sources
         trusted = [Path(source.path) for source in sources if source.provider == "command-line"]
-        resolved: Any = OmegaConf.to_container(config, resolve=True)
+        resolved = with_base_seed(dict(OmegaConf.to_container(config, resolve=True)))  # type: ignore[arg-type]
         sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
         try:
             code = action(resolved, trusted=trusted)
@@ -106,7 +110,8 @@ def answer(typed: argparse.Namespace) -> int:
     Return the exit code.
     """
     if typed.help:
-        print(help_text())
+        restore_pipe()
+        print(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
     # Hydra wants options before overrides.
     options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview")]
@@ -122,6 +127,9 @@ def answer(typed: argparse.Namespace) -> int:
                     "-m: torchrun started several processes, and each would start the whole sweep; type it without "
                     "torchrun: with trainer=ddp each run starts its own"
                 )
+            only, config_dir = sweeps[0].only, typed.config_dir
+            if only:
+                check_selection([each.overrides for each in sweeps], only=only, config_dir=config_dir)
             return one_after_another(checked)
     composed(preview_one if typed.preview else run_one)()
     return 0
@@ -146,9 +154,9 @@ def sweep(typed: argparse.Namespace, config: DictConfig) -> int:
         if any(word.startswith("sweep.objective=") for word in typed.overrides):
             check_search(config)
         if typed.dry_run:
-            return dry_run(typed.overrides, config=config, config_dir=typed.config_dir)
+            return dry_run(typed.overrides, config=config, config_dir=typed.config_dir, only=typed.only)
         if is_ours(config):
-            return Sweep.of(config, typed=typed.overrides, config_dir=typed.config_dir).run()
+            return Sweep.of(config, typed=typed.overrides, config_dir=typed.config_dir, only=typed.only).run()
         return launch(config, typed=typed.overrides, config_dir=typed.config_dir)
     except ValueError as error:
         raise UsageError(str(error)) from error
