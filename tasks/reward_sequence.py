@@ -5,17 +5,18 @@
     task 2    sort, then swap 0 and 5        [null null] 3 1 4 1 = 1 1 3 4
 
 Every row of a task carries the seed prompt, which says nothing: it is up to the learner to find a
-better prompt. Batches hold the true answers, so that the same stream can be learned by imitation,
-or from rewards alone.
+better prompt. With task.prompt=told it carries all that words can say of the rule. Batches hold the
+true answers, so that the same stream can be learned by imitation, or from rewards alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from annotated_types import Ge
 
 from ttt.stream import Batch, Phase, Source, Stream, Task
@@ -35,6 +36,7 @@ class RewardSequence(StreamSettings):
     ops: Annotated[int, Ge(1)]
     base_batch: Annotated[int, Ge(1)]
     announced: bool
+    prompt: Literal["seed", "told"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +60,14 @@ class RewardSequence(StreamSettings):
             )
         scenario = self.pick_scenario(allowed=("domain",), why="all tasks have the same outputs")
         tasks = [
-            HiddenTask(source, index, key=[seed, LEARN, i], rows=self.batch_size, eval_rows=self._eval_rows)
+            HiddenTask(
+                source,
+                index,
+                key=[seed, LEARN, i],
+                rows=self.batch_size,
+                eval_rows=self._eval_rows,
+                told=self.prompt == "told",
+            )
             for i, index in enumerate(self._classes(source, seed=seed))
         ]
         base = Lessons(source, key=[base_seed, BASE], rows=self.base_batch, eval_rows=self._eval_rows)
@@ -88,24 +97,33 @@ class HiddenTask:
     """Problems of one class.
 
     Its eval part is the same in every run: nothing that a run draws goes into it.
-    Entropy 0: the answer is certain for a learner who knows the rule.
+    Entropy 0: the answer is certain for a learner who knows the rule. `told`: rows carry the prompt
+    that says most of it. The fingerprint is that of the problems, whatever the prompt.
     """
 
     entropy = 0.0
 
-    def __init__(self, source: Problems, index: int, *, key: Sequence[int], rows: int, eval_rows: int) -> None:
+    def __init__(
+        self, source: Problems, index: int, *, key: Sequence[int], rows: int, eval_rows: int, told: bool
+    ) -> None:
         self.name = source.class_name(index)
         self._source, self._class, self._key = source, index, list(key)
         self._rows, self._eval_rows = rows, eval_rows
+        self._prompt = source.layout.seed_prompt
         self.fingerprint = fingerprint(self.batch, self.evaluation)
+        if told:
+            self._prompt = source.describing(index)
 
     def batch(self, step: int) -> Batch:
-        rng = np.random.default_rng([*self._key, step])
-        return self._source.problems(self._class, rows=self._rows, rng=rng)
+        return self._drawn(self._rows, key=[*self._key, step])
 
     def evaluation(self) -> Batch:
-        rng = np.random.default_rng([EVAL, self._class])
-        return self._source.problems(self._class, rows=self._eval_rows, rng=rng)
+        return self._drawn(self._eval_rows, key=[EVAL, self._class])
+
+    def _drawn(self, rows: int, *, key: Sequence[int]) -> Batch:
+        batch = self._source.problems(self._class, rows=rows, rng=np.random.default_rng(key))
+        batch.tokens_BT[:, : len(self._prompt)] = torch.tensor(self._prompt)
+        return batch
 
 
 class Lessons:

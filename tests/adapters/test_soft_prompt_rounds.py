@@ -144,7 +144,7 @@ def test_a_round_moves_prompts_and_a_slow_step_moves_weights():
     assert prompts.any()
     assert len(prompts[0].flatten(1).unique(dim=0)) == 4
     # The second step of a cycle of two, before which no round is due.
-    policy.objective._counts["steps"] += 1
+    policy.objective._steps += 1
     policy.steps(1)
     assert slow_hash(policy.model) != slow
     assert torch.equal(learner.fast["prompt"], prompts)

@@ -23,7 +23,7 @@ def test_decisions_follow_the_interval(tmp_path):
         runs.append(policy_run(tmp_path, adapter="none", success=theirs, kl=[0, 1, 2, 3], seed=seed))
     rows = rows_by_claim(runs)
     assert rows["success 0.5: fewer steps"][-1] == "holds"
-    assert rows["less drift at equal success, own prompt"][-1] == "does not hold"
+    assert rows["less drift at equal success, KL(policy || base), own prompt"][-1] == "does not hold"
     assert rows["keeps more base skills"][-1] == "not resolved"
     assert {words[6] for words in rows.values()} == {"4"}
     assert " x [" in rows["success 0.5: fewer steps"][4]

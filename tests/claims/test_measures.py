@@ -12,10 +12,11 @@ from ttt.claims.measures import (
     Sooner,
     asymptote_gain,
     cost_to_reach,
-    equal_rollouts_gain,
+    equal_cost_gain,
     later_gain,
     later_slope,
     saved_drift,
+    thrift,
 )
 from ttt.claims.series import Series, time_to_level, value_at_level
 from ttt.compare.runs import Run
@@ -39,43 +40,57 @@ def test_a_level_is_reached_on_the_line_between_two_evaluations():
 def test_steps_and_rollouts_are_those_of_the_whole_run(tmp_path):
     fst = series(tmp_path, "prompt_pool", [0, 1, 1, 1], extra=50)
     alone = series(tmp_path, "none", [0, 0.25, 0.5, 0.75])
-    assert cost_to_reach(fst, 0.5, rollouts=False) == 5
-    assert cost_to_reach(fst, 0.5, rollouts=True) == 5 * 150
-    assert cost_to_reach(alone, 0.5, rollouts=False) == 20
+    assert cost_to_reach(fst, 0.5, unit="steps") == 5
+    assert cost_to_reach(fst, 0.5, unit="rollouts") == 5 * 150
+    assert cost_to_reach(alone, 0.5, unit="steps") == 20
     # A level that is never reached costs the whole run.
-    assert cost_to_reach(alone, 0.9, rollouts=False) == 30
-    assert Sooner(0.5, rollouts=False)(fst, alone) == pytest.approx(2)
-    assert Sooner(0.5, rollouts=True)(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
+    assert cost_to_reach(alone, 0.9, unit="steps") == 30
+    assert Sooner(0.5, "steps")(fst, alone) == pytest.approx(2)
+    assert Sooner(0.5, "rollouts")(fst, alone) == pytest.approx(math.log2(20 * 100 / (5 * 150)))
     # If neither reaches it nothing is known, whatever the two spent.
-    assert math.isnan(Sooner(1.5, rollouts=True)(fst, alone))
+    assert math.isnan(Sooner(1.5, "rollouts")(fst, alone))
     # The baseline's best is 0.75, at its end.
-    assert Sooner(None, rollouts=False)(fst, alone) == pytest.approx(math.log2(30 / 7.5))
+    assert Sooner(None, "steps")(fst, alone) == pytest.approx(math.log2(30 / 7.5))
 
 
 def test_a_best_of_next_to_nothing_is_no_level(tmp_path):
     fst = series(tmp_path, "prompt_pool", [0, 0.5, 1, 1])
     alone = series(tmp_path, "none", [0.001, 0, 0, 0.04])
-    assert math.isnan(Sooner(None, rollouts=False)(fst, alone))
+    assert math.isnan(Sooner(None, "steps")(fst, alone))
 
 
 def test_a_run_measured_only_at_its_ends_tells_no_time_to_a_level(tmp_path):
     runs = [series(tmp_path, adapter, [0, 0.5, 1, 1]) for adapter in ("prompt_pool", "none")]
-    assert Sooner(0.5, rollouts=False)(*runs) == 0
+    assert Sooner(0.5, "steps")(*runs) == 0
     sparse = [Series(ours.run) for ours in runs]
     for curves in sparse:
         curves.run.results.points.clear()
-    assert math.isnan(Sooner(0.5, rollouts=False)(*sparse))
+    assert math.isnan(Sooner(0.5, "steps")(*sparse))
     # An asymptote does not count the evaluation before learning.
     low = series(tmp_path / "low", "none", [0, 0, 0, 0.25])
     assert asymptote_gain(sparse[0], low) == pytest.approx(1 - 0.25 / 3)
 
 
-def test_success_is_compared_for_equal_rollouts(tmp_path):
+def test_success_is_compared_for_equal_costs(tmp_path):
     # Ours costs twice the rollouts a step: the other's 30 steps pay for 15 of ours.
     fst = series(tmp_path, "prompt_pool", [0, 0.4, 0.8, 1], extra=PER_STEP)
     alone = series(tmp_path, "none", [0, 0.1, 0.3, 0.5])
-    assert equal_rollouts_gain(fst, alone) == pytest.approx(0.6 - 0.5)
-    assert equal_rollouts_gain(alone, fst) == pytest.approx(0.5 - 0.6)
+    for unit in ("rollouts", "tokens"):
+        assert equal_cost_gain(unit)(fst, alone) == pytest.approx(0.6 - 0.5)
+        assert equal_cost_gain(unit)(alone, fst) == pytest.approx(0.5 - 0.6)
+        assert thrift(unit)(fst, alone) == pytest.approx(-1)
+    # A second a step, and half a second for each of a hundred rollouts: 51 s a step against 1 s.
+    assert thrift("seconds")(alone, fst) == pytest.approx(math.log2(51))
+    assert equal_cost_gain("seconds")(fst, alone) == pytest.approx(0.04 * 30 / 51 - 0.5)
+
+
+def test_costs_that_a_run_did_not_count_compare_with_nothing(tmp_path):
+    fst, alone = (series(tmp_path, adapter, [0, 0.4, 0.8, 1]) for adapter in ("prompt_pool", "none"))
+    journal = alone.run.folder / "metrics.jsonl"
+    journal.write_text(journal.read_text().replace("slow_tokens_read", "unknown"))
+    assert math.isnan(equal_cost_gain("tokens")(fst, alone))
+    assert math.isnan(thrift("tokens")(fst, alone))
+    assert equal_cost_gain("rollouts")(fst, alone) == 0
 
 
 def test_drift_is_compared_at_equal_success(tmp_path):
@@ -84,6 +99,9 @@ def test_drift_is_compared_at_equal_success(tmp_path):
     alone = series(tmp_path, "none", [0, 0.2, 0.4, 0.5], kl=[0, 1.6, 3.2, 4.0])
     assert saved_drift(None, "kl")(fst, alone) == pytest.approx(0.75)
     assert saved_drift("slow", "kl_words")(fst, alone) == pytest.approx(0.75)
+    assert saved_drift(None, "kl_forward")(fst, alone) == pytest.approx(0.75)
+    # A distance that one of the two did not measure is not compared.
+    assert math.isnan(saved_drift("slow", "kl_unknown")(fst, alone))
     # Behind the seed prompt ours is 9 bits away at any success, the baseline 8 s at 0.1, ..., 0.5.
     assert saved_drift("slow", "kl")(fst, alone) == pytest.approx(1 - 9 / (8 * 0.3))
 

@@ -34,6 +34,28 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     assert against == "adapter=none, objective.kl=0.05"
 
 
+def test_controls_are_no_baselines_and_stand_beside_a_search_that_is_told_as_much(tmp_path, fst, alone):
+    def control(name, success, **keys):
+        return changed(policy_run(tmp_path / name, adapter="none", success=success), **keys)
+
+    # Both learn more than the baseline; neither is learning alone.
+    told = control("told", GOOD, task__prompt="told")
+    imitation = control("imitation", GOOD, objective__learn_from="answers")
+    weak = changed(policy_run(tmp_path / "weak", adapter="none", success=WEAK), task__prompt="seed")
+    pools = [replace(changed(fst, adapter__proposer=name), folder=fst.folder) for name in ("mutate", "informed")]
+    rows = {(words[1], words[2]) for words, _ in claims([weak, told, imitation, *pools]).rows}
+    (baseline,) = {other for method, other in rows if "task.prompt=told" in method}
+    against = {
+        name: {other for method, other in rows if f"proposer={name}" in method} for name in ("mutate", "informed")
+    }
+    assert against["mutate"] == {other for other in against["mutate"] if "learn_from=answers" not in other}
+    assert len(against["mutate"]) == 1
+    assert len(against["informed"]) == 2
+    assert any("learn_from=answers" in other for other in against["informed"])
+    assert "told" not in baseline
+    assert "answers" not in baseline
+
+
 def test_a_seed_on_two_bases_is_refused_with_a_way_to_pick(alone):
     twice = [replace(changed(alone, base__seed=base), folder=alone.folder / str(base)) for base in (3, 4)]
     with pytest.raises(ValueError, match=r"seed 0.* 3 and 4.*--where base\.seed=3"):
@@ -57,7 +79,7 @@ def test_the_claims_depend_on_the_tasks_and_on_when_prompts_are_used(fst):
         return claims_about(method)
 
     first_alone = {"adapter__reset": "task", "objective__cycle__rounds": 3}
-    assert (len(SINGLE), len(STREAM), len(PROBE)) == (14, 9, 2)
+    assert (len(SINGLE), len(STREAM), len(PROBE)) == (19, 12, 2)
     assert claims_of() is SINGLE
     assert claims_of(task__num_tasks=2) is STREAM
     # Announced tasks alone make no probe: prompts must be gone when the second task comes.

@@ -149,3 +149,50 @@ def test_modes_are_weights_times_vectors():
     assert len(set(distances)) == 3
     assert scores["fast"]["kl"][0] == 0
     assert scores["slow"]["kl_words"][0] > 0
+
+
+@torch.no_grad()
+def exact_divergence(policy: SmallPolicy, context: torch.Tensor, first: dict, second: dict, *, tokens: int) -> float:
+    """KL(first || second) of answers of `tokens` tokens in bits, by adding up all of them."""
+    vocabulary = policy.model.embed_tokens.weight.shape[0]
+    every = torch.cartesian_prod(*[torch.arange(vocabulary)] * tokens).view(-1, tokens)
+    total = 0.0
+    for row in context:
+        rows = torch.cat([row.expand(len(every), -1), every], 1)
+        logp_first, logp_second = (
+            torch.func.functional_call(policy.model, weights, (rows,))[:, -tokens - 1 : -1]
+            .log_softmax(-1)
+            .gather(2, every[..., None])
+            .sum((1, 2))
+            for weights in (first, second)
+        )
+        total += float((logp_first.exp() * (logp_first - logp_second)).sum())
+    return total / len(context) / math.log(2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("forward", [False, True])
+def test_both_directions_are_the_divergence_of_whole_answers(forward):
+    policy = small_policy("source.items=2", *ALONE, size=6.0)
+    policy.model.embed_tokens.weight.add_(torch.randn_like(policy.model.embed_tokens.weight) * 0.3)
+    context, _ = contexts(policy.learner, policy.tasks[0].batch(0), policy.learner.fast, policy.layout)
+    pair = (policy.weights(), policy.objective.base)
+    exact = exact_divergence(policy, context, *(reversed(pair) if forward else pair), tokens=2)
+    # 500 samples of each context: two tokens, so twice the mean over tokens.
+    sampled = 2 * kl_from_base(policy.learner, policy.objective, context.repeat(500, 1), forward=forward)
+    assert exact > 0.05
+    assert sampled == pytest.approx(exact, rel=0.03)
+
+
+@torch.no_grad()
+def test_the_forward_direction_is_measured_on_request():
+    policy = small_policy(*POOL, "objective.drift=both")
+    policy.model.embed_tokens.weight.add_(torch.randn_like(policy.model.embed_tokens.weight) * 0.5)
+    policy.objective.archive[0] = torch.tensor(policy.layout.seed_prompt)
+    scores = scores_that_only_read(policy)
+    assert scores["slow"]["kl_forward"][0] != scores["slow"]["kl"][0] > 0
+    assert scores["slow"]["kl_forward"][0] > 0
+    assert scores["slow"]["kl_forward_words"][0] > 0
+    assert scores["fast"]["kl_forward"][0] == 0
+    assert math.isnan(scores["carried"]["kl_forward_words"][0])
+    assert "kl_forward" not in small_policy(*ALONE).scores()["slow"]

@@ -18,8 +18,9 @@ from ttt.results.results import Results
 from ttt.storage.read import flatten
 
 STEPS = (0, 10, 20, 30)
-# Rollouts that a step of training costs.
-PER_STEP = 100.0
+# Rollouts that a step of training costs; a rollout reads and generates so many tokens, and a search
+# takes SECONDS for each of its rollouts.
+PER_STEP, READ, GENERATED, SECONDS = 100.0, 7.0, 4.0, 0.5
 FLAT = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -61,6 +62,8 @@ def scores_of(adapter: str, *, success: float, kl: float) -> dict[str, dict[str,
             "success": [success if mode == main else -1.0],
             "kl": [kl if mode == main else 9.0],
             "kl_words": [kl / 2],
+            "kl_forward": [3 * kl if mode == main else 9.0],
+            "kl_forward_words": [kl],
             "reward": [success],
         }
         for mode in (("slow", "fast", "carried", "archived") if prompted else ("slow", "fast"))
@@ -69,7 +72,17 @@ def scores_of(adapter: str, *, success: float, kl: float) -> dict[str, dict[str,
 
 def write_journal(file: Path, *, success: Sequence[float], extra: float) -> None:
     terms = [
-        {"rollouts": PER_STEP * step, "fast_rollouts": extra * step, "entropy": earned}
+        {
+            "rollouts": PER_STEP * step,
+            "fast_rollouts": extra * step,
+            "slow_tokens_read": READ * PER_STEP * step,
+            "fast_tokens_read": READ * extra * step,
+            "slow_tokens_generated": GENERATED * PER_STEP * step,
+            "fast_tokens_generated": GENERATED * extra * step,
+            "slow_seconds": float(step),
+            "fast_seconds": SECONDS * extra * step,
+            "entropy": earned,
+        }
         for step, earned in zip(STEPS[1:], success[1:], strict=True)
     ]
     events = [{"event": "trained", "step": step, "terms": x} for step, x in zip(STEPS[1:], terms, strict=True)]

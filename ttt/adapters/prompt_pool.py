@@ -78,6 +78,8 @@ class PromptPool:
         self.reset: Reset = reset
         self._search = Search(emit, pool, proposals, minibatch, problems, equal=accept == "equal")
         self._propose = build_proposer(proposer, propose, search=search, layout=layout)
+        # A blind proposer gets the records of what failed, but does not read them.
+        self._reads = proposer != "mutate"
         self._find = search_by_gepa if search == "gepa" else evolve
         # A parameter, not its device: the model may move to another device after `attach`.
         self._parameter: Tensor | None = None
@@ -144,7 +146,8 @@ class PromptPool:
             pool = self._find(self._prompts(state), self._propose, bench, self._search)
         after = state if pool is None else self._state_of(pool) | {"age": state["age"][:1] + 1}
         in_use = [tuple(prompt) for prompt in self.emitted(after).tolist()]
-        return Round(after, bench.used, bench.under(in_use))
+        told = bench.shown if self._reads else 0
+        return Round(after, bench.used, bench.under(in_use), proposals=bench.proposals, told=told)
 
     def min_rollouts(self, *, rows: int, group: int) -> int:
         """Parent and child each need a minibatch of rollouts, and one scored problem."""

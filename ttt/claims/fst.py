@@ -1,9 +1,11 @@
 """The claims of Fast-Slow Training (arXiv 2605.12484) beside our numbers: ttt-compare --claims.
 
-Each method with prompts is compared with reinforcement learning alone (adapter=none) on the same
-tasks, bases and seeds. The baseline is the strongest: among those that ran most of the method's
-seeds, the one that learned most on them. A baseline that learns less may forget and drift less, so
-drift is compared at equal success where that is possible (one task).
+Each method with prompts, and each control, is compared with reinforcement learning alone
+(adapter=none) on the same tasks, bases and seeds. The baseline is the strongest: among those that
+ran most of the method's seeds, the one that learned most on them. A baseline that learns less may
+forget and drift less, so drift is compared at equal success where that is possible (one task).
+Methods whose search is told right answers are also compared with slow weights that imitate such
+answers (objective.learn_from): then both sides know the same.
 
 The seed is the unit. A difference is a mean over seeds, a ratio a geometric mean, both with a 95 %
 t-interval. A claim holds if the whole interval lies on the claim's side of no effect, does not hold
@@ -24,16 +26,17 @@ from ttt.claims.measures import (
     Measure,
     Sooner,
     asymptote_gain,
-    equal_rollouts_gain,
+    equal_cost_gain,
     later_gain,
     later_slope,
     reported_gain,
     saved_drift,
     skill_gain,
     success_gain,
+    thrift,
     unprompted_gain,
 )
-from ttt.claims.series import Series
+from ttt.claims.series import TERMS, Series, Unit
 from ttt.claims.settings import Method, Setting, settings_of
 from ttt.compare.runs import Run
 from ttt.compare.table import Cell, Sheet
@@ -54,24 +57,31 @@ class Claim:
     is_ratio: bool = False
 
 
+STEPS_AND_ROLLOUTS: tuple[Unit, ...] = ("steps", "rollouts")
 BASE_SKILLS = Claim("keeps more base skills", skill_gain, 1)
 # One task: how soon, how high, and how far from the base.
 SINGLE = [
     *(
-        Claim(f"{what}: fewer {unit}", Sooner(level, rollouts=unit == "rollouts"), 1, is_ratio=True)
+        Claim(f"{what}: fewer {unit}", Sooner(level, unit), 1, is_ratio=True)
         for what, level in (
             ("leaves zero (success 0.05)", 0.05),
             ("success 0.5", 0.5),
             ("success 0.9", 0.9),
             ("best success of RL", None),
         )
-        for unit in ("steps", "rollouts")
+        for unit in STEPS_AND_ROLLOUTS
     ),
     Claim("higher asymptote", asymptote_gain, 1),
-    Claim("higher success for equal rollouts", equal_rollouts_gain, 1),
-    Claim("less drift at equal success, own prompt", saved_drift(None, "kl"), 1),
-    Claim("less drift at equal success, seed prompt", saved_drift("slow", "kl"), 1),
-    Claim("less drift at equal success, mean over words", saved_drift("slow", "kl_words"), 1),
+    *(Claim(f"higher success for equal {unit}", equal_cost_gain(unit), 1) for unit in TERMS),
+    *(
+        Claim(f"less drift at equal success, {direction}, {prompt}", saved_drift(mode, f"{kl}{suffix}"), 1)
+        for direction, kl in (("KL(policy || base)", "kl"), ("KL(base || policy)", "kl_forward"))
+        for prompt, mode, suffix in (
+            ("own prompt", None, ""),
+            ("seed prompt", "slow", ""),
+            ("mean over words", "slow", "_words"),
+        )
+    ),
     BASE_SKILLS,
 ]
 # Two tasks, with prompts in the first alone: does the second one profit?
@@ -89,6 +99,7 @@ STREAM = [
     Claim("forgets less, archived prompts", success_gain("forgetting_at_learn", mode="archived"), -1),
     Claim("keeps more entropy (nats)", reported_gain("entropy"), 1),
     Claim("fewer problems without any signal (zero variance)", reported_gain("zero_variance"), -1),
+    *(Claim(f"spends fewer {unit} in all", thrift(unit), 1, is_ratio=True) for unit in TERMS),
     BASE_SKILLS,
 ]
 # Against a method that learns each task from the base, with the same help of prompts.
@@ -116,14 +127,15 @@ def claims(runs: Sequence[Run]) -> Sheet:
 
 
 def _rows_of_setting(setting: Setting, settings: Sequence[Setting]) -> list[tuple[list[str], list[Cell]]]:
-    rows = []
+    rows: list[tuple[list[str], list[Cell]]] = []
     # Methods whose plasticity is compared with fresh networks; a rival of several counts once.
     learners: list[Method] = []
-    for method in (method for method in setting.methods if method.is_prompted):
+    for method in (method for method in setting.methods if method.is_prompted or method.is_control):
         rival = setting.rival(method)
         if rival is None:
             continue
-        rows += [claim_row(claim, setting, method, rival) for claim in claims_about(method)]
+        for other in (rival, *setting.imitators(method)):
+            rows += [claim_row(claim, setting, method, other) for claim in claims_about(method)]
         learners += [rival] if rival not in learners else []
         if method.is_plain:
             learners.append(method)

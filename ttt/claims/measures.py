@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt.claims.series import Series, Values, time_to_level, value_at_level
+from ttt.claims.series import Series, Unit, Values, time_to_level, value_at_level
 from ttt.compare.groups import at_moment
 
 # Success rates at which distances from the base are compared.
@@ -28,21 +28,19 @@ Measure = Callable[[Series, Series], float]
 class Sooner:
     """log2 of the baseline's cost to reach a success rate over our cost.
 
-    `level` None stands for the baseline's own best. The cost is in rollouts or batches. NaN
-    if neither reaches the level, if the baseline's best is next to nothing, or if a run was
-    measured only at its ends.
+    `level` None stands for the baseline's own best. NaN if neither reaches the level, if the
+    baseline's best is next to nothing, or if a run was measured only at its ends.
     """
 
     level: float | None
-    rollouts: bool
+    unit: Unit
 
     def __call__(self, ours: Series, theirs: Series) -> float:
         goal = self._goal(theirs)
         sparse = min(len(ours.steps), len(theirs.steps)) < EVALUATIONS
         if sparse or goal < LEAST or not any(self.reached(ours, theirs)):
             return math.nan
-        their_cost = cost_to_reach(theirs, goal, rollouts=self.rollouts)
-        return math.log2(their_cost / cost_to_reach(ours, goal, rollouts=self.rollouts))
+        return math.log2(cost_to_reach(theirs, goal, unit=self.unit) / cost_to_reach(ours, goal, unit=self.unit))
 
     def reached(self, ours: Series, theirs: Series) -> tuple[bool, bool]:
         goal = self._goal(theirs)
@@ -52,11 +50,11 @@ class Sooner:
         return float(theirs.success.max()) if self.level is None else self.level
 
 
-def cost_to_reach(series: Series, level: float, *, rollouts: bool) -> float:
-    """Return the steps or rollouts until `level`, or until the end if it is never reached."""
+def cost_to_reach(series: Series, level: float, *, unit: Unit) -> float:
+    """Return what was spent until `level`, or until the end if it is never reached."""
     # At least one step: a prompt may reach the level before the first, and a ratio needs a cost.
     steps = max(min(time_to_level(series.steps, series.success, level), float(series.steps[-1])), 1.0)
-    return series.rollouts(steps) if rollouts else steps
+    return series.spent(unit, steps)
 
 
 def saved_drift(mode: str | None, quantity: str) -> Measure:
@@ -99,14 +97,30 @@ def asymptote_gain(ours: Series, theirs: Series) -> float:
     return float(ours.success[1:][-LAST:].mean() - theirs.success[1:][-LAST:].mean())
 
 
-def equal_rollouts_gain(ours: Series, theirs: Series) -> float:
-    """Return our success minus the baseline's after equally many rollouts.
+def equal_cost_gain(unit: Unit) -> Measure:
+    """Return the measure: our success minus the baseline's after equal costs.
 
-    That number is what the run that spent fewer spent in all, searches for prompts included.
+    They are what the run that spent less spent in all, searches for prompts included. NaN where a
+    run did not count them.
     """
-    spent = min(run.rollouts(run.steps[-1]) for run in (ours, theirs))
-    mine, other = (np.interp(spent, [run.rollouts(step) for step in run.steps], run.success) for run in (ours, theirs))
-    return float(mine - other)
+
+    def measure(ours: Series, theirs: Series) -> float:
+        cost, other_cost = (np.array([run.spent(unit, step) for step in run.steps]) for run in (ours, theirs))
+        # The minimum of two numbers is NaN if one is.
+        spent = np.minimum(cost[-1], other_cost[-1])
+        return float(np.interp(spent, cost, ours.success) - np.interp(spent, other_cost, theirs.success))
+
+    return measure
+
+
+def thrift(unit: Unit) -> Measure:
+    """Return the measure: log2 of the baseline's whole cost over ours; NaN if one is unknown."""
+
+    def measure(ours: Series, theirs: Series) -> float:
+        mine, other = (run.spent(unit, run.steps[-1]) for run in (ours, theirs))
+        return math.log2(other / mine) if mine > 0 and other > 0 else math.nan
+
+    return measure
 
 
 def skill_gain(ours: Series, theirs: Series) -> float:

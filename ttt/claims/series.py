@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,13 @@ from ttt.storage import journal
 from ttt.storage.run_folder import RunFolder
 
 Values = NDArray[np.float64]
+# What a run spends, and the terms of its reports that add up to it. Steps are counted elsewhere.
+Unit = Literal["steps", "rollouts", "tokens", "seconds"]
+TERMS: dict[Unit, tuple[str, ...]] = {
+    "rollouts": ("rollouts", "fast_rollouts"),
+    "tokens": ("slow_tokens_read", "slow_tokens_generated", "fast_tokens_read", "fast_tokens_generated"),
+    "seconds": ("slow_seconds", "fast_seconds"),
+}
 # Adapters whose fast weights are prompts.
 PROMPTED = ("prompt_pool", "soft_prompt")
 
@@ -46,8 +53,12 @@ class Series:
         """Return a quantity [T] in a mode, such as the distance from the base (kl)."""
         # Thinned rows hold fewer columns: the place of a task differs between evaluations.
         columns = [evaluation["columns"].index(self.task) for evaluation in self._evaluations]
-        scores = [evaluation["scores"][mode][quantity] for evaluation in self._evaluations]
-        return np.array([score[column] for score, column in zip(scores, columns, strict=True)])
+        scores = [evaluation["scores"][mode] for evaluation in self._evaluations]
+        # Not every run measures every distance from the base.
+        return np.array([
+            score[quantity][column] if quantity in score else math.nan
+            for score, column in zip(scores, columns, strict=True)
+        ])  # fmt: skip
 
     @property
     def steps(self) -> Values:
@@ -64,22 +75,17 @@ class Series:
         events = journal.read(RunFolder(self.run.folder).metrics)
         return [event for event in events if event["event"] == "trained"]
 
-    @cached_property
-    def _spent(self) -> tuple[list[float], list[float]]:
-        """Steps and the rollouts spent until then, reported by report."""
-        # A stream begins with nothing spent, before its first report.
-        steps, rollouts = [0.0], [0.0]
-        for event in self._reports:
-            steps.append(event["step"])
-            rollouts.append(event["terms"]["rollouts"] + event["terms"]["fast_rollouts"])
-        return steps, rollouts
+    def spent(self, unit: Unit, step: float) -> float:
+        """Return what was spent by `step`, by slow steps and the search together.
 
-    def rollouts(self, step: float) -> float:
-        """Return all rollouts spent by `step`, those that searched for prompts included.
-
-        Between two reports they grow linearly.
+        Between two reports it grows linearly. NaN where the run did not count it.
         """
-        return float(np.interp(step, *self._spent))
+        if unit == "steps":
+            return step
+        # A stream begins with nothing spent, before its first report.
+        steps = [0.0, *(event["step"] for event in self._reports)]
+        sums = [0.0, *(sum(event["terms"].get(term, math.nan) for term in TERMS[unit]) for event in self._reports)]
+        return float(np.interp(step, steps, sums))
 
     def last_report(self, term: str) -> float:
         """Return what training reported last under the name `term`; NaN if it did not."""

@@ -16,8 +16,10 @@ from ttt.config.messages import show
 
 # Runs that differ in one of these sections saw other problems, or began elsewhere.
 SAME = ("source", "task", "base", "model")
-# Sections that say how a task is learned.
-LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.")
+# Of these, what the learner is told: the problems are equal.
+TOLD = "task.prompt"
+# Settings that say how a task is learned.
+LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.", TOLD)
 # Keys that the words of every setting begin with.
 LEADING = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
 
@@ -58,6 +60,25 @@ class Method:
         return bool(self.value("strategy.name") == "naive" and self.value("objective.learn_from") == "reward")
 
     @property
+    def is_alone(self) -> bool:
+        """Does it learn without prompts, from rewards and nothing else: a baseline?"""
+        return self.is_plain and self.value("adapter.name") == "none" and not self.is_control
+
+    @property
+    def is_control(self) -> bool:
+        """Does it learn without a search, and is told something: right answers, or its task?"""
+        return self.imitates or self.value(TOLD) == "told"
+
+    @property
+    def imitates(self) -> bool:
+        return self.value("objective.learn_from") in ("answers", "reward_and_answers")
+
+    @property
+    def is_shown_answers(self) -> bool:
+        """Does its search for prompts read right answers?"""
+        return self.value("adapter.proposer") in ("informed", "callable")
+
+    @property
     def first_alone(self) -> bool:
         """Are there two tasks, of which only the first is learned with prompts?"""
         # Prompts that reset at the second task and ran out of search rounds are gone by then.
@@ -95,13 +116,18 @@ class Setting:
         Among the prompt-free methods that share the most seeds with `method`, it is the one that
         learned most on those seeds.
         """
-        plain = [other for other in self.methods if other.is_plain and other.value("adapter.name") == "none"]
+        plain = [other for other in self.methods if other.is_alone]
         # Shared seeds count first: a difference over few seeds resolves nothing.
         most = max((len(method.pairs(other)) for other in plain), default=0)
         if not most:
             return None
         candidates = (other for other in plain if len(method.pairs(other)) == most)
         return max(candidates, key=lambda other: _learned(method, other))
+
+    def imitators(self, method: Method) -> Iterator[Method]:
+        """Yield the methods whose slow weights are told what the search of `method` is."""
+        if method.is_shown_answers:
+            yield from (other for other in self.methods if other.imitates and method.pairs(other))
 
     def fresh(self, method: Method, settings: Sequence[Setting]) -> Iterator[Method]:
         """Yield the methods that learn each task from the base, otherwise as `method` does.
@@ -155,7 +181,7 @@ def _without_base_seed(runs: Sequence[Run]) -> Iterator[Run]:
 
 
 def _same(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key.split(".")[0] in SAME}
+    return {key: value for key, value in config.items() if key.split(".")[0] in SAME and key != TOLD}
 
 
 def _but_announced(setting: Setting) -> dict[str, Any]:

@@ -3,10 +3,17 @@
     reward     share of problems whose greedy answer is right
     success    expected reward of a sampled answer: mean of prod_t p(y_t), exact if only one answer
                is right
-    kl         KL(policy || base) in bits per token, summed over the vocabulary, on answers sampled
-               from the policy; both read the same prompt
+    kl         reverse: KL(policy || base) in bits per token, on answers sampled from the policy;
+               both read the same prompt
     kl_words   the same, mean over all prompts of one word (in mode slow)
+    kl_forward, kl_forward_words
+               forward: KL(base || policy) in bits per token, on answers sampled from the base
+               (objective.drift=both)
 
+Forward and reverse are called as in RL's Razor (arXiv 2509.04259), which predicts forgetting from
+the forward one; Fast-Slow Training plots the reverse one. Both are sums over the vocabulary at each
+token of an answer, with only the tokens before it sampled: so they are exact for answers of one
+token, and otherwise A times the mean is an unbiased estimate of the divergence of whole answers.
 Evaluation only reads. Shapes: B problems, P prompt, Q question, D model width, A answer,
 V vocabulary, W words.
 """
@@ -32,24 +39,29 @@ from ttt.stream import Batch, Layout
 KL_PROBLEMS, KL_PROBLEMS_PER_WORD = 64, 16
 # A fixed seed for sampling, so that equal policies are measured equally far from the base.
 KL_SEED = 1234
+# objective.drift -> quantity -> is it the forward direction?
+DIRECTIONS = {"reverse": {"kl": False}, "both": {"kl": False, "kl_forward": True}}
 
 
 @torch.no_grad()
 def solve_rewards(engine: Engine, objective: Reward, batch: Batch, state: FastState, *, mode: Mode) -> dict[str, float]:
-    """Return the four quantities, under the learner's current weights. Works on one device only."""
+    """Return all quantities, under the learner's current weights. Works on one device only."""
     learner, layout = engine.learner, objective.layout
     batch = batch.to(engine.fabric.device)
+    rows, rows_of_word = batch.rows(0, KL_PROBLEMS), batch.rows(0, KL_PROBLEMS_PER_WORD)
     # In mode fast the policy is the base, and one-word prompts do not depend on the prompt in use.
     kl, kl_words = 0.0, math.nan
+    distances = {}
     with engine.fabric.autocast():
         logits_BTV, _ = learner.forward(batch, state, write=False)
         rewards = exact_rewards(logits_BTV, batch, layout)
-        if mode != "fast":
-            kl = kl_from_base(learner, objective, *contexts(learner, batch.rows(0, KL_PROBLEMS), state, layout))
-        if mode == "slow":
-            one_word = one_word_contexts(batch.rows(0, KL_PROBLEMS_PER_WORD), layout)
-            kl_words = kl_from_base(learner, objective, one_word)
-    return rewards | {"kl": kl, "kl_words": kl_words}
+        for name, forward in DIRECTIONS[objective.drift].items():
+            if mode != "fast":
+                kl = kl_from_base(learner, objective, *contexts(learner, rows, state, layout), forward=forward)
+            if mode == "slow":
+                kl_words = kl_from_base(learner, objective, one_word_contexts(rows_of_word, layout), forward=forward)
+            distances |= {name: kl, f"{name}_words": kl_words}
+    return rewards | distances
 
 
 def exact_rewards(logits_BTV: Tensor, batch: Batch, layout: Layout) -> dict[str, float]:
@@ -90,17 +102,27 @@ def one_word_contexts(batch: Batch, layout: Layout) -> Tensor:
 
 
 @torch.no_grad()
-def kl_from_base(learner: Learner, objective: Reward, context_BT: Tensor, added_BPD: Tensor | None = None) -> float:
+def kl_from_base(
+    learner: Learner,
+    objective: Reward,
+    context_BT: Tensor,
+    added_BPD: Tensor | None = None,
+    *,
+    forward: bool = False,
+) -> float:
     """Return KL(policy || base) in bits per token, on answers sampled from the policy.
 
-    `added_BPD` is added to the embeddings at the head of the rows, for the policy and the base.
+    `forward`: KL(base || policy), on answers sampled from the base. `added_BPD` is added to the
+    embeddings at the head of the rows, for the policy and the base.
     """
     length = objective.layout.answer_len
+    # Answers are drawn from the first; None: the current weights.
+    first, second = (objective.base, None) if forward else (None, objective.base)
     # The run's own random numbers must not depend on how often it is evaluated.
     with torch.random.fork_rng(devices=[context_BT.device] if context_BT.is_cuda else []):
         torch.manual_seed(KL_SEED)
         answer_BA, _ = sample_answers(
-            lambda tokens, cache: predict(learner.model, tokens, added_BPD, cache=cache),
+            lambda tokens, cache: predict(learner.model, tokens, added_BPD, cache=cache, weights=first),
             context_BT,
             length=length,
             temperature=1.0,
@@ -108,8 +130,8 @@ def kl_from_base(learner: Learner, objective: Reward, context_BT: Tensor, added_
         )
     # Policy and base are compared on the same tokens, over the whole vocabulary at each of them.
     rows_BT = torch.cat([context_BT, answer_BA[:, :-1]], 1)
-    policy_BAV, base_BAV = (
+    first_BAV, second_BAV = (
         predict(learner.model, rows_BT, added_BPD, weights=weights)[:, -length:].float().log_softmax(-1)
-        for weights in (None, objective.base)
+        for weights in (first, second)
     )
-    return float(policy.kl(policy_BAV, base_BAV).mean()) / math.log(2)
+    return float(policy.kl(first_BAV, second_BAV).mean()) / math.log(2)

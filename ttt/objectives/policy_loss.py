@@ -7,10 +7,11 @@ Shapes: R rollouts, A answer, V vocabulary, G groups, P prompt, X numbers of a p
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ttt.kernels import policy
 from ttt.prompts.rollouts import Rollouts
@@ -37,9 +38,48 @@ class PolicyLoss(NamedTuple):
     zero_variance: float
 
 
-def policy_loss(
-    rollouts: Rollouts, read: Callable[[Rollouts], Tensor], *, baseline: Baseline, clip: float, read_all: bool
-) -> PolicyLoss:
+# log-probabilities [R, A, V] of rollouts
+Read = Callable[[Rollouts], Tensor]
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Settings of the loss, explained in conf/objective/reward.yaml."""
+
+    baseline: Baseline
+    clip: float
+    entropy: float
+    kl: float
+
+    def loss(self, rollouts: Rollouts, read: Read, *, read_all: bool) -> PolicyLoss:
+        """The loss alone, without regularisers."""
+        return policy_loss(rollouts, read, baseline=self.baseline, clip=self.clip, read_all=read_all)
+
+    def slow_loss(
+        self, rollouts: Rollouts, read: Read, read_base: Callable[[], Tensor]
+    ) -> tuple[Tensor | None, dict[str, float]]:
+        """Return the loss with its regularisers, None where nothing teaches; and numbers to watch.
+
+        `read_base`: the base's log-probabilities of all rollouts.
+        """
+        # Regularisers are means over all rollouts; the policy loss alone needs only mixed groups.
+        loss = self.loss(rollouts, read, read_all=bool(self.entropy or self.kl))
+        observed = {"zero_variance": loss.zero_variance}
+        if loss.value is None or loss.logp_RAV is None or loss.logp_gap is None:
+            return None, observed
+        value, observed = loss.value, observed | {"logp_gap": loss.logp_gap}
+        # Both are exact over the vocabulary, so their gradients have less noise than sampled ones.
+        if self.entropy:
+            value = value - self.entropy * policy.entropy(loss.logp_RAV).mean()
+        if self.kl:
+            with torch.no_grad():
+                base_RAV = read_base()
+            kl = policy.kl(loss.logp_RAV, base_RAV).mean()
+            value, observed = value + self.kl * kl, observed | {"kl": float(kl.detach())}
+        return value, observed
+
+
+def policy_loss(rollouts: Rollouts, read: Read, *, baseline: Baseline, clip: float, read_all: bool) -> PolicyLoss:
     """Return the mean loss over groups with mixed rewards.
 
     `read` returns the log-probabilities [R, A, V] of rollouts. It reads the groups with mixed
@@ -79,3 +119,11 @@ def baseline_groups(rollouts: Rollouts, baseline: Baseline) -> tuple[Tensor, int
         key_RX = torch.cat([rollouts.problem_R[:, None], prompt_RX], 1)
         keys, group_R = torch.unique(key_RX, dim=0, return_inverse=True)
     return group_R, len(keys)
+
+
+def zero_loss(model: nn.Module) -> Tensor:
+    """Return a zero loss over all parameters.
+
+    The optimizer still steps, and its moments decay as after any gradient of zero.
+    """
+    return torch.stack([0.0 * x.sum() for x in model.parameters()]).sum()

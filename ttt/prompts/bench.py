@@ -1,4 +1,4 @@
-"""A test bench for prompts: it plays them, counts the rollouts, and keeps them for reuse.
+"""A test bench for prompts: it plays them, shows a proposer what failed, and counts both.
 
 Shapes: R rollouts, P prompt, A answer.
 """
@@ -9,17 +9,21 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from ttt.prompts.proposers import Proposer, Record
 from ttt.prompts.rollouts import Play, Rollouts
 from ttt.stream import Batch, Layout, Prompt
 
 
 class Bench:
-    """Plays prompts on rows of `batch` with at most `budget` rollouts, and keeps every rollout."""
+    """Plays prompts on rows of `batch` with at most `budget` rollouts, and keeps every rollout.
+
+    `used`: rollouts so far; `proposals`: calls of a proposer; `shown`: records that it was shown.
+    """
 
     def __init__(self, policy: Play, batch: Batch, layout: Layout, *, budget: int) -> None:
         self._policy, self.batch, self.layout, self._budget = policy, batch, layout, budget
         self._parts: list[Rollouts] = []
-        self.used = 0
+        self.used = self.proposals = self.shown = 0
 
     @property
     def left(self) -> int:
@@ -44,6 +48,12 @@ class Bench:
         self._parts.append(played)
         ends = torch.tensor(counts).cumsum(0).tolist()
         return [played.pick(list(range(end - n, end))) for end, n in zip(ends, counts, strict=True)]
+
+    def ask(self, propose: Proposer, prompt: Prompt, records: Sequence[Record]) -> Prompt | None:
+        """Ask for another prompt in place of one under which these rollouts failed."""
+        self.proposals += 1
+        self.shown += len(records)
+        return propose(prompt, records)
 
     def under(self, prompts: Iterable[Prompt]) -> Rollouts:
         """Return all rollouts so far that were played under one of `prompts`."""

@@ -110,7 +110,7 @@ def children(
     for parent, rows, played in zip(parents, problems, bench.play(parents, problems), strict=True):
         records = failures(bench.batch, bench.layout, played)
         # A parent without a failure gives a proposer nothing to read.
-        child = propose(parent, records) if records else None
+        child = bench.ask(propose, parent, records) if records else None
         if child is not None and child not in prompts and child not in tried:
             tried[child] = (float(played.reward_R.sum()), rows)
     answers = bench.play(list(tried), [rows for _, rows in tried.values()])

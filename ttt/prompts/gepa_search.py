@@ -62,7 +62,8 @@ class Playground:
     ) -> Texts:
         """Return the new texts; no text at all where the proposer has no proposal."""
         with self._recording_errors():
-            child = self._propose(self._layout.parse(candidate[COMPONENT]), reflective_dataset[COMPONENT])
+            prompt, records = self._layout.parse(candidate[COMPONENT]), reflective_dataset[COMPONENT]
+            child = self._bench.ask(self._propose, prompt, records)
         return {} if child is None else {COMPONENT: self._layout.text(child)}
 
     @contextmanager

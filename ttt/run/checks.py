@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ttt.adapters.base import Adapter
@@ -22,8 +23,9 @@ from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Learner
 from ttt.objectives.reward import Reward
+from ttt.objectives.told import TOLD
 from ttt.strategies.base import Strategy
-from ttt.stream import Stream
+from ttt.stream import Batch, Stream
 from ttt.training.recipe import Recipe
 
 # What the YAML of a group may say although no constructor takes it.
@@ -105,7 +107,7 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
             f"strategy={strategy.name}: needs the likelihood of right answers; objective={objective.name} has rewards"
         )
     if isinstance(objective, Reward):
-        check_prompts(adapter, objective, rows=len(stream.phases[0].batch(0).tokens_BT))
+        check_prompts(adapter, objective, batch=stream.phases[0].batch(0))
     if settings.parts > 1:
         raise ValueError(f"trainer: objective={objective.name} needs whole batches on one device, without accumulate")
 
@@ -127,7 +129,7 @@ def check_reset(group: str, reset: str, *, stream: Stream) -> None:
         raise ValueError(f"{group}.reset=task: no task is announced; use reset=never, or a stream that announces tasks")
 
 
-def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
+def check_prompts(adapter: Adapter, objective: Reward, *, batch: Batch) -> None:
     """Do the prompts and the rollouts that they share go together?"""
     if not isinstance(adapter, Evolving):
         if objective.learn_from == "prompt":
@@ -137,7 +139,14 @@ def check_prompts(adapter: Adapter, objective: Reward, *, rows: int) -> None:
         if objective.reuse:
             raise ValueError(f"objective.reuse=true: adapter={adapter.name} searches for no prompt; use prompt_pool")
         return
-    budget, least = objective.cycle.fast_budget, adapter.min_rollouts(rows=rows, group=objective.group)
+    if not bool((objective.layout.prompts(batch) == torch.tensor(objective.layout.seed_prompt)).all()):
+        raise ValueError(f"task.prompt=told: leaves adapter={adapter.name} no prompt to improve; use adapter=none")
+    if objective.learn_from in TOLD:
+        raise ValueError(
+            f"objective.learn_from={objective.learn_from}: is told what a proposer would be, in place of a search by "
+            f"adapter={adapter.name}; use adapter=none"
+        )
+    budget, least = objective.cycle.fast_budget, adapter.min_rollouts(rows=len(batch.tokens_BT), group=objective.group)
     if 0 < budget < least:
         raise ValueError(f"objective.cycle.fast_budget={budget}: a round takes at least {least}, none takes 0")
     in_use = len(adapter.emitted(adapter.initial()))

@@ -139,6 +139,7 @@ def costs(clock: Clock, assembly: Assembly) -> dict[str, float]:
         "training_tokens_per_second": clock.tokens / max(clock.training, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(),
         "fast_state_numbers": sum(x.numel() for x in state.values()),
+        **assembly.recipe.objective.terms(),
     }
 
 

@@ -43,10 +43,18 @@ class Layout:
     def prompt_len(self) -> int:
         return len(self.seed_prompt)
 
+    def context_len(self, batch: Batch) -> int:
+        """Return the tokens of prompt and question together, P + Q."""
+        # A row lacks the last token of the answer, which is a target only: hence + 1.
+        return batch.tokens_BT.shape[1] + 1 - self.answer_len
+
+    def prompts(self, batch: Batch) -> Tensor:
+        """Return the prompts that the rows carry, [B, P]."""
+        return batch.tokens_BT[:, : self.prompt_len]
+
     def questions(self, batch: Batch) -> Tensor:
         """Return the questions, [B, Q]."""
-        # A row lacks the last token of the answer, which is a target only: hence + 1.
-        return batch.tokens_BT[:, self.prompt_len : batch.tokens_BT.shape[1] + 1 - self.answer_len]
+        return batch.tokens_BT[:, self.prompt_len : self.context_len(batch)]
 
     def answers(self, batch: Batch) -> Tensor:
         """Return the right answers, [B, A]."""
