@@ -10,18 +10,23 @@ from typing import NamedTuple
 
 from ttt.cli.tables import views
 from ttt.cli.tables.formats import FORMATS, print_sheet
+from ttt.cli.tables.statistics import add_statistics, grouped, headed, without_statistics
 from ttt.cli.tables.views import TableView
 from ttt.compare.frontier import RATE, default_axes
-from ttt.compare.groups import MOMENTS, Group, group_runs, headline, paired_with
+from ttt.compare.groups import MOMENTS, Group, headline, paired_with
 from ttt.compare.runs import Run, RunSearch, find_runs, read_run
 from ttt.compare.select import where
+from ttt.compare.strata import check_metrics
 from ttt.compare.table import Sheet, by_metric
+from ttt.compare.tuned import tuning_lines
 from ttt.config.messages import suggest
+from ttt.results.by_task import is_mean_over_tasks
 from ttt.results.scores import COMPARED, Mode
 from ttt.run.exit_codes import ExitCode
 
-# The columns unless others are typed.
-METRICS = ("avg_learning", "avg_final", "forgetting_max_seen")
+# The columns unless others are typed: the levels between which everything happens, the changes, and
+# what was forgotten of what was gained, which a learner that learns little cannot make small.
+METRICS = ("avg_before", "gained", "forgetting_max_seen", "avg_final", "forgetting_per_gained")
 
 
 class Comparison(NamedTuple):
@@ -44,6 +49,8 @@ def main() -> None:
         sys.exit(ExitCode.USAGE)
     if runs.unfinished:
         print(f"ttt-compare: left out{_unfinished(runs)}", file=sys.stderr)
+    for line in tuning_lines([run for group in comparison.groups for run in group.runs]):
+        print(f"ttt-compare: {line}", file=sys.stderr)
     print_sheet(comparison.view.sheet, form=typed.format)
     if typed.wandb:
         # Imported here, like all that draws or uploads: a table alone appears at once.
@@ -53,7 +60,8 @@ def main() -> None:
         print(push(comparison.groups, comparison.view.sheet, project=typed.wandb, folder=folder), file=sys.stderr)
 
 
-def compare_options() -> argparse.Namespace:
+def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was typed, or `words` in its place."""
     parser = argparse.ArgumentParser(prog="ttt-compare", description=__doc__)
     add = parser.add_argument
     add("runs", nargs="*", default=["outputs"], help="run folders, folders of them, or patterns: 'outputs/*/none-*'")
@@ -64,12 +72,13 @@ def compare_options() -> argparse.Namespace:
     add("--baseline", metavar="KEY=VALUE",
         help="show differences to the groups of that value, equal in all else, over equal seeds: "
         "adapter.name=none")  # fmt: skip
+    add_statistics(parser)
     _add_kinds(parser)
     add("--axes", nargs=2, metavar="METRIC", help="with --frontier: its two metrics, learning and forgetting")
     add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
     add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
     add("--format", choices=FORMATS, default="table")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +103,7 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> Comparison:
     """
     if typed.published or typed.claims:
         return Comparison(TableView(beside_literature(typed, search)), [])
-    groups = group_runs(chosen_runs(typed, search))
+    groups = grouped(typed, chosen_runs(typed, search))
     return Comparison(choose_view(typed, groups), groups)
 
 
@@ -105,6 +114,7 @@ def beside_literature(typed: argparse.Namespace, search: RunSearch) -> Sheet:
     for option in ("metrics", "sort", "baseline", "axes", "wandb"):
         if getattr(typed, option):
             raise ValueError(f"--{option}: does not go with {shown}, which says itself what is compared")
+    without_statistics(typed, shown=shown)
     # What only some calls need is imported there: a table of a thousand runs appears in seconds.
     if typed.published:
         from ttt.compare.published import by_published
@@ -124,17 +134,24 @@ def chosen_runs(typed: argparse.Namespace, search: RunSearch) -> list[Run]:
 
 def choose_view(typed: argparse.Namespace, groups: Sequence[Group]) -> TableView:
     """The view that was typed, by default a row for each group."""
-    if typed.frontier:
-        return views.frontier_view(groups, key=typed.frontier, axes=typed.axes or default_axes(groups))
     if typed.per_task:
+        without_statistics(typed, shown="--per-task")
         return views.task_view(groups, typed.per_task)
     if typed.curve:
+        without_statistics(typed, shown="--curve")
         return views.curve_view(groups, typed.curve)
+    if typed.frontier:
+        axes = typed.axes or default_axes(groups)
+        check_metrics(axes, by=typed.by, over=typed.over_tasks)
+        return views.frontier_view(groups, key=typed.frontier, axes=axes)
     metrics = views.matching_metrics(groups, typed.metrics) if typed.metrics else default_metrics(groups)
+    if not typed.metrics and (typed.by or typed.over_tasks != "mean"):
+        metrics = [metric for metric in metrics if is_mean_over_tasks(metric)]
     if typed.sort:
         views.check_metric(groups, typed.sort, option="--sort")
+    check_metrics([*metrics, *([typed.sort] if typed.sort else [])], by=typed.by, over=typed.over_tasks)
     baseline = choose_baseline(groups, typed.baseline) if typed.baseline else {}
-    return TableView(by_metric(groups, metrics, baseline=baseline, sort=typed.sort))
+    return TableView(headed(by_metric(groups, metrics, baseline=baseline, sort=typed.sort), typed))
 
 
 def default_metrics(groups: Sequence[Group]) -> list[str]:

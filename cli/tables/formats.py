@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,14 +55,21 @@ def text_of(sheet: Sheet, *, form: str) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """mean ± half of the interval, with * where the interval leaves out zero."""
-    mean, half, n, _ = cell.interval
+    """mean ± half of the interval or its ends, with * where the interval leaves out zero."""
+    mean, half, n, _, ends = cell.interval
     if mean != mean:
         return "-"
     text = f"{mean:{'+' if cell.difference else ''}{_form(mean)}}"
-    if n > 1:
-        text += f" ±{half:{_form(half)}}" + ("*" if cell.resolved else "")
-    return text
+    if n < 2:
+        return text
+    if ends is None:
+        text += f" ±{half:{_form(half)}}"
+    elif math.isinf(half):
+        # Nothing was gained for certain, so that any ratio agrees with these runs.
+        text += " unbounded"
+    else:
+        text += f" [{ends[0]:{_form(ends[0])}}, {ends[1]:{_form(ends[1])}}]"
+    return text + ("*" if cell.resolved else "")
 
 
 def _form(value: float) -> str:
@@ -122,7 +130,8 @@ def _folded(name: str) -> str:
 
 
 def _rich(cell: Cell) -> str:
-    text, more = cell_text(cell), detail(cell)
+    # The ends of an interval stand in brackets, which are markup too.
+    text, more = escape(cell_text(cell)), detail(cell)
     text = f"[bold]{text}[/bold]" if cell.best else text
     return f"{text}\n[dim]{more}[/dim]" if more else text
 
@@ -152,6 +161,7 @@ def latex(sheet: Sheet) -> str:
 def _latex_cell(cell: Cell) -> str:
     # In a formula a comma is punctuation, with a space behind it; in braces it is a character.
     text = cell_text(cell).replace(" ±", r" \pm ").replace(",", "{,}").replace("*", r"^{*}")
+    text = text.replace(" unbounded", r"\ \mathrm{unbounded}")
     if text == "-":
         return "--"
     return rf"$\mathbf{{{text}}}$" if cell.best else f"${text}$"

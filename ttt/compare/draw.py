@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from ttt.compare.table import Sheet
 from ttt.config.messages import show
 from ttt.figures import style
 from ttt.figures.bands import Band, bands
+from ttt.metrics.seeds import Interval
 from ttt.results.catalogue import better
 
 
@@ -52,8 +54,8 @@ def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> N
     axes.errorbar(
         [v.mean for v in x],
         [v.mean for v in y],
-        xerr=[v.half for v in x],
-        yerr=[v.half for v in y],
+        xerr=_arms(x),
+        yerr=_arms(y),
         label=name_of(line.label),
         color=style.color(index),
         linestyle=style.dash(index),
@@ -66,6 +68,12 @@ def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> N
     for group, a, b in zip(line.groups, x, y, strict=True):
         rate = show(group.label[frontier.key])
         axes.annotate(rate, (a.mean, b.mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
+
+
+def _arms(intervals: Sequence[Interval]) -> list[list[float]]:
+    """How far each interval reaches below and above its mean; NaN where it has no bound."""
+    arms = [[x.mean - x.low for x in intervals], [x.high - x.mean for x in intervals]]
+    return [[arm if math.isfinite(arm) else math.nan for arm in side] for side in arms]
 
 
 def _label(metric: str) -> str:

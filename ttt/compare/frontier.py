@@ -8,19 +8,22 @@ and forgetting less.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ttt.compare.groups import Group, headline
+from ttt.compare.statistics import interval_over
 from ttt.compare.table import Cell, Sheet
 from ttt.config.messages import show, suggest
 from ttt.metrics.frontier import Point, dominated_area
-from ttt.metrics.seeds import Interval, sign_flip, t_interval
+from ttt.metrics.seeds import Interval, sign_flip
 from ttt.results.catalogue import better
 
 RATE = "optimizer.lr"
 NAN = float("nan")
+# What tells the runs of a method apart, see Run.unit.
+Unit = tuple[Hashable, int]
 # The first line is compared with nothing.
 BLANK = Cell(Interval(NAN, NAN, 0, NAN))
 
@@ -39,10 +42,16 @@ class Line:
     groups: Sequence[Group]
 
     @property
-    def seeds(self) -> list[int]:
-        """The seeds that have every rate of the line."""
-        shared = set.intersection(*({run.seed for run in group.runs} for group in self.groups))
-        return sorted(shared)
+    def units(self) -> list[Unit]:
+        """The seeds (and bases, where these are pooled) that have every rate of the line."""
+        shared = set.intersection(*({run.unit for run in group.runs} for group in self.groups))
+        return [run.unit for run in self.groups[0].runs if run.unit in shared]
+
+    def interval(self, values: Mapping[Unit, float]) -> Interval:
+        """One number of some of these seeds with its interval."""
+        group = self.groups[0]
+        runs = [run for run in group.runs if run.unit in values]
+        return interval_over(runs, [values[run.unit] for run in runs], by=group.by)
 
     def rates(self, key: str) -> list[Any]:
         return [group.label[key] for group in self.groups]
@@ -95,15 +104,15 @@ class Frontier:
         measured = [point for point in points if all(map(math.isfinite, point))] or [[NAN, NAN]]
         return min(x for x, _ in measured), min(y for _, y in measured)
 
-    def areas(self, line: Line) -> dict[int, float]:
+    def areas(self, line: Line) -> dict[Unit, float]:
         """seed -> dominated area, for the seeds that have every rate."""
         reference = self.reference
         areas = {}
         # Seed by seed, so that a seed with hard tasks does not lower one line and not another.
-        for seed in line.seeds:
-            runs = [next(run for run in group.runs if run.seed == seed) for group in line.groups]
+        for unit in line.units:
+            runs = [next(run for run in group.runs if run.unit == unit) for group in line.groups]
             learning, forgetting = ([better(m) * run.metric(m) for run in runs] for m in self.metrics)
-            areas[seed] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
+            areas[unit] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
         return areas
 
     def sheet(self) -> Sheet:
@@ -116,20 +125,21 @@ class Frontier:
         for line in self.lines:
             areas = self.areas(line)
             pairs = self._pairs(line, first)
-            difference = _difference([areas[seed] - first[seed] for seed in pairs])
-            cells = [Cell(t_interval(list(areas.values()))), BLANK if line is self.lines[0] else difference]
+            differences = {unit: areas[unit] - first[unit] for unit in pairs}
+            difference = Cell(line.interval(differences), difference=True, p=sign_flip(list(differences.values())))
+            cells = [Cell(line.interval(areas)), BLANK if line is self.lines[0] else difference]
             rates = " ".join(map(show, line.rates(self.key)))
             rows.append(([*map(show, line.label.values()), rates, _seeds(len(areas), len(pairs))], cells))
         keys = [*self.lines[0].label, self.key, "seeds"]
         return Sheet(self._title(), keys, ["area", "minus the first line's"], rows)
 
-    def _pairs(self, line: Line, first: Mapping[int, float]) -> list[int]:
+    def _pairs(self, line: Line, first: Mapping[Unit, float]) -> list[Unit]:
         """The seeds in which a line is compared with the first.
 
         None where their rates differ: an area grows with every rate that is added.
         """
         is_alike = line.rates(self.key) == self.lines[0].rates(self.key)
-        return [seed for seed in line.seeds if is_alike and seed in first]
+        return [unit for unit in line.units if is_alike and unit in first]
 
     def _title(self) -> str:
         x, y = self.reference
@@ -138,10 +148,6 @@ class Frontier:
             f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f}); "
             "differences between lines over equal rates"
         )
-
-
-def _difference(areas: Sequence[float]) -> Cell:
-    return Cell(t_interval(areas), difference=True, p=sign_flip(areas))
 
 
 def _seeds(areas: int, pairs: int) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 
 from ttt.compare.runs import Run
 from ttt.compare.select import check_streams
+from ttt.compare.statistics import IntervalBy, difference_of, interval_of, interval_over
 from ttt.compare.tokens import differ_in_tokens, in_bytes
+from ttt.compare.tuned import reporting
 from ttt.config.messages import show
 from ttt.metrics.matrix import learned
-from ttt.metrics.seeds import Interval, t_interval
+from ttt.metrics.seeds import Interval
 from ttt.results import catalogue
 from ttt.results.results import Results
 
@@ -23,10 +25,14 @@ MOMENTS = ("before", "learned", "final")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one method; `label` holds the config keys that set it apart from the other groups."""
+    """Runs of one method; `label` holds the config keys that set it apart from the other groups.
+
+    `by`: where intervals come from, see `ttt.compare.statistics`.
+    """
 
     label: Mapping[str, Any]
     runs: Sequence[Run]
+    by: IntervalBy = "t"
 
     @property
     def name(self) -> str:
@@ -37,8 +43,23 @@ class Group:
         return [run.metric(metric) for run in self.runs]
 
     def interval(self, metric: str) -> Interval:
-        """The 95 % t-interval of a metric over seeds."""
-        return t_interval(self.values(metric))
+        """The 95 % interval of a metric."""
+        return interval_of(self.counted(metric), metric, by=self.by)
+
+    def difference(self, baseline: Group, metric: str) -> tuple[Interval, float]:
+        """This group minus `baseline` over the runs that both have, and the p of that difference."""
+        # How hard a stream is depends on its seed; a difference within a seed is free of that.
+        theirs = {run.unit: run for run in baseline.counted(metric)}
+        ours = [run for run in self.counted(metric) if run.unit in theirs]
+        return difference_of(ours, [theirs[run.unit] for run in ours], metric, by=self.by)
+
+    def counted(self, metric: str) -> list[Run]:
+        """The runs that have a task which the metric counts."""
+        return [run for run in self.runs if run.is_about(metric)]
+
+    def over_runs(self, values: Sequence[float]) -> Interval:
+        """The 95 % interval of one number of each run."""
+        return interval_over(self.runs, values, by=self.by)
 
     def per_task(self, mode: str, quantity: str, moment: str) -> list[Interval]:
         """The value on each task at one of MOMENTS.
@@ -46,23 +67,16 @@ class Group:
         `before` the stream, when it was just `learned`, and `final`: after the stream.
         """
         rows = [at_moment(run.results, mode, quantity, moment) for run in self.runs]
-        return [t_interval(column) for column in zip(*rows, strict=True)]
+        return [self.over_runs(column) for column in zip(*rows, strict=True)]
 
     def curve(self, metric: str) -> list[Interval]:
         """The metric after each phase, over the tasks learned by then."""
         rows = [catalogue.after_each_row(run.results, metric) for run in self.runs]
-        return [t_interval(column) for column in zip(*rows, strict=True)]
-
-    def paired(self, baseline: Group, metric: str) -> list[float]:
-        """This group minus `baseline` for each seed that both have: what they share cancels out."""
-        # How hard a stream is depends on its seed; a difference within a seed is free of that.
-        theirs = dict(zip((run.seed for run in baseline.runs), baseline.values(metric), strict=True))
-        ours = zip(self.runs, self.values(metric), strict=True)
-        return [value - theirs[run.seed] for run, value in ours if run.seed in theirs]
+        return [self.over_runs(column) for column in zip(*rows, strict=True)]
 
     def shared_seeds(self, other: Group) -> int:
         """How many seeds both groups have: that many pairs a difference between them has."""
-        return len({run.seed for run in self.runs} & {run.seed for run in other.runs})
+        return len({run.unit for run in self.runs} & {run.unit for run in other.runs})
 
     def matches(self, other: Group, *, but: str) -> bool:
         """Is `other` the same in every key but one? Keys that `other` does not have are ignored."""
@@ -98,25 +112,32 @@ def at_moment(results: Results, mode: str, quantity: str, moment: str) -> list[f
     return values
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[Run], *, by: IntervalBy = "t") -> list[Group]:
     """Sort runs into groups, one for each method.
 
-    Raises ValueError where equal seeds saw different streams, or a seed of a method is there twice.
+    A bootstrap knows bases: runs of one method on several bases are one group then. Raises
+    ValueError where equal seeds saw different streams, or a seed of a method is there twice.
     """
+    runs = reporting(runs)
     check_streams(runs)
-    runs = in_bytes(_without_base_seeds(runs))
+    runs = in_bytes(pooled_over_bases(runs) if by == "bootstrap" else _without_base_seeds(runs))
     # Equal configs, written the same way, are one method: a config is a dict and cannot be a key.
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
     keys = _telling_keys(runs)
     groups = [
-        Group({key: alike[0].config.get(key, "") for key in keys}, sorted(alike, key=lambda run: run.seed))
+        Group({key: alike[0].config.get(key, "") for key in keys}, sorted(alike, key=lambda run: run.seed), by)
         for alike in members.values()
     ]
     for group in groups:
         _check_seeds(group)
     return sorted(groups, key=lambda group: [_order(value) for value in group.label.values()])
+
+
+def pooled_over_bases(runs: Sequence[Run]) -> list[Run]:
+    """Runs that know their base by its seed, and differ in no config by it."""
+    return [replace(run, base=run.config.get("base.seed"), config=_without(run.config, "base.seed")) for run in runs]
 
 
 def _without_base_seeds(runs: Sequence[Run]) -> Sequence[Run]:
@@ -127,11 +148,13 @@ def _without_base_seeds(runs: Sequence[Run]) -> Sequence[Run]:
     """
     other = {run.config.get("base.name") for run in runs if run.config.get("base.seed", run.seed) != run.seed}
     return [
-        run
-        if run.config.get("base.name") in other
-        else replace(run, config={key: value for key, value in run.config.items() if key != "base.seed"})
+        run if run.config.get("base.name") in other else replace(run, config=_without(run.config, "base.seed"))
         for run in runs
     ]
+
+
+def _without(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != key}
 
 
 def _telling_keys(runs: Sequence[Run]) -> list[str]:
@@ -157,8 +180,8 @@ def _varies(key: str, runs: Sequence[Run], names: Sequence[str]) -> bool:
 
 
 def _check_seeds(group: Group) -> None:
-    for first, second in pairwise(group.runs):
-        if first.seed == second.seed:
+    for first, second in pairwise(sorted(group.runs, key=lambda run: (run.seed, str(run.base)))):
+        if first.unit == second.unit:
             raise ValueError(f"{first.folder} and {second.folder} are both seed {first.seed} of one method: pick one")
 
 

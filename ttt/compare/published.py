@@ -24,7 +24,7 @@ from ttt.config.messages import show, suggest
 from ttt.metrics.seeds import Interval, t_interval
 from ttt.results import catalogue
 from ttt.results.metric import Name
-from ttt.results.scores import IN_BYTES, MODES, QUANTITIES, REWARDED
+from ttt.results.scores import ANSWERED, IN_BYTES, MODES, QUANTITIES, REWARDED
 from ttt.results.tuning import known_metrics
 from ttt.storage.read import flatten, read_config
 
@@ -89,7 +89,7 @@ def _check_metric(metric: str) -> None:
     try:
         catalogue.find(metric)
         mode, quantity, _ = Name.of(metric)
-        is_known = mode in (*MODES, *DERIVED) and quantity in (*QUANTITIES, *IN_BYTES, *REWARDED, *DIAGNOSED)
+        is_known = mode in (*MODES, *DERIVED) and quantity in (*QUANTITIES, *IN_BYTES, *ANSWERED, *REWARDED, *DIAGNOSED)
     except KeyError:
         is_known = False
     if not is_known:

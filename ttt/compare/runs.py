@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ttt.metrics.bootstrap import Over, Sample
+from ttt.metrics.matrix import Matrix
+from ttt.metrics.seeds import ratio_of
 from ttt.results import catalogue
+from ttt.results.by_task import each_task, is_mean_over_tasks, is_of_tasks, on_tasks
 from ttt.results.results import Results
 from ttt.storage.read import flatten, read_config, read_costs, read_json, read_results
 from ttt.storage.run_folder import RunFolder
@@ -19,7 +26,9 @@ class Run:
     """A finished run: config, costs and results.
 
     `config` is flat and holds only what determines numbers, so that two runs of one method differ
-    in nothing but the seed.
+    in nothing but the seed. What metrics are taken of: `tasks`, or all of them; summarised `over`
+    tasks; minus the same of a run without shift, its `null`. `base`: the seed of the base, where
+    runs on several bases are one method.
     """
 
     folder: Path
@@ -27,6 +36,15 @@ class Run:
     config: Mapping[str, Any]
     costs: Mapping[str, float]
     results: Results
+    tasks: Sequence[int] | None = None
+    over: Over = "mean"
+    null: Run | None = None
+    base: Hashable = None
+
+    @property
+    def unit(self) -> tuple[Hashable, int]:
+        """What tells the runs of a method apart; runs of two methods are paired by it."""
+        return self.base, self.seed
 
     def names(self) -> list[str]:
         """Every metric that was measured, and the costs."""
@@ -34,8 +52,38 @@ class Run:
 
     def metric(self, name: str) -> float:
         """A metric; NaN where it was not measured."""
-        # Computed from the rows, so that runs of different days are compared by one definition.
-        return self.costs[name] if name in self.costs else catalogue.metric(self.results, name)
+        if name in self.costs:
+            return self.costs[name]
+        if self.tasks is None and self.over == "mean" and self.null is None:
+            # Computed from the rows, so that runs of different days are compared by one definition.
+            return catalogue.metric(self.results, name)
+        return ratio_of(self.sample(name).value()[None]) if self.is_about(name) else math.nan
+
+    def sample(self, name: str) -> Sample:
+        """The metric as a sample over tasks."""
+        null = None if self.null is None or name in self.costs else self.null._pairs(name)
+        if null is not None and catalogue.find(name).parts is None:
+            # What is subtracted has a denominator only where the metric is a ratio.
+            null[:, 1] = 0
+        return Sample(self.base, self._pairs(name), null, self.over)
+
+    def is_about(self, name: str) -> bool:
+        """Does the metric count any task of a choice of tasks?"""
+        return self.tasks is None or len(self._pairs(name)) > 0
+
+    def _pairs(self, name: str) -> Matrix:
+        """A numerator and a denominator for each task that the metric counts: [J, 2].
+
+        One pair for all of them, if the metric is no mean over tasks.
+        """
+        tasks = range(len(self.results.tasks)) if self.tasks is None else self.tasks
+        if name not in self.costs and is_mean_over_tasks(name):
+            pairs = each_task(self.results, name, tasks)
+            # Of a stream of one task nothing can be forgotten, which is a number that is missing.
+            return pairs if len(pairs) or self.tasks is not None else np.array([[math.nan, 1.0]])
+        if name not in self.costs and self.tasks is not None and is_of_tasks(name):
+            return np.array([[on_tasks(self.results, name, tasks), 1.0]])
+        return np.array([[self.costs[name] if name in self.costs else catalogue.metric(self.results, name), 1.0]])
 
 
 @dataclass(frozen=True)

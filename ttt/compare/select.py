@@ -37,8 +37,11 @@ def _value(run: Run, key: str) -> Any:
 
 
 def _is(run: Run, key: str, typed: str) -> bool:
+    return same_value(_value(run, key), typed)
+
+
+def same_value(value: Any, typed: str) -> bool:
     """Compare by value where both are numbers, so that `1e-3` matches `0.001`."""
-    value = _value(run, key)
     try:
         return float(typed) == value or show(value) == typed
     except ValueError:

@@ -9,9 +9,16 @@ from itertools import groupby
 
 from ttt.compare.groups import Group
 from ttt.config.messages import show
-from ttt.metrics.seeds import Interval, sign_flip, t_interval
+from ttt.metrics.bootstrap import DRAWS, TRIM
+from ttt.metrics.seeds import Interval
 from ttt.results.catalogue import better, is_judged, is_signed
 
+# What titles say of intervals, and of how tasks are summarised.
+INTERVALS = {
+    "t": "± half of the 95 % t-interval",
+    "bootstrap": f"[middle 95 % of {DRAWS:,} draws of bases, seeds and tasks]",
+}
+OVER = {"median": "median over tasks", "trimmed": f"mean over tasks without {TRIM:.0%} at either end"}
 # Index of a group -> the group that it is compared with.
 Baseline = Mapping[int, Group]
 
@@ -77,13 +84,14 @@ class Sheet:
 
 
 def _record(cell: Cell) -> dict[str, object]:
-    mean, half, n, sd = cell.interval
-    count: dict[str, object] = {"n": n, "difference": cell.difference}
-    numbers = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": cell.p}
+    interval = cell.interval
+    count: dict[str, object] = {"n": interval.n, "difference": cell.difference}
+    ends = {"low": interval.low, "high": interval.high}
+    numbers = {"mean": interval.mean, "sd": interval.sd, **ends, "p": cell.p}
     return (
         count
         | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        | {"resolved": cell.resolved, "best": cell.best}
+        | {"resolved": cell.resolved, "best": cell.best, "unbounded": math.isinf(interval.half)}
     )
 
 
@@ -119,10 +127,15 @@ def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Ce
 
 def _cell(group: Group, metric: str, other: Group | None) -> Cell:
     if other is None:
-        return Cell(group.interval(metric), signed=is_signed(metric))
+        return Cell(group.interval(metric), signed=_is_signed(group, metric))
     # The interval is that of the differences: it is narrower than both where seeds vary together.
-    differences = group.paired(other, metric)
-    return Cell(t_interval(differences), difference=True, signed=is_signed(metric), p=sign_flip(differences))
+    interval, p = group.difference(other, metric)
+    return Cell(interval, difference=True, signed=_is_signed(group, metric), p=p)
+
+
+def _is_signed(group: Group, metric: str) -> bool:
+    """Does zero mean no effect? It does for every number from which a null was subtracted."""
+    return is_signed(metric) or group.runs[0].null is not None
 
 
 def _worst_last(mean: float, metric: str) -> float:
@@ -133,7 +146,9 @@ def _worst_last(mean: float, metric: str) -> float:
 def _title(groups: Sequence[Group], baseline: Baseline) -> str:
     scenarios = ", ".join(sorted({f"{run.results.scenario}-incremental" for group in groups for run in group.runs}))
     differ = f"{len(groups)} groups that differ in {', '.join(groups[0].label)}" if len(groups) > 1 else "one group"
-    title = f"{scenarios}; {differ}; mean over seeds ± half of the 95 % t-interval, sd; * leaves out zero"
+    over = groups[0].runs[0].over
+    tasks = "" if over == "mean" else f"; {OVER[over]}"
+    title = f"{scenarios}; {differ}; mean over seeds {INTERVALS[groups[0].by]}, sd; * leaves out zero{tasks}"
     if not baseline:
         return title
     return f"{title}; with p: paired difference to the baseline over the seeds of both, p of the sign-flip test"

@@ -2,45 +2,115 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from ttt.metrics.matrix import Matrix, per_gained
+
+NAN, INF = float("nan"), float("inf")
 # Up to this many sign patterns are enumerated for the exact p; of more, this many are drawn.
 FLIPS = 10_000
 
 
 class Interval(NamedTuple):
-    """The 95 % t-interval mean +- half, half = t_{n-1, 0.975} * sd / sqrt(n).
+    """A mean and its 95 % interval: mean +- half, or from one of `ends` to the other.
 
-    half and sd are NaN for n = 1.
+    half and sd are NaN for n = 1. Infinite ends: the values do not bound the mean.
     """
 
     mean: float
     half: float
     n: int
     sd: float
+    ends: tuple[float, float] | None = None
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half if self.ends is None else self.ends[0]
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half if self.ends is None else self.ends[1]
 
     @property
     def resolved(self) -> bool:
         """Whether the interval excludes zero."""
         # NaN compares false, so a single run resolves nothing.
-        return abs(self.mean) > self.half
+        return self.low > 0 or self.high < 0
+
+
+def between(mean: float, low: float, high: float, *, n: int, sd: float = NAN) -> Interval:
+    """Return an interval whose ends need not lie evenly around its mean."""
+    return Interval(mean, (high - low) / 2, n, sd, (low, high))
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of one value per run with its 95 % interval; all NaN without values."""
+    """Return the mean of one value per run with its 95 % t-interval; all NaN without values.
+
+    half = t_{n-1, 0.975} * sd / sqrt(n).
+    """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
-    sd = float(x.std(ddof=1)) if n > 1 else float("nan")
-    half = _quantile(n - 1) * sd / float(np.sqrt(n)) if n > 1 else float("nan")
-    return Interval(mean=float(x.mean()) if n else float("nan"), half=half, n=n, sd=sd)
+    sd = float(x.std(ddof=1)) if n > 1 else NAN
+    half = t_quantile(n - 1) * sd / float(np.sqrt(n)) if n > 1 else NAN
+    return Interval(mean=float(x.mean()) if n else NAN, half=half, n=n, sd=sd)
+
+
+def fieller(pairs_N2: Matrix) -> Interval:
+    """Return the sum of numerators over the sum of denominators, with Fieller's 95 % interval.
+
+    It holds every ratio theta for which the t-test does not reject that numerator - theta *
+    denominator has mean zero (Fieller 1954). Where the denominator itself is not told from zero,
+    that set has no bounds. A mean of the ratios of the runs would be ruled by those runs whose
+    denominator happens to be smallest. NaN where the mean denominator is no more than noise.
+    """
+    n, ratio, sd = len(pairs_N2), ratio_of(pairs_N2), spread(pairs_N2)
+    if n < 2 or math.isnan(ratio):
+        return between(ratio, NAN, NAN, n=n)
+    x, y = map(float, pairs_N2.mean(0))
+    (xx, xy), (_, yy) = (t_quantile(n - 1) ** 2 * np.cov(pairs_N2.T) / n).tolist()
+    # The bounds are the roots of (y^2 - yy) theta^2 - 2 (x y - xy) theta + (x^2 - xx).
+    square, linear, rest = y * y - yy, x * y - xy, x * x - xx
+    if square <= 0:
+        return between(ratio, -INF, INF, n=n, sd=sd)
+    root = math.sqrt(max(linear * linear - square * rest, 0.0))
+    return between(ratio, (linear - root) / square, (linear + root) / square, n=n, sd=sd)
+
+
+def ratio_of(pairs_N2: Matrix) -> float:
+    """Return the ratio of the means of numerators and denominators; NaN without pairs."""
+    return per_gained(*map(float, pairs_N2.mean(0))) if len(pairs_N2) else NAN
+
+
+def spread(pairs_N2: Matrix) -> float:
+    """Return the standard deviation of the ratios of single runs; NaN where one is undefined."""
+    ratios = [per_gained(*map(float, pair)) for pair in pairs_N2]
+    return float(np.std(ratios, ddof=1)) if len(ratios) > 1 else NAN
+
+
+def ratio_difference(pairs_N2: Matrix, others_N2: Matrix) -> Interval:
+    """Return how much one ratio of means exceeds another over the same runs, by the jackknife.
+
+    Each run is left out in turn (Tukey 1958): pseudo-values n D - (n - 1) D_without have the spread
+    of the difference D, and their t-interval is laid around D.
+    """
+    n = len(pairs_N2)
+    difference = ratio_of(pairs_N2) - ratio_of(others_N2)
+    if n < 2:
+        return between(difference, NAN, NAN, n=n)
+    rest = [[j for j in range(n) if j != i] for i in range(n)]
+    without = np.array([ratio_of(pairs_N2[keep]) - ratio_of(others_N2[keep]) for keep in rest])
+    interval = t_interval((n * difference - (n - 1) * without).tolist())
+    return interval._replace(mean=difference)
 
 
 @lru_cache
-def _quantile(freedom: int) -> float:
+def t_quantile(freedom: int) -> float:
+    """Return t_{freedom, 0.975}."""
     # Imported here, since only comparisons need it; cached, since a table has few distinct counts.
     from scipy.stats import t
 
@@ -56,7 +126,7 @@ def sign_flip(differences: Sequence[float]) -> float:
     """
     x = np.asarray(differences, dtype=np.float64)
     if len(x) < 2 or np.isnan(x).any():
-        return float("nan")
+        return NAN
     from scipy.stats import permutation_test
 
     # A fixed generator: a table must not change when it is printed again.

@@ -83,7 +83,7 @@ def is_number(text: str) -> bool:
 
 def interval_cell(cell: Cell) -> PageCell:
     """Return mean ± half, bold if best, with a star if the interval leaves out zero."""
-    mean, half, n, sd = cell.interval
+    mean, half, n, sd, _ = cell.interval
     if not math.isfinite(mean):
         return PageCell(UNDEFINED if n else "", value="nan", title="not measured" if n else "")
     sign = "+" if cell.difference and mean > 0 else ""

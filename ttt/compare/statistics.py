@@ -1,0 +1,59 @@
+"""From the runs of a method to one number with an interval.
+
+t           over seeds: mean +- t * sd / sqrt(n); of a ratio Fieller's interval, and for a
+            difference of ratios the jackknife
+bootstrap   over bases, seeds of a base, and tasks of a run (ttt.metrics.bootstrap)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ttt.compare.runs import Run
+from ttt.metrics.bootstrap import Sample, bootstrap, bootstrap_difference, values_of
+from ttt.metrics.seeds import Interval, fieller, ratio_difference, sign_flip, t_interval
+from ttt.results.catalogue import find
+
+IntervalBy = Literal["t", "bootstrap"]
+NAN = float("nan")
+
+
+def interval_of(runs: Sequence[Run], metric: str, *, by: IntervalBy) -> Interval:
+    """A metric over runs with its 95 % interval."""
+    if by == "bootstrap":
+        return bootstrap([run.sample(metric) for run in runs])
+    if is_ratio(metric):
+        return fieller(values_of([run.sample(metric) for run in runs]))
+    return t_interval([run.metric(metric) for run in runs])
+
+
+def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str, *, by: IntervalBy) -> tuple[Interval, float]:
+    """A metric over runs minus that over `others`, which are paired with them, and its p.
+
+    The p is that of the sign-flip test over runs; NaN for a ratio, which has no difference of one
+    run.
+    """
+    differences = [run.metric(metric) - other.metric(metric) for run, other in zip(runs, others, strict=True)]
+    p = NAN if is_ratio(metric) else sign_flip(differences)
+    if by == "t" and not is_ratio(metric):
+        return t_interval(differences), p
+    samples, baseline = ([run.sample(metric) for run in each] for each in (runs, others))
+    if by == "bootstrap":
+        return bootstrap_difference(samples, baseline), p
+    return ratio_difference(values_of(samples), values_of(baseline)), p
+
+
+def interval_over(runs: Sequence[Run], values: Sequence[float], *, by: IntervalBy) -> Interval:
+    """One number of each run with its 95 % interval; its tasks are not drawn again."""
+    if by == "t":
+        return t_interval(values)
+    pairs = zip(runs, values, strict=True)
+    return bootstrap([Sample(run.base, np.array([[value, 1.0]])) for run, value in pairs])
+
+
+def is_ratio(metric: str) -> bool:
+    """Does the metric divide two sums over runs?"""
+    return find(metric).parts is not None

@@ -1,0 +1,41 @@
+"""Runs that reported with chosen hyper-parameters, apart from those on which these were chosen.
+
+A sweep with `sweep.tune_on` writes tuning.json into the folders of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ttt.compare.runs import Run
+from ttt.config.messages import show
+from ttt.storage.read import read_json
+from ttt.storage.run_folder import RunFolder
+
+
+def reporting(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those that only served to choose, unless all of them did."""
+    roles = [tuning_of(run).get("role") for run in runs]
+    if "reporting" not in roles:
+        return list(runs)
+    return [run for run, role in zip(runs, roles, strict=True) if role != "tuning"]
+
+
+def tuning_lines(runs: Sequence[Run]) -> list[str]:
+    """How the hyper-parameters of `runs` were chosen: a line for each rule."""
+    rules: dict[str, None] = {}
+    for record in map(tuning_of, runs):
+        if record.get("role") == "reporting":
+            seeds = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in record["on"].items())
+            rule = f"{', '.join(record['tuned'])} chosen for each method on {seeds} by {record['objective']}"
+            beyond = "" if record["continual_rule"] else ", which is not known from the current task alone"
+            rules[f"{rule}{beyond}; runs with these seeds are left out"] = None
+    return list(rules)
+
+
+def tuning_of(run: Run) -> Mapping[str, Any]:
+    """What the run's tuning.json says; empty where no sweep chose by it or for it."""
+    file = RunFolder(run.folder).tuning
+    content: Mapping[str, Any] = read_json(file) if file.is_file() else {}
+    return content
