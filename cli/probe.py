@@ -8,6 +8,8 @@
                                 for each combination of values, as in a sweep
     ttt-probe induction         does one write on made-up keys raise the right word, as proved?
     ttt-probe induction RUN     the same with a run's own keys, unembedding and later layers
+    ttt-probe slow RUN          how much of the drift of mode slow goes when a copy learns some
+                                steps on the base's text with writes off?
     ttt-probe state RUN         how large and full the fast state is, and what it gains by position
 
 RUN is a folder that ttt-run made. --out FOLDER keeps all numbers (probe.json) and a plot
@@ -95,7 +97,7 @@ def opened(typed: argparse.Namespace) -> OpenedRun | None:
             f"{typed.run}: adapter={run.adapter}: its fast weights are prompts, which are not written while reading; "
             "nothing to probe"
         )
-    if typed.probe == "state" and not run.learner.adapter.initial():
+    if typed.probe in ("slow", "state") and not run.learner.adapter.initial():
         raise ValueError(f"{typed.run}: adapter={run.adapter} has no fast state to probe")
     return run
 
@@ -114,6 +116,8 @@ def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
         return documents(typed)
     if run is None:
         return synthetic_induction(typed)
+    if typed.probe == "slow":
+        return slow_of_run(run, typed)
     return state_of_run(run) if typed.probe == "state" else induction_of_run(run, typed)
 
 
@@ -183,6 +187,15 @@ def induction_of_run(run: OpenedRun, typed: argparse.Namespace) -> Answer:
     }
     numbers = {"settings": settings, **tables}
     return Answer(show_activations(numbers), numbers, plot_activations(numbers))
+
+
+def slow_of_run(run: OpenedRun, typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.slow import plot_slow, read_curves, show_slow
+
+    trusted = [typed.config_dir] if typed.config_dir else []
+    with Console(stderr=True).status("") as status:
+        numbers = read_curves(run, trusted=trusted, steps=typed.steps, lr=typed.lr, progress=status.update)
+    return Answer(show_slow(numbers), numbers, plot_slow(numbers))
 
 
 def state_of_run(run: OpenedRun) -> Answer:

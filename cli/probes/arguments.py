@@ -8,15 +8,19 @@ from typing import NoReturn
 
 from ttt.config.messages import suggest
 
-PROBES = ("causality", "documents", "induction", "state")
-# Defaults of the made-up experiment: the sizes of the published figures (docs/measurements.md).
+PROBES = ("causality", "documents", "induction", "slow", "state")
+# Defaults of the made-up experiment: the sizes of the published figures
+# (docs/results/in-place-theorem.md).
 SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
 # Defaults of the experiment with a run.
 PROMPTS = {"prompts": 256, "true_prompts": 64}
+# Defaults of the recalibration.
+TRAINING = {"steps": 100, "lr": 3e-4}
 # Options that each form of the command uses, beside --out and --threads.
 ACTS = {
     "induction without a run": {*SIZES, "seed"},
     "induction RUN": {*PROMPTS, "seed", "config_dir"},
+    "slow RUN": {*TRAINING, "config_dir"},
     "state RUN": {"config_dir"},
     "causality": {"places", "config_dir"},
     "documents": {"config_dir", "foreign"},
@@ -39,7 +43,7 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
     # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if typed.probe is None and not unknown:
-        raise ValueError("say what to probe: causality, induction, or state RUN; see ttt-probe --help")
+        raise ValueError("say what to probe: causality, induction, slow RUN, or state RUN; see ttt-probe --help")
     if typed.probe is not None and typed.probe not in PROBES:
         raise ValueError(f"{typed.probe}: unknown; {suggest(typed.probe, PROBES)}")
     if unknown:
@@ -89,14 +93,16 @@ def build_parser(about: str) -> OneLineParser:
     with_run.add_argument("--prompts", type=int, metavar="N", help=f"of `induction` ({PROMPTS['prompts']})")
     many = f"of these, how many measure true logits, at a pass each ({PROMPTS['true_prompts']})"
     with_run.add_argument("--true-prompts", type=int, metavar="N", help=many)
+    with_run.add_argument("--steps", type=int, metavar="K", help=f"of `slow` ({TRAINING['steps']})")
+    with_run.add_argument("--lr", type=float, metavar="X", help=f"of `slow` ({TRAINING['lr']:g})")
     with_run.add_argument("--config-dir", type=Path, metavar="FOLDER", help="where modules of your own lie")
     return parser
 
 
 def check_options(typed: argparse.Namespace) -> None:
     """Raise ValueError for a value out of range, and for an option that would do nothing."""
-    if typed.probe == "state" and typed.run is None:
-        raise ValueError("state: needs a run folder: ttt-probe state RUN")
+    if typed.probe in ("slow", "state") and typed.run is None:
+        raise ValueError(f"{typed.probe}: needs a run folder: ttt-probe {typed.probe} RUN")
     if typed.probe == "causality" and not (typed.run or typed.overrides):
         raise ValueError("causality: needs a run folder, or overrides: ttt-probe causality adapter=mlp_fast")
     if typed.probe == "documents" and not typed.overrides:
@@ -107,7 +113,9 @@ def check_options(typed: argparse.Namespace) -> None:
     for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
         if getattr(typed, name) is not None:
             raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
-    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1}.items():
+    if typed.lr is not None and not typed.lr > 0:
+        raise ValueError(f"--lr {typed.lr}: must be above 0")
+    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1, "steps": 1}.items():
         value = getattr(typed, name)
         if value is not None and value < least:
             raise ValueError(f"{option(name)} {value}: must be at least {least}")
@@ -116,7 +124,7 @@ def check_options(typed: argparse.Namespace) -> None:
 
 
 def fill_defaults(typed: argparse.Namespace) -> None:
-    for name, value in {**SIZES, **PROMPTS, "seed": 0}.items():
+    for name, value in {**SIZES, **PROMPTS, **TRAINING, "seed": 0}.items():
         if getattr(typed, name) is None:
             setattr(typed, name, value)
 

@@ -86,7 +86,10 @@ def defaults(adapter: str) -> dict[str, Any]:
     folder = Path(str(files("ttt.conf"))) / "adapter"
     yaml: Any = OmegaConf.load(folder / f"{adapter}.yaml")
     # Other settings of an adapter beside its YAML name that in their defaults.
-    beside = [OmegaConf.load(folder / f"{name}.yaml") for name in yaml.pop("defaults", []) if name != "_self_"]
+    # What all fast adapters share (/fast) is no argument of theirs.
+    beside = [OmegaConf.load(folder / f"{name}.yaml") for name in yaml.pop("defaults", []) if name[0] not in "_/"]
+    for part in beside:
+        part.pop("defaults", None)
     config = OmegaConf.merge({"task": {"seq_len": LENGTH}}, *({"adapter": part} for part in [*beside, yaml])).adapter
     arguments: Any = OmegaConf.to_container(config, resolve=True)
     return arguments | {key: value for key, value in SMALLER.items() if key in arguments}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from ttt.devices.one_device import Devices
 from ttt.learner import Learner, OptimizerFactory
 from ttt.results.events import Trained, Waiting
 from ttt.stream import Stream
+from ttt.training.write_dropout import WriteDropout
 
 SlowWeights = dict[str, Tensor]
 Observe = Callable[[Trained | Waiting], None]
@@ -22,10 +23,11 @@ Observe = Callable[[Trained | Waiting], None]
 class BaseSetting:
     """What a base may use.
 
-    `new_learner` returns a learner whose fast state is reset for each sequence; `identity` names
+    `new_learner` returns a learner whose fast state lives as `base.reset` says; `identity` names
     all that determines the weights; `cache` is a folder that outlives the run; `observe` hears of
     progress; `accumulate` is into how many parts a device cuts its rows. `model`: its section of
-    the config; `initial`: the slow weights that it was built with.
+    the config; `initial`: the slow weights that it was built with. `dropout`: which batches are
+    read without writes.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]
@@ -37,6 +39,7 @@ class BaseSetting:
     accumulate: int
     model: Mapping[str, Any]
     initial: SlowWeights
+    dropout: WriteDropout = field(default_factory=WriteDropout)
 
 
 class Base(Protocol):
@@ -51,4 +54,8 @@ class Base(Protocol):
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         """Slow weights by name, or None for those the model was built with."""
+        ...
+
+    def record(self, setting: BaseSetting) -> dict[str, float]:
+        """What training took and where it ended, after `weights`; empty if nothing was trained."""
         ...

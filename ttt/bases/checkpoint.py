@@ -50,6 +50,9 @@ class CheckpointBase:
         except ValueError as error:
             raise ValueError(f"{self._typed}: {error}") from error
 
+    def record(self, setting: BaseSetting) -> dict[str, float]:
+        return {}
+
     def _check_model(self, model: Mapping[str, Any]) -> None:
         """Raise ValueError where the run's model was published with other weights than this one."""
         # Other models bring no weights; their sizes are compared with those saved.

@@ -13,3 +13,6 @@ class NoBase:
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         return None
+
+    def record(self, setting: BaseSetting) -> dict[str, float]:
+        return {}

@@ -1,19 +1,20 @@
 """`base=pretrain`: slow weights trained on the base distribution, once, and kept in the cache.
 
 Fast weights need a base that has learned to use them: many small worlds (languages, mappings), none
-of which will be a task. AdamW, linear warm-up, linear decay to zero.
+of which will be a task. AdamW, linear warm-up, linear decay to zero; with `until` a constant rate.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import BaseSetting, Observe, SlowWeights
+from ttt.bases.until import Until
 from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
@@ -43,14 +44,21 @@ class Pretrain:
         warmup: Annotated[int, Ge(1)],
         weight_decay: WeightDecay,
         clip: Clip,
+        reset: Literal["sequence", "task"],
+        lifetime: Annotated[int, Ge(1)],
+        until: Annotated[float, Gt(0)] | None,
     ) -> None:
         self.name, self.seed = name, seed
-        self._steps, self._warmup = steps, warmup
+        self._steps, self._warmup, self._until = steps, warmup, until
+        self._lifetime = lifetime if reset == "task" else None
         self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
 
     def rate(self, step: int) -> float:
-        """The share of `lr` at a step: up to 1 over the warm-up, then down to zero at the end."""
-        return min((step + 1) / self._warmup, 1 - step / self._steps)
+        """The share of `lr` at a step: up to 1 over the warm-up, then down to zero at the end.
+
+        With `until` it stays at 1, because nobody knows where the end is.
+        """
+        return min((step + 1) / self._warmup, 1 - step / self._steps if self._until is None else 1.0)
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         folder = setting.cache / "base" / setting.identity
@@ -62,37 +70,65 @@ class Pretrain:
             setting.fabric.barrier()
         finally:
             lock.release(force=True)
-        return load(folder).tensors["slow"]
+        saved = load(folder)
+        self._check_loss(saved.state)
+        return saved.tensors["slow"]
+
+    def record(self, setting: BaseSetting) -> dict[str, float]:
+        state = load(setting.cache / "base" / setting.identity).state
+        names = ("steps", "tokens", "seconds", "loss", "held_out_loss")
+        return {name: state[name] for name in names if name in state}
+
+    def _check_loss(self, state: dict[str, Any]) -> None:
+        """Raise ValueError for a base that never came down to `until`."""
+        if self._until is not None and state["held_out_loss"] > self._until:
+            raise ValueError(
+                f"base.until={self._until}: after base.steps={self._steps} the base has a loss of "
+                f"{state['held_out_loss']:.4f} bits per token on held-out text; take more steps, or a higher loss"
+            )
 
     def _train(self, setting: BaseSetting, folder: Path) -> None:
         """Train the base and write its weights, with the curve of its loss, to `folder`."""
         learner, task = setting.new_learner(self.optimizer), setting.stream.base
         assert task is not None, "assemble checks that there is data for a base"
         engine = Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
-        state = self._learn(engine, task, setting.observe)
+        state = self._learn(engine, task, setting)
         is_first = setting.fabric.is_global_zero
         slow = whole_tensors(dict(learner.model.named_parameters()), keep=is_first)
         if is_first:
             save(folder, Checkpoint(tensors={"slow": slow}, state=state))
 
-    def _learn(self, engine: Engine, task: Task, observe: Observe) -> dict[str, object]:
+    def _learn(self, engine: Engine, task: Task, setting: BaseSetting) -> dict[str, object]:
         """Train to the end; return what is worth keeping beside the weights."""
         tokens, seconds = 0, 0.0
         curve: list[tuple[int, float]] = []
-        reports = train(engine, task, recipe=Recipe(), steps=self._steps, report_every=REPORT_EVERY, rate=self.rate)
+        until = None if self._until is None else Until(engine, task.evaluation(), self._until)
+        reports = train(
+            engine,
+            task,
+            recipe=Recipe(dropout=setting.dropout),
+            steps=self._steps,
+            report_every=REPORT_EVERY,
+            rate=self.rate,
+            lifetime=self._lifetime,
+        )
         for progress in reports:
             tokens, seconds = tokens + progress.tokens, seconds + progress.seconds
-            event = self._event(progress, tokens=tokens, seconds=seconds)
+            is_reached = until is not None and until.is_reached()
+            event = self._event(progress, tokens=tokens, seconds=seconds, is_last=is_reached)
             curve.append((event.step, event.loss))
-            observe(event)
-        return {"tokens": tokens, "seconds": seconds, "curve": curve}
+            setting.observe(event)
+            if is_reached:
+                break
+        state = {"steps": event.step, "tokens": tokens, "seconds": seconds, "loss": event.loss, "curve": curve}
+        return state if until is None else state | {"held_out_loss": until.end()}
 
-    def _event(self, progress: Progress, *, tokens: int, seconds: float) -> Trained:
+    def _event(self, progress: Progress, *, tokens: int, seconds: float, is_last: bool) -> Trained:
         return Trained(
             task=0,
             task_name="base",
             task_step=progress.step,
-            task_steps=self._steps,
+            task_steps=progress.step if is_last else self._steps,
             step=progress.step,
             tokens=tokens,
             seconds=seconds,

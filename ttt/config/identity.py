@@ -20,6 +20,7 @@ STREAM_ONLY = {
     "reset": "sequence",
     "carry": "mean",
     "through_writes": True,
+    "write_dropout_in": "base",
     "test_rule": None,
     "test_write_at": None,
     "test_step": None,
@@ -43,7 +44,7 @@ def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
             **({} if only is None else {"only": only}),
             "base": config["base"],
             "model": _without_cache(config["model"]),
-            "adapter": base_adapter(config["adapter"]),
+            "adapter": base_adapter(config["adapter"], reset=config["base"].get("reset", "sequence")),
             "stream": stream_fingerprint,
             "precision": config["trainer"]["precision"],
             "code": code_hash(),
@@ -51,15 +52,19 @@ def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
     )
 
 
-def base_adapter(adapter: Mapping[str, Any]) -> dict[str, Any]:
+def base_adapter(adapter: Mapping[str, Any], *, reset: str = "sequence") -> dict[str, Any]:
     """The config of the adapter with which the base is trained, whatever its lifetime in the
     stream.
 
-    An adapter whose YAML says `base: none` is attached only after the base was trained.
+    `reset`: the lifetime in the base's training; a state that lives on there is carried as in the
+    stream. An adapter whose YAML says `base: none` is attached only after the base was trained.
     """
     if adapter.get("base") == "none":
         return {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}
-    return {key: STREAM_ONLY.get(key, value) for key, value in adapter.items()}
+    fixed = STREAM_ONLY | {"reset": reset}
+    if reset != "sequence":
+        del fixed["carry"]
+    return {key: fixed.get(key, value) for key, value in adapter.items()}
 
 
 def digest(content: Any) -> str:

@@ -7,12 +7,15 @@ Shapes: B batch (lanes), T time, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState
+from ttt.devices.shards import is_cut
 from ttt.learner.losses import cross_entropy
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -37,12 +40,13 @@ class Learner(nn.Module):
         self.adapter = adapter
         self.optimizer_factory = optimizer
         self.fast: FastState = adapter.initial()
+        self._writes = True
 
     def forward(
         self, batch: Batch, state: FastState, *, write: bool = True, cache: Cache | None = None
     ) -> tuple[Tensor, FastState]:
         """Logits [B, T, V] and the new state; with `cache`, `batch` goes on where that stopped."""
-        return self.adapter.read(self.model, batch, state, write=write, cache=cache)
+        return self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
 
     def score(self, batch: Batch, state: FastState, *, own: int) -> tuple[Tensor, FastState]:
         """The loss in nats summed over the scored tokens of a part of a batch.
@@ -50,7 +54,9 @@ class Learner(nn.Module):
         Also return the state that its first `own` rows leave.
         """
         logits_BTV, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)))
-        return cross_entropy(logits_BTV, batch, reduction="sum"), first_lanes(after, own)
+        nats = cross_entropy(logits_BTV, batch, reduction="sum")
+        # DDP waits for a gradient of every parameter, also of those that only writes use.
+        return nats if self._writes else nats + self._untouched(), first_lanes(after, own)
 
     def lanes(self, state: FastState, own: int, *, of: int) -> FastState:
         """The state for a batch of `of` rows of which only the first `own` belong to lanes.
@@ -65,9 +71,27 @@ class Learner(nn.Module):
             for name, x in state.items()
         }
 
+    @contextmanager
+    def without_writes(self) -> Iterator[None]:
+        """Read as mode `slow` does while open: from the initial state, writing nothing.
+
+        The carried state comes back as it was.
+        """
+        carried = self.fast
+        self.fast, self._writes = self.adapter.initial(), False
+        try:
+            yield
+        finally:
+            self.fast, self._writes = carried, True
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A new optimizer of the slow weights, under the name that Lightning calls."""
         return self.optimizer_factory.build(self.model)
+
+    def _untouched(self) -> Tensor:
+        """Zero, as a function of every parameter that is learned and not cut over devices."""
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad and not is_cut(parameter)]
+        return torch.stack([0.0 * parameter.sum() for parameter in learned]).sum()
 
     def begin_task(self) -> None:
         """Reset the fast state, unless its lifetime is longer than a task."""

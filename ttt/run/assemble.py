@@ -29,7 +29,7 @@ from ttt.run.checks import (
 )
 from ttt.run.info import describe
 from ttt.run.known import build_known
-from ttt.run.parts import build_learner, build_objective, build_optimizer, build_strategy
+from ttt.run.parts import build_dropout, build_learner, build_objective, build_optimizer, build_strategy
 from ttt.run.published import (
     check_base,
     check_memory,
@@ -75,8 +75,15 @@ class Assembly:
 
     def base_weights(self, fabric: Devices, observe: Observe) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
+        return self.base.weights(self._base_setting(fabric, observe))
+
+    def base_record(self, fabric: Devices, observe: Observe) -> dict[str, float]:
+        """What training the base took; empty where this project did not train it."""
+        return self.base.record(self._base_setting(fabric, observe))
+
+    def _base_setting(self, fabric: Devices, observe: Observe) -> BaseSetting:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
-        setting = BaseSetting(
+        return BaseSetting(
             new_learner=self._base_learner,
             fabric=fabric,
             stream=self.stream,
@@ -86,8 +93,8 @@ class Assembly:
             accumulate=self.settings.accumulate,
             model=self.config["model"],
             initial=dict(self.learner.model.named_parameters()),
+            dropout=build_dropout(self.config["adapter"], seed=self.base.seed),
         )
-        return self.base.weights(setting)
 
     def engine(self, fabric: Devices, weights: SlowWeights | None) -> Engine:
         """The learner with the base's `weights`, ready for the first task.
@@ -113,7 +120,8 @@ class Assembly:
         return Recipe(objective=build_objective(self.config, trusted=self.trusted, stream=self.stream))
 
     def _base_learner(self, optimizer: OptimizerFactory) -> Learner:
-        config = self.config | {"adapter": base_adapter(self.config["adapter"])}
+        reset = self.config["base"].get("reset", "sequence")
+        config = self.config | {"adapter": base_adapter(self.config["adapter"], reset=reset)}
         return self._learner(config, optimizer=optimizer)
 
     def _learner(self, config: dict[str, Any], *, optimizer: OptimizerFactory | None = None) -> Learner:
@@ -204,7 +212,8 @@ def _build_method(
     recompute_blocks(learner, settings)
     # Before the strategy adds parameters of its own, which no base brings.
     base_names = frozenset(name for name, _ in learner.model.named_parameters())
-    recipe = Recipe(build_objective(config, trusted=trusted, stream=stream), strategy, pace)
+    dropout = build_dropout(config["adapter"], seed=config["seed"]).in_stream()
+    recipe = Recipe(build_objective(config, trusted=trusted, stream=stream), strategy, pace, dropout)
     check_devices(learner.adapter, strategy, settings)
     check_method(learner, recipe, settings, stream=stream)
     check_shapes(config["adapter"], strategy, stream)

@@ -20,6 +20,10 @@ from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.stream import Layout, Stream
 from ttt.training.pace import Pace
+from ttt.training.write_dropout import WriteDropout
+
+# What conf/fast.yaml adds to the section of an adapter.
+_DROPOUT = ("write_dropout", "write_dropout_in")
 
 
 def build_strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
@@ -60,10 +64,20 @@ def build_model(section: Mapping[str, Any], *, sizes: Mapping[str, int], trusted
 
 def build_adapter(section: Mapping[str, Any], *, layout: Layout | None, trusted: Sequence[Path]) -> Adapter:
     """An adapter that is not attached yet."""
-    # `base`, for `base_adapter`, says how the base is trained; it is no constructor argument.
-    taken = {name: value for name, value in section.items() if name != "base"}
+    # `base`, for `base_adapter`, says how the base is trained; `write_dropout` how often a batch
+    # writes. Neither is a constructor argument.
+    names = ("base", *_DROPOUT)
+    taken = {name: value for name, value in section.items() if name not in names}
     adapter: Adapter = build(taken, group="adapter", given={}, trusted=trusted, offered={"layout": layout})
     return adapter
+
+
+def build_dropout(adapter: Mapping[str, Any], *, seed: int) -> WriteDropout:
+    """Which batches an adapter reads without writes, from its section of the config."""
+    taken = {name: value for name, value in adapter.items() if name in _DROPOUT}
+    target = {"_target_": f"{WriteDropout.__module__}.{WriteDropout.__qualname__}"}
+    dropout: WriteDropout = build(target | taken, group="adapter", given={"seed": seed}, trusted=())
+    return dropout
 
 
 def build_learner(

@@ -83,18 +83,23 @@ def train(
     report_every: int,
     workers: int = 0,
     rate: Callable[[int], float] | None = None,
+    lifetime: int | None = None,
 ) -> Iterator[Progress]:
     """Learn from `steps` batches of `task`; yield every `report_every` of them and after the last.
 
-    `rate` gives the share of the learning rate at a step. Raises NonFiniteError naming the task and
-    the step.
+    `rate` gives the share of the learning rate at a step. `lifetime`: after how many batches the
+    fast state starts anew, where it is carried from batch to batch (None: never). Raises
+    NonFiniteError naming the task and the step.
     """
-    learns, pace = recipe.strategy.learns, recipe.pace
+    learns, pace, dropout = recipe.strategy.learns, recipe.pace, recipe.dropout
     losses: list[Tensor] = []
     tokens, start = 0, time.perf_counter()
     for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
         batch = batch.to(engine.fabric.device)
-        losses.append(_backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps)))
+        if lifetime is not None and step % lifetime == 0:
+            engine.learner.begin_task()
+        with dropout.reading(engine.learner, task.name, step):
+            losses.append(_backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps)))
         if learns and pace.is_due(step, of=steps):
             _move(engine, recipe, None if rate is None else rate(step))
         tokens += batch.num_tokens
@@ -138,12 +143,24 @@ def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:
             group["lr"] = group["initial_lr"] * factor
     if engine.is_sharded:
         average_whole(engine.fabric, engine.order)
+    if recipe.dropout.share:
+        _fill_gradients(engine)
     # Penalties come before clipping: the norm that is bounded is that of the whole step.
     strategy.gradients(engine)
     _clip(engine)
     optimizer.step()
     optimizer.zero_grad()
     strategy.stepped(engine)
+
+
+def _fill_gradients(engine: Engine) -> None:
+    """Give a gradient of zero to parameters that no batch of this step used.
+
+    Moments then decay alike on all devices, whether or not they asked for a gradient.
+    """
+    for parameter in engine.order:
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Tensor:
