@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
 
+from ttt.devices.cores import usable_threads
 from ttt.devices.one_device import PLAIN, Devices, OneDevice
 from ttt.devices.precision import best_precision
 from ttt.devices.processes import World
@@ -44,8 +44,7 @@ class TrainerSettings:
         # A scaler would skip a step on one device and not on another.
         if self.world.strategy == "fsdp" and precision == "16-mixed":
             raise ValueError("trainer.precision=16-mixed: not with trainer.strategy=fsdp; use bf16-mixed")
-        cores = os.cpu_count() or 1
-        self.threads = int(threads) if threads != "auto" else max(1, cores // self.world.devices)
+        self.threads = int(threads) if threads != "auto" else max(1, usable_threads() // self.world.devices)
         self.accumulate, self.recompute = accumulate, recompute
         self.report_every = report_every
         self.workers = workers
