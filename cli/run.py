@@ -157,6 +157,8 @@ def sweep(typed: argparse.Namespace, config: DictConfig) -> int:
             return dry_run(typed.overrides, config=config, config_dir=typed.config_dir, only=typed.only)
         if is_ours(config):
             return Sweep.of(config, typed=typed.overrides, config_dir=typed.config_dir, only=typed.only).run()
+        if typed.only:
+            raise UsageError(f"--only {typed.only[0]}: goes with runs that are started here, without Hydra's launchers")
         return launch(config, typed=typed.overrides, config_dir=typed.config_dir)
     except ValueError as error:
         raise UsageError(str(error)) from error

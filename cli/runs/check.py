@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.commands import version_line
 from ttt.cli.sweeps.grid import split
+from ttt.config.annotations import check_values
 from ttt.config.messages import UsageError, show, suggest
 from ttt.run.compose import Composer, composing, resolve
 
@@ -39,6 +40,8 @@ def parse_command(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--preview", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--study")
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--seeds")
     return parser.parse_intermixed_args(list(argv))
 
 
@@ -69,11 +72,31 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         # Composing takes time, so of a sweep over values only the first is composed: what fits
         # together is decided by options, and the values of a setting all fit or none.
         runs = split(_first_values(overrides, keep=() if searches else groups, search=searches))
-        configs = [composer.config(run) for run in runs]
-        for config in configs:
-            resolve(config)
+        configs = [_composed(composer, run) for run in runs]
+        try:
+            for config in configs:
+                check_values(resolve(config))
+            _check_listed_values(overrides, configs[0])
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         _check_sweep(configs[0])
         return configs[0]
+
+
+def _composed(composer: Composer, run: Sequence[str]) -> DictConfig:
+    """The config of one run of a sweep, whose parts may lack a setting that others have."""
+    try:
+        return composer.config(run)
+    except UsageError as error:
+        _, quote, rest = str(error).partition("Could not override '")
+        if not quote:
+            raise
+        group, _, key = rest.partition("'")[0].partition(".")
+        part = next((word for word in run if word.startswith(f"{group}=")), group)
+        raise UsageError(
+            f"{group}.{key}: {part} has no {key!r}, and a sweep gives every setting to every part; "
+            f"type one command for the parts that have it and another for {part}"
+        ) from error
 
 
 def _first_values(overrides: Sequence[Override], *, keep: Sequence[str], search: bool) -> list[str]:
@@ -89,6 +112,19 @@ def _first_values(overrides: Sequence[Override], *, keep: Sequence[str], search:
             word = f"{override.get_key_element()}={first}"
         words.append(word)
     return words
+
+
+def _check_listed_values(overrides: Sequence[Override], config: DictConfig) -> None:
+    """Check all values of a sweep over a setting, before the first run starts."""
+    for override in overrides:
+        group, _, key = override.key_or_group.partition(".")
+        if not override.is_sweep_override() or isinstance(override.value(), IntervalSweep) or group not in config:
+            continue
+        section = config[group]
+        if OmegaConf.is_dict(section) and "_target_" in section and key:
+            for value in override.sweep_iterator():
+                plain = value.text if isinstance(value, QuotedString) else value
+                check_values({group: {"_target_": section["_target_"], key: plain}})
 
 
 def _check_sweep(config: DictConfig) -> None:

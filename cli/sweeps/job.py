@@ -109,7 +109,7 @@ class Starter:
             reason="" if code == ExitCode.DONE else self._reason(job.number, announced),
             folder=folder,
             before=bool(announced.get("before")),
-            objective=self._objective(folder) if code == ExitCode.DONE and folder else None,
+            objective=read_objective(self.cwd / folder, self.objective) if code == ExitCode.DONE and folder else None,
         )
 
     def _reason(self, number: int, announced: dict[str, Any]) -> str:
@@ -124,14 +124,16 @@ class Starter:
         lines = log_file(self.folder, number).read_text(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "no output"
 
-    def _objective(self, folder: str) -> float | None:
-        results = json.loads(RunFolder(self.cwd / folder).results.read_text())
-        value: float | None = results["metrics"].get(self.objective)
-        return value
-
     def _write(self, job: Job) -> Job:
         write_json(self.folder / f"{job.number:04d}.json", asdict(job))
         return job
+
+
+def read_objective(folder: Path, objective: str) -> float | None:
+    """The value of a metric of a finished run; None where it was not measured."""
+    results = json.loads(RunFolder(folder).results.read_text())
+    value: float | None = results["metrics"].get(objective)
+    return value
 
 
 def log_file(folder: Path, number: int) -> Path:

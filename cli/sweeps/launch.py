@@ -45,6 +45,11 @@ def is_grid(config: DictConfig) -> bool:
 def launch(config: DictConfig, *, typed: Sequence[str], config_dir: str | None) -> int:
     """Let Hydra run the sweep. Raises ValueError for a search that contradicts its objective."""
     launcher, sweeper = choices(config)
+    if config.sweep.tune_on is not None or config.sweep.tune_on_bases is not None:
+        raise ValueError(
+            f"sweep.tune_on: with hydra/launcher={launcher} and hydra/sweeper={sweeper} no run can wait for a choice; "
+            "type it without them"
+        )
     sweep = Sweep.of(config, typed=typed, config_dir=config_dir, launched=True)
     searches = not is_grid(config)
     direction = check_direction(config, typed=typed) if searches else ""

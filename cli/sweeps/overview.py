@@ -7,7 +7,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,7 +79,11 @@ class Overview:
         return sum(job.status == status for job in self._jobs.values())
 
     def label(self, job: Job) -> str:
-        return " ".join(word for word in job.overrides if word.partition("=")[0].lstrip("+") in self._varied) or "run"
+        return self.shown(job.overrides)
+
+    def shown(self, words: Sequence[str]) -> str:
+        """Those of some words that tell the runs apart."""
+        return " ".join(word for word in words if word.partition("=")[0].lstrip("+") in self._varied) or "run"
 
     def _line(self, job: Job) -> str:
         state = {

@@ -1,25 +1,15 @@
-"""Other ways to type a sweep: `seeds=5`, `--study NAME`, and `--dry-run`, which lists the runs."""
+"""Other ways to type a sweep: `seeds=5` and `--study NAME`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from omegaconf import DictConfig
-from rich.console import Console
-
-from ttt.cli.sweeps.grid import split, varied
-from ttt.cli.sweeps.launch import is_grid
 from ttt.config.messages import UsageError, suggest
-from ttt.run.compose import compose_run, composing
-from ttt.run.exit_codes import ExitCode
+from ttt.run.compose import composing
 
 # Either of these says which seeds there are.
 SEEDS = ("seed", "seeds")
-# What a status means for a sweep that is about to start.
-STATES = {"done": "done", "failed": "failed before", "requeue": "to go on", "running": "running", None: "new"}
 
 
 def expand(typed: argparse.Namespace) -> list[argparse.Namespace]:
@@ -38,8 +28,11 @@ def _expand(typed: argparse.Namespace, sweep: Sequence[str] = ()) -> argparse.Na
         words = with_study(words, name=typed.study, sweep=sweep)
     if typed.dry_run and not multirun:
         raise UsageError("--dry-run: shows what a sweep would do, so it goes with -m or --study; one run: --preview")
+    only = [*typed.only, *([f"seed={typed.seeds}"] if typed.seeds else [])]
+    if only and not multirun:
+        raise UsageError(f"--only {only[0]}: chooses among the runs of a sweep, so it goes with -m or --study")
     words = with_seeds(words, sweep=multirun)
-    return argparse.Namespace(**(vars(typed) | {"overrides": words, "multirun": multirun}))
+    return argparse.Namespace(**(vars(typed) | {"overrides": words, "multirun": multirun, "only": only}))
 
 
 def key(word: str) -> str:
@@ -85,46 +78,3 @@ def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list
     said |= set(SEEDS) if said & set(SEEDS) else set()
     folder = [] if "output_dir" in said else [f"output_dir=outputs/{name}"]
     return [f"experiment={name}", *(word for word in sweep if key(word) not in said), *folder, *words]
-
-
-def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None) -> int:
-    """List the runs of a sweep with their folders; write nothing but prepared data."""
-    if not is_grid(config):
-        raise UsageError("--dry-run: a search chooses its runs as it goes; nothing to show before")
-    from ttt.run.assemble import assemble
-    from ttt.storage.run_folder import RunFolder
-
-    console = Console(highlight=False)
-    runs = split([word for word in words if not key(word).startswith("hydra")])
-    names, wrong = varied(words), 0
-    taken: dict[Path, int] = {}
-    states: list[str] = []
-    trusted = [Path(config_dir)] if config_dir else []
-    sys.path.extend(str(path.resolve()) for path in trusted)
-    for number, run in enumerate(runs, start=1):
-        label = " ".join(word for word in run if key(word) in names) or "run"
-        try:
-            folder = assemble(compose_run(run, config_dir=config_dir), trusted=trusted).info.folder
-        except ValueError as error:
-            states.append("refused")
-            console.print(f"[{number}/{len(runs)}] {label}: {error}", markup=False, soft_wrap=True)
-            continue
-        state = STATES[RunFolder(folder).status().get("status")]
-        if folder in taken:
-            wrong += 1
-            state = f"the same folder as [{taken[folder]}]"
-        taken.setdefault(folder, number)
-        states.append(state)
-        console.print(f"[{number}/{len(runs)}] {label}: {folder} ({state})", markup=False, soft_wrap=True)
-    return _sum_up(console, states, wrong)
-
-
-def _sum_up(console: Console, states: Sequence[str], wrong: int) -> int:
-    refused, done = states.count("refused"), states.count("done")
-    console.print(f"{len(states)} runs: {done} done, {len(states) - done - wrong - refused} to do", markup=False)
-    if wrong:
-        print(f"ttt-run: {wrong} of {len(states)} combinations have the folder of another: they differ in nothing that "
-              "determines the numbers", file=sys.stderr)  # fmt: skip
-    if refused:
-        print(f"ttt-run: {refused} of {len(states)} combinations do not fit together", file=sys.stderr)
-    return ExitCode.USAGE if wrong or refused else ExitCode.DONE

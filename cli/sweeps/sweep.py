@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ttt.cli.sweeps.grid import split, varied
-from ttt.cli.sweeps.job import Starter, terminate_jobs
+from ttt.cli.sweeps.grid import varied
+from ttt.cli.sweeps.job import Job, Starter, terminate_jobs
 from ttt.cli.sweeps.overview import INTERVAL, Overview
+from ttt.cli.sweeps.select import runs_of
+from ttt.cli.sweeps.tuning import Tuning, Words
+from ttt.devices.cores import usable_cores
+from ttt.results.tuning import Choice
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError, terminable
 
@@ -30,15 +34,26 @@ class Sweep:
     typed: Sequence[str]
     starter: Starter
     jobs: int
+    tuning: Tuning | None = None
+    only: Sequence[str] = ()
+    config_dir: str | None = None
 
     @classmethod
-    def of(cls, config: DictConfig, *, typed: Sequence[str], config_dir: str | None, launched: bool = False) -> Sweep:
+    def of(
+        cls,
+        config: DictConfig,
+        *,
+        typed: Sequence[str],
+        config_dir: str | None,
+        launched: bool = False,
+        only: Sequence[str] = (),
+    ) -> Sweep:
         """Read a sweep from its composed config.
 
         `launched`: a launcher of Hydra's starts the runs, perhaps several at a time whatever
         `sweep.jobs` says.
         """
-        jobs = count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator, devices=config.trainer.devices)
+        jobs = jobs_of(config)
         # Several runs that each took all cores would wait for each other (docs/decisions.md).
         one_thread = (jobs > 1 or launched) and config.trainer.threads == "auto"
         extra = [f"--config-dir={Path(config_dir).resolve()}"] if config_dir else []
@@ -51,7 +66,9 @@ class Sweep:
             max_failures=config.sweep.max_failures,
             objective=objective_of(config),
         )
-        return cls([word for word in typed if not word.lstrip("+~").startswith("hydra")], starter, jobs)
+        words = [word for word in typed if not word.lstrip("+~").startswith("hydra")]
+        tuning = None if launched else Tuning.read(config, typed=words, objective=starter.objective)
+        return cls(words, starter, jobs, tuning, only, config_dir)
 
     def open(self, *, total: int) -> Overview:
         """Make the folder of logs; return what watches over it."""
@@ -59,13 +76,26 @@ class Sweep:
         return Overview(self.starter.folder, total=total, varied=varied(self.typed))
 
     def run(self) -> int:
-        """Run all combinations; return 0 if every run is done, else 1."""
-        runs = split(self.typed)
-        overview = self.open(total=len(runs))
-        overview.note(f"{len(runs)} runs, {self.jobs} at a time; their output is in {self.shown_folder}")
+        """Run all combinations that were chosen; return 0 if every run is done, else 1."""
+        return self.run_all(self.runs())
+
+    def runs(self) -> list[list[str]]:
+        """The overrides of each run that was chosen."""
+        return runs_of(self.typed, only=self.only, config_dir=self.config_dir)
+
+    def run_all(self, runs: Sequence[Sequence[str]]) -> int:
+        """Run these lists of overrides; `typed` only says which of their words to show."""
+        tuning = self.tuning
+        first, rest = tuning.divide(runs) if tuning else ([], runs)
+        total = len(first) + (tuning.count(rest) if tuning else len(rest))
+        overview = self.open(total=total)
+        overview.note(f"{total} runs, {self.jobs} at a time; their output is in {self.shown_folder}")
         try:
             with overview.watch(), terminable(), ThreadPoolExecutor(self.jobs) as pool:
-                self._all(pool, runs)
+                if tuning:
+                    self._tune(pool, tuning, first, rest, overview)
+                else:
+                    self._all(pool, runs)
         except (KeyboardInterrupt, TerminatedError) as stop:
             overview.note("stopped; the same command goes on from here")
             return ExitCode.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ExitCode.TERMINATED
@@ -75,11 +105,43 @@ class Sweep:
     def shown_folder(self) -> str:
         return os.path.relpath(self.starter.folder, self.starter.cwd)
 
-    def _all(self, pool: ThreadPoolExecutor, runs: Sequence[Sequence[str]]) -> None:
-        futures = [pool.submit(self.starter.run, number, run) for number, run in enumerate(runs, start=1)]
+    def _tune(
+        self,
+        pool: ThreadPoolExecutor,
+        tuning: Tuning,
+        first: Sequence[Sequence[str]],
+        rest: Sequence[Sequence[str]],
+        overview: Overview,
+    ) -> None:
+        """Run `first`, choose by it, then run what was chosen of `rest`; each run's folder says so."""
+        jobs = self._all(pool, first)
+        choices = tuning.choose(first, [job.objective for job in jobs])
+        for method, choice in choices.items():
+            overview.note(f"{overview.shown(method)}: {choice.line()}, on {tuning.typed}")
+        chosen = tuning.chosen(rest, choices)
+        self._record(tuning, choices, first, jobs, role="tuning")
+        jobs = self._all(pool, chosen, after=len(first))
+        self._record(tuning, choices, chosen, jobs, role="reporting")
+
+    def _record(
+        self,
+        tuning: Tuning,
+        choices: Mapping[Words, Choice],
+        runs: Sequence[Sequence[str]],
+        jobs: Sequence[Job],
+        *,
+        role: str,
+    ) -> None:
+        for run, job in zip(runs, jobs, strict=True):
+            choice = choices.get(tuning.method(run))
+            if choice is not None and job.folder and job.status == "done":
+                tuning.record(self.starter.cwd / job.folder, choice, role=role)
+
+    def _all(self, pool: ThreadPoolExecutor, runs: Sequence[Sequence[str]], *, after: int = 0) -> list[Job]:
+        """Run them, numbered from `after` + 1 on."""
+        futures = [pool.submit(self.starter.run, number, run) for number, run in enumerate(runs, start=after + 1)]
         try:
-            for future in futures:
-                future.result()
+            return [future.result() for future in futures]
         except BaseException as stop:
             # Runs that wait must not start. Runs that are running got the Ctrl-C of the terminal as
             # well, but a SIGTERM to this process only reached this process.
@@ -95,6 +157,11 @@ class Sweep:
             signalled |= terminate_jobs(self.starter.folder, but=signalled)
             if not wait([future for future in futures if not future.cancelled()], timeout=INTERVAL).not_done:
                 return
+
+
+def jobs_of(config: DictConfig) -> int:
+    """How many runs of a sweep run at a time."""
+    return count_jobs(config.sweep.jobs, accelerator=config.trainer.accelerator, devices=config.trainer.devices)
 
 
 def objective_of(config: DictConfig) -> str:
@@ -117,4 +184,4 @@ def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
         return int(jobs)
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())
     processes = 1 if devices == "auto" else int(devices)
-    return 1 if on_gpu else max((os.cpu_count() or 1) // processes, 1)
+    return 1 if on_gpu else max(usable_cores() // processes, 1)

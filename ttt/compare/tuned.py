@@ -23,15 +23,18 @@ def reporting(runs: Sequence[Run]) -> list[Run]:
 
 
 def tuning_lines(runs: Sequence[Run]) -> list[str]:
-    """How the hyper-parameters of `runs` were chosen: a line for each rule."""
-    rules: dict[str, None] = {}
+    """How the hyper-parameters of `runs` were chosen: a line for each rule, with what was chosen."""
+    chosen: dict[str, set[str]] = {}
     for record in map(tuning_of, runs):
         if record.get("role") == "reporting":
-            seeds = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in record["on"].items())
-            rule = f"{', '.join(record['tuned'])} chosen for each method on {seeds} by {record['objective']}"
-            beyond = "" if record["continual_rule"] else ", which is not known from the current task alone"
-            rules[f"{rule}{beyond}; runs with these seeds are left out"] = None
-    return list(rules)
+            chosen.setdefault(_rule(record), set()).add(" ".join(record["chosen"]))
+    return [f"{rule}: {', '.join(sorted(words))}" for rule, words in chosen.items()]
+
+
+def _rule(record: Mapping[str, Any]) -> str:
+    seeds = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in record["on"].items())
+    beyond = "" if record["continual_rule"] else ", which is not known from the current task alone"
+    return f"runs with {seeds} are left out; on them, by {record['objective']}{beyond}, was chosen for each method"
 
 
 def tuning_of(run: Run) -> Mapping[str, Any]:

@@ -70,9 +70,16 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         keys = [str(key) for key in config if key != "hydra"]
         content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
-        return dict(content)
+        return with_base_seed(dict(content))
     except OmegaConfBaseException as error:
         raise UsageError(_first_line(error)) from error
+
+
+def with_base_seed(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the run's own seed where it says base.seed=each."""
+    if config["base"].get("seed") != "each":
+        return config
+    return config | {"base": config["base"] | {"seed": config["seed"]}}
 
 
 def _first_line(error: Exception) -> str:

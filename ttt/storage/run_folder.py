@@ -6,6 +6,7 @@ status.json       how the run stands, and why
 samples.json      what its sequences look like
 metrics.jsonl     every measured number
 results.json      R and every metric
+tuning.json       how a sweep chose its hyper-parameters (sweep.tune_on), written by the sweep
 report.html       its page, with plots/
 checkpoints/      the state after each task
 """
@@ -45,6 +46,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
+        self.tuning = path / "tuning.json"
         self.report = path / PAGE
         self.lock = path / "lock"
 
