@@ -45,17 +45,15 @@ class BaseSetting:
 class Base(Protocol):
     """`seed` fixes the initial weights and which classes of the source are held out from the base.
 
-    `needs_data`: does it train on the stream's base distribution?
+    `needs_data`: does it train on the stream's base distribution? `record`: what training took and
+    where it ended, once `weights` was called; empty for weights that are not trained here.
     """
 
     name: str
     seed: int
     needs_data: bool
+    record: dict[str, float]
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         """Slow weights by name, or None for those the model was built with."""
-        ...
-
-    def record(self, setting: BaseSetting) -> dict[str, float]:
-        """What training took and where it ended, after `weights`; empty if nothing was trained."""
         ...

@@ -36,6 +36,7 @@ class CheckpointBase:
         if path is None:
             raise ValueError("base=checkpoint needs base.path=RUN_FOLDER or base.path=FILE.safetensors")
         self.name, self.seed = name, seed
+        self.record: dict[str, float] = {}
         self._typed = f"base.path={path}"
         self._weights, self._config = _read(Path(path).expanduser(), typed=self._typed)
         if has_updates(self._weights) and self._config is None:
@@ -49,9 +50,6 @@ class CheckpointBase:
             return merged(self._weights, initial=setting.initial, scale=scale_of_updates(self._config))
         except ValueError as error:
             raise ValueError(f"{self._typed}: {error}") from error
-
-    def record(self, setting: BaseSetting) -> dict[str, float]:
-        return {}
 
     def _check_model(self, model: Mapping[str, Any]) -> None:
         """Raise ValueError where the run's model was published with other weights than this one."""

@@ -10,9 +10,7 @@ class NoBase:
 
     def __init__(self, *, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
+        self.record: dict[str, float] = {}
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         return None
-
-    def record(self, setting: BaseSetting) -> dict[str, float]:
-        return {}

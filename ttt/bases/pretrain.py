@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import BaseSetting, Observe, SlowWeights
+from ttt.bases.blocks import in_blocks
 from ttt.bases.until import Until
 from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
@@ -27,6 +28,8 @@ from ttt.training.recipe import Recipe
 from ttt.training.train import Progress, train
 
 REPORT_EVERY = 10
+# What a run records of its base; the curve of the loss stays in the cache.
+RECORDED = ("steps", "tokens", "seconds", "loss", "held_out_loss")
 
 
 class Pretrain:
@@ -46,11 +49,14 @@ class Pretrain:
         clip: Clip,
         reset: Literal["sequence", "task"],
         lifetime: Annotated[int, Ge(1)],
+        blocks: bool,
         until: Annotated[float, Gt(0)] | None,
     ) -> None:
         self.name, self.seed = name, seed
+        self.record: dict[str, float] = {}
         self._steps, self._warmup, self._until = steps, warmup, until
         self._lifetime = lifetime if reset == "task" else None
+        self._block = lifetime if blocks else None
         self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
 
     def rate(self, step: int) -> float:
@@ -72,12 +78,8 @@ class Pretrain:
             lock.release(force=True)
         saved = load(folder)
         self._check_loss(saved.state)
+        self.record = {name: saved.state[name] for name in RECORDED if name in saved.state}
         return saved.tensors["slow"]
-
-    def record(self, setting: BaseSetting) -> dict[str, float]:
-        state = load(setting.cache / "base" / setting.identity).state
-        names = ("steps", "tokens", "seconds", "loss", "held_out_loss")
-        return {name: state[name] for name in names if name in state}
 
     def _check_loss(self, state: dict[str, Any]) -> None:
         """Raise ValueError for a base that never came down to `until`."""
@@ -105,7 +107,7 @@ class Pretrain:
         until = None if self._until is None else Until(engine, task.evaluation(), self._until)
         reports = train(
             engine,
-            task,
+            task if self._block is None else in_blocks(task, of=self._block),
             recipe=Recipe(dropout=setting.dropout),
             steps=self._steps,
             report_every=REPORT_EVERY,

@@ -75,15 +75,8 @@ class Assembly:
 
     def base_weights(self, fabric: Devices, observe: Observe) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
-        return self.base.weights(self._base_setting(fabric, observe))
-
-    def base_record(self, fabric: Devices, observe: Observe) -> dict[str, float]:
-        """What training the base took; empty where this project did not train it."""
-        return self.base.record(self._base_setting(fabric, observe))
-
-    def _base_setting(self, fabric: Devices, observe: Observe) -> BaseSetting:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
-        return BaseSetting(
+        setting = BaseSetting(
             new_learner=self._base_learner,
             fabric=fabric,
             stream=self.stream,
@@ -95,6 +88,7 @@ class Assembly:
             initial=dict(self.learner.model.named_parameters()),
             dropout=build_dropout(self.config["adapter"], seed=self.base.seed),
         )
+        return self.base.weights(setting)
 
     def engine(self, fabric: Devices, weights: SlowWeights | None) -> Engine:
         """The learner with the base's `weights`, ready for the first task.
