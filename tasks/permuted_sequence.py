@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from ttt.stream import Ints, Source, Stream
+from ttt.stream import HasAnswers, Ints, Source, Stream
 from ttt.tasks.machinery.cut import ALTER, BASE, CHOOSE, LEARN, SourceView
 from ttt.tasks.machinery.settings import StreamSettings, hold_out
 
@@ -51,6 +51,10 @@ class PermutedSequence(StreamSettings):
             raise ValueError(
                 f"task.permute=positions: source={source.name} is running text, without positions that examples "
                 "share; use task.permute=symbols, or a source of examples (digits, mnist)"
+            )
+        if self.permute == "positions" and isinstance(source, HasAnswers):
+            raise ValueError(
+                f"task.permute=positions: examples of source={source.name} differ in length; use task.permute=symbols"
             )
         if self.permute == "symbols" and source.vector_size is not None:
             raise ValueError("task.permute=symbols: vectors have no symbols; use task.permute=positions")

@@ -5,7 +5,7 @@
     task 2    sort, then swap 0 and 5        [null null] 3 1 4 1 = 1 1 3 4
 
 Every row of a task carries the seed prompt, which says nothing: it is up to the learner to find a
-better prompt. With task.prompt=told it carries all that words can say of the rule. Batches hold the
+better prompt. With task.prompt=rule it carries all that words can say of the rule. Batches hold the
 true answers, so that the same stream can be learned by imitation, or from rewards alone.
 """
 
@@ -36,7 +36,7 @@ class RewardSequence(StreamSettings):
     ops: Annotated[int, Ge(1)]
     base_batch: Annotated[int, Ge(1)]
     announced: bool
-    prompt: Literal["seed", "told"]
+    prompt: Literal["seed", "rule"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +66,7 @@ class RewardSequence(StreamSettings):
                 key=[seed, LEARN, i],
                 rows=self.batch_size,
                 eval_rows=self._eval_rows,
-                told=self.prompt == "told",
+                described=self.prompt == "rule",
             )
             for i, index in enumerate(self._classes(source, seed=seed))
         ]
@@ -97,21 +97,21 @@ class HiddenTask:
     """Problems of one class.
 
     Its eval part is the same in every run: nothing that a run draws goes into it.
-    Entropy 0: the answer is certain for a learner who knows the rule. `told`: rows carry the prompt
-    that says most of it. The fingerprint is that of the problems, whatever the prompt.
+    Entropy 0: the answer is certain for a learner who knows the rule. `described`: rows carry the
+    prompt that says most of it. The fingerprint is that of the problems, whatever the prompt.
     """
 
     entropy = 0.0
 
     def __init__(
-        self, source: Problems, index: int, *, key: Sequence[int], rows: int, eval_rows: int, told: bool
+        self, source: Problems, index: int, *, key: Sequence[int], rows: int, eval_rows: int, described: bool
     ) -> None:
         self.name = source.class_name(index)
         self._source, self._class, self._key = source, index, list(key)
         self._rows, self._eval_rows = rows, eval_rows
         self._prompt = source.layout.seed_prompt
         self.fingerprint = fingerprint(self.batch, self.evaluation)
-        if told:
+        if described:
             self._prompt = source.describing(index)
 
     def batch(self, step: int) -> Batch:

@@ -108,7 +108,8 @@ class SplitSequence(StreamSettings):
             # The outputs that compete give the task away, in evaluation too.
             outputs_V = np.zeros(source.vocab_size, dtype=np.bool_)
             outputs_V[labels] = True
-        return SourceView(source=source, classes=np.asarray(classes), names_V=names_V, outputs_V=outputs_V)
+        chosen = np.asarray(classes)
+        return SourceView(source=source, classes=chosen, names_V=names_V, outputs_V=outputs_V, names_scored=True)
 
     def _base_views(self, source: Source, rest: list[int], scenario: str, base_seed: int) -> list[SourceView]:
         """Return one view of all the base's classes, or many small tasks like those to come.

@@ -30,7 +30,7 @@ from ttt.tasks.machinery.documents import (
     PreparedText,
     cut_documents,
 )
-from ttt.tasks.machinery.model_tokenizer import ModelTokenizer
+from ttt.tasks.machinery.model_tokenizer import ModelTokenizer, read_tokenizer
 from ttt.tasks.machinery.spans import SPAN
 from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, visible
 from ttt.tasks.machinery.whole import rows_side_by_side
@@ -189,12 +189,7 @@ class Corpus(ABC):
             return BpeTokenizer(content, vocab_size=symbols), content
         if self.tokenizer == "bytes":
             return ByteTokenizer(), ""
-        if model_tokenizer is None:
-            raise ValueError(
-                "source.tokenizer=model: this model has none; use source.tokenizer=bytes or bpe-1024, or a pretrained "
-                "model (model=smollm2)"
-            )
-        content = model_tokenizer()
+        content = read_tokenizer(model_tokenizer)
         return ModelTokenizer(content), content
 
     def _cut(self) -> Iterable[Mapping[str, Any]]:

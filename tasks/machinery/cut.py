@@ -30,6 +30,7 @@ class SourceView:
     `names_V[v]`    the token that token v is renamed to
     `order_L[l]`    the position whose content moves to position l; of a vector, the number
     `outputs_V[v]`  whether token v competes as an output
+    `names_scored`  rename scored tokens alone: a label may be a word, which a text may hold too
     """
 
     source: Source
@@ -37,6 +38,7 @@ class SourceView:
     names_V: Ints | None = None
     order_L: Ints | None = None
     outputs_V: NDArray[np.bool_] | None = None
+    names_scored: bool = False
 
     def draw(self, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
         """Draw `rows` altered training sequences."""
@@ -77,7 +79,14 @@ class SourceView:
         names_V = torch.from_numpy(self.names_V)
         targets_BT = torch.where(targets_BT == IGNORE, targets_BT, names_V[targets_BT.clamp(min=0)])
         # Vectors have no names; their labels, which are targets only, do.
-        return (names_V[tokens_BT] if tokens_BT.dim() == 2 else tokens_BT), targets_BT
+        if tokens_BT.dim() != 2:
+            return tokens_BT, targets_BT
+        renamed_BT = names_V[tokens_BT]
+        if self.names_scored:
+            # A token is scored as the target of the position before it.
+            renamed_BT[:, 1:] = torch.where(targets_BT[:, :-1] == IGNORE, tokens_BT[:, 1:], renamed_BT[:, 1:])
+            renamed_BT[:, 0] = tokens_BT[:, 0]
+        return renamed_BT, targets_BT
 
 
 def task_name(source: Source, classes: Sequence[int] | Ints) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ttt.tasks.machinery.tokenizers import LibraryTokenizer
@@ -43,6 +43,16 @@ class ModelTokenizer(LibraryTokenizer):
     def batches(self, text: str) -> Iterator[Sequence[str]]:
         for batch in pieces(text, size=BATCH):
             yield list(pieces(batch, size=PIECE))
+
+
+def read_tokenizer(model_tokenizer: Callable[[], str] | None) -> str:
+    """Return the tokenizer.json of the model. Raises ValueError for a model without one."""
+    if model_tokenizer is None:
+        raise ValueError(
+            "source.tokenizer=model: this model has none; use source.tokenizer=bytes or bpe-1024, or a pretrained "
+            "model (model=smollm2)"
+        )
+    return model_tokenizer()
 
 
 def pieces(text: str, *, size: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Lt
 
-from ttt.stream import Batch, Ints, Phase, Source, Stream, Task, mixture
+from ttt.stream import Batch, HasAnswers, Ints, Phase, Source, Stream, Task, mixture
 from ttt.tasks.machinery.cut import HOLD_OUT, MIX, SourceView
 from ttt.tasks.machinery.drawn import DrawnTask, Sizes
 from ttt.tasks.machinery.whole import WholeText
@@ -80,6 +80,7 @@ class StreamSettings(ABC):
             show=source.show,
             vector_size=source.vector_size,
             token_bytes=source.token_bytes,
+            answers=isinstance(source, HasAnswers) and source.answers,
         )
 
     def pick_scenario(self, *, allowed: Sequence[str], why: str) -> str:

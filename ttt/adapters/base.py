@@ -25,8 +25,9 @@ OPEN = "open."
 Reset = Literal["sequence", "task", "never"]
 Carry = Literal["mean", "lane"]
 # Where an adapter can run. `ddp`: it needs whole parameters on each device; `any`: it also works
-# with parameters that are sharded over the devices.
-RunsOn = Literal["ddp", "any"]
+# with parameters that are sharded over the devices; `one`: one device reads whole batches, because
+# its states have no mean.
+RunsOn = Literal["one", "ddp", "any"]
 
 
 class Adapter(Protocol):
@@ -68,6 +69,14 @@ class Adapter(Protocol):
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
         """Describe in words how sequences of `length` tokens are computed in this precision."""
         ...
+
+
+def passes_logits(adapter: Adapter) -> bool:
+    """Does the adapter hand on the model's logits without looking at them?
+
+    Then the model may compute some of them only. Adapters that do have `passes_logits = True`.
+    """
+    return bool(getattr(adapter, "passes_logits", False))
 
 
 # A protocol of its own: strategies that fold S into W0 must recognise adapters that allow it.

@@ -53,6 +53,7 @@ class BesideAttention:
     """The adapter of a rule: puts one layer beside each block's attention, and runs the passes."""
 
     runs_on: RunsOn = "any"
+    passes_logits = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class MlpFast:
     """Arguments are explained in conf/adapter/mlp_fast.yaml."""
 
     runs_on: RunsOn = "any"
+    passes_logits = True
 
     def __init__(
         self, *, name: str, seq_len: int, layers: LayerChoice, reset: Reset, carry: Carry,

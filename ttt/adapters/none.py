@@ -15,6 +15,7 @@ class NoAdapter:
 
     reset: Reset = "sequence"
     runs_on: RunsOn = "any"
+    passes_logits = True
 
     def __init__(self, *, name: str) -> None:
         self.name = name

@@ -21,7 +21,7 @@ from ttt.adapters.base import FastState
 from ttt.devices.collective import over_devices
 from ttt.evaluation.modes import modes, reads_base, starting
 from ttt.evaluation.rewards import solve_rewards
-from ttt.learner import Engine, competing
+from ttt.learner import Engine, scored_logits, scored_targets
 from ttt.objectives.reward import Reward
 from ttt.results.scores import IN_BYTES, QUANTITIES, Scores
 from ttt.stream import IGNORE, Batch, Ints
@@ -41,9 +41,10 @@ def evaluate(
     recipe: Recipe,
     tasks: Sequence[int | None] = (),
     token_bytes: Ints | None = None,
+    answers: bool = False,
 ) -> Scores:
     """The scores that `evaluate_along` returns, without the profile."""
-    return evaluate_along(engine, evaluations, recipe=recipe, tasks=tasks, token_bytes=token_bytes)[0]
+    return evaluate_along(engine, evaluations, recipe=recipe, tasks=tasks, token_bytes=token_bytes, answers=answers)[0]
 
 
 @torch.no_grad()
@@ -54,6 +55,7 @@ def evaluate_along(
     recipe: Recipe,
     tasks: Sequence[int | None] = (),
     token_bytes: Ints | None = None,
+    answers: bool = False,
 ) -> tuple[Scores, list[list[float]] | None]:
     """Score every batch (the eval part of one task each) in every mode; the devices share its rows.
 
@@ -61,7 +63,8 @@ def evaluate_along(
     per scored token. Every sequence has its own copy of the state from which it is read.
     `tasks`: the task of each batch (None: the base), for strategies that are told which one it is;
     where it is empty none are told. `token_bytes`: the bytes of text of each token [V]; with them
-    the loss per byte is a score too, unless every token is a byte.
+    the loss per byte is a score too, unless every token is a byte. `answers`: do scored tokens form
+    answers? Then the share of answers without a miss is a score too.
     """
     learner, objective = engine.learner, recipe.objective
     learner.eval()
@@ -70,7 +73,7 @@ def evaluate_along(
     # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
     measured = [mode for mode in wanted if initial or mode == "slow"]
     numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
-    score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes))
+    score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes), answers=answers)
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
@@ -87,7 +90,7 @@ def evaluate_along(
     # [mode and task, part of the sequence, S], over all rows.
     totals = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu().unflatten(0, (len(measured), -1))
     scores: Scores = {
-        mode: bits_and_hits(part) | by_quantity(earned.get(mode, []))
+        mode: _shares(part, answers=answers) | by_quantity(earned.get(mode, []))
         for mode, part in zip(measured, totals, strict=True)
     }
     profile = _profile(totals[measured.index("fast")]) if initial else None
@@ -112,8 +115,16 @@ def by_quantity(tasks: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {quantity: [task[quantity] for task in tasks] for quantity in (tasks[0] if tasks else ())}
 
 
+def _shares(sums_J3S: Tensor, *, answers: bool) -> dict[str, list[float]]:
+    """What `bits_and_hits` returns and, with `answers`, the share of answers without a miss."""
+    if not answers:
+        return bits_and_hits(sums_J3S)
+    exact_J, ends_J = sums_J3S[:, 0, -2:].unbind(-1)
+    return bits_and_hits(sums_J3S[..., :-2]) | {"exact_match": (exact_J / ends_J).tolist()}
+
+
 def _score(
-    engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool, bytes_V: Tensor | None
+    engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool, bytes_V: Tensor | None, answers: bool
 ) -> Tensor:
     """Sums over this device's rows: [part of the sequence, S].
 
@@ -121,29 +132,58 @@ def _score(
     """
     batch = device_rows(batch, engine.fabric.global_rank, of=engine.fabric.world_size)
     nats, hits = [], []
-    rows = rows_at_once(engine.learner.model, batch)
+    rows = rows_at_once(engine.learner.model, batch, leaves_out=engine.learner.leaves_out)
     for start in range(0, len(batch.tokens_BT), rows):
         part = batch.rows(start, start + rows).to(engine.fabric.device)
         with engine.fabric.autocast():
-            logits_BTV, _ = engine.wrapped(part, state, write=write)
-        logits_BTV = competing(logits_BTV.float(), part)
-        flat = (logits_BTV.flatten(0, 1), part.targets_BT.flatten())
-        nats.append(F.cross_entropy(*flat, ignore_index=IGNORE, reduction="none").view_as(part.targets_BT))
-        hits.append(logits_BTV.argmax(-1) == part.targets_BT)
-    measured = [torch.cat(nats).cpu(), torch.cat(hits).cpu(), batch.targets_BT != IGNORE]
+            logits, _ = engine.wrapped(part, state, write=write, scored=True)
+        logits_NV, target_N = scored_logits(logits, part).float(), scored_targets(part)
+        nats.append(F.cross_entropy(logits_NV, target_N, reduction="none").cpu())
+        hits.append((logits_NV.argmax(-1) == target_N).cpu())
+    scored_BT = batch.targets_BT != IGNORE
+    measured = [_at(scored_BT, torch.cat(x)) for x in (nats, hits)] + [scored_BT]
     if bytes_V is not None:
         measured.append(bytes_V[batch.targets_BT.clamp(min=0)])
+    if answers:
+        measured += exact_answers(measured[1], scored_BT)
     return torch.cat([tally(*measured), tally_along(*measured)]) if along else tally(*measured)
 
 
-def rows_at_once(model: nn.Module, batch: Batch) -> int:
-    """How many rows of a batch are read at once, by TOKENS and LOGITS."""
-    tokens = TOKENS
+def _at(scored_BT: Tensor, values_N: Tensor) -> Tensor:
+    """The values of scored positions at their places, zero elsewhere: [B, T]."""
+    values_BT = values_N.new_zeros(scored_BT.shape)
+    values_BT[scored_BT] = values_N
+    return values_BT
+
+
+def exact_answers(hits_BT: Tensor, scored_BT: Tensor) -> list[Tensor]:
+    """Where an answer ends without a miss, and where any answer ends: two of [B, T].
+
+    An answer is a run of scored tokens.
+    """
+    missed_BT = (scored_BT & ~hits_BT).long()
+    misses_BT = missed_BT.cumsum(1)
+    begins_BT, ends_BT = scored_BT.clone(), scored_BT.clone()
+    begins_BT[:, 1:] &= ~scored_BT[:, :-1]
+    ends_BT[:, :-1] &= ~scored_BT[:, 1:]
+    # The count of misses never falls: the largest one at a beginning is that of the latest.
+    before_BT = torch.where(begins_BT, misses_BT - missed_BT, 0).cummax(1).values
+    return [ends_BT & (misses_BT == before_BT), ends_BT]
+
+
+def rows_at_once(model: nn.Module, batch: Batch, *, leaves_out: bool = False) -> int:
+    """How many rows of a batch are read at once, by TOKENS and LOGITS.
+
+    `leaves_out`: have only scored positions logits?
+    """
+    length = batch.targets_BT.shape[1]
+    rows = TOKENS // length
     embeddings: Any = getattr(model, "get_input_embeddings", None)
     if embeddings is not None:
+        with_logits = int((batch.targets_BT != IGNORE).sum(1).max()) if leaves_out else length
         # The vocabulary of the model, which may hold more tokens than the source.
-        tokens = min(tokens, LOGITS // embeddings().num_embeddings)
-    return max(tokens // batch.targets_BT.shape[1], 1)
+        rows = min(rows, LOGITS // embeddings().num_embeddings // max(with_logits, 1))
+    return max(rows, 1)
 
 
 def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:

@@ -23,7 +23,7 @@ from ttt.adapters.base import FastState
 from ttt.devices.collective import over_devices
 from ttt.evaluation.evaluate import device_rows, evaluate, rows_at_once
 from ttt.evaluation.modes import modes, starting
-from ttt.learner import Engine, competing
+from ttt.learner import Engine, scored_logits
 from ttt.results.scores import Scores
 from ttt.stream import IGNORE, Batch, Ints, Items, KnownSets
 from ttt.training.recipe import Recipe
@@ -73,7 +73,7 @@ def option_log_p(engine: Engine, rows: Batch, state: FastState, *, write: bool) 
     # Rows of like length are read together, so that little padding is.
     order_R = (rows.segment_BT >= 0).sum(1).argsort(stable=True)
     share = device_rows(rows.pick(order_R.numpy()), rank, of=of)
-    step = rows_at_once(engine.learner.model, share)
+    step = rows_at_once(engine.learner.model, share, leaves_out=engine.learner.leaves_out)
     parts = (_trimmed(share.rows(start, start + step)) for start in range(0, len(share.tokens_BT), step))
     log_p = torch.cat([_log_p(engine, part, state, write=write) for part in parts])
     dealt_R = log_p.new_zeros(len(log_p) * of)
@@ -92,10 +92,9 @@ def _trimmed(rows: Batch) -> Batch:
 def _log_p(engine: Engine, rows: Batch, state: FastState, *, write: bool) -> Tensor:
     rows = rows.to(engine.fabric.device)
     with engine.fabric.autocast():
-        logits_BTV, _ = engine.wrapped(rows, state, write=write)
+        logits, _ = engine.wrapped(rows, state, write=write, scored=True)
     scored_BT = rows.targets_BT != IGNORE
-    # The logits of scored positions alone: a vocabulary can be large.
-    log_p_NV = competing(logits_BTV, rows)[scored_BT].float().log_softmax(-1)
+    log_p_NV = scored_logits(logits, rows).float().log_softmax(-1)
     nats_N = log_p_NV.gather(-1, rows.targets_BT[scored_BT][:, None])[:, 0].cpu().double()
     row_N = scored_BT.nonzero()[:, 0].cpu()
     return nats_N.new_zeros(len(scored_BT)).index_add_(0, row_N, nats_N).div(math.log(2))

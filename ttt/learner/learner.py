@@ -1,24 +1,25 @@
 """The learner: a model and the adapter that owns its fast weights.
 
 What moves its slow weights (objective, strategy, pace) is handed to `ttt.training.train`.
-Shapes: B batch (lanes), T time, V vocabulary.
+Shapes: B batch (lanes), T time, V vocabulary, N scored positions.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import Adapter, FastState
+from ttt.adapters.base import Adapter, FastState, passes_logits
 from ttt.devices.shards import is_cut
 from ttt.learner.losses import cross_entropy
 from ttt.models.cache import Cache
-from ttt.stream import Batch
+from ttt.models.scored import ScoredAlone
+from ttt.stream import IGNORE, Batch
 
 
 class OptimizerFactory(Protocol):
@@ -43,18 +44,41 @@ class Learner(nn.Module):
         self._writes = True
 
     def forward(
-        self, batch: Batch, state: FastState, *, write: bool = True, cache: Cache | None = None
+        self,
+        batch: Batch,
+        state: FastState,
+        *,
+        write: bool = True,
+        cache: Cache | None = None,
+        scored: bool = False,
     ) -> tuple[Tensor, FastState]:
-        """Logits [B, T, V] and the new state; with `cache`, `batch` goes on where that stopped."""
-        return self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
+        """Logits [B, T, V] and the new state; with `cache`, `batch` goes on where that stopped.
+
+        With `scored`, logits [N, V] of the scored positions alone, where `leaves_out` holds and
+        some position is not scored; `scored_logits` takes both.
+        """
+        with self._head_at(batch) if scored else nullcontext():
+            return self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Can the output layer be left out where nothing is scored?"""
+        return isinstance(self.model, ScoredAlone) and passes_logits(self.adapter)
+
+    def _head_at(self, batch: Batch) -> AbstractContextManager[None]:
+        scored_BT = batch.targets_BT != IGNORE
+        if not self.leaves_out or bool(scored_BT.all()):
+            return nullcontext()
+        assert isinstance(self.model, ScoredAlone)
+        return self.model.logits_at(scored_BT)
 
     def score(self, batch: Batch, state: FastState, *, own: int) -> tuple[Tensor, FastState]:
         """The loss in nats summed over the scored tokens of a part of a batch.
 
         Also return the state that its first `own` rows leave.
         """
-        logits_BTV, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)))
-        nats = cross_entropy(logits_BTV, batch, reduction="sum")
+        logits, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)), scored=True)
+        nats = cross_entropy(logits, batch, reduction="sum")
         # DDP waits for a gradient of every parameter, also of those that only writes use.
         return nats if self._writes else nats + self._untouched(), first_lanes(after, own)
 

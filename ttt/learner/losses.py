@@ -1,7 +1,7 @@
 """What a batch's logits are worth: cross-entropy over the scored tokens and the outputs that
 compete.
 
-Shapes: B batch (lanes), T time, V vocabulary.
+Shapes: B batch (lanes), T time, V vocabulary, N scored positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from ttt.stream import IGNORE, Batch
 
 
 def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: Literal["mean", "sum"]) -> Tensor:
-    """The loss in nats over the scored tokens of a batch."""
+    """The loss in nats over the scored tokens of a batch; logits may be those of `scored_logits`."""
+    if logits_BTV.dim() == 2:
+        return F.cross_entropy(scored_logits(logits_BTV, batch), scored_targets(batch), reduction=reduction)
     rows_NV = flat_logits(competing(logits_BTV, batch))
     return F.cross_entropy(rows_NV, batch.targets_BT.reshape(-1), ignore_index=IGNORE, reduction=reduction)
 
@@ -36,6 +38,24 @@ def flat_logits(logits_BTV: Tensor) -> Tensor:
 def num_scored(batch: Batch) -> Tensor:
     """The number of scored tokens."""
     return (batch.targets_BT != IGNORE).sum()
+
+
+def scored_targets(batch: Batch) -> Tensor:
+    """The targets of the scored positions [N], row after row."""
+    return batch.targets_BT[batch.targets_BT != IGNORE]
+
+
+def scored_logits(logits: Tensor, batch: Batch) -> Tensor:
+    """Logits [N, V] of the scored positions, from those of all [B, T, V] or of these alone [N, V].
+
+    Outputs that do not compete are at -inf.
+    """
+    scored_BT = batch.targets_BT != IGNORE
+    logits_NV = logits if logits.dim() == 2 else logits[scored_BT]
+    if batch.outputs_BV is None:
+        return logits_NV
+    row_N = scored_BT.nonzero()[:, 0]
+    return logits_NV.masked_fill(~batch.outputs_BV[row_N], float("-inf"))
 
 
 def competing(logits_BTV: Tensor, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ttt.adapters.base import FastState
 from ttt.learner.learner import Learner
 from ttt.models.cache import Cache
-from ttt.stream import Batch
+from ttt.stream import IGNORE, Batch
 
 FAST, ATTENTION = "fast.", "attention."
 
@@ -31,13 +31,20 @@ class Reader:
         self._cache = Cache()
 
     @torch.no_grad()
-    def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None) -> Tensor:
-        """Next-token logits [B, T, V]; `segment_BT`: the document of each token (default: 0)."""
+    def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None, last: bool = False) -> Tensor:
+        """Next-token logits [B, T, V]; `segment_BT`: the document of each token (default: 0).
+
+        With `last`, only those of the last position, [B, 1, V]: all that generating needs.
+        """
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
-        # Nothing is scored here: the targets only have to be there.
-        batch = Batch(tokens_BT, tokens_BT, segment_BT)
-        logits_BTV, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache)
-        return logits_BTV
+        # Nothing is scored here: targets only say where logits are wanted.
+        targets_BT = tokens_BT.clone()
+        if last:
+            targets_BT[:, :-1] = IGNORE
+        batch = Batch(tokens_BT, targets_BT, segment_BT)
+        logits, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache, scored=last)
+        logits_BTV: Tensor = logits[:, None] if logits.dim() == 2 else logits
+        return logits_BTV[:, -1:] if last else logits_BTV
 
     def export(self) -> dict[str, Tensor]:
         """All that the reader remembers, as named tensors: fast weights, open chunks, attention."""

@@ -8,8 +8,8 @@ Shapes: B batch (lanes), T time, P prefix vectors, A all keys, D model width, V 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -141,6 +141,24 @@ class HfModel(nn.Module):
         with _differentiable(cache):
             logits_BTV: Tensor = self.lm(**inputs, logits_to_keep=tokens_BT.shape[1]).logits
         return logits_BTV
+
+    @contextmanager
+    def logits_at(self, chosen_BT: Tensor) -> Iterator[None]:
+        """While open, `forward` returns logits [N, V] of the chosen positions, row after row.
+
+        What a family does to its logits afterwards (Gemma's cap) acts on each by itself.
+        """
+
+        # A hook on the head and not an argument: `logits_to_keep` takes the same places of all
+        # rows, and the head may be wrapped by low-rank updates.
+        def pick(head: nn.Module, hidden: tuple[Tensor]) -> tuple[Tensor]:
+            return (hidden[0][chosen_BT],)
+
+        handle = self.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _needs_mask(self, segment_BT: Tensor | None) -> bool:
         """Is there padding, a second document, or a window that the model itself lacks?"""

@@ -84,7 +84,7 @@ def load_pretrained(which: Pretrained, *, dtype: torch.dtype, attention: str) ->
     transformers = library(which)
     place = which.place()
     _check_weights(which, place, dtype=dtype)
-    with refusing(which), _quiet():
+    with refusing(which), quiet():
         model: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
             place,
             revision=which.revision,
@@ -112,7 +112,7 @@ def tokenizer_of(model: Mapping[str, Any], cache_dir: str) -> Callable[[], str] 
         file = Path(place) / "tokenizer.json"
         if file.is_file():
             return file.read_text()
-        with refusing(which), _quiet():
+        with refusing(which), quiet():
             tokenizer = library(which).AutoTokenizer.from_pretrained(
                 place, revision=which.revision, trust_remote_code=False
             )
@@ -194,7 +194,7 @@ def _nearest(path: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars and advice of transformers off the screen while open."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging

@@ -35,11 +35,12 @@ class Objective:
     def begin(self, learner: Learner) -> None:
         """Prepare for the stream; called once, after the base's weights are loaded."""
 
-    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
+    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool, whole: bool = True) -> Loss:
         """Return the loss of one batch and carry the learner's fast state forward.
 
         The first `own` rows are the task's; the other rows come from a memory of earlier tasks.
         `learns` is False if the strategy freezes the slow weights, so that no gradient is needed.
+        `whole` is False if the strategy has no use for logits: then they may be left out.
         """
         raise NotImplementedError
 

@@ -14,12 +14,12 @@ from ttt.stream import Batch
 class NextToken(Objective):
     """Maximum likelihood, with rows of a memory read from a blank fast state."""
 
-    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool) -> Loss:
+    def loss(self, learner: Learner, batch: Batch, *, own: int, learns: bool, whole: bool = True) -> Loss:
         state = learner.lanes(learner.fast, own, of=len(batch.tokens_BT))
         # Call `forward` directly and assign `fast` only when it changes: nn.Module's `__call__` and
         # `__setattr__` are slow in this inner loop.
-        logits_BTV, after = learner.forward(batch, state)
+        logits, after = learner.forward(batch, state, scored=not whole)
         if learner.adapter.reset != "sequence":
             # Rows of a memory belong to no lane of the stream, so their state is dropped.
             learner.fast = learner.adapter.carry(first_lanes(after, own))
-        return Loss(cross_entropy(logits_BTV, batch, reduction="mean"), logits_BTV)
+        return Loss(cross_entropy(logits, batch, reduction="mean"), logits if whole else None)

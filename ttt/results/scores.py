@@ -77,13 +77,18 @@ IN_BYTES = {
     "bits_per_byte": Quantity("loss per byte", "bits per byte", -1),
     "bits_per_byte_late": Quantity("loss per byte, second half", "bits per byte", -1),
 }
+# Measured only where answers have several tokens: the share of answers whose every token was the
+# likeliest behind the right ones before it, which is when greedy decoding writes the whole answer.
+ANSWERED = {
+    "exact_match": Quantity("exact match", "share of answers", 1, curve=False),
+}
 # Computed from the loss: what it exceeds the entropy of the task by.
 REGRET = Quantity("regret", "bits per token", -1)
 
 
 def quantity_of(name: str) -> Quantity:
     """The quantity called `name`, `regret` included. Raises KeyError for any other name."""
-    return REGRET if name == "regret" else (QUANTITIES | IN_BYTES | REWARDED | CHOSEN)[name]
+    return REGRET if name == "regret" else (QUANTITIES | IN_BYTES | ANSWERED | REWARDED | CHOSEN)[name]
 
 
 def sign(quantity: str) -> int:

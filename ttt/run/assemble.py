@@ -17,6 +17,7 @@ from ttt.devices.one_device import Devices
 from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
+from ttt.models.chat import chat_of
 from ttt.models.pretrained import tokenizer_of
 from ttt.run.checks import (
     check_cache,
@@ -67,6 +68,7 @@ class Assembly:
     settings: TrainerSettings
     sink: Sink
     info: RunInfo
+    data: str
 
     @property
     def code(self) -> str:
@@ -156,7 +158,10 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     settings: TrainerSettings = part("trainer")
     base: Base = part("base")
     sink: Sink = part("logger")
-    offered = {"model_tokenizer": tokenizer_of(config["model"], config["cache_dir"])}
+    offered = {
+        "model_tokenizer": tokenizer_of(config["model"], config["cache_dir"]),
+        "model_chat": chat_of(config["model"], config["cache_dir"]),
+    }
     source: Source = build(config["source"], group="source", given={}, trusted=trusted, offered=offered)
     stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
     check_data(base, stream, settings, task=config["task"]["name"], source=source.name)
@@ -170,6 +175,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     check_savings(plan, method.recipe.strategy, settings)
     known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
+    data = source.fingerprint + known_sets.fingerprint
     resolved = recorded_revision(config, method.learner.model)
     resolved = resolved | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
     return Assembly(
@@ -181,7 +187,8 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
         base=base,
         settings=settings,
         sink=sink,
-        info=describe(resolved, data=source.fingerprint + known_sets.fingerprint + weights_of(method.learner.model)),
+        info=describe(resolved, data=data, weights=weights_of(method.learner.model)),
+        data=data,
         **method._asdict(),
     )
 

@@ -168,12 +168,16 @@ def measure_row(session: Session) -> None:
     columns = session.plan.columns(row, stream=stream)
     current = stream.phases[row - 1].task if row else None
     batches = [stream.tasks[j].evaluation() for j in columns]
-    scores, profile = evaluate_along(engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes)
+    scores, profile = evaluate_along(
+        engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes, answers=stream.answers
+    )
     base, known_scores = None, {}
     if session.plan.has_base(row, stream=stream):
         if stream.base is not None:
             rows = [stream.base.evaluation()]
-            base = evaluate(engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes)
+            base = evaluate(
+                engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes, answers=stream.answers
+            )
         known_scores = measure_known(engine, session.known_sets, recipe=recipe, token_bytes=stream.token_bytes)
     diagnostics = _diagnostics(session)
     session.clock.evaluation += time.perf_counter() - start

@@ -92,7 +92,8 @@ def untrained(assembly: Assembly, fabric: Devices) -> dict[str, dict[str, list[f
         learner, recipe = assembly.fresh_learner(seed), assembly.fresh_recipe()
         engine = Engine.build(fabric, learner, learner.configure_optimizers())
         recipe.objective.begin(learner)
-        scores.append(evaluate(engine, batches, recipe=recipe, token_bytes=assembly.stream.token_bytes))
+        stream = assembly.stream
+        scores.append(evaluate(engine, batches, recipe=recipe, token_bytes=stream.token_bytes, answers=stream.answers))
     return {
         mode: {q: np.mean([network[mode][q] for network in scores], axis=0).tolist() for q in scores[0][mode]}
         for mode in scores[0]

@@ -92,6 +92,11 @@ class Strategy:
         """
         return None
 
+    @property
+    def reads_logits(self) -> bool:
+        """Does `extra` look at logits? If not, only those of scored tokens are computed."""
+        return type(self).extra is not Strategy.extra
+
     def gradients(self, engine: Engine) -> None:
         """Change the gradients before they are clipped."""
 

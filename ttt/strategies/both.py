@@ -90,6 +90,10 @@ class Both(Strategy):
         terms = [term for term in extras if term is not None]
         return sum(terms[1:], terms[0]) if terms else None
 
+    @property
+    def reads_logits(self) -> bool:
+        return any(part.reads_logits for part in self._parts)
+
     def gradients(self, engine: Engine) -> None:
         for part in self._parts:
             part.gradients(engine)

@@ -5,13 +5,14 @@ from ttt.stream.known import Items, KnownSets, Textual
 from ttt.stream.layout import Layout, Prompt
 from ttt.stream.mixture import Dealt, batch_rows, mix_rows, mixture, share
 from ttt.stream.samples import SAMPLES, sample_text, sample_texts
-from ttt.stream.stream import Phase, Source, Stream, Tagged, Task
+from ttt.stream.stream import HasAnswers, Phase, Source, Stream, Tagged, Task
 
 __all__ = [
     "IGNORE",
     "SAMPLES",
     "Batch",
     "Dealt",
+    "HasAnswers",
     "Ints",
     "Items",
     "KnownSets",

@@ -24,7 +24,8 @@ def sample_text(stream: Stream, task: Task) -> str:
     The last target is shown too: a recalled value may stand there and nowhere among the tokens.
     """
     batch = task.evaluation()
-    tokens, targets = batch.tokens_BT[0].numpy(), batch.targets_BT[0].numpy()
+    is_text = batch.segment_BT[0] >= 0
+    tokens, targets = batch.tokens_BT[0][is_text].numpy(), batch.targets_BT[0].numpy()
     if tokens.ndim == 2:
         return stream.show(batch.tokens_BT[:VECTORS].flatten(0, 1).numpy())
     last = targets[-1:] if targets[-1] != IGNORE else targets[:0]

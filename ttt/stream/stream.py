@@ -33,10 +33,13 @@ class Source(Protocol):
     fingerprint: str
     example_len: int | None
     vector_size: int | None
-    labels: range
     symbols: range
     token_bytes: Ints | None
     rows: dict[str, int]
+
+    # A property, since most sources have a range.
+    @property
+    def labels(self) -> Sequence[int]: ...
 
     def families(self) -> Sequence[Sequence[int]]:
         """Group the classes so that only classes of one family share content."""
@@ -92,6 +95,13 @@ class Tagged(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAnswers(Protocol):
+    """A source of prompts and answers; `answers`: has any of these several tokens?"""
+
+    answers: bool
+
+
 class Task(Protocol):
     """One stationary distribution of sequences; a batch depends on (seed, task, step) alone.
 
@@ -135,6 +145,7 @@ class Stream:
     `vector_size`  numbers in a vector, where vectors stand in place of tokens
     `layout`       where tasks are problems with a verifiable answer
     `token_bytes`  how many bytes of UTF-8 each token stands for [V]; None where tokens are no text
+    `answers`      whether scored tokens form answers, some of several tokens
     """
 
     base: Task | None
@@ -147,6 +158,7 @@ class Stream:
     vector_size: int | None = None
     layout: Layout | None = None
     token_bytes: Ints | None = None
+    answers: bool = False
 
     @property
     def learned_at(self) -> Ints:

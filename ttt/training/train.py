@@ -169,7 +169,7 @@ def loss_of(learner: Learner, recipe: Recipe, batch: Batch, *, step: int) -> Ten
     memory = strategy.memory(batch, step=step)
     if memory is not None:
         batch = Batch.stack([batch, memory])
-    loss = recipe.objective.loss(learner, batch, own=task_rows, learns=strategy.learns)
+    loss = recipe.objective.loss(learner, batch, own=task_rows, learns=strategy.learns, whole=strategy.reads_logits)
     if loss.logits_BTV is None:
         return loss.value
     extra = strategy.extra(learner, batch, loss.logits_BTV, own=task_rows)

@@ -1,0 +1,84 @@
+"""Your own table: texts with labels, or prompts with answers.
+
+    review,stars,shop                         source.text=review source.label=stars
+    "Fine, but loud",4,north                  source.prompt=review source.answer=stars source.group=shop
+
+Labels are the classes that a stream is cut by; prompts and answers are cut by their group. A folder
+of files, or of a folder for each class, names labels or groups where no column does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttt.tasks.machinery.answers import Answers, Pair
+from ttt.tasks.machinery.rows import KINDS, check_columns, read_rows
+
+WHAT = f"a file ({'|'.join(KINDS)}), or a folder of such files or of a folder for each class"
+COLUMNS = "source.text=COLUMN source.label=COLUMN, or source.prompt=COLUMN source.answer=COLUMN"
+
+
+@dataclass(kw_only=True, eq=False)
+class Csv(Answers):
+    """Classes in the order of their first rows."""
+
+    path: str | None
+    text: str | None
+    label: str | None
+    prompt: str | None
+    answer: str | None
+    group: str | None
+
+    def pairs(self) -> Iterator[Pair]:
+        is_checked = False
+        for file, unit in self._files():
+            columns: list[str] = []
+            for row in read_rows(file):
+                if columns != list(row):
+                    columns = list(row)
+                    self._check(columns, file)
+                    is_checked = True
+                yield self._pair(row, unit)
+        if not is_checked:
+            raise ValueError(f"source.path={self.path}: holds no rows")
+
+    def has_labels(self) -> bool:
+        return self.text is not None
+
+    def typed(self) -> str:
+        return f"source.label={self.label}" if self.label else f"source.path={self.path}"
+
+    def _pair(self, row: Mapping[str, str | None], unit: str) -> Pair:
+        if self.text is not None:
+            label = row[self.label] if self.label else unit
+            return Pair(row[self.text], label, label)
+        assert self.prompt is not None, "checked with the first row"
+        assert self.answer is not None, "checked with the first row"
+        return Pair(row[self.prompt], row[self.answer], row[self.group] if self.group else unit)
+
+    def _check(self, columns: list[str], file: Path) -> None:
+        names = ("text", "label", "prompt", "answer", "group")
+        wanted = {name: getattr(self, name) for name in names}
+        typed = {name for name, column in wanted.items() if column}
+        if typed not in ({"text"}, {"text", "label"}, {"prompt", "answer"}, {"prompt", "answer", "group"}):
+            words = " ".join(f"source.{name}={wanted[name]}" for name in names if name in typed) or "no column is named"
+            raise ValueError(f"{words}: name {COLUMNS} (and source.group=COLUMN); {file} has: {', '.join(columns)}")
+        check_columns(columns, wanted, where=str(file))
+
+    def _files(self) -> list[tuple[Path, str]]:
+        """Return the files, each with the class that it stands for where no column names one."""
+        if self.path is None:
+            raise ValueError(f"source.path=null: name {WHAT}")
+        path = Path(self.path).expanduser()
+        if path.is_file() and path.suffix in KINDS:
+            return [(path, path.stem)]
+        if not path.is_dir():
+            what = "cannot be read" if path.exists() else "no such file"
+            raise ValueError(f"source.path={self.path}: {what}; allowed: {WHAT}")
+        inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file() and file.suffix in KINDS)
+        files = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
+        if not files:
+            raise ValueError(f"source.path={self.path}: holds no such file; allowed: {WHAT}")
+        return [(path / file, file.parts[0] if len(file.parts) > 1 else file.stem) for file in files]
