@@ -34,17 +34,17 @@ def test_the_baseline_is_the_one_that_learns_most_and_bases_set_no_method_apart(
     assert against == "adapter=none, objective.kl=0.05"
 
 
-def test_controls_are_no_baselines_and_stand_beside_a_search_that_is_told_as_much(tmp_path, fst, alone):
+def test_controls_are_no_baselines_and_stand_beside_a_search_that_sees_as_much(tmp_path, fst, alone):
     def control(name, success, **keys):
         return changed(policy_run(tmp_path / name, adapter="none", success=success), **keys)
 
     # Both learn more than the baseline; neither is learning alone.
-    told = control("told", GOOD, task__prompt="told")
+    described = control("described", GOOD, task__prompt="rule")
     imitation = control("imitation", GOOD, objective__learn_from="answers")
     weak = changed(policy_run(tmp_path / "weak", adapter="none", success=WEAK), task__prompt="seed")
     pools = [replace(changed(fst, adapter__proposer=name), folder=fst.folder) for name in ("mutate", "informed")]
-    rows = {(words[1], words[2]) for words, _ in claims([weak, told, imitation, *pools]).rows}
-    (baseline,) = {other for method, other in rows if "task.prompt=told" in method}
+    rows = {(words[1], words[2]) for words, _ in claims([weak, described, imitation, *pools]).rows}
+    (baseline,) = {other for method, other in rows if "task.prompt=rule" in method}
     against = {
         name: {other for method, other in rows if f"proposer={name}" in method} for name in ("mutate", "informed")
     }
@@ -52,7 +52,7 @@ def test_controls_are_no_baselines_and_stand_beside_a_search_that_is_told_as_muc
     assert len(against["mutate"]) == 1
     assert len(against["informed"]) == 2
     assert any("learn_from=answers" in other for other in against["informed"])
-    assert "told" not in baseline
+    assert "rule" not in baseline
     assert "answers" not in baseline
 
 

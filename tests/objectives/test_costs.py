@@ -22,7 +22,7 @@ def test_slow_steps_read_to_sample_and_again_for_a_loss():
     # 32 rollouts are sampled, then read for the loss and by the base.
     assert terms["slow_tokens_generated"] == 32 * ANSWER
     assert terms["slow_tokens_read"] == 32 * (CONTEXT + 2 * ROW)
-    assert terms["fast_tokens_read"] == terms["fast_seconds"] == terms["proposals"] == terms["told"] == 0
+    assert terms["fast_tokens_read"] == terms["fast_seconds"] == terms["proposals"] == terms["shown"] == 0
     assert terms["slow_seconds"] > 0
     # Without a mixed group and a regulariser nothing is read again.
     policy = small_policy(*ALONE)
@@ -30,18 +30,18 @@ def test_slow_steps_read_to_sample_and_again_for_a_loss():
     assert policy.steps(1)[0].terms["slow_tokens_read"] == 32 * CONTEXT
 
 
-def test_a_search_counts_what_it_plays_and_what_its_proposer_is_told():
+def test_a_search_counts_what_it_plays_and_what_its_proposer_is_shown():
     policy = small_policy(*POOL, "adapter.proposer=informed")
     policy.pay(no_reward)
     terms = policy.steps(1)[0].terms
     assert terms["fast_tokens_read"] == terms["fast_rollouts"] * CONTEXT
     assert terms["fast_tokens_generated"] == terms["fast_rollouts"] * ANSWER
     # Three proposals from batches of four, all of which failed.
-    assert (terms["proposals"], terms["told"]) == (3, 12)
+    assert (terms["proposals"], terms["shown"]) == (3, 12)
     blind = small_policy(*POOL, "adapter.proposer=mutate")
     blind.pay(no_reward)
     terms = blind.steps(1)[0].terms
-    assert (terms["proposals"], terms["told"]) == (3, 0)
+    assert (terms["proposals"], terms["shown"]) == (3, 0)
 
 
 def test_soft_prompts_read_their_rollouts_for_a_gradient():

@@ -20,15 +20,15 @@ class Round:
     """The outcome of one round of the fast channel: the new state and how many rollouts it used.
 
     `rollouts`: those sampled under prompts that are in use now, which the slow channel may learn
-    from; None for an adapter that is not `reusable`. `proposals`: calls of a proposer; `told`: right
-    answers that it was shown, if it reads them.
+    from; None for an adapter that is not `reusable`. `proposals`: calls of a proposer; `shown`:
+    right answers that it was shown, if it reads them.
     """
 
     state: FastState
     used: int
     rollouts: Rollouts | None
     proposals: int = 0
-    told: int = 0
+    shown: int = 0
 
 
 @runtime_checkable

@@ -146,8 +146,8 @@ class PromptPool:
             pool = self._find(self._prompts(state), self._propose, bench, self._search)
         after = state if pool is None else self._state_of(pool) | {"age": state["age"][:1] + 1}
         in_use = [tuple(prompt) for prompt in self.emitted(after).tolist()]
-        told = bench.shown if self._reads else 0
-        return Round(after, bench.used, bench.under(in_use), proposals=bench.proposals, told=told)
+        shown = bench.shown if self._reads else 0
+        return Round(after, bench.used, bench.under(in_use), proposals=bench.proposals, shown=shown)
 
     def min_rollouts(self, *, rows: int, group: int) -> int:
         """Parent and child each need a minibatch of rollouts, and one scored problem."""

@@ -4,7 +4,7 @@ Each method with prompts, and each control, is compared with reinforcement learn
 (adapter=none) on the same tasks, bases and seeds. The baseline is the strongest: among those that
 ran most of the method's seeds, the one that learned most on them. A baseline that learns less may
 forget and drift less, so drift is compared at equal success where that is possible (one task).
-Methods whose search is told right answers are also compared with slow weights that imitate such
+Methods whose search is shown right answers are also compared with slow weights that imitate such
 answers (objective.learn_from): then both sides know the same.
 
 The seed is the unit. A difference is a mean over seeds, a ratio a geometric mean, both with a 95 %

@@ -16,10 +16,10 @@ from ttt.config.messages import show
 
 # Runs that differ in one of these sections saw other problems, or began elsewhere.
 SAME = ("source", "task", "base", "model")
-# Of these, what the learner is told: the problems are equal.
-TOLD = "task.prompt"
+# Of these, the prompt that the learner begins with: the problems are equal.
+PROMPT = "task.prompt"
 # Settings that say how a task is learned.
-LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.", TOLD)
+LEARNED_BY = ("adapter.", "objective.", "optimizer.", "strategy.", PROMPT)
 # Keys that the words of every setting begin with.
 LEADING = ("source.name", "task.ops", "task.num_tasks", "task.steps_per_task")
 
@@ -66,8 +66,8 @@ class Method:
 
     @property
     def is_control(self) -> bool:
-        """Does it learn without a search, and is told something: right answers, or its task?"""
-        return self.imitates or self.value(TOLD) == "told"
+        """Does it learn without a search, and knows more: right answers, or its task?"""
+        return self.imitates or self.value(PROMPT) == "rule"
 
     @property
     def imitates(self) -> bool:
@@ -125,7 +125,7 @@ class Setting:
         return max(candidates, key=lambda other: _learned(method, other))
 
     def imitators(self, method: Method) -> Iterator[Method]:
-        """Yield the methods whose slow weights are told what the search of `method` is."""
+        """Yield the methods whose slow weights imitate what the search of `method` is shown."""
         if method.is_shown_answers:
             yield from (other for other in self.methods if other.imitates and method.pairs(other))
 
@@ -181,7 +181,7 @@ def _without_base_seed(runs: Sequence[Run]) -> Iterator[Run]:
 
 
 def _same(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key.split(".")[0] in SAME and key != TOLD}
+    return {key: value for key, value in config.items() if key.split(".")[0] in SAME and key != PROMPT}
 
 
 def _but_announced(setting: Setting) -> dict[str, Any]:

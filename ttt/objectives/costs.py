@@ -7,8 +7,7 @@
     slow_seconds, ...          wall-clock time; evaluations and what strategies do between tasks are
                                left out
     proposals                  calls of a proposer
-    told                       right answers that were shown: to a proposer that reads them, or to
-                               slow weights that imitate them
+    shown                      right answers that a proposer read, or that slow weights imitate
 
 All are sums since the stream began. A token counts as read although rows share the work of reading
 it: how much is shared is a matter of the code.
@@ -25,7 +24,7 @@ from torch import Tensor
 
 SPENT = ("tokens_read", "tokens_generated", "seconds")
 COUNTS = (
-    *("rounds", "rollouts", "fast_rollouts", "proposals", "told"),
+    *("rounds", "rollouts", "fast_rollouts", "proposals", "shown"),
     *(f"{channel}_{what}" for channel in ("slow", "fast") for what in SPENT),
 )
 

@@ -31,8 +31,8 @@ from ttt.objectives import answers
 from ttt.objectives.base import Loss, Objective
 from ttt.objectives.costs import Costs
 from ttt.objectives.cycle import Cycle
+from ttt.objectives.imitation import IMITATES, Imitation, LearnFrom
 from ttt.objectives.policy_loss import Baseline, PolicyGradient, zero_loss
-from ttt.objectives.told import TOLD, LearnFrom, Told
 from ttt.prompts.rollouts import Play, Rollouts, evenly
 from ttt.stream import Batch, Layout
 
@@ -57,7 +57,7 @@ class Reward(Objective):
         entropy: Annotated[float, Ge(0)],
         kl: Annotated[float, Ge(0)],
         learn_from: LearnFrom,
-        told_problems: Annotated[int, Ge(1)],
+        quiz: Annotated[int, Ge(1)],
         drift: Literal["reverse", "both"],
         reuse: bool,
         cycle: dict[str, Any],
@@ -74,7 +74,7 @@ class Reward(Objective):
         self._temperature, self.baseline, self.learn_from = temperature, baseline, learn_from
         self._gradient = PolicyGradient(baseline, clip, entropy=entropy, kl=kl)
         self.drift, self.cycle = drift, Cycle.read(cycle)
-        self._steps, self._costs, self._told = 0, Costs(), Told(told_problems)
+        self._steps, self._costs, self._imitation = 0, Costs(), Imitation(quiz)
         # Values of the steps since the last report, whose means `watched` returns.
         self._watched: dict[str, list[float]] = defaultdict(list)
         self.base: dict[str, Tensor] = {}
@@ -96,7 +96,7 @@ class Reward(Objective):
             # Frozen slow weights need no answers, so none are sampled and none are counted.
             return Loss(zero_loss(learner.model))
         if self.learn_from == "answers":
-            return Loss(self._told.loss(learner.model, self._costs))
+            return Loss(self._imitation.loss(learner.model, self._costs))
         rollouts = self._rollouts(learner, batch, self._in_use(learner), searched)
         self._costs.add("rollouts", len(rollouts.reward_R))
         self._watched["reward"].append(float(rollouts.reward_R.mean()))
@@ -106,24 +106,24 @@ class Reward(Objective):
             return Loss(self._distillation_loss(learner, batch, rollouts))
         loss = self._slow_loss(learner, batch, rollouts)
         if self.learn_from == "reward_and_answers":
-            loss = loss + self._told.loss(learner.model, self._costs)
+            loss = loss + self._imitation.loss(learner.model, self._costs)
         return Loss(loss)
 
     def _run_round(self, learner: Learner, batch: Batch) -> Rollouts | None:
-        """Run a round of the fast channel if one is due: a search for prompts, or told answers.
+        """Run a round of the fast channel if one is due: a search for prompts, or shown answers.
 
         Return its rollouts under the prompts that are in use after it.
         """
-        is_told = self.learn_from in TOLD
-        if not (is_told or isinstance(learner.adapter, Evolving)):
+        imitates = self.learn_from in IMITATES
+        if not (imitates or isinstance(learner.adapter, Evolving)):
             return None
         if not self.cycle.is_due(steps=self._steps, rounds=int(self._costs["rounds"])):
             return None
         self._costs.add("rounds", 1)
         with self._costs.searching():
-            if not is_told:
+            if not imitates:
                 return self._search(learner, batch)
-            self._told.tell(batch, lambda *rows: self.play(learner, batch, *rows), self.layout, self._costs)
+            self._imitation.ask(batch, lambda *rows: self.play(learner, batch, *rows), self.layout, self._costs)
             return None
 
     def _search(self, learner: Learner, batch: Batch) -> Rollouts | None:
@@ -138,7 +138,7 @@ class Reward(Objective):
         learner.fast = learner.adapter.carry(outcome.state)
         self._costs.add("fast_rollouts", outcome.used)
         self._costs.add("proposals", outcome.proposals)
-        self._costs.add("told", outcome.told)
+        self._costs.add("shown", outcome.shown)
         return outcome.rollouts
 
     def play(self, learner: Learner, batch: Batch, problem_R: Tensor, prompt_RP: Tensor) -> Rollouts:
@@ -238,10 +238,10 @@ class Reward(Objective):
     def state(self) -> dict[str, Tensor]:
         # Without the base: `begin` has copied its weights before `restore` is called.
         archive = {f"archive.{task}": prompt_P for task, prompt_P in self.archive.items()}
-        return {"steps": torch.tensor(self._steps)} | self._costs.state() | self._told.state() | archive
+        return {"steps": torch.tensor(self._steps)} | self._costs.state() | self._imitation.state() | archive
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self._steps = int(state["steps"])
         self._costs.restore(state)
-        self._told.restore(state)
+        self._imitation.restore(state)
         self.archive = {int(k.removeprefix("archive.")): x for k, x in state.items() if k.startswith("archive.")}

@@ -210,5 +210,5 @@ COSTS = _all("status", {
     "slow_seconds": (float, "less", "seconds", "seconds of slow steps"),
     "fast_seconds": (float, "less", "seconds", "seconds of the search"),
     "proposals": (float, "less", "calls", "calls of the proposer"),
-    "told": (float, "less", "answers", "right answers that were told"),
+    "shown": (float, "less", "answers", "right answers that were shown"),
 })  # fmt: skip

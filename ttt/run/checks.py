@@ -22,8 +22,8 @@ from ttt.config.messages import show
 from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Learner
+from ttt.objectives.imitation import IMITATES
 from ttt.objectives.reward import Reward
-from ttt.objectives.told import TOLD
 from ttt.strategies.base import Strategy
 from ttt.stream import Batch, Stream
 from ttt.training.recipe import Recipe
@@ -76,6 +76,11 @@ def check_devices(adapter: Adapter, strategy: Strategy, settings: TrainerSetting
         raise ValueError(f"{what}: strategy={strategy.name} needs whole batches on one device")
     if kind == "fsdp" and strategy.runs_on == "ddp":
         raise ValueError(f"trainer.strategy=fsdp: strategy={strategy.name} needs whole parameters; use trainer=ddp")
+    if adapter.runs_on == "one" and settings.parts > 1:
+        raise ValueError(
+            f"adapter.reset={adapter.reset}: what adapter={adapter.name} carries has no mean over the "
+            f"{settings.parts} parts of a batch; use reset=sequence, or one device without trainer.accumulate"
+        )
     if kind == "fsdp" and adapter.runs_on == "ddp":
         raise ValueError(
             f"trainer.strategy=fsdp: adapter={adapter.name} reads parameters that are cut; use trainer=ddp"
@@ -140,10 +145,10 @@ def check_prompts(adapter: Adapter, objective: Reward, *, batch: Batch) -> None:
             raise ValueError(f"objective.reuse=true: adapter={adapter.name} searches for no prompt; use prompt_pool")
         return
     if not bool((objective.layout.prompts(batch) == torch.tensor(objective.layout.seed_prompt)).all()):
-        raise ValueError(f"task.prompt=told: leaves adapter={adapter.name} no prompt to improve; use adapter=none")
-    if objective.learn_from in TOLD:
+        raise ValueError(f"task.prompt=rule: leaves adapter={adapter.name} no prompt to improve; use adapter=none")
+    if objective.learn_from in IMITATES:
         raise ValueError(
-            f"objective.learn_from={objective.learn_from}: is told what a proposer would be, in place of a search by "
+            f"objective.learn_from={objective.learn_from}: imitates what a proposer would see, in place of a search by "
             f"adapter={adapter.name}; use adapter=none"
         )
     budget, least = objective.cycle.fast_budget, adapter.min_rollouts(rows=len(batch.tokens_BT), group=objective.group)

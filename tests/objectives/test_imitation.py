@@ -1,4 +1,4 @@
-"""Slow weights that imitate told answers: which are told, when, and by which loss."""
+"""Slow weights that imitate answers that they are shown: which, when, and by which loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from small_policy import no_reward, small_policy
 from ttt.objectives.costs import Costs
 from ttt.training.train import loss_of
 
-TOLD = (*ALONE, "objective.cycle.slow_steps=3", "objective.told_problems=3")
+QUIZ = (*ALONE, "objective.cycle.slow_steps=3", "objective.quiz=3")
 
 
 def right_on_even_rows(rollouts):
@@ -20,7 +20,7 @@ def right_on_even_rows(rollouts):
 
 
 def test_the_loss_is_the_cross_entropy_of_what_failed_in_the_round():
-    policy = small_policy(*TOLD, "objective.learn_from=answers", size=3.0)
+    policy = small_policy(*QUIZ, "objective.learn_from=answers", size=3.0)
     batch, played = policy.tasks[0].batch(0), policy.pay(right_on_even_rows)
     with torch.no_grad():
         loss = loss_of(policy.learner, policy.recipe, batch, step=0)
@@ -37,40 +37,40 @@ def test_the_loss_is_the_cross_entropy_of_what_failed_in_the_round():
     assert len(nats) == len(failed) * policy.layout.answer_len > 0
     assert float(loss) == pytest.approx(float(sum(nats) / len(nats)), rel=1e-5)
     terms = policy.objective.terms()
-    assert (terms["told"], terms["fast_rollouts"], terms["rounds"], terms["rollouts"]) == (len(failed), 3, 1, 0)
+    assert (terms["shown"], terms["fast_rollouts"], terms["rounds"], terms["rollouts"]) == (len(failed), 3, 1, 0)
 
 
-def test_answers_are_told_once_in_each_round_and_imitated_until_the_next():
-    policy = small_policy(*TOLD, "objective.learn_from=answers", "optimizer.lr=1e-2")
+def test_answers_are_shown_once_in_each_round_and_imitated_until_the_next():
+    policy = small_policy(*QUIZ, "objective.learn_from=answers", "optimizer.lr=1e-2")
     policy.pay(no_reward)
     reports = policy.steps(5)
-    assert [report.terms["told"] for report in reports] == [3, 3, 3, 6, 6]
+    assert [report.terms["shown"] for report in reports] == [3, 3, 3, 6, 6]
     assert reports[2].loss < reports[0].loss
 
 
 def test_without_a_failure_nothing_is_learned():
-    policy = small_policy(*TOLD, "objective.learn_from=answers")
+    policy = small_policy(*QUIZ, "objective.learn_from=answers")
     policy.pay(lambda rollouts: rollouts.problem_R >= 0)
     assert [report.loss for report in policy.steps(2)] == [0, 0]
 
 
-def test_rewards_and_told_answers_add_up():
-    policy = small_policy(*TOLD, "objective.learn_from=reward_and_answers", size=3.0)
+def test_rewards_and_shown_answers_add_up():
+    policy = small_policy(*QUIZ, "objective.learn_from=reward_and_answers", size=3.0)
     batch, objective = policy.tasks[0].batch(0), policy.objective
     played = policy.pay(lambda rollouts: rollouts.answer_RA[:, 0] % 2 == 0)
     both = loss_of(policy.learner, policy.recipe, batch, step=0).detach()
-    # What was told comes first, then the rollouts of the slow step.
+    # The quiz comes first, then the rollouts of the slow step.
     asked, rollouts = played
     assert (len(asked.reward_R), len(rollouts.reward_R)) == (3, 32)
     rewards = objective._slow_loss(policy.learner, batch, rollouts).detach()
-    answers = objective._told.loss(policy.model, Costs()).detach()
+    answers = objective._imitation.loss(policy.model, Costs()).detach()
     assert bool(rewards)
     assert bool(answers)
     torch.testing.assert_close(both, rewards + answers)
 
 
 def test_a_run_that_stopped_between_two_rounds_resumes_bit_exactly(tmp_path, monkeypatch):
-    typed = [*RULES, *TOLD, "objective.learn_from=reward_and_answers"]
+    typed = [*RULES, *QUIZ, "objective.learn_from=reward_and_answers"]
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     assert run_here(typed, tmp_path / "whole").code == 0
