@@ -39,8 +39,8 @@ class Imitation:
     def ask(self, batch: Batch, play: Callable[[Tensor, Tensor], Rollouts], layout: Layout, costs: Costs) -> None:
         """Answer a few problems of `batch` once; keep the rows of those that fail.
 
-        `play` answers problems (rows of the batch) under the prompts beside them. Problems are drawn
-        from torch's global generator.
+        `play` answers problems (rows of the batch) under the prompts beside them. Draws from
+        torch's global generator.
         """
         rows = len(batch.tokens_BT)
         problem_R = torch.randperm(rows)[: self._quiz].to(batch.tokens_BT.device)
