@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check smollm2 triton bench study studies wheel clean
+.PHONY: help run test check docs smollm2 triton bench study studies wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,8 +55,16 @@ study: .venv/ready  ## one study and its page, as in make study NAME=frontier (n
 studies: .venv/ready  ## all studies (some hours on two cores)
 	for name in $(STUDIES); do $(MAKE) study NAME=$$name || exit 1; done
 
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: .venv/docs  ## the docs as a site, in site/: open site/index.html
+	$(BIN)/python docs/generator/reference.py
+	$(BIN)/zensical build --strict --clean
+
 wheel: .venv/ready  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove what was built here, but no results
-	rm -rf .venv .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .links build dist site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

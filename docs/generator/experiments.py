@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markup import paragraphs
 from options import CONF, read
+
 from ttt.config.explained import explain
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 
 from markup import code, escaped, table
+
 from ttt.results import definitions
 from ttt.results.metric import Metric
 

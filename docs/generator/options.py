@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
+import textwrap
 from importlib.resources import files
 
-import ttt.conf
 from markup import code, escaped, paragraphs, table
+
+import ttt.conf
 from ttt.config.build import locate
-from ttt.config.explained import Explained, Setting, allowed_values, explain, explain_option
+from ttt.config.explained import Setting, allowed_values, explain, explain_option
 
 CONF = files(ttt.conf)
 # In the order in which one meets them, with what each is.
@@ -23,14 +28,6 @@ GROUPS = {
     "trainer": "Devices, precision and threads.",
     "logger": "Who looks on.",
 }
-# Files that many options of a group include, and what they hold.
-SHARED = {
-    "task": ("stream", "Every stream"),
-    "source": ("corpus", "Every source of running text"),
-    "adapter": ("fast", "Every adapter that writes while it reads"),
-    "optimizer": ("pace", "Every optimizer"),
-}
-IMAGES = ("examples", "Every source of images")
 HEAD = ("setting", "default", "allowed", "meaning")
 
 
@@ -40,13 +37,11 @@ def read(name: str) -> str:
 
 
 def group_page(group: str) -> str:
-    """All options of a group."""
+    """All options of a group, behind what several of them share."""
     names = sorted(path.name.removesuffix(".yaml") for path in (CONF / group).iterdir() if path.name.endswith(".yaml"))
-    shared = [part for part in (SHARED.get(group), IMAGES if group == "source" else None) if part]
-    shared = [part for part in shared if (CONF / f"{part[0]}.yaml").is_file()]
-    text = f"# {group}=\n\n{GROUPS[group]} The default is "
-    text += f"`{group}={default_option(group)}`.\n\n"
-    text += "".join(_shared_section(group, part, title) for part, title in shared)
+    parts = sorted({part for name in names for part in parts_of(f"{group}/{name}")})
+    text = f"# {group}=\n\n{GROUPS[group]} The default is `{group}={default_option(group)}`.\n\n"
+    text += "".join(_part_section(group, part) for part in parts)
     return text + "".join(_option_section(group, name) for name in names)
 
 
@@ -63,46 +58,55 @@ def default_option(group: str) -> str:
     return next(line.partition(": ")[2] for line in lines if line.startswith(f"- {group}: "))
 
 
-def _shared_section(group: str, part: str, title: str) -> str:
+def parts_of(option: str) -> list[str]:
+    """The files beside the groups, such as `stream`, whose settings an option takes over."""
+    names = [name for name in explain(read(option)).includes if name.startswith("/") and "/" not in name[1:]]
+    return [part for name in names for part in (name[1:], *parts_of(name[1:]))]
+
+
+def _title(part: str) -> str:
+    """What a part says it is, up to the first stop, as the title of its section."""
+    return re.split(r"[;:.]", explain(read(part)).about)[0]
+
+
+def _part_section(group: str, part: str) -> str:
     explained = explain(read(part))
-    return f"## {title}\n\n{paragraphs(explained.about)}" + _settings(group, explained.settings, {})
+    return f"## {_title(part)}\n\n{paragraphs(explained.about)}" + _settings(group, explained.settings, {})
 
 
 def _option_section(group: str, name: str) -> str:
-    explained = explain_option(f"{group}/{name}", read=read)
+    option = f"{group}/{name}"
+    explained = explain_option(option, read=read)
+    # A section above has what an option takes over unchanged.
+    above = [setting for part in parts_of(option) for setting in explain(read(part)).settings]
+    ours = [setting for setting in explained.settings if setting not in above]
     text = f"## {group}={name}\n\n{paragraphs(explained.about)}"
-    idea = _class_idea(explained, group=group)
-    text += paragraphs(idea) if idea else ""
-    allowed = allowed_values(explained.target, group=group)
-    own = [setting for setting in explained.settings if not _is_shared(setting, group=group)]
-    text += _settings(group, own, allowed)
-    text += f"Class: `{explained.target}`."
-    text += _see(explained, group=group)
-    return text + "\n\n"
+    if explain(read(option)).target:
+        text += _idea(explained.target, group=group)
+    text += _settings(group, ours, allowed_values(explained.target, group=group))
+    return f"{text}Class: `{explained.target}`.{_see(option)}\n\n"
 
 
-def _class_idea(explained: Explained, *, group: str) -> str:
-    """The idea and the equation of a class, unless its docstring only points to the YAML."""
-    doc = (locate(explained.target, group=group, trusted=()).__doc__ or "").strip()
-    lines = [line.removeprefix("    ") for line in doc.split("\n")]
-    is_signature = doc.startswith(f"{explained.target.rpartition('.')[2]}(")
-    return "" if "explained in" in doc or is_signature else "\n".join(lines)
+def _idea(target: str, *, group: str) -> str:
+    """The head of a module, folded: the equation, and the source."""
+    doc = inspect.getdoc(sys.modules[locate(target, group=group, trusted=()).__module__]) or ""
+    if "\n" not in doc:
+        return ""
+    return '??? note "Idea, equation, source"\n\n' + textwrap.indent(f"```text\n{doc}\n```", "    ") + "\n\n"
 
 
-def _is_shared(setting: Setting, *, group: str) -> bool:
-    """Whether a section above has the setting, with the same default."""
-    parts = [part for part, _ in (*SHARED.values(), IMAGES) if (CONF / f"{part}.yaml").is_file()]
-    return any(setting in explain(read(part)).settings for part in parts)
-
-
-def _see(explained: Explained, *, group: str) -> str:
+def _see(option: str) -> str:
     """Links to what an option shares with others."""
-    titles = dict([*SHARED.values(), IMAGES])
-    links = []
-    for name in explained.includes:
-        title = titles.get(name.strip("/"), f"{group}={name}")
-        links.append(f"[{title}](#{title.lower().replace('=', '').replace(' ', '-')})")
+    group = option.partition("/")[0]
+    theirs = [f"{group}={name}" for name in explain(read(option)).includes if not name.startswith("/")]
+    titles = [*theirs, *map(_title, parts_of(option))]
+    links = [f"[{title}](#{_anchor(title)})" for title in titles]
     return f" Also: {', '.join(links)}." if links else ""
+
+
+def _anchor(title: str) -> str:
+    """The name of a section, as Markdown's table of contents makes it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
 
 
 def _settings(group: str, settings: list[Setting] | tuple[Setting, ...], allowed: dict[str, str]) -> str:

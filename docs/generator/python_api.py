@@ -7,8 +7,9 @@ import re
 from importlib import import_module
 from typing import Any
 
-import ttt
 from markup import code, paragraphs
+
+import ttt
 
 
 def python_page() -> str:

@@ -46,7 +46,9 @@ def pages() -> dict[str, str]:
 
 def index(written: dict[str, str]) -> str:
     """The first page: a line for each of the others."""
-    return INDEX + "".join(f"| [{_title(text)}]({name}) | {_first_sentence(text)} |\n" for name, text in written.items())
+    return INDEX + "".join(
+        f"| [{_title(text)}]({name}) | {_first_sentence(text)} |\n" for name, text in written.items()
+    )
 
 
 def main(words: Iterable[str]) -> None:

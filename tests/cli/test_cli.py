@@ -1,19 +1,14 @@
-"""Commands that work: questions, previews, plain output, parts of the user's own, the README."""
+"""Commands that work: questions, previews, plain output, parts of the user's own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 from assembling import without
 from commands import assert_refused
 from harness import FAST, TINY, run_apart, run_here
 
-from ttt.cli.runs.check import check_command, parse_command
-from ttt.cli.sweeps.study import expand
-
-ROOT = Path(__file__).parents[2]
 NO_SOURCE = without(TINY, "source=", "task.held_out", "task.num_tasks")
 
 QUESTIONS = """
@@ -108,19 +103,3 @@ def test_a_source_of_ones_own_is_one_file_and_one_yaml(tmp_path):
     assert run_here(typed, tmp_path).code == 0
     assert (tmp_path / "outputs" / "split-sequence").is_dir()
     assert_refused(run_here([*typed, "source.lines=many"], tmp_path), "source.lines=many", "integer")
-
-
-def test_readme_commands_are_real():
-    """Every ttt-run line of the README composes, but for those of studies, which have a test."""
-    text = (ROOT / "README.md").read_text()
-    lines = [line.strip().split("#")[0].split() for line in text.splitlines() if line.strip().startswith("ttt-run ")]
-    assert len(lines) >= 3
-    for line in lines:
-        if "--config-dir" not in line and "wandb" not in line:
-            sweeps = expand(parse_command(line[1:]))
-            for typed in sweeps if "--study" not in line else []:
-                check_command(typed)
-    makefile = (ROOT / "Makefile").read_text()
-    for command in ("make run", "make test"):
-        assert command in text
-        assert f"\n{command.split()[1]}:" in makefile

@@ -1,0 +1,91 @@
+"""Every command line in the README and the docs is one that its command takes; nothing is run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+import pytest
+from documents import blocks, command_lines, name_of, pages
+
+from ttt.cli.probes.arguments import probe_options
+from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.sweeps.study import expand
+from ttt.config.messages import UsageError
+
+# What a study lists has a test of its own; these say that an extra is not installed.
+EXTRA = "not installed"
+
+
+class ParsedError(Exception):
+    """The words were parsed: what follows would run the command."""
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A folder with the files that the pages name in titles: modules of the reader's own."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "mine" / "adapter").mkdir(parents=True)
+    # The name that stands for any.
+    (folder / "mine" / "adapter" / "mine.yaml").write_text("name: mine\n")
+    for page in pages():
+        for block in blocks(page.read_text()):
+            if block.title:
+                (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
+                (folder / block.title).write_text(block.text)
+    return folder
+
+
+@pytest.fixture
+def seen(request) -> set[tuple[str, ...]]:
+    """Command lines that were checked before: pages repeat the usual ones."""
+    return vars(request.module).setdefault("SEEN", set())
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_commands_of_a_page_are_real(page, mine, seen, monkeypatch):
+    monkeypatch.chdir(mine)
+    for words in command_lines(page.read_text()):
+        if tuple(words) not in seen:
+            seen.add(tuple(words))
+            check(words, monkeypatch)
+
+
+def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise an error that names the line unless its command would take it."""
+    name, arguments = words[0].removeprefix("ttt-"), words[1:]
+    try:
+        if name == "run":
+            check_run(arguments)
+        elif name == "probe":
+            typed = probe_options(arguments, about="")
+            places = [f"--config-dir={typed.config_dir}"] if typed.config_dir else []
+            check_run(["-m", *places, *typed.overrides])
+        else:
+            parse(name, arguments, monkeypatch)
+    except (UsageError, ValueError, SystemExit) as error:
+        if EXTRA not in str(error):
+            raise AssertionError(f"{' '.join(words)}\n{error}") from error
+
+
+def check_run(arguments: list[str]) -> None:
+    typed = parse_command(arguments)
+    if typed.help:
+        return
+    for sweep in expand(typed)[:1]:
+        check_command(sweep)
+
+
+def parse(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command parse its words, and stop it there."""
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def stopped(parser, words=None, namespace=None):
+        parse_args(parser, words, namespace)
+        raise ParsedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.argv", [f"ttt-{name}", *arguments])
+        patched.setattr(argparse.ArgumentParser, "parse_args", stopped)
+        with pytest.raises(ParsedError):
+            importlib.import_module(f"ttt.cli.{name}").main()
