@@ -68,6 +68,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("sgd_fast", {"reset": "task", "second_order": True, "share": 0.5}),
     ("prompt_fast", {}),
     ("prompt_fast", {"reset": "task"}),
+    ("cache", {"size": 7, "order": 2}),
+    ("cache", {"size": 40, "order": 3, "reset": "task", "escape": 0.5}),
+    ("cache", {"kind": "neural", "size": 9}),
+    ("cache", {"kind": "neural", "size": 40, "reset": "task", "mix": 0.2}),
 ]
 FAST = [variant for variant in VARIANTS if variant[0] != "none"]
 # A single document reads nothing that it writes at its end.

@@ -64,12 +64,21 @@ def build_model(section: Mapping[str, Any], *, sizes: Mapping[str, int], trusted
 
 def build_adapter(section: Mapping[str, Any], *, layout: Layout | None, trusted: Sequence[Path]) -> Adapter:
     """An adapter that is not attached yet."""
+    taken = _arguments(section)
+    adapter: Adapter = build(taken, group="adapter", given={}, trusted=trusted, offered={"layout": layout})
+    return adapter
+
+
+def _arguments(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the constructor of an adapter takes, at any depth: an adapter may name another one."""
     # `base`, for `base_adapter`, says how the base is trained; `write_dropout` how often a batch
     # writes. Neither is a constructor argument.
     names = ("base", *_DROPOUT)
-    taken = {name: value for name, value in section.items() if name not in names}
-    adapter: Adapter = build(taken, group="adapter", given={}, trusted=trusted, offered={"layout": layout})
-    return adapter
+    return {
+        name: _arguments(value) if isinstance(value, Mapping) else value
+        for name, value in section.items()
+        if name not in names
+    }
 
 
 def build_dropout(adapter: Mapping[str, Any], *, seed: int) -> WriteDropout:
