@@ -16,6 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.commands import version_line
+from ttt.cli.runs.habits import USUAL, meant, option_meant
+from ttt.cli.runs.help import Library
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
 from ttt.config.messages import UsageError, show, suggest
@@ -46,7 +48,8 @@ def parse_command(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _refuse(message: str) -> NoReturn:
-    raise UsageError(f"{message}; see ttt-run --help")
+    hint = "settings are typed without dashes, as optimizer.lr=1e-3; " if "unrecognized" in message else ""
+    raise UsageError(f"{message}; {hint}see ttt-run --help")
 
 
 def check_command(typed: argparse.Namespace) -> DictConfig:
@@ -58,6 +61,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         overrides = OverridesParser.create().parse_overrides(typed.overrides)
     except HydraException as error:
         hint = "; quote a value that holds =: \"name='a=b'\"" if any(x.count("=") > 1 for x in typed.overrides) else ""
+        hint = "; no spaces around =" if "=" in typed.overrides else hint
         raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs{hint}") from error
     with composing(typed.config_dir) as composer:
         groups = [*composer.groups(), *EXTRAS]
@@ -67,7 +71,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         chosen = composer.config(choices)
         for override in overrides:
-            _check_key(override, chosen, groups)
+            _check_key(override, chosen, composer)
         searches = str(chosen.hydra.runtime.choices["hydra/sweeper"]) != "basic"
         # Composing takes time, so of a sweep over values only the first is composed: what fits
         # together is decided by options, and the values of a setting all fit or none.
@@ -157,12 +161,14 @@ def _check_group(override: Override, groups: list[str], composer: Composer) -> N
         if str(value) not in options:
             # With its package, as in strategy@also.
             typed = override.get_key_element().lstrip("+")
-            raise UsageError(f"{typed}={value}: unknown; {suggest(str(value), {*options, *extras})}")
+            better = option_meant(group, str(value))
+            hint = f"type {better}; " if better else ""
+            raise UsageError(f"{typed}={value}: unknown; {hint}{suggest(str(value), {*options, *extras})}")
 
 
-def _check_key(override: Override, config: DictConfig, groups: list[str]) -> None:
+def _check_key(override: Override, config: DictConfig, composer: Composer) -> None:
     key = override.key_or_group
-    if key in groups:
+    if key in (*composer.groups(), *EXTRAS):
         return
     if key == "study":
         raise UsageError(f"{override.input_line}: a study stands in experiment/NAME.yaml and is run by --study NAME")
@@ -177,8 +183,11 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
             where = ".".join(parts[:depth])
             names = _typed_names(node) if OmegaConf.is_dict(node) else []
             inside = f" in {where}" if where else ""
-            allowed = suggest(name, names) if names else "it has no settings"
-            raise UsageError(f"{override.input_line}: no {name!r}{inside}; {allowed}")
+            allowed = suggest(name, names) if names else f"{where}={node['name']} has no settings"
+            better = setting_meant(override, config, composer)
+            why = f"did you mean {better}? allowed: {', '.join(sorted(names))}" if better and names else allowed
+            why = f"{allowed}; did you mean {better}?" if better and not names else why
+            raise UsageError(f"{override.input_line}: no {name!r}{inside}; {why}")
         # What must be typed (???) has no value yet.
         node = None if OmegaConf.is_missing(node, name) else node[name]
     value = override.value()
@@ -187,9 +196,27 @@ def _check_key(override: Override, config: DictConfig, groups: list[str]) -> Non
     if walked == parts and OmegaConf.is_dict(node) and not isinstance(value, dict):
         raise UsageError(f"{override.input_line}: is a section; set {key}.NAME, of {', '.join(map(str, node))}")
     if key == "seed" and (not isinstance(value, int) or isinstance(value, bool)):
-        raise UsageError(f"{override.input_line}: must be an integer of at least 0")
+        raise UsageError(f"{override.input_line}: must be an integer of at least 0; several: -m seeds=5 or -m seed=0,1")
     if key in ("output_dir", "cache_dir") and not (isinstance(value, str | QuotedString) and str(value)):
         raise UsageError(f"{override.input_line}: must name a folder")
+
+
+def setting_meant(override: Override, config: DictConfig, composer: Composer) -> str:
+    """The whole word that would do what an unknown setting was meant to do; or nothing."""
+    plain: Any = OmegaConf.to_container(config)
+    path = meant(override.key_or_group.rpartition(".")[2], plain)
+    if "=" in path.partition(" ")[0] and "." not in path.rpartition("=")[2]:
+        # It is a whole word already.
+        return path
+    value = override.get_value_element_as_str()
+    group, _, key = path.rpartition(" ")[2].partition(".")
+    if not key or key in plain.get(group, {}) or group not in composer.groups():
+        return f"{path}={value}"
+    # The option at hand lacks it: name the first that has it.
+    library = Library([])
+    having = sorted(composer.options(group), key=lambda name: name not in USUAL)
+    having = [name for name in having if key in library.keys(group, name)]
+    return f"{group}={having[0]} {path}={value}" if having else ""
 
 
 def _typed_names(section: DictConfig) -> list[str]:

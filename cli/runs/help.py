@@ -72,6 +72,10 @@ class Library:
     def options(self, group: str) -> list[str]:
         return sorted({file.stem for folder in self._folders for file in (folder / group).glob("*.yaml")})
 
+    def keys(self, group: str, option: str) -> set[str]:
+        """The settings of an option."""
+        return {x.key for x in explain_option(f"{group}/{option}", read=self.read).settings}
+
     def read(self, option: str) -> str:
         """The text of a file such as `adapter/mlp_fast`."""
         places = [folder / f"{option}.yaml" for folder in self._folders]
@@ -130,10 +134,9 @@ class Library:
         options = sorted(self.options(group), key=lambda name: f"- {group}: {name}\n" not in self.read("config"))
         names: set[str] = set()
         for option in options:
-            keys = {x.key for x in explain_option(f"{group}/{option}", read=self.read).settings}
-            if key in keys:
+            if key in self.keys(group, option):
                 return self._of_option(group, option, key=key)
-            names |= keys
+            names |= self.keys(group, option)
         raise UsageError(f"--help {group}.{key}: unknown; {suggest(key, names)}")
 
 
