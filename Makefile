@@ -67,4 +67,4 @@ wheel: .venv/ready  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove what was built here, but no results
-	rm -rf .venv .links build dist site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .links build dist site .cache docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
