@@ -27,6 +27,7 @@ ARGUMENTS = {
     "recall-sequence": ["task.distances=[2,4]", "task.facts=[2]"],
     "label-sequence": ["task.example_len=4"],
     "text": ["source.path=texts"],
+    "manuals": ["source.path=man", "source.least_bytes=2000"],
     # A needle and its question take over a hundred bytes.
     "needle": ["task.seq_len=300"],
     "curriculum": ["task.num_tasks=1"],
@@ -57,6 +58,8 @@ def folder(tmp_path_factory):
             (path / "texts" / name).mkdir(parents=True)
             text = "\n".join(f"{name} {i} {i * i}" for i in range(900))
             (path / "texts" / name / "a.txt").write_text(text)
+            (path / "man" / name / "man1").mkdir(parents=True)
+            (path / "man" / name / "man1" / "a.1").write_text(text)
             rows.write(json.dumps({"body": text, "kind": name}) + "\n")
     return path
 
