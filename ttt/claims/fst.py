@@ -67,7 +67,7 @@ SINGLE = [
             ("leaves zero (success 0.05)", 0.05),
             ("success 0.5", 0.5),
             ("success 0.9", 0.9),
-            ("best success of RL", None),
+            ("the best success of the other", None),
         )
         for unit in STEPS_AND_ROLLOUTS
     ),

@@ -126,7 +126,7 @@ class Setting:
 
     def imitators(self, method: Method) -> Iterator[Method]:
         """Yield the methods whose slow weights imitate what the search of `method` is shown."""
-        if method.is_shown_answers:
+        if method.is_plain and method.is_shown_answers:
             yield from (other for other in self.methods if other.imitates and method.pairs(other))
 
     def fresh(self, method: Method, settings: Sequence[Setting]) -> Iterator[Method]:
