@@ -94,7 +94,10 @@ def _verdict(before: Curve, after: Curve, data: str) -> str:
     """What recalibration takes away of the drift of mode slow."""
     drifts = [after[k][f"slow_{data}"] - before[k][f"slow_{data}"] for k in (0, -1)]
     line = f"drift of mode slow on the {data}: {drifts[0]:+.3f} bits, after {after[-1]['step']} steps {drifts[1]:+.3f}"
-    return line + (f": miscalibration is {1 - drifts[1] / drifts[0]:.0%} of it" if drifts[0] > 0 else "")
+    if drifts[0] <= 0:
+        return line
+    # Steps may bring the run below its base, or the base below the run: no share is beyond these.
+    return f"{line}: miscalibration is {min(max(1 - drifts[1] / drifts[0], 0), 1):.0%} of it"
 
 
 def plot_slow(numbers: dict[str, Any]) -> Figure:

@@ -113,7 +113,7 @@ def test_synthetic_as_typed(tmp_path):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "induction, or state RUN"),
+        ([], "slow RUN, or state RUN"),
         (["stat"], "stat: unknown; did you mean state?"),
         (["state"], "state: "),
         (["induction", "--trails", "3"], "--trails: unknown; did you mean --trials?"),
