@@ -12,7 +12,9 @@ torch.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ttt.config.version import VERSION
@@ -47,3 +49,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _FrontDoor(ModuleType):
+    """Keeps `ttt.run` and `ttt.compare` functions: rooms have these names too.
+
+    Python sets a package as an attribute of its parent when it is imported.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontDoor

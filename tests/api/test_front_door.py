@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ttt.api.opened import Run, open_run
 from ttt.api.start import RunError, run
 from ttt.api.table import compare
@@ -30,11 +31,19 @@ def finished(folder: Path) -> Run:
 
 
 def test_import_is_light() -> None:
-    code = "import ttt, sys; assert 'torch' not in sys.modules; assert 'hydra' not in sys.modules; print(ttt.__version__)"
+    code = (
+        "import ttt, sys; assert 'torch' not in sys.modules; assert 'hydra' not in sys.modules; print(ttt.__version__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == subprocess.run(
         [sys.executable, "-m", "ttt.cli.run", "--version"], capture_output=True, text=True, check=True
     ).stdout.strip().removeprefix("ttt ")
+
+
+def test_functions_stay_functions_beside_rooms_of_their_names() -> None:
+    code = "import ttt, ttt.run.compose, ttt.compare.table; print(callable(ttt.run), callable(ttt.compare))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_run_has_the_numbers_of_results_json(finished: Run) -> None:
@@ -72,7 +81,16 @@ def test_handlers_of_the_process_stay(finished: Run, folder: Path) -> None:
 
 def test_comparison_is_that_of_the_command(finished: Run, folder: Path) -> None:
     table = compare(folder, metrics=["fast/loss/avg_final"])
-    typed = [sys.executable, "-m", "ttt.cli.compare", str(folder), "--metrics", "fast/loss/avg_final", "--format", "csv"]
+    typed = [
+        sys.executable,
+        "-m",
+        "ttt.cli.compare",
+        str(folder),
+        "--metrics",
+        "fast/loss/avg_final",
+        "--format",
+        "csv",
+    ]
     done = subprocess.run(typed, capture_output=True, text=True, check=True)
     assert table.to("csv").strip() == done.stdout.strip()
     assert set(table.to_frame()["column"]) == {"fast/loss/avg_final"}

@@ -8,7 +8,7 @@ import pytest
 from harness import FAST, TINY, run_here
 from strategy_jobs import ENVIRONMENT, MLP, NANO, PENALTIES, STRATEGIES, TOKENS, config_of, make
 
-import ttt.run.assemble
+from ttt.run import assemble as assembling
 from ttt.run.assemble import assemble
 
 DRIFT = (*TOKENS, "task=drift-sequence")
@@ -139,8 +139,8 @@ def test_a_user_reads_one_line_and_finds_no_folder(typed, tmp_path):
 @pytest.mark.parametrize("typed", [["strategy=naive"], ["strategy=replay"], ["strategy=olora", "strategy@also=l2"]])
 def test_a_run_is_assembled_from_one_network(typed, monkeypatch):
     """Strategies refuse by looking at the learner, without another one to try things on."""
-    built, build = [], ttt.run.assemble.build_learner
-    monkeypatch.setattr(ttt.run.assemble, "build_learner", lambda *a, **k: built.append(1) or build(*a, **k))
+    built, build = [], assembling.build_learner
+    monkeypatch.setattr(assembling, "build_learner", lambda *a, **k: built.append(1) or build(*a, **k))
     if "strategy@also=l2" in typed:
         with pytest.raises(ValueError, match="also=l2"):
             assemble(config_of(*TINY, *FAST, *typed), trusted=[])

@@ -17,7 +17,7 @@ COMMAND = re.compile(r"ttt-(run|compare|report|probe|bench|export)$")
 
 
 def pages() -> list[Path]:
-    """The README and all pages that are written by hand."""
+    """The README, its neighbours, and all pages of the docs that are written by hand."""
     docs = ROOT / "docs"
     return [
         ROOT / "README.md",
