@@ -1,7 +1,7 @@
 """Your own table: texts with labels, or prompts with answers.
 
-    review,stars,shop                         source.text=review source.label=stars
-    "Fine, but loud",4,north                  source.prompt=review source.answer=stars source.group=shop
+    review,stars,shop            source.text=review source.label=stars
+    "Fine, but loud",4,north     source.prompt=review source.answer=stars source.group=shop
 
 Labels are the classes that a stream is cut by; prompts and answers are cut by their group. A folder
 of files, or of a folder for each class, names labels or groups where no column does.
@@ -9,12 +9,12 @@ of files, or of a folder for each class, names labels or groups where no column 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ttt.tasks.machinery.answers import Answers, Pair
-from ttt.tasks.machinery.rows import KINDS, check_columns, read_rows
+from ttt.tasks.machinery.rows import KINDS, Row, check_columns, read_rows
 
 WHAT = f"a file ({'|'.join(KINDS)}), or a folder of such files or of a folder for each class"
 COLUMNS = "source.text=COLUMN source.label=COLUMN, or source.prompt=COLUMN source.answer=COLUMN"
@@ -32,17 +32,20 @@ class Csv(Answers):
     group: str | None
 
     def pairs(self) -> Iterator[Pair]:
-        is_checked = False
-        for file, unit in self._files():
-            columns: list[str] = []
-            for row in read_rows(file):
-                if columns != list(row):
-                    columns = list(row)
-                    self._check(columns, file)
-                    is_checked = True
-                yield self._pair(row, unit)
-        if not is_checked:
+        columns: list[str] = []
+        for row, unit, where in self.table():
+            # Lines of JSON may have other columns than the first.
+            if columns != list(row):
+                columns = list(row)
+                self._check(columns, where)
+            yield self._pair(row, unit, where)
+        if not columns:
             raise ValueError(f"source.path={self.path}: holds no rows")
+
+    def table(self) -> Iterator[tuple[Row, str, str]]:
+        """Yield each row, the class that it is of where no column names one, and where it is."""
+        for file, unit in self._files():
+            yield from ((row, unit, str(file)) for row in read_rows(file))
 
     def has_labels(self) -> bool:
         return self.text is not None
@@ -50,22 +53,27 @@ class Csv(Answers):
     def typed(self) -> str:
         return f"source.label={self.label}" if self.label else f"source.path={self.path}"
 
-    def _pair(self, row: Mapping[str, str | None], unit: str) -> Pair:
-        if self.text is not None:
-            label = row[self.label] if self.label else unit
-            return Pair(row[self.text], label, label)
-        assert self.prompt is not None, "checked with the first row"
-        assert self.answer is not None, "checked with the first row"
-        return Pair(row[self.prompt], row[self.answer], row[self.group] if self.group else unit)
+    def _pair(self, row: Row, unit: str, where: str) -> Pair:
+        def text(argument: str) -> str | None:
+            value = row[getattr(self, argument)]
+            if isinstance(value, dict | list):
+                column = f"source.{argument}={getattr(self, argument)}"
+                raise ValueError(f"{column}: holds no text in {where}, but {type(value).__name__}")
+            return None if value is None else str(value)
 
-    def _check(self, columns: list[str], file: Path) -> None:
+        if self.has_labels():
+            label = text("label") if self.label else unit
+            return Pair(text("text"), label, label)
+        return Pair(text("prompt"), text("answer"), text("group") if self.group else unit)
+
+    def _check(self, columns: list[str], where: str) -> None:
         names = ("text", "label", "prompt", "answer", "group")
         wanted = {name: getattr(self, name) for name in names}
         typed = {name for name, column in wanted.items() if column}
         if typed not in ({"text"}, {"text", "label"}, {"prompt", "answer"}, {"prompt", "answer", "group"}):
             words = " ".join(f"source.{name}={wanted[name]}" for name in names if name in typed) or "no column is named"
-            raise ValueError(f"{words}: name {COLUMNS} (and source.group=COLUMN); {file} has: {', '.join(columns)}")
-        check_columns(columns, wanted, where=str(file))
+            raise ValueError(f"{words}: name {COLUMNS} (and source.group=COLUMN); {where} has: {', '.join(columns)}")
+        check_columns(columns, wanted, where=where)
 
     def _files(self) -> list[tuple[Path, str]]:
         """Return the files, each with the class that it stands for where no column names one."""

@@ -1,7 +1,7 @@
 """Prompts with answers of any length, packed into rows: only answers are scored.
 
-    tokens    W h a t ?  \\n  4  \\n  W h y ?  \\n  S  o \\n  .  .  .     .: padding, at the end alone
-    targets   . . . . .   4  \\n  .  . . . .   S   o \\n  .  .  .  .     .: IGNORE
+    tokens    W h a t ?  \\n  4  \\n  W h y ?  \\n  S  o \\n  .  .  .   .: padding
+    targets   . . . . .   4  \\n  .  . . . .   S   o \\n  .  .  .  .   .: IGNORE
 
 The examples of a row are one document: the earlier ones can be read in context. With labels, an
 answer is one token, and labels are the classes.

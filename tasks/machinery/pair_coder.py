@@ -25,9 +25,7 @@ class Coded(NamedTuple):
 
 
 class Chat(Protocol):
-    """The chat template of a model; `template` is its text."""
-
-    template: str
+    """The chat template of a model."""
 
     def tokens(self, prompt: str, answer: str, *, system: str | None) -> tuple[Sequence[int], Sequence[int]]:
         """Return what stands before an answer, and the answer with the token that ends it."""

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-# A row: the text of each column, None where a cell is missing.
-Row = dict[str, str | None]
+# A row: the value of each column, None where a cell is missing.
+Row = dict[str, Any]
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 KINDS = (*DELIMITERS, ".jsonl", ".txt")
 # The column that the lines of a .txt are in.
@@ -68,10 +68,4 @@ def _object(line: str, file: Path, number: int) -> Row:
         raise ValueError(f"{file}: line {number} is no JSON: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"{file}: line {number} is no object, but {type(row).__name__}")
-    return {str(name): _text(value, f"{file}: line {number}: {name}") for name, value in row.items()}
-
-
-def _text(value: Any, where: str) -> str | None:
-    if isinstance(value, dict | list):
-        raise ValueError(f"{where} holds no text, but {type(value).__name__}")
-    return None if value is None else str(value)
+    return row

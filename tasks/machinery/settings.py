@@ -13,7 +13,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from ttt.stream import Batch, HasAnswers, Ints, Phase, Source, Stream, Task, mixture
-from ttt.tasks.machinery.cut import HOLD_OUT, MIX, SourceView
+from ttt.tasks.machinery.cut import BASE, HOLD_OUT, MIX, SourceView
 from ttt.tasks.machinery.drawn import DrawnTask, Sizes
 from ttt.tasks.machinery.whole import WholeText
 
@@ -163,6 +163,11 @@ class StreamSettings(ABC):
             # The eval parts of hundreds of classes would take longer to read than the stream.
             sizes = replace(sizes, eval_sequences=BASE_ROWS)
         return DrawnTask(views, name="base", key=[base_seed, key], sizes=sizes)
+
+    def base_of(self, source: Source, *, base_seed: int) -> Task | None:
+        """Return the base distribution where it is all classes of another source."""
+        classes = np.arange(sum(map(len, source.families())))
+        return self.base([SourceView(source=source, classes=classes)], base_seed=base_seed, key=BASE)
 
     def steps(self, task: Task) -> int:
         """Return the batches of a visit to `task`."""

@@ -28,12 +28,20 @@ STREAM_ONLY = {
 }
 
 
-def identity(config: Mapping[str, Any], *, data: str) -> str:
-    """SHA-256 of all that determines the numbers of a run; `data`: its source's fingerprint."""
+def identity(config: Mapping[str, Any], *, data: str, weights: str = "") -> str:
+    """SHA-256 of all that determines the numbers of a run.
+
+    `data`: its source's fingerprint; `weights`: that of published weights in a folder, whose path
+    then changes nothing.
+    """
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
-    content |= {group: _without_cache(config[group]) for group in ("source", "model")}
-    return digest({"ttt": VERSION, "data": data, **content})
+    content |= {
+        group: _without_cache(config[group]) for group in ("source", "base_source", "model") if group in config
+    }
+    if weights:
+        del content["model"]["name"]
+    return digest({"ttt": VERSION, "data": data + weights, **content})
 
 
 def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:

@@ -63,22 +63,20 @@ def evaluate_along(
     per scored token. Every sequence has its own copy of the state from which it is read.
     `tasks`: the task of each batch (None: the base), for strategies that are told which one it is;
     where it is empty none are told. `token_bytes`: the bytes of text of each token [V]; with them
-    the loss per byte is a score too, unless every token is a byte. `answers`: do scored tokens form
-    answers? Then the share of answers without a miss is a score too.
+    the loss per byte is a score too, unless every token is a byte. With `answers`, the share of
+    answers without a miss is one too.
     """
-    learner, objective = engine.learner, recipe.objective
-    learner.eval()
+    learner, objective = engine.learner.eval(), recipe.objective
     initial = learner.adapter.initial()
     wanted = modes(learner, objective)
     # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
     measured = [mode for mode in wanted if initial or mode == "slow"]
-    numbered = list(zip(tasks or [None] * len(evaluations), evaluations, strict=True))
     score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes), answers=answers)
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
         with starting(engine, objective, mode) as state_of:
-            for task, batch in numbered:
+            for task, batch in zip(tasks or [None] * len(evaluations), evaluations, strict=True):
                 # The base is read without what a strategy keeps for the task.
                 is_told = bool(tasks) and not reads_base(learner, objective, mode)
                 with recipe.strategy.evaluating(task) if is_told else nullcontext():

@@ -15,7 +15,7 @@ from ttt.stream import IGNORE, Batch
 
 
 def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: Literal["mean", "sum"]) -> Tensor:
-    """The loss in nats over the scored tokens of a batch; logits may be those of `scored_logits`."""
+    """The loss in nats over the scored tokens of a batch, from logits [B, T, V] or [N, V]."""
     if logits_BTV.dim() == 2:
         return F.cross_entropy(scored_logits(logits_BTV, batch), scored_targets(batch), reduction=reduction)
     rows_NV = flat_logits(competing(logits_BTV, batch))

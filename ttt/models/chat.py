@@ -12,32 +12,34 @@ from ttt.models.pretrained import Pretrained, library, quiet, refusing
 
 
 class ChatTemplate:
-    """How a model writes conversations; `template`: in the language of jinja."""
+    """How a model writes conversations."""
 
     def __init__(self, tokenizer: Any, which: Pretrained) -> None:
-        self.template: str = tokenizer.get_chat_template()
         self._tokenizer, self._which = tokenizer, which
+        self._special = frozenset(tokenizer.all_special_ids)
 
     def tokens(self, prompt: str, answer: str, *, system: str | None) -> tuple[list[int], list[int]]:
         """Return what stands before an answer, and the answer with the token that ends it."""
         messages = [] if system is None else [{"role": "system", "content": system}]
         messages.append({"role": "user", "content": prompt})
-        before = self._read(messages, add_generation_prompt=True)
-        whole = self._read([*messages, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-        if whole[: len(before)] != before:
+        opening = self._read(messages, ends=False)
+        whole = self._read([*messages, {"role": "assistant", "content": answer}], ends=True)
+        # Where a template ends with a space, this may be one token with what follows.
+        shared = next((place for place, (a, b) in enumerate(zip(opening, whole, strict=False)) if a != b), len(opening))
+        if shared < len(opening) - 1:
             raise ValueError(
                 f"{self._which.typed}: its chat template writes an answer differently from what it asks for; "
                 "use source.chat=false"
             )
-        after = whole[len(before) :]
+        after = whole[shared:]
         # Templates put line breaks behind the token that ends an answer: nobody generates them.
-        ends = [place for place, token in enumerate(after) if token in self._tokenizer.all_special_ids]
-        return before, after[: ends[-1] + 1] if ends else after
+        ends = [place for place, token in enumerate(after) if token in self._special]
+        return whole[:shared], after[: ends[-1] + 1] if ends else after
 
-    def _read(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+    def _read(self, messages: list[dict[str, str]], *, ends: bool) -> list[int]:
         with refusing(self._which):
             tokens: list[int] = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
+                messages, add_generation_prompt=not ends, tokenize=True, return_dict=False
             )
         return tokens
 

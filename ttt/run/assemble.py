@@ -17,8 +17,6 @@ from ttt.devices.one_device import Devices
 from ttt.devices.settings import TrainerSettings
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
-from ttt.models.chat import chat_of
-from ttt.models.pretrained import tokenizer_of
 from ttt.run.checks import (
     check_cache,
     check_data,
@@ -28,6 +26,7 @@ from ttt.run.checks import (
     check_shapes,
     check_values,
 )
+from ttt.run.data import build_data
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_dropout, build_learner, build_objective, build_optimizer, build_strategy
@@ -158,12 +157,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     settings: TrainerSettings = part("trainer")
     base: Base = part("base")
     sink: Sink = part("logger")
-    offered = {
-        "model_tokenizer": tokenizer_of(config["model"], config["cache_dir"]),
-        "model_chat": chat_of(config["model"], config["cache_dir"]),
-    }
-    source: Source = build(config["source"], group="source", given={}, trusted=trusted, offered=offered)
-    stream: Stream = part("task").build(source, seed=config["seed"], base_seed=base.seed)
+    source, stream = build_data(config, base_seed=base.seed, trusted=trusted)
     check_data(base, stream, settings, task=config["task"]["name"], source=source.name)
 
     # Method: a learner, and what moves its slow weights. A strategy may change what is trained on.

@@ -1,0 +1,49 @@
+"""The source, and the stream of tasks that is cut from it, with its base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ttt.config.build import build
+from ttt.models.chat import chat_of
+from ttt.models.pretrained import tokenizer_of
+from ttt.stream import Source, Stream
+
+
+def build_data(config: dict[str, Any], *, base_seed: int, trusted: Sequence[Path]) -> tuple[Source, Stream]:
+    """Raises ValueError in the user's words."""
+    offered = {
+        "model_tokenizer": tokenizer_of(config["model"], config["cache_dir"]),
+        "model_chat": chat_of(config["model"], config["cache_dir"]),
+    }
+
+    def source_of(section: str) -> Source:
+        source: Source = build(config[section], group=section, given={}, trusted=trusted, offered=offered)
+        return source
+
+    task: Any = build(config["task"], group="task", given={}, trusted=trusted)
+    source = source_of("source")
+    stream: Stream = task.build(source, seed=config["seed"], base_seed=base_seed)
+    if config.get("base_source") is None:
+        return source, stream
+    other = source_of("base_source")
+    _check_base_source(config, source, other)
+    return source, replace(stream, base=task.base_of(other, base_seed=base_seed))
+
+
+def _check_base_source(config: dict[str, Any], source: Source, other: Source) -> None:
+    """A token must mean the same in both."""
+    tokenizers = [config[section].get("tokenizer") for section in ("source", "base_source")]
+    typed = f"source@base_source={other.name}"
+    if tokenizers[0] != tokenizers[1] or str(tokenizers[0]).startswith("bpe-"):
+        raise ValueError(
+            f"{typed}: its tokenizer is {tokenizers[1]}, that of source={source.name} is {tokenizers[0]}; both must be "
+            "bytes, or both model"
+        )
+    if other.vector_size != source.vector_size:
+        raise ValueError(f"{typed}: tokens and vectors do not mix")
+    if other.vocab_size > source.vocab_size:
+        raise ValueError(f"{typed}: has {other.vocab_size} tokens, source={source.name} only {source.vocab_size}")
