@@ -140,7 +140,6 @@ def test_a_pretrained_model(tmp_path, family):
     [
         ({}, "adapter.width=null"),
         ({"width": 3, "equal": "flops"}, "adapter.width=3"),
-        ({"equal": "parameters", "like": "delta_fast"}, "adapter.like=delta_fast"),
     ],
 )
 def test_settings_that_do_not_go_together(settings, key):

@@ -108,7 +108,7 @@ class TokenCache:
         return self._mixture(logits_BTV, sight, self._mixture.lookup.open(window, hidden_BAD)), after
 
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
-        kind = f"n-grams of up to {self._places - self._size + 1}" if self._kind == "ngram" else "hidden states"
+        kind = f"n-grams of up to {self._places - self._size + 1} tokens" if self._kind == "ngram" else "hidden states"
         return f"the plain model, mixed with a cache of the last {self._size} tokens by {kind}"
 
     def carry(self, state: FastState) -> FastState:

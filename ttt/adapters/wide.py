@@ -40,8 +40,6 @@ class Wide:
         equal: Literal["parameters", "flops"] | None,
         like: Adapter | None,
     ) -> None:
-        if isinstance(like, str):
-            raise ValueError(f"adapter.like={like}: an adapter is chosen by adapter@adapter.like={like}")
         if width is None and (equal is None or like is None):
             raise ValueError("adapter.width=null: must be a number, without adapter.equal or adapter.like")
         if width is not None and equal is not None:
