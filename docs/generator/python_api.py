@@ -49,6 +49,6 @@ def _signature(name: str, thing: Any) -> str:
 
 
 def _parameters(thing: Any) -> str:
-    # Types are shown without their modules, which nobody types.
-    text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(thing)).replace("'", ""))
-    return text.replace("(self, ", "(").replace("(self)", "()")
+    # Annotations are text here: they are shown without quotes and without modules, as one reads them.
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text).replace("(self, ", "(").replace("(self)", "()")
