@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from ttt.tasks.machinery.passes import Passes, train_units
 # A fingerprint hashes this many batches: two tasks that agree on them and on their eval part are
 # taken for the same.
 FINGERPRINT_STEPS = 2
-# Ends the key of the generator that picks the class of a block: no batch is drawn with it.
-BLOCK = 103
 # The tag of a task whose classes are of several kinds.
 MIXED = "mixed"
 
@@ -77,19 +75,6 @@ class DrawnTask:
     def batch(self, step: int) -> Batch:
         """Return the batch at `step`."""
         return self._draw(step) if self._passes is None else self._passes.batch(step)
-
-    def block(self, step: int, *, of: int) -> Batch:
-        """Return the batch at `step` where each `of` batches in a row are of one class.
-
-        Raises ValueError where classes are labels, of which one alone says nothing.
-        """
-        rng = np.random.default_rng([*self._key, step // of, BLOCK])
-        view = self._views[rng.integers(len(self._views))]
-        if len(view.source.labels):
-            raise ValueError(f"base.blocks=true: the classes of source={view.source.name} are labels; use blocks=false")
-        view = replace(view, classes=rng.choice(view.classes, size=1))
-        rng = np.random.default_rng([*self._key, step])
-        return view.draw(rows=self._sizes.batch_size, length=self._sizes.length, rng=rng)
 
     def evaluation(self) -> Batch:
         """Return the eval part: all of it, or as many rows of each view."""

@@ -10,13 +10,11 @@ from commands import assert_refused
 from harness import FAST, SMALL, TINY, only_run, run_here
 from torch import nn
 
-from ttt.bases.blocks import in_blocks
 from ttt.bases.until import AGE, RecentMean
 from ttt.learner import cross_entropy
 from ttt.optimizers.adamw import AdamW
 from ttt.storage.read import read_json
 from ttt.storage.run_folder import RunFolder
-from ttt.stream import Batch
 
 STEPS, LIFETIME = 7, 3
 
@@ -69,37 +67,10 @@ def test_lifetime_dropout_and_end_are_part_of_what_a_base_is(tmp_path):
     # In the base's training nothing is carried, and where else batches are dropped is no matter.
     assert bases("adapter.carry=lane") == bases("adapter.write_dropout_in=both") == first
     others = [("base.reset=task",), ("base.reset=task", "base.lifetime=2"), ("adapter.write_dropout=0.5",)]
-    others += [("base.reset=task", "adapter.carry=lane"), ("base.until=9",), ("base.blocks=true",)]
+    others += [("base.reset=task", "adapter.carry=lane"), ("base.until=9",)]
     for count, other in enumerate(others, start=2):
         assert len(bases(*other)) == count
     assert len(bases("base.reset=task", "adapter.reset=never")) == len(others) + 1
-
-
-def test_batches_of_one_class_in_a_row():
-    typed = ("task.seq_len=64", "source.num_keys=4")
-    task = assembled(*SMALL, *FAST, "base=none", *typed).stream.base
-    blocks = in_blocks(task, of=LIFETIME)
-
-    def worlds(batch) -> int:
-        """Return how many mappings it takes to explain the values that keys have in all rows."""
-        pairs = {(int(key), int(value)) for row in zip(batch.tokens_BT, batch.targets_BT, strict=True)
-                 for key, value in zip(*row, strict=True) if value >= 0}  # fmt: skip
-        return max(sum(key == other for other, _ in pairs) for key, _ in pairs)
-
-    assert worlds(task.batch(0)) > 1
-    rows = [blocks.batch(step) for step in range(2 * LIFETIME)]
-    for block in (rows[:LIFETIME], rows[LIFETIME:]):
-        assert worlds(Batch.stack(block)) == 1
-        assert not torch.equal(block[0].tokens_BT, block[1].tokens_BT)
-    assert worlds(Batch.stack(rows)) == 2
-    assert torch.equal(blocks.batch(4).tokens_BT, rows[4].tokens_BT)
-
-
-def test_blocks_need_classes_that_are_no_labels():
-    words = [*(word for word in SMALL if not word.startswith(("source", "task"))), "adapter=none", "base=none"]
-    task = assembled(*words, "source=digits", "task=permuted-sequence", "task.num_tasks=2").stream.base
-    with pytest.raises(ValueError, match=r"^base\.blocks=true: .*source=digits"):
-        in_blocks(task, of=2).batch(0)
 
 
 def test_a_base_without_fast_weights_has_no_lifetime(tmp_path):

@@ -14,7 +14,6 @@ from annotated_types import Ge, Gt
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import BaseSetting, Observe, SlowWeights
-from ttt.bases.blocks import in_blocks
 from ttt.bases.until import Until
 from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
@@ -49,14 +48,12 @@ class Pretrain:
         clip: Clip,
         reset: Literal["sequence", "task"],
         lifetime: Annotated[int, Ge(1)],
-        blocks: bool,
         until: Annotated[float, Gt(0)] | None,
     ) -> None:
         self.name, self.seed = name, seed
         self.record: dict[str, float] = {}
         self._steps, self._warmup, self._until = steps, warmup, until
         self._lifetime = lifetime if reset == "task" else None
-        self._block = lifetime if blocks else None
         self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
 
     def rate(self, step: int) -> float:
@@ -107,7 +104,7 @@ class Pretrain:
         until = None if self._until is None else Until(engine, task.evaluation(), self._until)
         reports = train(
             engine,
-            task if self._block is None else in_blocks(task, of=self._block),
+            task,
             recipe=Recipe(dropout=setting.dropout),
             steps=self._steps,
             report_every=REPORT_EVERY,
