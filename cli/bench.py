@@ -9,6 +9,8 @@
     ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and
                           over naive
     ttt-bench data        batches of streams and sources beside the plain model's training step
+    ttt-bench coverage    how often the intervals of ttt-compare hold the truth, in studies of an
+                          invented population of tasks
     ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without
                           fast weights, over transformers alone; --model NAME; --type bfloat16
 
@@ -50,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["harness", "kernels", "adapters", "strategies", "data", "pretrained"])
+    parser.add_argument(
+        "what", choices=["harness", "kernels", "adapters", "strategies", "data", "coverage", "pretrained"]
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--type", help="kernels: float32, bfloat16 or both, with a comma; pretrained: the first")
@@ -79,7 +83,7 @@ def shipped_options(group: str) -> list[str]:
 def _measure(options: argparse.Namespace, console: Console) -> None:
     import torch
 
-    from ttt.cli.benches import adapters, data, harness, kernels, pretrained, printed, strategies
+    from ttt.cli.benches import adapters, coverage, data, harness, kernels, pretrained, printed, strategies
 
     match options.what:
         case "harness":
@@ -96,6 +100,9 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         case "strategies":
             title = "a task of permuted digits: MLP 64-256-256-10, batch 32, 10 passes"
             rows = strategies.measure_strategies(options.strategy, rounds=options.rounds)
+        case "coverage":
+            title = f"95 % intervals over {coverage.TRIALS} invented studies: the share that holds the truth"
+            rows = coverage.measure_coverage()
         case "pretrained":
             title = f"{options.model}: {pretrained.LENGTH} tokens, over transformers alone"
             rows = pretrained.measure_pretrained(

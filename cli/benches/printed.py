@@ -19,6 +19,8 @@ WORD_WIDTHS = {
     "strategy": 19,
     "task": 18,
     "source": 10,
+    "bases x seeds": 13,
+    "metric": 18,
     "what": 13,
     "side": 25,
 }

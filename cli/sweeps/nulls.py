@@ -19,7 +19,7 @@ from ttt.cli.sweeps.job import Starter
 from ttt.cli.sweeps.sweep import Sweep, count_jobs
 from ttt.compare.nulls import Null
 from ttt.compare.runs import Run
-from ttt.config.messages import UsageError
+from ttt.config.messages import UsageError, suggest
 from ttt.run.compose import Composer, composing, resolve
 from ttt.storage.read import flatten, read_config, read_json
 from ttt.storage.run_folder import RunFolder
@@ -47,8 +47,9 @@ def start_nulls(runs: Sequence[Run], null: Null) -> int:
     jobs = count_jobs("auto", accelerator=trainer["accelerator"], devices=trainer["devices"])
     seconds = sum(run.costs.get(SECONDS, 0.0) for run in commands.values()) / min(jobs, len(commands))
     folder = output_dir(runs[0])
-    how = f"they run now, {jobs} at a time, into {folder}, for about {_duration(seconds)} (as long as their runs took)"
-    print(f"ttt-compare: {len(commands)} nulls ({null.typed}) are missing: {how}; --no-start refuses", file=sys.stderr)
+    how = f"{jobs} at a time, into {folder}, for about {_duration(seconds)}, as their own runs took"
+    count = f"{len(commands)} {'null' if len(commands) == 1 else 'nulls'} ({null.typed}) to run"
+    print(f"ttt-compare: {count}: {how}; --no-start refuses instead", file=sys.stderr)
     starter = Starter(
         folder=folder / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
         cwd=Path.cwd(),
@@ -62,10 +63,11 @@ def start_nulls(runs: Sequence[Run], null: Null) -> int:
 
 
 def null_overrides(run: Run, null: Null) -> list[str]:
-    """What one would type to run the null of `run`. Raises ValueError where that is not possible."""
+    """What one would type to run the null of `run`. Raises ValueError where there is no such."""
     config = read_config(run.folder)
     config_dir = _config_dir(run)
     with composing(config_dir) as composer:
+        _check_options(null, composer)
         try:
             chosen = [*_choices(config, composer), *null.words]
             theirs, ours = (_settings(each) for each in (resolve(composer.config(chosen)), config))
@@ -84,6 +86,14 @@ def null_overrides(run: Run, null: Null) -> list[str]:
         keys = sorted(key for key in flat.keys() & run.config.keys() - but if flat[key] != run.config[key])
         raise ValueError(f"--null {null.typed}: the null of {run.folder} would differ from it in {', '.join(keys)} too")
     return [*([f"--config-dir={config_dir}"] if config_dir else []), *words]
+
+
+def _check_options(null: Null, composer: Composer) -> None:
+    """Raise ValueError for an option that a group does not have: task=stationry."""
+    for word in null.words:
+        group, _, option = word.partition("=")
+        if group in composer.groups() and option not in composer.options(group):
+            raise ValueError(f"--null {word}: unknown; {suggest(option, composer.options(group))}")
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

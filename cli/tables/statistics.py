@@ -1,4 +1,4 @@
-"""The options of ttt-compare that say what a number is taken of, and where its interval comes from."""
+"""The options of ttt-compare that say what a number is taken of, and what its interval knows."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ttt.compare.runs import Run, find_runs, read_run
 from ttt.compare.statistics import IntervalBy
 from ttt.compare.strata import by_tag, summarised
 from ttt.compare.table import Sheet
+from ttt.config.messages import suggest
 from ttt.metrics.bootstrap import Over
 
 
 def add_statistics(parser: argparse.ArgumentParser) -> None:
     """Add these options."""
     add = parser.add_argument
-    add("--interval", choices=get_args(IntervalBy), default="t",
+    add("--interval", default="t", metavar="t|bootstrap",
         help="t: over seeds (ratios: Fieller); bootstrap: over bases, seeds of a base and tasks of a run")  # fmt: skip
-    add("--over-tasks", choices=get_args(Over), default="mean",
+    add("--over-tasks", default="mean", metavar="mean|median|trimmed",
         help="how metrics average over tasks; trimmed: without 10 %% of them at either end")  # fmt: skip
     add("--by", metavar="TAG", help="a row for each value of a tag of the tasks, over these tasks alone: script")
     add("--null", nargs="+", metavar="KEY=VALUE",
@@ -42,6 +43,9 @@ def without_statistics(typed: argparse.Namespace, *, shown: str) -> None:
 
 def grouped(typed: argparse.Namespace, runs: Sequence[Run]) -> list[Group]:
     """The runs as groups, with metrics taken as was typed."""
+    for option, word, allowed in (("interval", typed.interval, IntervalBy), ("over-tasks", typed.over_tasks, Over)):
+        if word not in get_args(allowed):
+            raise ValueError(f"--{option} {word}: unknown; {suggest(word, get_args(allowed))}")
     if typed.no_start and not typed.null:
         raise ValueError("--no-start: goes with --null")
     groups = group_runs(minus_null(typed, runs) if typed.null else runs, by=typed.interval)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from pretrained_runs import tiny_pretrained
 
 from ttt.cli import bench
-from ttt.cli.benches import adapters, data, harness, kernels, pretrained, strategies
+from ttt.cli.benches import adapters, coverage, data, harness, kernels, pretrained, strategies
 from ttt.cli.benches.meter import cost
 from ttt.cli.benches.timing import paired, ratio
 
@@ -37,6 +38,19 @@ def test_bytes_by_hand():
 
 def test_ratios_are_taken_round_by_round():
     assert ratio([1.0, 4.0, 9.0], [1.0, 2.0, 3.0]) == (1.0, 2.0, 3.0)
+
+
+def test_a_study_of_the_whole_population_holds_the_truth(monkeypatch):
+    """With every language in every run, only seeds, bases and noise are left, around the truth."""
+    monkeypatch.setattr(coverage, "TASKS", coverage.LANGUAGES)
+    rng = np.random.default_rng(0)
+    population = coverage.draw_population(rng)
+    runs = coverage.draw_study(population, coverage.Design(40, 2), rng)
+    forgotten, gained = np.mean([run.value() for run in runs], axis=0)
+    assert gained == pytest.approx(population.truths["gained"], abs=0.06)
+    assert forgotten / gained == pytest.approx(population.truths["forgotten / gained"], abs=0.02)
+    for metric, truth in population.truths.items():
+        assert all(x.low < truth < x.high for x in coverage.intervals(runs, metric).values())
 
 
 def test_rounds_alternate_between_the_sides_after_a_first_call_of_each():
@@ -72,12 +86,15 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
     monkeypatch.setattr(adapters, "LENGTHS", (64, 128))
     monkeypatch.setattr(adapters, "STEP_LENGTH", 64)
     monkeypatch.setattr(strategies, "TASKS", 2)
+    monkeypatch.setattr(coverage, "TRIALS", 2)
+    monkeypatch.setattr(coverage, "DRAWS", 10)
     monkeypatch.setattr(data, "STREAMS", (("split-sequence", "recall"),))
     for words, expected in {
         ("harness",): ("bare", "1.000", "harness"),
         ("kernels", "--type", "float32"): ("plain", "dual", "x the form picked"),
         ("adapters", "--adapter", "soft_prompt,mlp_fast"): ("adapter=soft_prompt:", "mlp_fast ", "49152"),
         ("strategies", "--strategy", "ewc"): ("ewc", "growth"),
+        ("coverage",): ("10 x 1", "forgotten / gained"),
         ("data",): ("split-sequence", "recall", "share %"),
     }.items():
         code, output = ttt_bench(*words, "--rounds", "1")

@@ -47,7 +47,7 @@ class Group:
         return interval_of(self.counted(metric), metric, by=self.by)
 
     def difference(self, baseline: Group, metric: str) -> tuple[Interval, float]:
-        """This group minus `baseline` over the runs that both have, and the p of that difference."""
+        """This group minus `baseline` over the runs that both have, and the p of that."""
         # How hard a stream is depends on its seed; a difference within a seed is free of that.
         theirs = {run.unit: run for run in baseline.counted(metric)}
         ours = [run for run in self.counted(metric) if run.unit in theirs]

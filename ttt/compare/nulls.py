@@ -36,13 +36,16 @@ class Null:
 
     def check(self, runs: Sequence[Run]) -> None:
         """Raise ValueError for a word that is no KEY=VALUE, or a key that no run has."""
-        keys = {key for run in runs for key in run.config} | {key.split(".")[0] for run in runs for key in run.config}
+        keys = {key for run in runs for key in run.config}
+        parts = {key.split(".")[0] for key in keys}
         for word in self.words:
             key, equals, value = word.partition("=")
             if not equals or not value:
                 raise ValueError(f"--null {word}: must be KEY=VALUE, like task=stationary")
-            if key not in keys:
-                raise ValueError(f"--null {word}: no run has the key {key!r}; {suggest(key, keys)}")
+            if key not in keys | parts:
+                part = key.split(".")[0]
+                near = {other for other in keys if other.split(".")[0] == part} if "." in key else parts
+                raise ValueError(f"--null {word}: no run has the key {key!r}; {suggest(key, near or parts)}")
 
     def is_null(self, config: Mapping[str, Any]) -> bool:
         """Is a run with this config (flat) itself without shift?"""

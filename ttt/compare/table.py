@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ttt.compare.groups import Group
+from ttt.compare.statistics import is_ratio
 from ttt.config.messages import show
 from ttt.metrics.bootstrap import DRAWS, TRIM
 from ttt.metrics.seeds import Interval
@@ -105,7 +106,10 @@ def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Base
     if sort:
         order = sorted(range(len(groups)), key=lambda i: _worst_last(groups[i].interval(sort).mean, sort))
         rows = [rows[i] for i in order]
-    return Sheet(_title(groups, baseline), [*groups[0].label, "seeds"], list(metrics), rows)
+    title = _title(groups, baseline)
+    if groups[0].by == "t" and any(map(is_ratio, metrics)):
+        title += "; a ratio is of sums over seeds, in its interval by Fieller, or by the jackknife if paired"
+    return Sheet(title, [*groups[0].label, "seeds"], list(metrics), rows)
 
 
 def _seeds(group: Group, other: Group | None) -> str:

@@ -65,14 +65,14 @@ def values_of(samples: Sequence[Sample]) -> Matrix:
     return np.array([sample.value() for sample in samples]).reshape(-1, 2)
 
 
-def bootstrap(samples: Sequence[Sample]) -> Interval:
+def bootstrap(samples: Sequence[Sample], *, draws: int = DRAWS) -> Interval:
     """The metric over some runs with the middle 95 % of its draws."""
     values_N2 = values_of(samples)
     value = ratio_of(values_N2)
     if len(samples) < 2 or math.isnan(value):
         # One seed says nothing about other seeds, however many tasks it has.
         return between(value, NAN, NAN, n=len(samples))
-    (drawn_DN2,) = _draws([samples])
+    (drawn_DN2,) = _draws([samples], draws)
     return _middle(value, _ratios(drawn_DN2), n=len(samples), sd=spread(values_N2))
 
 
@@ -85,7 +85,7 @@ def bootstrap_difference(samples: Sequence[Sample], others: Sequence[Sample]) ->
     difference = ratio_of(ours_N2) - ratio_of(theirs_N2)
     if len(samples) < 2 or math.isnan(difference):
         return between(difference, NAN, NAN, n=len(samples))
-    ours_DN2, theirs_DN2 = _draws([samples, others])
+    ours_DN2, theirs_DN2 = _draws([samples, others], DRAWS)
     numbers_D = _ratios(ours_DN2) - _ratios(theirs_DN2)
     return _middle(difference, numbers_D, n=len(samples), sd=NAN)
 
@@ -93,10 +93,8 @@ def bootstrap_difference(samples: Sequence[Sample], others: Sequence[Sample]) ->
 def _middle(value: float, numbers_D: Matrix, *, n: int, sd: float) -> Interval:
     # A draw in which nothing was gained has no ratio: it could lie at either end. The quantiles are
     # drawn numbers, since one between a number and infinity is none.
-    low, high = (
-        float(np.quantile(np.nan_to_num(numbers_D, nan=end), q, method=method))
-        for q, end, method in ((0.025, -INF, "lower"), (0.975, INF, "higher"))
-    )
+    low = float(np.quantile(np.nan_to_num(numbers_D, nan=-INF), 0.025, method="lower"))
+    high = float(np.quantile(np.nan_to_num(numbers_D, nan=INF), 0.975, method="higher"))
     return between(value, low, high, n=n, sd=sd)
 
 
@@ -106,11 +104,11 @@ def _ratios(pairs_DN2: Matrix) -> Matrix:
     return np.asarray(above_D / np.where(below_D > NOISE, below_D, NAN))
 
 
-def _draws(arms: Sequence[Sequence[Sample]]) -> list[Matrix]:
+def _draws(arms: Sequence[Sequence[Sample]], draws: int) -> list[Matrix]:
     """Numerators and denominators of the drawn runs [D, N, 2] of each arm; NaN in empty places."""
     # A fixed generator: a table must not change when it is printed again.
     rng = np.random.default_rng(0)
-    runs_DN = _draw_runs([sample.base for sample in arms[0]], rng)
+    runs_DN = _draw_runs([sample.base for sample in arms[0]], draws, rng)
     drawn = [np.full((*runs_DN.shape, 2), NAN) for _ in arms]
     for run in range(len(arms[0])):
         places = runs_DN == run
@@ -129,13 +127,13 @@ def _draw_tasks(pairs: Sequence[Matrix | None], count: int, rng: Generator) -> l
     return [ALL if each is None else tasks[len(each)] for each in pairs]
 
 
-def _draw_runs(bases: Sequence[Hashable], rng: Generator) -> Rows:
+def _draw_runs(bases: Sequence[Hashable], draws: int, rng: Generator) -> Rows:
     """Draw bases, then of each base as many runs as it has: [D, N], with -1 in empty places."""
     members = [np.array([i for i, other in enumerate(bases) if other == base]) for base in dict.fromkeys(bases)]
     most = max((len(runs) for runs in members), default=0)
-    base_DB = rng.integers(max(len(members), 1), size=(DRAWS, len(members)))
-    runs_DBN = np.full((DRAWS, len(members), most), -1)
+    base_DB = rng.integers(max(len(members), 1), size=(draws, len(members)))
+    runs_DBN = np.full((draws, len(members), most), -1)
     for k, runs in enumerate(members):
         places = base_DB == k
         runs_DBN[places, : len(runs)] = rng.choice(runs, size=(int(places.sum()), len(runs)))
-    return runs_DBN.reshape(DRAWS, -1)
+    return runs_DBN.reshape(draws, -1)

@@ -71,14 +71,6 @@ def each_task(results: Results, name: str, tasks: Sequence[int]) -> Matrix:
     return counted if is_whole else np.full((1, 2), NAN)
 
 
-def parts(results: Results, name: str) -> tuple[float, float] | None:
-    """Numerator and denominator of a ratio; None for any other metric."""
-    entry, arguments = find(name), _arguments(results, name)
-    if entry.parts is None:
-        return None
-    return entry.parts(*arguments) if arguments is not None else (NAN, NAN)
-
-
 def _arguments(results: Results, name: str) -> tuple[Any, ...] | None:
     """What the metric's function takes; None where it was not measured."""
     source = SOURCES[find(name).needs]

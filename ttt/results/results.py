@@ -122,7 +122,7 @@ class Results:
         return self._matrices[key]
 
     def curves(self, mode: str, quantity: str) -> Curves:
-        """a_j(n), oriented, over batches of the stream: the rows of R and the points between them."""
+        """a_j(n), oriented, over batches: the rows of R and the points between them."""
         key = (mode, quantity, len(self.rows), len(self.points))
         if key not in self._curves:
             self._curves[key] = self._joined(mode, quantity)
