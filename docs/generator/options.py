@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from importlib.resources import files
 
 from markup import code, escaped, paragraphs, table
@@ -41,7 +42,7 @@ def group_page(group: str) -> str:
     names = sorted(path.name.removesuffix(".yaml") for path in (CONF / group).iterdir() if path.name.endswith(".yaml"))
     parts = sorted({part for name in names for part in parts_of(f"{group}/{name}")})
     text = f"# {group}=\n\n{GROUPS[group]} The default is `{group}={default_option(group)}`.\n\n"
-    text += "".join(_part_section(group, part) for part in parts)
+    text += "".join(_part_section(group, part, names) for part in parts)
     return text + "".join(_option_section(group, name) for name in names)
 
 
@@ -69,9 +70,11 @@ def _title(part: str) -> str:
     return re.split(r"[;:.]", explain(read(part)).about)[0]
 
 
-def _part_section(group: str, part: str) -> str:
-    explained = explain(read(part))
-    return f"## {_title(part)}\n\n{paragraphs(explained.about)}" + _settings(group, explained.settings, {})
+def _part_section(group: str, part: str, names: Sequence[str]) -> str:
+    """What several options share; the class of one of them says what is allowed."""
+    user = next(name for name in names if part in parts_of(f"{group}/{name}"))
+    allowed = allowed_values(explain_option(f"{group}/{user}", read=read).target, group=group)
+    return f"## {_title(part)}\n\n" + _settings(group, explain(read(part)).settings, allowed)
 
 
 def _option_section(group: str, name: str) -> str:
@@ -109,7 +112,7 @@ def _anchor(title: str) -> str:
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
 
 
-def _settings(group: str, settings: list[Setting] | tuple[Setting, ...], allowed: dict[str, str]) -> str:
+def _settings(group: str, settings: Sequence[Setting], allowed: dict[str, str]) -> str:
     shown = [x for x in settings if x.explanation or not x.default.startswith("${")]
     if not shown:
         return ""
