@@ -21,7 +21,7 @@ from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.help import help_text
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.plan import dry_run
-from ttt.cli.sweeps.select import check_selection
+from ttt.cli.sweeps.select import chosen_sweeps
 from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import Sweep
 from ttt.config.messages import UsageError
@@ -129,7 +129,8 @@ def answer(typed: argparse.Namespace) -> int:
                 )
             only, config_dir = sweeps[0].only, typed.config_dir
             if only:
-                check_selection([each.overrides for each in sweeps], only=only, config_dir=config_dir)
+                words = [each.overrides for each in sweeps]
+                checked = [checked[i] for i in chosen_sweeps(words, only=only, config_dir=config_dir)]
             return one_after_another(checked)
     composed(preview_one if typed.preview else run_one)()
     return 0

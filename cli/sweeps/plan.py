@@ -1,4 +1,4 @@
-"""`--dry-run`: the runs of a sweep with their folders and states, and how long the rest may take."""
+"""`--dry-run`: the runs of a sweep, their folders and states, and how long the rest may take."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Listing:
             for folder, state in zip(self.folders, self.states, strict=True)
             if state in STATES.values() and state != "done"
         ]
-        # Runs that are not listed yet, because their settings are still to be chosen, take the mean.
+        # Runs whose settings are still to be chosen are not listed yet; they take the mean.
         total = sum(fmean(seconds.get(method, every)) for method in waiting) + (left - len(waiting)) * fmean(every)
         return (
             f"about {span(total)} of computing, judged by {len(every)} finished runs; {span(total / min(jobs, left))} "

@@ -22,8 +22,8 @@ def runs_of(words: Sequence[str], *, only: Sequence[str] = (), config_dir: str |
         return [run for run in runs if all(_has(run, typed, composer) for typed in only)]
 
 
-def check_selection(sweeps: Sequence[Sequence[str]], *, only: Sequence[str], config_dir: str | None) -> None:
-    """Raise UsageError where no run of any of these sweeps is chosen."""
+def chosen_sweeps(sweeps: Sequence[Sequence[str]], *, only: Sequence[str], config_dir: str | None) -> list[int]:
+    """Which sweeps have a run that is chosen. Raises UsageError where none has."""
     for typed in only:
         key, equals, _ = typed.partition("=")
         if not (key and equals):
@@ -33,8 +33,10 @@ def check_selection(sweeps: Sequence[Sequence[str]], *, only: Sequence[str], con
             values = {show(value_of(run, key, composer)) for run in runs}
             if not any(_has(run, typed, composer) for run in runs):
                 raise UsageError(f"--only {typed}: no run has this value; {suggest(typed.partition('=')[2], values)}")
-    if not any(runs_of(words, only=only, config_dir=config_dir) for words in sweeps):
+    chosen = [i for i, words in enumerate(sweeps) if runs_of(words, only=only, config_dir=config_dir)]
+    if not chosen:
         raise UsageError(f"--only {' --only '.join(only)}: no run has all of these")
+    return chosen
 
 
 def value_of(run: Sequence[str], key: str, composer: Composer) -> Any:

@@ -113,7 +113,7 @@ class Sweep:
         rest: Sequence[Sequence[str]],
         overview: Overview,
     ) -> None:
-        """Run `first`, choose by it, then run what was chosen of `rest`; each run's folder says so."""
+        """Run `first`, choose by it, then run what is chosen of `rest`; their folders say so."""
         jobs = self._all(pool, first)
         choices = tuning.choose(first, [job.objective for job in jobs])
         for method, choice in choices.items():

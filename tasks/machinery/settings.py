@@ -128,7 +128,7 @@ class StreamSettings(ABC):
         return Sizes(batch_size=self.batch_size, length=length, eval_sequences=rows)
 
     def _all_rows(self, source: Source, classes: Ints, length: int) -> int | None:
-        """Return how many rows hold all labelled examples of an eval part; None for running text."""
+        """Return the rows that hold all labelled examples of an eval part; None for text."""
         if isinstance(source, WholeText):
             return None
         examples = source.eval_examples(classes)

@@ -23,7 +23,7 @@ def reporting(runs: Sequence[Run]) -> list[Run]:
 
 
 def tuning_lines(runs: Sequence[Run]) -> list[str]:
-    """How the hyper-parameters of `runs` were chosen: a line for each rule, with what was chosen."""
+    """How hyper-parameters were chosen: a line for each rule, with what it chose."""
     chosen: dict[str, set[str]] = {}
     for record in map(tuning_of, runs):
         if record.get("role") == "reporting":

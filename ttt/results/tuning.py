@@ -55,8 +55,8 @@ def known_metrics() -> list[str]:
 class Choice:
     """The candidate that is `best` by the mean of an objective, and the means of all.
 
-    A candidate is the words that set it apart. The mean of one with a run that failed is None, and so
-    is the best of none.
+    A candidate is the words that set it apart. The mean of one with a run that failed is None, and
+    so is the best of none.
     """
 
     objective: str
