@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from ttt.tasks.machinery.answers import Answers, Pair
@@ -83,10 +84,16 @@ class Csv(Answers):
         if path.is_file() and path.suffix in KINDS:
             return [(path, path.stem)]
         if not path.is_dir():
-            what = "cannot be read" if path.exists() else "no such file"
+            what = "cannot be read" if path.exists() else f"no such file{_nearest(path)}"
             raise ValueError(f"source.path={self.path}: {what}; allowed: {WHAT}")
         inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file() and file.suffix in KINDS)
         files = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
         if not files:
             raise ValueError(f"source.path={self.path}: holds no such file; allowed: {WHAT}")
         return [(path / file, file.parts[0] if len(file.parts) > 1 else file.stem) for file in files]
+
+
+def _nearest(path: Path) -> str:
+    """Return a hint at a file with a similar name."""
+    near = get_close_matches(path.name, [file.name for file in path.absolute().parent.glob("*")], n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

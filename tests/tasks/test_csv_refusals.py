@@ -30,6 +30,7 @@ def write_refused(folder):
 REFUSED = [
     ({"path": None}, "source.path=null", "a file"),
     ({"path": "nowhere.csv"}, "source.path=", "no such file"),
+    ({"path": "nws.csv"}, "source.path=", "news.csv?"),
     ({"path": "nothing"}, "source.path=", "holds no such file"),
     ({"path": "empty.csv"}, "source.path=", "no rows"),
     ({"path": "header.csv"}, "source.path=", "no rows"),
