@@ -4,7 +4,8 @@
 
 h is the input of the model's output layer, here of unit length, so that one sharpness suits models
 of every width.
-Shapes: B batch (lanes), T time, A places of a window, R queries, D model width.
+Shapes: B batch (lanes), T time, A places of a window, R queries, K values in sight,
+D model width.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ class Similar(nn.Module):
     def open(self, window: Window, hidden_BAD: Tensor) -> Find:
         return partial(self._find, hidden_BAD)
 
-    def _find(self, hidden_BAD: Tensor, place_BR: Tensor, is_seen_BRA: Tensor) -> tuple[Tensor, Tensor]:
+    def _find(self, hidden_BAD: Tensor, place_BR: Tensor, is_seen_BRK: Tensor, span: slice) -> tuple[Tensor, Tensor]:
         query_BRD = hidden_BAD.gather(1, place_BR[..., None].expand(-1, -1, hidden_BAD.shape[-1]))
         # A value's hidden state lies one place before it.
-        key_BAD = F.pad(hidden_BAD, (0, 0, 1, -1))
-        score_BRA = self.log_sharpness.exp() * query_BRD @ key_BAD.mT
+        key_BKD = F.pad(hidden_BAD, (0, 0, 1, -1))[:, span]
+        score_BRK = self.log_sharpness.exp() * query_BRD @ key_BKD.mT
         # Not -inf: a softmax over nothing would be NaN.
-        score_BRA = score_BRA.masked_fill(~is_seen_BRA, torch.finfo(score_BRA.dtype).min)
-        weight_BRA = score_BRA.softmax(-1) * is_seen_BRA
-        return weight_BRA, (~is_seen_BRA.any(-1)).to(weight_BRA.dtype)
+        score_BRK = score_BRK.masked_fill(~is_seen_BRK, torch.finfo(score_BRK.dtype).min)
+        weight_BRK = score_BRK.softmax(-1) * is_seen_BRK
+        return weight_BRK, (~is_seen_BRK.any(-1)).to(weight_BRK.dtype)
 
     def numbers(self) -> dict[str, float]:
         return {"sharpness": float(self.log_sharpness.detach().exp())}

@@ -4,7 +4,8 @@
 
 c_n(w): how often w followed the last n tokens; N_n: their sum; t_n: how many different w did.
 Interpolated Witten-Bell (1991) with a learned factor e_n for each order, where 1 is theirs.
-Shapes: B batch (lanes), A places of a window, R queries, N orders, L = N + 1 levels.
+Shapes: B batch (lanes), A places of a window, R queries, K values in sight, N orders,
+L = N + 1 levels.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Ngrams(nn.Module):
     def open(self, window: Window, hidden_BAD: Tensor | None) -> Find:
         return partial(self._find, Grams.of(window, order=len(self.log_escape_N) - 1))
 
-    def _find(self, grams: Grams, place_BR: Tensor, is_seen_BRA: Tensor) -> tuple[Tensor, Tensor]:
-        level_BRA, count_BRN, kinds_BRN = grams.count(place_BR, is_seen_BRA)
+    def _find(self, grams: Grams, place_BR: Tensor, is_seen_BRK: Tensor, span: slice) -> tuple[Tensor, Tensor]:
+        level_BRK, count_BRN, kinds_BRN = grams.count(place_BR, is_seen_BRK, span)
         escape_N = self.log_escape_N.exp()
         gate_BRN = count_BRN / (count_BRN + escape_N * kinds_BRN).clamp(min=1)
         # What passes every order from the longest down to n.
@@ -42,7 +43,7 @@ class Ngrams(nn.Module):
         each_BRN = gate_BRN * F.pad(passed_BRN[..., 1:], (0, 1), value=1.0) / count_BRN.clamp(min=1)
         # A value that shares n tokens of context has a part in all orders from 0 to n.
         weight_BRL = F.pad(each_BRN.cumsum(-1), (1, 0))
-        return weight_BRL.gather(-1, level_BRA), passed_BRN[..., 0]
+        return weight_BRL.gather(-1, level_BRK), passed_BRN[..., 0]
 
     def numbers(self) -> dict[str, float]:
         return {f"escape_{n}": x for n, x in enumerate(self.log_escape_N.detach().exp().tolist())}
@@ -77,25 +78,25 @@ class Grams:
         return cls(contexts[:order], again)
 
     @torch.no_grad()
-    def count(self, place_BR: Tensor, is_seen_BRA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels [B, R, A]: in how many orders a value counts; and N_n and t_n, [B, R, N]."""
-        level_BRA, is_match_BRA = is_seen_BRA.long(), is_seen_BRA
+    def count(self, place_BR: Tensor, is_seen_BRK: Tensor, span: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels [B, R, K]: in how many orders a value counts; and N_n and t_n, [B, R, N]."""
+        level_BRK, is_match_BRK = is_seen_BRK.long(), is_seen_BRK
         counts, kinds = [], []
         for n, again_BA in enumerate(self._again):
             if n > 0:
                 context_BA = self._contexts[n - 1]
                 # A value's context ends one place before it.
-                earlier_BA = F.pad(context_BA, (1, -1), value=-1)
-                is_match_BRA = is_match_BRA & (earlier_BA[:, None] == context_BA.gather(1, place_BR)[..., None])
-                level_BRA += is_match_BRA
-            counts.append(is_match_BRA.sum(-1))
+                earlier_BK = F.pad(context_BA, (1, -1), value=-1)[:, span]
+                is_match_BRK = is_match_BRK & (earlier_BK[:, None] == context_BA.gather(1, place_BR)[..., None])
+                level_BRK += is_match_BRK
+            counts.append(is_match_BRK.sum(-1))
             # Of equal values the last one stands for all.
-            kinds.append((is_match_BRA & (again_BA[:, None] > place_BR[..., None])).sum(-1))
-        return level_BRA, torch.stack(counts, -1), torch.stack(kinds, -1)
+            kinds.append((is_match_BRK & (again_BA[:, None, span] > place_BR[..., None])).sum(-1))
+        return level_BRK, torch.stack(counts, -1), torch.stack(kinds, -1)
 
 
 def _next_alike(class_BA: Tensor) -> Tensor:
-    """The next place with the same number in its lane; one after the last place if there is none."""
+    """The next place with the same number in its lane; where there is none, one after the last."""
     length = class_BA.shape[1]
     sorted_BA, place_BA = class_BA.sort(dim=1, stable=True)
     is_same_BA = F.pad(sorted_BA[:, 1:] == sorted_BA[:, :-1], (0, 1))

@@ -6,7 +6,7 @@
 A value is a token that follows another one of its document: what a cache predicts. Tokens are kept
 as id + 1, negative where a document begins, so that an empty place is zero.
 Shapes: B batch (lanes), L = 1 or B lanes of a state, T time, S places of a state, A = S + T places
-of a window, D model width, P places of a pool.
+of a window, D model width, P places of a pool, R queries, K values in sight.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ttt.adapters.base import OPEN, FastState
 from ttt.kernels.chunks import NOTHING_READ
 from ttt.stream import Batch
 
-# For queries at places [B, R] that see values [B, R, A]: the weight of each value in the prediction
-# of the next token, and the weight that is left to the model, [B, R].
-Find = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# For queries at places [B, R] that see values [B, R, K], those in a slice of the window: the weight
+# of each value in the prediction of the next token, and what is left to the model, [B, R].
+Find = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 TOKENS, SEGMENT, NEW = "tokens", f"{OPEN}segment", f"{OPEN}new"
 
 

@@ -24,14 +24,14 @@ Unit = Literal["parameters", "flops"]
 
 
 @dataclass(frozen=True)
-class Cost:
+class Expense:
     """Parameters, and FLOPs of a training step per token."""
 
     parameters: int
     flops: float
 
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.parameters - other.parameters, self.flops - other.flops)
+    def __sub__(self, other: Expense) -> Expense:
+        return Expense(self.parameters - other.parameters, self.flops - other.flops)
 
     def of(self, unit: Unit) -> float:
         return self.parameters if unit == "parameters" else self.flops
@@ -44,8 +44,8 @@ class Footing:
     width: int
     like: str
     equal: Unit
-    added: Cost
-    wanted: Cost
+    added: Expense
+    wanted: Expense
 
     def line(self) -> str:
         """Both costs in words, and how far off the one is that was made equal."""
@@ -77,7 +77,7 @@ def match(
         return Footing(width, like.name, equal, _wider(model, widen, width, length=length) - plain, wanted)
 
 
-def _wider(model: nn.Module, widen: Callable[[nn.Module, int], None], width: int, *, length: int) -> Cost:
+def _wider(model: nn.Module, widen: Callable[[nn.Module, int], None], width: int, *, length: int) -> Expense:
     def plain(copied: nn.Module) -> Adapter:
         widen(copied, width)
         return NoAdapter(name="none")
@@ -85,7 +85,7 @@ def _wider(model: nn.Module, widen: Callable[[nn.Module, int], None], width: int
     return _cost(model, plain, length=length)
 
 
-def _cost(model: nn.Module, adapter_of: Callable[[nn.Module], Adapter], *, length: int) -> Cost:
+def _cost(model: nn.Module, adapter_of: Callable[[nn.Module], Adapter], *, length: int) -> Expense:
     """What a copy of `model` costs with an adapter."""
     copied = copy.deepcopy(model)
     adapter = adapter_of(copied)
@@ -97,7 +97,7 @@ def _cost(model: nn.Module, adapter_of: Callable[[nn.Module], Adapter], *, lengt
     with _Flops() as counter:
         logits_BTV, _ = adapter.read(copied, batch, adapter.initial(), write=True)
         logits_BTV.float().logsumexp(-1).sum().backward()
-    return Cost(sum(p.numel() for p in copied.parameters()), counter.flops / length)
+    return Expense(sum(p.numel() for p in copied.parameters()), counter.flops / length)
 
 
 class _Flops(TorchDispatchMode):
