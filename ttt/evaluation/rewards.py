@@ -51,7 +51,7 @@ def solve_rewards(engine: Engine, objective: Reward, batch: Batch, state: FastSt
     rows, rows_of_word = batch.rows(0, KL_PROBLEMS), batch.rows(0, KL_PROBLEMS_PER_WORD)
     # In mode fast the policy is the base, and one-word prompts do not depend on the prompt in use.
     kl, kl_words = 0.0, math.nan
-    distances = {}
+    distances: dict[str, float] = {}
     with engine.fabric.autocast():
         logits_BTV, _ = learner.forward(batch, state, write=False)
         rewards = exact_rewards(logits_BTV, batch, layout)

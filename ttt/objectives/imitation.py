@@ -62,7 +62,7 @@ class Imitation:
         """Return the rows as named tensors, for a checkpoint."""
         if self._rows is None:
             return {}
-        return {f"shown.{name}": x for name, x in zip(PARTS, self._rows, strict=False)}
+        return {f"shown.{name}": getattr(self._rows, f"{name}_BT") for name in PARTS}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Load what `state` returned."""
