@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -159,8 +160,9 @@ def latex(sheet: Sheet) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    # In a formula a comma is punctuation, with a space behind it; in braces it is a character.
-    text = cell_text(cell).replace(" ±", r" \pm ").replace(",", "{,}").replace("*", r"^{*}")
+    # In a formula a comma is punctuation, with a space behind it; in braces it is a character, as in
+    # 12,345.
+    text = re.sub(r",(?=\d)", "{,}", cell_text(cell)).replace(" ±", r" \pm ").replace("*", r"^{*}")
     text = text.replace(" unbounded", r"\ \mathrm{unbounded}")
     if text == "-":
         return "--"

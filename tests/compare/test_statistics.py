@@ -103,7 +103,9 @@ def test_the_bootstrap_in_every_view(runs):
     curve = cells(folder, "--curve", metric, "--interval", "bootstrap")[-1]
     assert curve["low"] < curve["mean"] < curve["high"]
     shown = compare(folder, "--metrics", metric, RATIO, "--interval", "bootstrap")
-    assert f"[{drawn['low']:.3f}, {drawn['high']:.3f}]" in shown.out
+    ends = f"[{drawn['low']:.3f}, {drawn['high']:.3f}]"
+    assert ends in shown.out
+    assert ends in compare(folder, "--metrics", metric, "--interval", "bootstrap", "--format", "latex").out
 
 
 def test_a_bootstrap_pools_bases(tmp_path):
