@@ -52,7 +52,7 @@ class Tuning:
             return None
         direction(objective)
         # Not resolved: the base of some runs has the seed of the run, whichever that is.
-        base = OmegaConf.to_container(config.base, resolve=False)
+        base: Any = OmegaConf.to_container(config.base, resolve=False)
         default = {"seed": int(config.seed), "base.seed": base.get("seed", 0)}
         return cls(_keys(config.sweep.tune, varied(typed)), objective, on, default)
 
