@@ -160,7 +160,7 @@ def latex(sheet: Sheet) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    # In a formula a comma is punctuation, with a space behind it; the one in 12,345 is a character.
+    # In a formula a comma is punctuation, with a space behind it; in 12,345 it is a character.
     text = re.sub(r",(?=\d)", "{,}", cell_text(cell)).replace(" ±", r" \pm ").replace("*", r"^{*}")
     text = text.replace(" unbounded", r"\ \mathrm{unbounded}")
     if text == "-":
