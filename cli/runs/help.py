@@ -130,7 +130,7 @@ class Library:
         return "\n".join(_setting(x, prefix="", allowed="", above="") for x in matching)
 
     def _of_part(self, group: str, key: str) -> str:
-        """A setting such as adapter.chunk, of the first option that has it; the default one first."""
+        """A setting such as adapter.chunk, of the default option or the first that has it."""
         options = sorted(self.options(group), key=lambda name: f"- {group}: {name}\n" not in self.read("config"))
         names: set[str] = set()
         for option in options:

@@ -167,9 +167,9 @@ class House:
 
 
 def room_of(module: str) -> str:
-    """`adapters` for ttt.adapters.base, "" for the package itself."""
+    """`adapters` for ttt.adapters.base, "" for the package itself and `python -m ttt`."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else ""
 
 
 def _docstring_lines(tree: ast.Module) -> set[int]:

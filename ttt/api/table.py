@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A comparison of runs: means over seeds with their intervals. A notebook shows it as a table."""
+    """A comparison of runs: means over seeds with intervals. A notebook shows it as a table."""
 
     sheet: Sheet
 

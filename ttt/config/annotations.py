@@ -18,7 +18,6 @@ from typing import Any
 
 import annotated_types
 
-import ttt
 from ttt.config.allowed import refusal
 from ttt.config.messages import show
 
@@ -43,7 +42,7 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 @cache
 def hints_of(target: str) -> Mapping[str, Any]:
-    """Argument -> annotation, of the class at a dotted path; empty for a class that is not there."""
+    """Argument -> annotation, of the class at a dotted path; empty where there is none."""
     module, _, name = target.rpartition(".")
     return dict(_of_class(module, name))
 
@@ -110,7 +109,7 @@ def _statements(module: str) -> dict[str, ast.ClassDef | ast.expr | str]:
 def _file(module: str) -> Path | None:
     """The source of a module of ours; folders beside `ttt` are found as Python finds them."""
     parts = module.split(".")[1:]
-    root = Path(ttt.__path__[0])
+    root = Path(__file__).parents[1]
     if not (root / parts[0]).is_dir():
         spec = find_spec(f"ttt.{parts[0]}")
         if spec is None or not spec.submodule_search_locations:

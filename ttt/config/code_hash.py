@@ -39,12 +39,11 @@ def run_code_hash(config: Mapping[str, Any], *, trusted: Iterable[Path]) -> str:
 
 
 def _files(rooms: Iterable[str]) -> list[Path]:
-    import ttt
-    import ttt.kernels
+    import ttt.kernels as kernels
 
-    core = Path(ttt.__path__[0])
-    places = [core / room for room in rooms] + [Path(ttt.kernels.__path__[0])]
-    return [*sorted(core.glob("*.py")), *(path for place in places for path in sorted(place.rglob("*.py")))]
+    core = Path(__file__).parents[1]
+    places = [core / room for room in rooms] + [Path(kernels.__path__[0])]
+    return [path for place in places for path in sorted(place.rglob("*.py"))]
 
 
 def _digest(files: Iterable[Path]) -> str:

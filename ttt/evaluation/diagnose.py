@@ -12,7 +12,7 @@ stream.
     probe/STATE/fast_erank, fast_stable_rank, fast_over_w0
         carried fast matrices, mean over lanes; NaN while they are zero
     drift/MODE/kl_base
-        KL(base || now) on the base distribution, in bits per scored token
+        KL(base || now), the forward direction, on the base distribution, in bits per scored token
     drift/MODE/kl_known_NAME
         the same on a text that the model knew before the stream
 
