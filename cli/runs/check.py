@@ -213,6 +213,7 @@ def setting_meant(override: Override, config: DictConfig, composer: Composer) ->
     if not key or key in plain.get(group, {}) or group not in composer.groups():
         return f"{path}={value}"
     # The option at hand lacks it: name the first that has it.
+    # Only YAML is read for that: no class is imported.
     library = Library([])
     having = sorted(composer.options(group), key=lambda name: name not in USUAL)
     having = [name for name in having if key in library.keys(group, name)]

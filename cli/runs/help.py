@@ -111,6 +111,7 @@ class Library:
         prefix = "" if group == "experiment" else f"{group}."
         typed = [x for x in file.settings if x.key.partition(".")[0] not in ("study", "published")]
         chosen = [x for x in typed if key in ("", x.key)]
+        # Neighbours may share one comment, which is then printed once.
         rows, above = [], ""
         for setting in chosen:
             rows.append(_setting(setting, prefix=prefix, allowed=allowed.get(setting.key, ""), above=above))

@@ -37,7 +37,16 @@ def start(
     `references`: folders of its reference runs, if these are done. Raises UsageError for a refusal.
     """
     try:
-        assembly = assemble(config, trusted=trusted)
+        with watched_reads(ignored=[str(Path(config["cache_dir"]).expanduser().absolute())]) as reads:
+            assembly = assemble(config, trusted=trusted)
+        ended = _start(assembly, references=references, quiet=quiet)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if ended.code == ExitCode.DONE and is_first_here():
+        remember(config, Finished(ended.folder, assembly.code), reads=reads, trusted=trusted)
+    return ended
+
+
         folder, world = RunFolder(assembly.info.folder), assembly.settings.world
         if config["references"] and references is None:
             references = _references(assembly, quiet=quiet)

@@ -5,7 +5,6 @@ On a terminal it is live, elsewhere lines.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +13,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
-from ttt.compare.published import values_about
-from ttt.results import catalogue
+from ttt.cli.runs.outcome import say, show_results
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results
-from ttt.results.scores import MEANINGS, quantity_of
 from ttt.run.assemble import Assembly
 from ttt.run.execute import Outcome
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.environment import device_name
-from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
 
 
@@ -56,7 +51,7 @@ class Screen:
         self.note(f"files    {folder.path}")
 
     def note(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        say(self.console, line)
 
     @contextmanager
     def live(self, assembly: Assembly) -> Iterator[None]:
@@ -109,44 +104,10 @@ class Screen:
         elif event.task == 0 and event.task_step == event.task_steps:
             self.note(f"base: {event.task_steps} steps, {_pace(event)}")
 
-    def finished_before(self, folder: RunFolder, *, code: str) -> None:
-        self.note("this run is already done; here is its result")
-        if folder.recorded_code() != code:
-            self.note(f"it was measured with other code; to measure again, delete {folder.path}")
-        self.results(read_results(folder.path), folder, None)
-
-    def results(self, results: Results, folder: RunFolder, where: str | None) -> None:
-        mode, quantity = results.headline.split("/")
-        scored = quantity_of(quantity)
-        self.note(
-            f"\nR: {scored.label} in {scored.unit} on each task (column) after learning each task (row), mode {mode}; "
-            "dim: not yet learned, -: not measured"
-        )
-        self.console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
-        self.note(f"\nmetrics ({results.scenario}-incremental), in each mode:")
-        for name in results.modes:
-            self.note(f"  {name:<10}{MEANINGS[results.used][name]}")
-        self.console.print(metric_table(results))
-        if results.known_sets:
-            self.note("\nwhat the model knew before the stream, at its end; in brackets what it forgot (+ is harm):")
-            self.console.print(known_sets_table(results))
-        for value in values_about(read_config(folder.path)):
-            ours = catalogue.metric(results, value.metric)
-            spread = "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
-            self.note(f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
-        for line in beside_r(results):
-            self.note(line)
-        self.note(time_line(results, folder.status()))
-        self.note(f"results  {folder.results}")
-        if folder.report.is_file():
-            self.note(f"report   {folder.report}")
-        if where:
-            self.note(where)
-
     def ended(self, outcome: Outcome, results: Results, folder: RunFolder) -> None:
         """Show the results, or why there are none."""
         if outcome.code == ExitCode.DONE:
-            self.results(results, folder, outcome.where)
+            show_results(self.console, results, folder, where=outcome.where)
             return
         print(f"ttt-run: stopped: {outcome.reason}", file=sys.stderr)
         resumable = outcome.status == "requeue"

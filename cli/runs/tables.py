@@ -11,7 +11,6 @@ import numpy as np
 from rich.table import Table
 
 from ttt.metrics.matrix import Matrix, Rows
-from ttt.report.known import known_lines
 from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES
 from ttt.results import catalogue
 from ttt.results.results import Results
@@ -86,6 +85,9 @@ def matrix_table(r: Matrix, *, learned_at: Rows) -> Table:
 
 def known_sets_table(results: Results) -> Table:
     """What the model knew before, scored at the end; in brackets what it forgot of it."""
+    # Imported here: pages bring matplotlib along.
+    from ttt.report.known import known_lines
+
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for column in ("set", "score"):
         table.add_column(column)

@@ -107,6 +107,7 @@ class Run:
 
         Raises UsageError where the run left no checkpoint that can be used.
         """
+        # Imported here: the numbers of a run need no torch.
         from ttt.run.open import open_run as opened
 
         try:
@@ -130,6 +131,7 @@ def open_run(folder: str | Path, *, config_dir: str | Path | None = None) -> Run
         begun = RunFolder(path).config.is_file()
         raise UsageError(f"{folder}: {'this run is not done' if begun else not_a_run(path)}")
     run = Run(path, (Path(config_dir),) if config_dir else ())
+    # Read at once, so that a damaged file is refused here and not where it is used.
     try:
         run.results, run.config  # noqa: B018
     except ValueError as error:

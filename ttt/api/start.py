@@ -44,6 +44,7 @@ def run(*overrides: str, seed: int | None = None, config_dir: str | Path | None 
     # Imported here: a typo needs no torch.
     from ttt.cli.runs.one import start
 
+    # The folder is returned even where the run did not finish: what it measured is there.
     ended = start(config, trusted=trusted, quiet=not progress)
     if ended.code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt

@@ -69,6 +69,7 @@ def compare(
     words += ["--where", *where] if where else []
     words += ["--baseline", baseline] if baseline else []
     words += ["--frontier", *([frontier] if isinstance(frontier, str) else [])] if frontier else []
+    # The command's own parser, so that its words mean the same here.
     typed = compare_options(words)
     try:
         return Table(choose(typed, find_runs(typed.runs)).view.sheet)

@@ -20,6 +20,9 @@ from ttt.results.results import Results
 from ttt.storage.read import flatten, read_config, read_costs, read_json, read_results
 from ttt.storage.run_folder import RunFolder
 
+# Sweeps have a folder each in this one, with a file NNNN.json for each of their jobs.
+SWEEPS = "sweeps"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -95,19 +98,37 @@ class RunSearch:
 
 
 def find_runs(paths: Iterable[str]) -> RunSearch:
-    """Every run at or below `paths`, which may hold * and **.
+    """Every run at or below `paths`, which may hold * and **; of a folder of sweeps its runs.
 
     Raises ValueError for a path that matches nothing.
     """
     done: set[Path] = set()
     unfinished: dict[Path, str] = {}
     for typed in paths:
-        for run in (run for path in _matches(typed) for run in _run_folders(path)):
+        for run in (run for path in _matches(typed) for top in _tops(path) for run in _run_folders(top)):
             if run.results.exists():
                 done.add(run.path)
             else:
                 unfinished[run.path] = str(read_json(run.status_file).get("status", "unknown"))
     return RunSearch(sorted(done), dict(sorted(unfinished.items())))
+
+
+def _tops(path: Path) -> list[Path]:
+    """Where to look for the runs of a path: in it, or where the runs of a sweep lie."""
+    sweeps = sorted(path.glob("*/")) if path.name == SWEEPS else [path] if path.parent.name == SWEEPS else []
+    folders = {_run_of_job(job, sweep) for sweep in sweeps for job in sorted(sweep.glob("[0-9]*.json"))}
+    return sorted(folder for folder in folders if folder and folder.is_dir()) or [path]
+
+
+def _run_of_job(job: Path, sweep: Path) -> Path | None:
+    """The folder of a run by the file of its job; None for one that did not get so far."""
+    folder = read_json(job).get("folder")
+    if not folder:
+        return None
+    # The sweep lies beside its runs, and a job names its folder from where the sweep was started:
+    # what counts is TASK/METHOD/SEED, also after both were moved.
+    beside = sweep.parent.parent / Path(*Path(folder).parts[-3:])
+    return beside if beside.is_dir() else Path(folder)
 
 
 def _run_folders(path: Path) -> Iterator[RunFolder]:

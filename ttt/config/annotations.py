@@ -33,6 +33,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     for group, section in config.items():
         target = section.get("_target_") if isinstance(section, Mapping) else None
         if isinstance(target, str) and target.startswith("ttt."):
+            # Parts of the user's own are checked when they are built, with their modules imported.
             hints = hints_of(target)
             for key in section.keys() & hints.keys():
                 why = refusal(section[key], hints[key])
@@ -50,6 +51,7 @@ def hints_of(target: str) -> Mapping[str, Any]:
 def _of_class(module: str, name: str) -> dict[str, Any]:
     body = _statements(module)
     node = body.get(name)
+    # The module only imports the name.
     if isinstance(node, str):
         return _of_class(node, name)
     if not isinstance(node, ast.ClassDef):
@@ -72,6 +74,7 @@ def _evaluated(module: str, node: ast.expr) -> list[Any]:
     """The value of an annotation, in a list that is empty where it cannot be known."""
     names = {x.id for x in ast.walk(node) if isinstance(x, ast.Name)} - WORDS.keys()
     meanings = {name: _named(module, name) for name in names}
+    # One unknown word is enough: a half-read annotation would refuse what is allowed.
     if not all(meanings.values()):
         return []
     local = {name: values[0] for name, values in meanings.items()}

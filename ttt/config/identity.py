@@ -36,9 +36,7 @@ def identity(config: Mapping[str, Any], *, data: str, weights: str = "") -> str:
     """
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
-    content |= {
-        group: _without_cache(config[group]) for group in ("source", "base_source", "model") if group in config
-    }
+    content |= {group: _without_cache(config[group]) for group in ("source", "base_source", "model") if group in config}
     if weights:
         del content["model"]["name"]
     return digest({"ttt": VERSION, "data": data + weights, **content})

@@ -17,6 +17,7 @@ def usable_cores(*, root: Path = ROOT, environment: Mapping[str, str] = os.envir
     """
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     limits += _quotas(root)
+    # SLURM may be set up to count cores without confining a job to them.
     limits += _number(environment, "SLURM_CPUS_PER_TASK")
     return max(1, min(limits))
 
