@@ -52,13 +52,13 @@ class Reference:
             self._watcher.note(f"reference {self.name}: found in {self.folder.path}")
             return ""
         self._watcher.note(f"reference {self.name}: runs in {self.folder.path}")
-        if self.folder.is_taken():
+        if self.folder.lock.is_taken():
             # Another run of a sweep is running it, or died on another host.
-            self._watcher.note(f"reference {self.name}: waits, as {self.folder.taken_by()}")
-        while self.folder.is_taken():
+            self._watcher.note(f"reference {self.name}: waits, as {self.folder.lock.taken_by()}")
+        while self.folder.lock.is_taken():
             time.sleep(LOOK_EVERY)
         last_line = self._start()
-        if self.folder.is_taken():
+        if self.folder.lock.is_taken():
             # That other run was faster.
             return self.run()
         if not self.folder.is_done():

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -32,6 +31,7 @@ from ttt.report import one
 from ttt.results.saved import from_json
 from ttt.run import references
 from ttt.run.references import STRATEGIES
+from ttt.storage.lock import Lock
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("references")
@@ -156,10 +156,11 @@ def test_a_run_that_is_done_is_filled_in_by_its_owner_and_gets_a_new_page(done, 
     monkeypatch.setattr(one, "write_run", lambda path: pages.append((folder / "lock").exists()))
     whole = read(folder)
     (folder / "results.json").write_text(json.dumps(whole | {"references": {}}))
-    (folder / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    lock = Lock(folder / "lock")
+    lock.take()
     assert_refused(run_here(job, tmp_path), f"pid {os.getpid()}")
     assert read(folder)["references"] == {}
-    (folder / "lock").unlink()
+    lock.release()
     assert run_here(job, tmp_path).code == 0
     assert read(folder)["references"].keys() == whole["references"].keys()
     assert pages == [True]
@@ -180,7 +181,7 @@ def test_a_run_that_waits_for_the_reference_of_another_says_for_whom(tmp_path, m
     notes: list[str] = []
     assembly = assembled(*JOB, f"output_dir={tmp_path}")
     reference = cli_references.Reference("joint", assembly, SimpleNamespace(note=notes.append))
-    lock = reference.folder.lock
+    lock = reference.folder.lock.path
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
     monkeypatch.setattr(cli_references.time, "sleep", lambda seconds: lock.unlink())

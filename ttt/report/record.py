@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.storage import journal
 from ttt.storage.read import read_config, read_json, read_results
-from ttt.storage.run_folder import RunFolder, alive
+from ttt.storage.run_folder import RunFolder
 
 Json = Mapping[str, Any]
 
@@ -126,11 +125,9 @@ def _read_object(file: Path) -> dict[str, Any]:
 def _reason_of_death(files: RunFolder, status: Json) -> dict[str, str]:
     """Return a reason for the status of a run that was killed, else nothing.
 
-    Such a run could not change its status, but its lock names a process that no longer exists.
+    Such a run could not change its status, but nobody holds its lock.
     """
-    if status.get("status") != "running" or not files.lock.is_file():
+    if status.get("status") != "running" or not files.lock.path.is_file():
         return {}
-    owner = _read_object(files.lock)
-    # Whether a process on another host lives cannot be seen from here.
-    gone = owner.get("host") == socket.gethostname() and not alive(int(owner.get("pid", 0)))
+    gone = not files.lock.is_taken()
     return {"reason": "its process is gone; the same command resumes it"} if gone else {}

@@ -14,21 +14,16 @@ checkpoints/      the state after each task
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from ttt.storage.files import write_json
+from ttt.storage.lock import Lock
 
 # The page of a run in its folder, or of many runs in the folder that holds them.
 PAGE = "report.html"
-
-
-class BusyError(ValueError):
-    """Another live process owns the folder."""
 
 
 class RunFolder:
@@ -48,7 +43,7 @@ class RunFolder:
         self.results = path / "results.json"
         self.tuning = path / "tuning.json"
         self.report = path / PAGE
-        self.lock = path / "lock"
+        self.lock = Lock(path / "lock")
 
     def status(self) -> dict[str, Any]:
         """What status.json says; empty for a run that never began."""
@@ -69,42 +64,16 @@ class RunFolder:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self._refuse_links()
+            self.lock.take()
         except OSError as error:
             raise ValueError(f"output_dir: cannot write to {self.path}: {error.strerror}") from error
 
-    def _take_lock(self) -> None:
-        owner = {"host": socket.gethostname(), "pid": os.getpid()}
-        try:
-            handle = os.open(self.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if self.is_taken():
-                raise BusyError(self.taken_by()) from None
-            # The owner died without removing its lock: the folder is free.
-            self.lock.unlink(missing_ok=True)
-            self._take_lock()
-            return
-        with os.fdopen(handle, "w") as file:
-            json.dump(owner, file)
-
-    def is_taken(self) -> bool:
-        """Does a run own the folder now, as far as one can see from here?"""
-        try:
-            owner = json.loads(self.lock.read_text() or "{}")
-        except FileNotFoundError:
-            return False
-        return owner.get("host") != socket.gethostname() or alive(int(owner.get("pid", 0)))
-
-    def taken_by(self) -> str:
-        """Say who owns the folder, and what to do if that is wrong."""
-        try:
-            owner = json.loads(self.lock.read_text() or "{}")
-        except FileNotFoundError:
-            owner = {}
-        return (
-            f"{self.path} belongs to a run on {owner.get('host')}, pid {owner.get('pid')}; "
-            f"if that is dead, delete {self.lock}"
-        )
+    def _refuse_links(self) -> None:
+        """A run writes its own files: a link that lies in their place would lead elsewhere."""
+        for file in (*self.path.iterdir(), *self.checkpoints.iterdir()):
+            if file.is_symlink():
+                raise ValueError(f"{file}: is a link, and a run writes no files of others; remove it")
 
     def set_status(self, status: str, *, reason: str = "", numbers: dict[str, float] | None = None) -> None:
         content = {"status": status, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | (numbers or {})
@@ -132,15 +101,4 @@ class RunFolder:
 
     def close(self) -> None:
         """Give the folder up."""
-        self.lock.unlink(missing_ok=True)
-
-
-def alive(pid: int) -> bool:
-    """Does a process of this number run on this host?"""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid > 0
+        self.lock.release()
