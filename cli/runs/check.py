@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ttt.cli.commands import version_line
 from ttt.cli.runs.habits import USUAL, meant, option_meant
 from ttt.cli.runs.help import Library
+from ttt.cli.runs.hydra_settings import check_hydra
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
 from ttt.config.messages import UsageError, show, suggest
@@ -70,6 +71,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
             _check_group(override, groups, composer)
         choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         chosen = composer.config(choices)
+        plain = composer.plain()
         for override in overrides:
             _check_key(override, chosen, composer)
         searches = str(chosen.hydra.runtime.choices["hydra/sweeper"]) != "basic"
@@ -79,6 +81,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         configs = [_composed(composer, run) for run in runs]
         try:
             for config in configs:
+                check_hydra(config.hydra, plain=plain.hydra)
                 check_values(resolve(config))
             _check_listed_values(overrides, configs[0])
         except ValueError as error:
@@ -183,7 +186,7 @@ def _check_key(override: Override, config: DictConfig, composer: Composer) -> No
             where = ".".join(parts[:depth])
             names = _typed_names(node) if OmegaConf.is_dict(node) else []
             inside = f" in {where}" if where else ""
-            allowed = suggest(name, names) if names else f"{where}={node['name']} has no settings"
+            allowed = suggest(name, names) if names else f"{where}={node.get('name')} has no settings"
             better = setting_meant(override, config, composer)
             why = f"did you mean {better}? allowed: {', '.join(sorted(names))}" if better and names else allowed
             why = f"{allowed}; did you mean {better}?" if better and not names else why
@@ -205,6 +208,8 @@ def setting_meant(override: Override, config: DictConfig, composer: Composer) ->
     """The whole word that would do what an unknown setting was meant to do; or nothing."""
     plain: Any = OmegaConf.to_container(config)
     path = meant(override.key_or_group.rpartition(".")[2], plain)
+    if not path:
+        return ""
     if "=" in path.partition(" ")[0] and "." not in path.rpartition("=")[2]:
         # It is a whole word already.
         return path

@@ -33,6 +33,10 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_first_line(error)) from error
 
+    def plain(self) -> DictConfig:
+        """The config of the command without a word, from our own files alone."""
+        return compose("config", overrides=[], return_hydra_config=True)
+
     def groups(self) -> list[str]:
         """The groups of the config, without those of Hydra."""
         return [name for name in self._names("", ObjectType.GROUP) if name != "hydra"]

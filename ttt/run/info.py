@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ttt.config.identity import identity
+from ttt.config.messages import show
 from ttt.sinks.base import RunInfo
+
+# What a part may be called.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def describe(config: dict[str, Any], *, data: str, weights: str = "") -> RunInfo:
@@ -15,6 +20,12 @@ def describe(config: dict[str, Any], *, data: str, weights: str = "") -> RunInfo
     `weights`: the fingerprint of published weights in a folder, which may then lie anywhere.
     """
     name = {group: config[group]["name"] for group in ("task", "source", "adapter", "strategy", "optimizer")}
+    for group, part in name.items():
+        # Names become folders: one from a file of somebody else must not lead out of output_dir.
+        if not NAME.fullmatch(str(part)):
+            raise ValueError(
+                f"{group}.name={show(part)}: must be letters, digits, -, _ and ., and begin with a letter or digit"
+            )
     if config.get("also") is not None:
         name["strategy"] += f"+{config['also']['name']}"
     method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"

@@ -20,12 +20,16 @@ from ttt.results.results import Results
 from ttt.results.saved import from_json
 from ttt.storage.run_folder import RunFolder
 
+# More values than any config of a run has. A few lines of YAML aliases can stand for billions.
+MOST_VALUES = 100_000
+
 
 def read_json(file: Path) -> Any:
     """The content of a JSON file. Raises ValueError naming a file that is cut short."""
     try:
         return json.loads(file.read_bytes())
-    except ValueError as error:
+    # Brackets in brackets without end are no file of ours either.
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: cut short or no JSON ({error})") from error
 
 
@@ -50,11 +54,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = RunFolder(folder).config
     try:
         config = yaml.load(file.read_bytes(), Loader=_loader())
-    except (OSError, yaml.YAMLError) as error:
+        size = _size(config, at_most=MOST_VALUES)
+    except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or size >= MOST_VALUES:
         raise ValueError(f"{file}: holds no config")
     return config
+
+
+def _size(node: Any, *, at_most: int) -> int:
+    """The number of values, each counted wherever an alias repeats it; it stops at `at_most`."""
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    size = 1
+    for value in values:
+        if size >= at_most:
+            break
+        size += _size(value, at_most=at_most - size)
+    return size
 
 
 @cache

@@ -49,7 +49,7 @@ class Reads:
     def _add(self, path: str, *, is_folder: bool) -> None:
         # Imports list folders and read compiled files and metadata of packages.
         is_import = path.endswith(".pyc") or ".dist-info" in path or (is_folder and INSTALLED in path)
-        if not is_import and path not in self.stamps and not path.startswith(self._ignored):
+        if not is_import and path not in self.stamps and not os.path.join(path, "").startswith(self._ignored):
             self.stamps[path] = stamp(path)
 
 
