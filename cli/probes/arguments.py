@@ -31,7 +31,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Raise ValueError with one line for a mistake, where argparse would print its usage too."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see ttt-probe --help")
+        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:

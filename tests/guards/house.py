@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     {"training"},
     {"evaluation", "bases"},
     {"run"},
-    {"export"},
+    {"export", "promises"},
     {"cli"},
     # What `import ttt` offers calls the commands.
     {"api"},

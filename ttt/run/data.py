@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,24 @@ from ttt.stream import Source, Stream
 
 def build_data(config: dict[str, Any], *, base_seed: int, trusted: Sequence[Path]) -> tuple[Source, Stream]:
     """Raises ValueError in the user's words."""
+    task: Any = build(config["task"], group="task", given={}, trusted=trusted)
+    source = build_source(config, trusted)
+    stream: Stream = task.build(source, seed=config["seed"], base_seed=base_seed)
+    if config.get("base_source") is None:
+        return source, stream
+    other = build_source(config, trusted, section="base_source")
+    _check_base_source(config, source, other)
+    return source, replace(stream, base=task.base_of(other, base_seed=base_seed))
+
+
+def build_source(config: Mapping[str, Any], trusted: Sequence[Path], *, section: str = "source") -> Source:
+    """Raises ValueError in the user's words."""
     offered = {
         "model_tokenizer": tokenizer_of(config["model"], config["cache_dir"]),
         "model_chat": chat_of(config["model"], config["cache_dir"]),
     }
-
-    def source_of(section: str) -> Source:
-        source: Source = build(config[section], group=section, given={}, trusted=trusted, offered=offered)
-        return source
-
-    task: Any = build(config["task"], group="task", given={}, trusted=trusted)
-    source = source_of("source")
-    stream: Stream = task.build(source, seed=config["seed"], base_seed=base_seed)
-    if config.get("base_source") is None:
-        return source, stream
-    other = source_of("base_source")
-    _check_base_source(config, source, other)
-    return source, replace(stream, base=task.base_of(other, base_seed=base_seed))
+    source: Source = build(config[section], group=section, given={}, trusted=trusted, offered=offered)
+    return source
 
 
 def _check_base_source(config: dict[str, Any], source: Source, other: Source) -> None:

@@ -1,0 +1,1 @@
+"""The tiny run of `ttt-check`, and its table."""

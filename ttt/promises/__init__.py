@@ -1,0 +1,1 @@
+"""What every part promises, as functions that look for a counterexample in a part of your own."""

@@ -1,0 +1,121 @@
+"""The promises of a part, by its group: each a sentence and a function that rules on it."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ttt.learner import Learner
+from ttt.probes.causality import unprobed
+from ttt.probes.untouched import untouched
+from ttt.promises import data, learning, reading, strategy
+from ttt.promises.reading import ReadingCase
+from ttt.promises.ruling import Ruling, broken, not_given
+from ttt.promises.runs import TinyRun, engine_of
+from ttt.run.assemble import Assembly
+from ttt.run.data import build_data, build_source
+from ttt.stream import Source, Stream
+from ttt.training.train import train
+
+GROUPS = ("adapter", "strategy", "task", "source", "model", "optimizer")
+# Sequences that are read, and steps that are learned before, so that fast weights matter.
+SEQUENCES, TOKENS, STEPS = 3, 40, 6
+
+Case = TypeVar("Case")
+Judge = Callable[[], Ruling]
+
+
+def promises_of(group: str, run: TinyRun) -> dict[str, Judge]:
+    """Return what the part that `run` has in this group promises.
+
+    Raises ValueError, in the user's words, for a run that cannot be put together.
+    """
+    if group == "source":
+        return _bound(data.OF_SOURCES, _source_case(run))
+    if group == "task":
+        return _bound(data.OF_TASKS, _task_case(run))
+    # Put together here, so that what does not fit is refused before any promise.
+    assert run.plain is not None
+    if group == "strategy":
+        return _bound(strategy.PROMISES, strategy.StrategyCase(run))
+    if group == "optimizer":
+        return _bound(learning.OF_OPTIMIZERS, run)
+    if group == "model":
+        return _reading(reading.OF_MODELS, run) | _bound(learning.OF_MODELS, run)
+    return _reading(reading.OF_ADAPTERS, run) | _bound(learning.OF_ADAPTERS, run)
+
+
+def rule(judge: Judge, *, trusted: Sequence[Path]) -> Ruling:
+    """Rule on a promise; a part that raises an error breaks it."""
+    try:
+        return judge()
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_below(frame.filename, trusted)]
+        where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        return broken(f"{type(error).__name__}: {' '.join(str(error).split())}{where}")
+
+
+def _is_below(file: str, folders: Sequence[Path]) -> bool:
+    return any(folder.resolve() in Path(file).resolve().parents for folder in folders)
+
+
+def _bound(promises: Mapping[str, Callable[[Case], Ruling]], case: Case) -> dict[str, Judge]:
+    return {words: partial(promise, case) for words, promise in promises.items()}
+
+
+def _reading(promises: Mapping[str, Callable[[ReadingCase], Ruling]], run: TinyRun) -> dict[str, Judge]:
+    """Promises about reading, of a learner that has learned a little."""
+    token_BT = run.plain.stream.tasks[-1].evaluation().tokens_BT[:SEQUENCES, :TOKENS]
+    why = unprobed(run.plain.learner, token_BT)
+    if why:
+        return {words: partial(not_given, why) for words in promises}
+    section = run.config["adapter"]
+    case = ReadingCase(_learned(run.assembly()), token_BT, chunk=section.get("chunk"))
+    apart = case
+    if section.get("reset", "sequence") != "sequence":
+        # With a longer lifetime documents share fast weights, so they are read with this one too.
+        sequence = run.assembly({"adapter": {**section, "reset": "sequence"}})
+        apart = replace(case, learner=_learned(sequence))
+    return {
+        words: partial(_heard, promise, apart if promise is reading.packed_documents else case)
+        for words, promise in promises.items()
+    }
+
+
+def _heard(promise: Callable[[ReadingCase], Ruling], case: ReadingCase) -> Ruling:
+    with untouched(case.learner):
+        return promise(case)
+
+
+def _learned(assembly: Assembly) -> Learner:
+    engine, phase = engine_of(assembly), assembly.stream.phases[0]
+    list(train(engine, phase, recipe=assembly.recipe, steps=STEPS, report_every=STEPS))
+    return engine.learner
+
+
+def _task_case(run: TinyRun) -> data.TaskCase:
+    def cut(seed: int) -> Stream:
+        config = {**run.config, "seed": seed}
+        return build_data(config, base_seed=config["base"]["seed"], trusted=run.trusted)[1]
+
+    cut(0)
+    return data.TaskCase(cut)
+
+
+def _source_case(run: TinyRun) -> data.SourceCase:
+    def anew() -> Source:
+        with tempfile.TemporaryDirectory() as cache:
+            return build_source({**run.config, "source": _elsewhere(run.config["source"], cache)}, run.trusted)
+
+    source = build_source(run.config, run.trusted)
+    return data.SourceCase(source, anew, run.config["task"]["seq_len"])
+
+
+def _elsewhere(section: Mapping[str, Any], cache: str) -> dict[str, Any]:
+    """A source that prepares its data in an empty folder."""
+    return {key: cache if key == "cache_dir" else value for key, value in section.items()}

@@ -1,0 +1,96 @@
+"""A run of seconds without its command, and what goes on after a stop as if there had been none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ttt.learner import Engine
+from ttt.promises.ruling import HOLDS, Ruling, broken, same_tensors
+from ttt.results.events import Observer
+from ttt.results.results import Results
+from ttt.run.assemble import Assembly, assemble
+from ttt.run.loop import Session, run_stream
+from ttt.run.resume import restore_run
+from ttt.storage import checkpoint
+from ttt.storage.checkpoint import Checkpoint
+from ttt.storage.journal import Journal
+from ttt.training.clock import Clock
+
+# The part of a run that has nothing to protect.
+NAIVE = {"strategy": {"_target_": "ttt.strategies.naive.Naive", "name": "naive"}, "also": None}
+# What a tiny run shows by and by: one line of metrics a task.
+REPORT_EVERY = 100
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A resolved config, from which a promise assembles as many runs as it needs.
+
+    `trusted`: the folders of the user's own modules.
+    """
+
+    config: Mapping[str, Any]
+    trusted: Sequence[Path] = field(default=())
+
+    def assembly(self, changes: Mapping[str, Any] | None = None) -> Assembly:
+        """A new assembly; `changes` stand in place of sections of the config."""
+        return assemble({**self.config, **(changes or {})}, trusted=self.trusted)
+
+    @cached_property
+    def plain(self) -> Assembly:
+        """An assembly that promises share, which only read it."""
+        return self.assembly()
+
+
+def engine_of(assembly: Assembly) -> Engine:
+    """The learner of an assembly on its device, with random weights."""
+    return assembly.engine(assembly.settings.fabric(), None)
+
+
+def stream_through(
+    assembly: Assembly, folder: Path, *, after: Path | None = None, observers: Sequence[Observer] = ()
+) -> Checkpoint:
+    """Learn the whole stream, or what follows the checkpoint `after`; return the last checkpoint.
+
+    `folder` receives the journal and the checkpoints.
+    """
+    engine, results, clock = engine_of(assembly), Results.of(assembly.stream), Clock()
+    if after is not None:
+        clock = restore_run(engine, assembly.recipe, checkpoint.load(after), results=results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(Journal(folder / "metrics.jsonl")) as journal:
+        run_stream(
+            Session(
+                engine=engine,
+                stream=assembly.stream,
+                recipe=assembly.recipe,
+                plan=assembly.plan,
+                results=results,
+                clock=clock,
+                checkpoints=folder,
+                journal=journal,
+                observers=observers,
+                report_every=REPORT_EVERY,
+            )
+        )
+    return checkpoint.load(checkpoint.in_order(folder)[-1])
+
+
+def goes_on(new: Callable[[], Assembly]) -> Ruling:
+    """A run that stops before its last task goes on to the same bits: weights, states, results."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        whole = stream_through(new(), folder / "whole")
+        rest = stream_through(new(), folder / "rest", after=checkpoint.in_order(folder / "whole")[-2])
+    for group, tensors in whole.tensors.items():
+        ruling = same_tensors(rest.tensors[group], tensors, where=f" ({group}) of a run that went on after a stop")
+        if not ruling.holds:
+            return ruling
+    same = whole.state["rows"] == rest.state["rows"]
+    return HOLDS if same else broken("the results of a run that went on after a stop differ")
