@@ -1,19 +1,23 @@
-"""ttt-compare: many runs in, one table out; mean, sd and 95 % t-interval over seeds."""
+"""ttt-compare: many runs in, one table out for each stream; mean, sd and 95 % t-interval."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from ttt.cli.tables import views
-from ttt.cli.tables.formats import FORMATS, print_sheet
-from ttt.cli.tables.statistics import add_statistics, grouped, headed, without_statistics
+from ttt.cli.tables.options import compare_options
+from ttt.cli.tables.pictures import look_of
+from ttt.cli.tables.statistics import grouped, headed, streams, without_statistics
 from ttt.cli.tables.views import TableView
-from ttt.compare.frontier import RATE, default_axes
-from ttt.compare.groups import MOMENTS, Group, headline, paired_with
+from ttt.cli.tables.written import Comparison, form_of, write
+from ttt.compare.correction import corrected_by_holm, notes
+from ttt.compare.frontier import default_axes
+from ttt.compare.groups import Group, headline, paired_with
+from ttt.compare.names import read_names
 from ttt.compare.runs import Run, RunSearch, find_runs, read_run
 from ttt.compare.select import where
 from ttt.compare.strata import check_metrics
@@ -29,89 +33,83 @@ from ttt.run.exit_codes import ExitCode
 METRICS = ("avg_before", "gained", "forgetting_max_seen", "avg_final", "forgetting_per_gained")
 
 
-class Comparison(NamedTuple):
-    """What is shown, and the groups behind it: none beside published values or claims."""
-
-    view: TableView
-    groups: Sequence[Group]
-
-
 def main() -> None:
     typed = compare_options()
     try:
+        form = form_of(typed)
+        look = look_of(typed)
         runs = find_runs(typed.runs)
-        comparison = compare(typed, runs)
+        comparisons = compare(typed, runs)
         # Before anything is printed: a refusal is one line.
         if typed.plot:
-            plot(comparison.view, typed.plot)
+            from ttt.cli.tables.draw import plot
+
+            plot(only_stream(comparisons, f"--plot {typed.plot}"), typed.plot, look)
+        if typed.wandb:
+            only_stream(comparisons, "--wandb")
+        write(comparisons, typed, form=form)
     except ValueError as error:
         print(f"ttt-compare: {error}", file=sys.stderr)
         sys.exit(ExitCode.USAGE)
+    _say(typed, runs, comparisons)
+
+
+def _say(typed: argparse.Namespace, runs: RunSearch, comparisons: Sequence[Comparison]) -> None:
+    """Say what is not in the table: on stderr, since programs read stdout."""
     if runs.unfinished:
         print(f"ttt-compare: left out{_unfinished(runs)}", file=sys.stderr)
-    for line in tuning_lines([run for group in comparison.groups for run in group.runs]):
+    for line in tuning_lines([run for each in comparisons for group in each.groups for run in group.runs]):
         print(f"ttt-compare: {line}", file=sys.stderr)
-    print_sheet(comparison.view.sheet, form=typed.format)
     if typed.wandb:
         # Imported here, like all that draws or uploads: a table alone appears at once.
         from ttt.report.push import push
 
         folder = next((Path(run) for run in typed.runs if Path(run).is_dir()), Path.cwd())
-        print(push(comparison.groups, comparison.view.sheet, project=typed.wandb, folder=folder), file=sys.stderr)
+        (shown,) = comparisons
+        print(push(shown.groups, shown.view.sheet, project=typed.wandb, folder=folder), file=sys.stderr)
 
 
-def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was typed, or `words` in its place."""
-    parser = argparse.ArgumentParser(prog="ttt-compare", description=__doc__)
-    add = parser.add_argument
-    add("runs", nargs="*", default=["outputs"], help="run folders, folders of them, or patterns: 'outputs/*/none-*'")
-    add("--metrics", nargs="+", metavar="MODE/QUANTITY/METRIC", help="columns; a * stands for anything: 'fast/loss/*'")
-    add("--where", nargs="+", default=[], metavar="KEY=VALUE",
-        help="only runs with such values: optimizer.lr=0.001,0.01")  # fmt: skip
-    add("--sort", metavar="MODE/QUANTITY/METRIC", help="best group first")
-    add("--baseline", metavar="KEY=VALUE",
-        help="show differences to the groups of that value, equal in all else, over equal seeds: "
-        "adapter.name=none")  # fmt: skip
-    add_statistics(parser)
-    _add_kinds(parser)
-    add("--axes", nargs=2, metavar="METRIC", help="with --frontier: its two metrics, learning and forgetting")
-    add("--plot", type=Path, metavar="FILE", help="the same as a picture (.svg, .png, .pdf)")
-    add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
-    add("--format", choices=FORMATS, default="table")
-    return parser.parse_args(words)
+def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
+    """Compare the finished runs in the way that was typed: a comparison for each stream.
 
-
-def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    """Add the options that replace the table of groups: at most one of them can be typed."""
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--frontier", nargs="?", const=RATE, metavar="KEY",
-        help=f"learning against forgetting instead: a line for each method over KEY ({RATE}), "
-        "and the area below it")  # fmt: skip
-    add("--per-task", metavar="MODE/QUANTITY/MOMENT",
-        help=f"a row for each task instead: fast/accuracy/final; moments: {', '.join(MOMENTS)}")  # fmt: skip
-    add("--curve", metavar="MODE/QUANTITY/METRIC",
-        help="a row after each phase instead, over the tasks learned by then: fast/loss/avg_final")  # fmt: skip
-    add("--published", action="store_true", help="our values beside published ones, where these are known")
-    add("--claims", action="store_true",
-        help="our figures beside what is claimed of Fast-Slow Training, with verdicts")  # fmt: skip
-
-
-def compare(typed: argparse.Namespace, search: RunSearch) -> Comparison:
-    """Compare the finished runs in the way that was typed.
-
-    Raises ValueError in the user's words.
+    A stream that cannot be compared in this way is left out, unless none can. Raises ValueError in
+    the user's words.
     """
     if typed.published or typed.claims:
-        return Comparison(TableView(beside_literature(typed, search)), [])
-    groups = grouped(typed, chosen_runs(typed, search))
-    return Comparison(choose_view(typed, groups), groups)
+        return [Comparison(TableView(beside_literature(typed, search)), [])]
+    comparisons, refusals = [], []
+    for stream in streams(typed, chosen_runs(typed, search)):
+        try:
+            groups = grouped(typed, stream.runs)
+            view = choose_view(typed, groups)
+            sheet = corrected_by_holm(view.sheet) if typed.correct == "holm" else view.sheet
+        except ValueError as error:
+            refusals.append((stream.name, error))
+            continue
+        sheet = replace(sheet, notes=notes(sheet, correct=typed.correct))
+        comparisons.append(Comparison(replace(view, sheet=sheet), groups, stream.name, stream.where))
+    if not comparisons:
+        raise refusals[0][1]
+    for name, refusal in refusals:
+        print(f"ttt-compare: left out {name}: {refusal}", file=sys.stderr)
+    groups = [group for comparison in comparisons for group in comparison.groups]
+    names = read_names(typed.label, groups, [c for comparison in comparisons for c in comparison.view.sheet.columns])
+    return [comparison._replace(names=names) for comparison in comparisons]
+
+
+def only_stream(comparisons: Sequence[Comparison], typed: str) -> Comparison:
+    """The one comparison. Raises ValueError where there are several, with how to pick one."""
+    if len(comparisons) > 1:
+        pick = next((f"to pick one: {each.where}" for each in comparisons if each.where), "type the folders of one")
+        raise ValueError(f"{typed}: shows one stream, and these runs saw {len(comparisons)}; {pick}")
+    return comparisons[0]
 
 
 def beside_literature(typed: argparse.Namespace, search: RunSearch) -> Sheet:
     """Compare runs with published values, or with claims."""
     # No groups here: each value is about a stream of its own, so that streams may differ.
     shown = "--published" if typed.published else "--claims"
-    for option in ("metrics", "sort", "baseline", "axes", "wandb"):
+    for option in ("metrics", "sort", "baseline", "axes", "label", "wandb"):
         if getattr(typed, option):
             raise ValueError(f"--{option}: does not go with {shown}, which says itself what is compared")
     without_statistics(typed, shown=shown)
@@ -151,7 +149,8 @@ def choose_view(typed: argparse.Namespace, groups: Sequence[Group]) -> TableView
         views.check_metric(groups, typed.sort, option="--sort")
     check_metrics([*metrics, *([typed.sort] if typed.sort else [])], by=typed.by, over=typed.over_tasks)
     baseline = choose_baseline(groups, typed.baseline) if typed.baseline else {}
-    return TableView(headed(by_metric(groups, metrics, baseline=baseline, sort=typed.sort), typed))
+    sheet = by_metric(groups, metrics, baseline=baseline, sort=typed.sort)
+    return TableView(headed(sheet, typed), metrics=metrics)
 
 
 def default_metrics(groups: Sequence[Group]) -> list[str]:
@@ -177,18 +176,6 @@ def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:
     if value not in values:
         raise ValueError(f"--baseline {typed}: no such runs; {suggest(value, values)}")
     return paired_with(groups, key=key, value=value)
-
-
-def plot(view: TableView, file: Path) -> None:
-    """Draw the view into a file.
-
-    Raises ValueError if the view has no picture, and for an unknown suffix.
-    """
-    from ttt.figures.style import save_figure
-
-    if view.draw is None:
-        raise ValueError(f"--plot {file}: goes with --frontier, --per-task or --curve")
-    save_figure(view.draw(), file)
 
 
 def _unfinished(search: RunSearch) -> str:

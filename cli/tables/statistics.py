@@ -8,14 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from ttt.compare.correction import Correct
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.nulls import Null, pair
 from ttt.compare.runs import Run, find_runs, read_run
 from ttt.compare.statistics import IntervalBy
 from ttt.compare.strata import by_tag, summarised
+from ttt.compare.streams import StreamRuns, by_stream
 from ttt.compare.table import Sheet
 from ttt.config.messages import suggest
 from ttt.metrics.bootstrap import Over
+
+STREAM_KEYS = ("task.", "source.")
 
 
 def add_statistics(parser: argparse.ArgumentParser) -> None:
@@ -29,26 +33,38 @@ def add_statistics(parser: argparse.ArgumentParser) -> None:
     add("--null", nargs="+", metavar="KEY=VALUE",
         help="minus the same of the run that differs in this alone, seed by seed: task=stationary; runs that are "
         "missing are started")  # fmt: skip
+    add("--correct", default="none", metavar="none|holm",
+        help="of the p of all differences of a table: Holm's correction for their number")  # fmt: skip
     add("--no-start", action="store_true", help="with --null: refuse where nulls are missing, start none")
 
 
 def without_statistics(typed: argparse.Namespace, *, shown: str) -> None:
     """Raise ValueError for one of these options beside a view that does not know them."""
-    defaults = {"interval": "t", "over_tasks": "mean", "by": None, "null": None}
+    defaults = {"interval": "t", "over_tasks": "mean", "by": None, "null": None, "correct": "none"}
     for name, default in defaults.items():
         # Curves and single tasks have intervals too.
         if getattr(typed, name) != default and not (name == "interval" and shown in ("--per-task", "--curve")):
             raise ValueError(f"--{name.replace('_', '-')}: does not go with {shown}")
 
 
-def grouped(typed: argparse.Namespace, runs: Sequence[Run]) -> list[Group]:
-    """The runs as groups, with metrics taken as was typed."""
-    for option, word, allowed in (("interval", typed.interval, IntervalBy), ("over-tasks", typed.over_tasks, Over)):
+def streams(typed: argparse.Namespace, runs: Sequence[Run]) -> list[StreamRuns]:
+    """The runs of each stream, minus their nulls where these were typed."""
+    for option, word, allowed in (("interval", typed.interval, IntervalBy), ("over-tasks", typed.over_tasks, Over),
+                                  ("correct", typed.correct, Correct)):  # fmt: skip
         if word not in get_args(allowed):
             raise ValueError(f"--{option} {word}: unknown; {suggest(word, get_args(allowed))}")
     if typed.no_start and not typed.null:
         raise ValueError("--no-start: goes with --null")
-    groups = group_runs(minus_null(typed, runs) if typed.null else runs, by=typed.interval)
+    runs = minus_null(typed, runs) if typed.null else runs
+    # Who compares streams with each other wants them in one table.
+    if any((typed_key or "").startswith(STREAM_KEYS) for typed_key in (typed.baseline, typed.frontier)):
+        return [StreamRuns("", runs, [])]
+    return by_stream(runs)
+
+
+def grouped(typed: argparse.Namespace, runs: Sequence[Run]) -> list[Group]:
+    """The runs of one stream as groups, with metrics taken as was typed."""
+    groups = group_runs(runs, by=typed.interval)
     groups = summarised(groups, typed.over_tasks)
     return by_tag(groups, typed.by) if typed.by else groups
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING
 
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import MOMENTS, Group
+from ttt.compare.names import Names
 from ttt.compare.table import Sheet, by_row, by_task
 from ttt.config.messages import suggest
 from ttt.results import catalogue
+from ttt.results.scores import quantity_of
+
+# What a picture says of each of MOMENTS.
+SAID = {"before": "before the stream", "learned": "right after learning", "final": "after the whole stream"}
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table, and the picture that shows the same; `draw` is None if there is no such picture."""
+    """A table, and the picture that shows the same; `draw` is None if there is no such picture.
+
+    `metrics`: those of its columns. `points`: the numbers of the picture, where they are not those
+    of the table.
+    """
 
     sheet: Sheet
-    draw: Callable[[], Axes] | None = None
+    draw: Callable[[Names], Axes] | None = None
+    metrics: Sequence[str] = ()
+    points: Sequence[Mapping[str, object]] = ()
 
 
 def measured_metrics(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
@@ -75,13 +86,13 @@ def frontier_view(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> 
         check_metric(groups, metric, option="--axes")
     frontier = Frontier.of(groups, key=key, learning=axes[0], forgetting=axes[1])
 
-    def draw() -> Axes:
+    def draw(names: Names) -> Axes:
         # Imported only to draw: matplotlib takes longer to load than a table to appear.
         from ttt.compare.draw import draw_frontier
 
-        return draw_frontier(frontier)
+        return draw_frontier(frontier, names)
 
-    return TableView(frontier.sheet(), draw)
+    return TableView(frontier.sheet(), draw, points=frontier.records())
 
 
 def task_view(groups: Sequence[Group], typed: str) -> TableView:
@@ -90,9 +101,9 @@ def task_view(groups: Sequence[Group], typed: str) -> TableView:
     _check_lengths(groups, f"--per-task {typed}")
     sheet = by_task(groups, typed)
     mode, quantity, moment = typed.split("/")
-    names = [words[0] for words, _ in sheet.rows]
-    ylabel = f"{quantity} (mode {mode}, {moment})"
-    return TableView(sheet, partial(_draw_sheet, sheet, names=names, xlabel="", ylabel=ylabel))
+    rows = [words[0] for words, _ in sheet.rows]
+    ylabel = f"{quantity_of(quantity).label} {SAID[moment]} ({mode}), {quantity_of(quantity).unit}"
+    return TableView(sheet, partial(_draw_sheet, sheet, groups, rows=rows, xlabel="", ylabel=ylabel))
 
 
 def curve_view(groups: Sequence[Group], typed: str) -> TableView:
@@ -103,14 +114,22 @@ def curve_view(groups: Sequence[Group], typed: str) -> TableView:
     _check_lengths(groups, f"--curve {typed}")
     sheet = by_row(groups, typed)
     mode, quantity, metric = typed.split("/")
-    ylabel = f"{metric} of {quantity} (mode {mode})"
-    return TableView(sheet, partial(_draw_sheet, sheet, xlabel="after phase", ylabel=ylabel))
+    ylabel = typed
+    if metric == "avg_final" and mode != "fast_gain":
+        # Along the stream the end is wherever a line has come to.
+        ylabel = f"{quantity_of(quantity).label} on the tasks so far ({mode}), {quantity_of(quantity).unit}"
+    return TableView(sheet, partial(_draw_sheet, sheet, groups, xlabel="tasks learned", ylabel=ylabel))
 
 
-def _draw_sheet(sheet: Sheet, *, names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
-    from ttt.compare.draw import draw_lines
+def _draw_sheet(
+    sheet: Sheet, groups: Sequence[Group], names: Names, *, rows: Sequence[str] = (), xlabel: str, ylabel: str
+) -> Axes:
+    """Draw a line for each group. `ylabel`: a metric, or words."""
+    from ttt.compare.draw import axis_label, draw_lines
 
-    return draw_lines(sheet, labels=sheet.columns, names=names, xlabel=xlabel, ylabel=ylabel)
+    shown = axis_label(ylabel, names) if ylabel.count("/") == 2 else ylabel
+    labels = [names.method(group.label) for group in groups]
+    return draw_lines(sheet, labels=labels, names=rows, xlabel=xlabel, ylabel=shown)
 
 
 def _diagnostics(groups: Sequence[Group]) -> list[str]:

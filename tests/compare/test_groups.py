@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 from comparisons import cells, compare, refusal, write_run
-from fake_runs import make_run
 from scipy.stats import t
 
 from ttt.compare.groups import group_runs
@@ -90,13 +89,3 @@ def test_streams_of_other_data_are_not_compared(own_study):
     folder, _ = own_study
     write_run(folder, seed=0, lr=0.3, value=1.0, fingerprint="b")
     assert "(the data behind them differ)" in refusal(folder)
-
-
-def test_streams_of_two_configs_say_what_to_type(tmp_path):
-    for tasks in (3, 4):
-        make_run(tmp_path, tasks=tasks, journal=False, stream=str(tasks))
-    message = refusal(tmp_path)
-    assert "task.num_tasks=" in message
-    words = message.strip().rpartition("to pick one: ")[2].split()
-    assert words[0] == "--where"
-    assert compare(tmp_path, *words).code == 0

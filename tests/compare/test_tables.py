@@ -54,10 +54,9 @@ def test_every_format_says_the_same(study):
     assert f"{float(row['mean']):.3f}" == mean
     assert any(f"{mean} ±" in line for line in lines("markdown") if "mlp_fast | 0.2 | 5" in line)
     latex = lines("latex")
-    assert latex[1] == r"\begin{tabular}{lllr}"
+    assert r"\begin{tabular}{lllr}" in latex
     assert [line for line in latex if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
     assert any(line.startswith(r"mlp\_fast & 0.2 & 5 & $") and mean in line for line in latex)
-    assert sum("mathbf" in line for line in latex) == 1
     table = "\n".join(lines("table"))
     assert f"{mean} ±" in table
     assert "4 groups that differ in adapter.name, optimizer.lr" in table

@@ -96,7 +96,7 @@ def test_a_mode_that_only_some_runs_have_is_empty_for_the_others(tmp_path):
         (["--frontier", "optimizer.l"], ["--frontier optimizer.l", "did you mean optimizer.lr?"]),
         (["--where", "adapter.name=non"], ["adapter.name=non", "did you mean none?"]),
         (["--plot", "x.svg"], ["--plot x.svg", "--frontier, --per-task or --curve"]),
-        (["--per-task", "fast/loss/final", "--plot", "x.bmp"], ["x.bmp", ".svg, .png, .pdf"]),
+        (["--per-task", "fast/loss/final", "--plot", "x.bmp"], ["x.bmp", ".svg, .pdf, .png, .pgf"]),
         (["--published", "--sort", METRIC], ["--sort", "--published"]),
         (["--claims", "--wandb"], ["--wandb", "--claims"]),
     ],

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ttt.cli.compare import compare as choose
-from ttt.cli.compare import compare_options
+from ttt.cli.compare import only_stream
 from ttt.cli.tables.formats import FORMATS, WIDTH, markdown, print_table, text_of
+from ttt.cli.tables.options import compare_options
 from ttt.compare.runs import find_runs
 from ttt.compare.table import Sheet
 from ttt.config.messages import UsageError, suggest
@@ -72,6 +73,7 @@ def compare(
     # The command's own parser, so that its words mean the same here.
     typed = compare_options(words)
     try:
-        return Table(choose(typed, find_runs(typed.runs)).view.sheet)
+        shown = choose(typed, find_runs(typed.runs))
+        return Table(only_stream(shown, "ttt.compare").view.sheet)
     except ValueError as error:
         raise UsageError(str(error)) from error

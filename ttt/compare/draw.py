@@ -9,13 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ttt.compare.frontier import Frontier, Line
-from ttt.compare.groups import name_of
+from ttt.compare.names import Names
 from ttt.compare.table import Sheet
 from ttt.config.messages import show
 from ttt.figures import style
 from ttt.figures.bands import Band, bands
+from ttt.figures.limits import Which, limit
 from ttt.metrics.seeds import Interval
+from ttt.results import catalogue
 from ttt.results.catalogue import better
+
+READABLE = Names(readable=True)
 
 
 def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:
@@ -33,12 +37,16 @@ def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = ()
     return axes
 
 
-def draw_frontier(frontier: Frontier) -> Axes:
+def draw_frontier(frontier: Frontier, names: Names = READABLE) -> Axes:
     """Draw learning against forgetting, one line for each method over its rates."""
     axes = style.axes(height=4.6)
     for i, line in enumerate(frontier.lines):
-        _draw_method(axes, line, frontier, index=i)
-    axes.set(xlabel=_label(frontier.learning), ylabel=_label(frontier.forgetting))
+        _draw_method(axes, line, frontier, index=i, name=names.method(line.label))
+    axes.set(xlabel=axis_label(frontier.learning, names), ylabel=axis_label(frontier.forgetting, names))
+    # Rates stand to the right of their points.
+    axes.margins(x=0.12)
+    _limit(axes, "x", frontier, frontier.learning)
+    _limit(axes, "y", frontier, frontier.forgetting)
     # Better is always at the top right: where lower is better, the axis runs the other way.
     for metric, invert in ((frontier.learning, axes.invert_xaxis), (frontier.forgetting, axes.invert_yaxis)):
         if better(metric) < 0:
@@ -48,7 +56,13 @@ def draw_frontier(frontier: Frontier) -> Axes:
     return axes
 
 
-def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> None:
+def _limit(axes: Axes, which: Which, frontier: Frontier, metric: str) -> None:
+    intervals = [[group.interval(metric) for group in line.groups] for line in frontier.lines]
+    ends = [[end for x in line for end in (x.low, x.high)] for line in intervals]
+    limit(axes, which, [[x.mean for x in line] for line in intervals], ends)
+
+
+def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int, name: str) -> None:
     """Draw one method: its points with the intervals of both metrics, each with its rate."""
     x, y = ([group.interval(metric) for group in line.groups] for metric in frontier.metrics)
     axes.errorbar(
@@ -56,7 +70,7 @@ def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int) -> N
         [v.mean for v in y],
         xerr=_arms(x),
         yerr=_arms(y),
-        label=name_of(line.label),
+        label=name,
         color=style.color(index),
         linestyle=style.dash(index),
         marker=style.marker(index),
@@ -76,5 +90,6 @@ def _arms(intervals: Sequence[Interval]) -> list[list[float]]:
     return [[arm if math.isfinite(arm) else math.nan for arm in side] for side in arms]
 
 
-def _label(metric: str) -> str:
-    return f"{metric} ({'higher' if better(metric) > 0 else 'lower'} is better)"
+def axis_label(metric: str, names: Names) -> str:
+    """What an axis shows, with its unit."""
+    return f"{names.head(metric)}, {catalogue.unit_of(metric)}"

@@ -115,6 +115,17 @@ class Frontier:
             areas[unit] = dominated_area(list(zip(learning, forgetting, strict=True)), reference=reference)
         return areas
 
+    def records(self) -> list[dict[str, object]]:
+        """The points of its picture, for CSV: both metrics of every method at every rate."""
+        return [
+            {**line.label, self.key: group.label[self.key], "metric": metric, "n": x.n, "mean": x.mean}
+            | {"low": x.low, "high": x.high, "sd": x.sd}
+            for line in self.lines
+            for group in line.groups
+            for metric in self.metrics
+            for x in [group.interval(metric)]
+        ]
+
     def sheet(self) -> Sheet:
         """A row for each line: its rates, its area, and that area minus the first line's.
 

@@ -29,7 +29,8 @@ class Cell:
     """An interval over seeds.
 
     `difference`: to a baseline, over the seeds that both have, with the `p` of the sign-flip test.
-    `signed`: zero means no effect. `best`: the best mean of its column.
+    `signed`: zero means no effect. `best`: the best mean of its column. `ahead`: the best, and its
+    paired difference to every other group leaves out zero.
     """
 
     interval: Interval
@@ -37,6 +38,7 @@ class Cell:
     signed: bool = False
     p: float = float("nan")
     best: bool = False
+    ahead: bool = False
 
     @property
     def resolved(self) -> bool:
@@ -49,7 +51,7 @@ class Sheet:
     """`keys` name the leading words of a row, `columns` its cells; `title` says what is compared.
 
     `heads`: the keys whose words stand once, above the rows that share them. `in_words`: the words
-    already say what the cells say, so that people do not need the cells.
+    already say what the cells say, so that people do not need the cells. `notes` stand below.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Sheet:
     rows: Sequence[tuple[Sequence[str], Sequence[Cell]]]
     heads: Sequence[str] = ()
     in_words: bool = False
+    notes: Sequence[str] = ()
 
     def for_people(self) -> Sheet:
         """The sheet without cells that its words already say."""
@@ -92,7 +95,7 @@ def _record(cell: Cell) -> dict[str, object]:
     return (
         count
         | {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        | {"resolved": cell.resolved, "best": cell.best, "unbounded": math.isinf(interval.half)}
+        | {"resolved": cell.resolved, "best": cell.best, "ahead": cell.ahead, "unbounded": math.isinf(interval.half)}
     )
 
 
@@ -126,7 +129,15 @@ def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Ce
     best = min(means)
     if len(groups) < 2 or math.isinf(best) or not is_judged(metric):
         return cells
-    return [replace(cell, best=mean == best) for cell, mean in zip(cells, means, strict=True)]
+    ahead = _is_ahead(groups[means.index(best)], groups, metric)
+    return [replace(c, best=mean == best, ahead=mean == best and ahead) for c, mean in zip(cells, means, strict=True)]
+
+
+def _is_ahead(first: Group, groups: Sequence[Group], metric: str) -> bool:
+    """Is the difference of `first` to every other group resolved, over the seeds that both have?"""
+    others = [group for group in groups if group is not first]
+    measured = [other for other in others if not math.isnan(other.interval(metric).mean)]
+    return bool(measured) and all(first.difference(other, metric)[0].resolved for other in measured)
 
 
 def _cell(group: Group, metric: str, other: Group | None) -> Cell:

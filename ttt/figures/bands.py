@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ttt.figures import style
+from ttt.figures.limits import limit
 
 # Names of more places than these would overlap below the axis.
 TICKS = 12
@@ -55,5 +56,8 @@ def bands(
         shown = range(0, len(names), -(-len(names) // TICKS))
         axes.set_xticks(list(shown), [names[j] for j in shown], rotation=30, ha="right")
     axes.set(xlabel=xlabel, ylabel=ylabel)
+    ends = [[m + side * h for m, h in zip(line.mean, line.half, strict=True)] for line in lines if len(line.half)
+            for side in (-1, 1)]  # fmt: skip
+    limit(axes, "y", [line.mean for line in lines], ends)
     style.legend(axes)
     return axes

@@ -20,7 +20,8 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 # The colour of text, axes and ticks. No line has it, so that a page can replace it by its own.
 INK = "#171819"
-SUFFIXES = (".svg", ".png", ".pdf")
+PNG_DPI = 200
+SUFFIXES = (".svg", ".pdf", ".png", ".pgf")
 
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -34,6 +35,8 @@ RC: dict[Any, Any] = {
     "axes.spines.right": False,
     # Letters stay letters instead of outlines: the page is small, and its text can be searched.
     "svg.fonttype": "none",
+    # Outlines that a journal accepts: TrueType and not Type 3.
+    "pdf.fonttype": 42,
 }
 
 
@@ -61,15 +64,17 @@ def axes(*, width: float = 7.0, height: float = 4.0) -> Axes:
         return figure.add_subplot()
 
 
-def legend(on: Axes) -> None:
+def legend(on: Axes, *, points: float = 9) -> None:
     """Above the axes, where it hides nothing, in as many columns as its names leave room for."""
     figure = on.figure
     assert isinstance(figure, Figure)
     names = on.get_legend_handles_labels()[1]
     if names:
-        letters = 14 * figure.get_figwidth()
+        letters = 14 * figure.get_figwidth() * 9 / points
         columns = int(letters // (max(map(len, names)) + 8))
-        figure.legend(loc="outside upper center", ncols=min(max(columns, 1), len(names)), fontsize=9, frameon=False)
+        figure.legend(
+            loc="outside upper center", ncols=min(max(columns, 1), len(names)), fontsize=points, frameon=False
+        )
 
 
 def inline(on: Axes, *, name: str) -> str:
@@ -89,9 +94,19 @@ def inline(on: Axes, *, name: str) -> str:
 
 
 def save_figure(on: Axes, file: Path) -> None:
-    """Write `file` by its suffix. Raises ValueError where that is none of SUFFIXES."""
+    """Write `file` by its suffix. Raises ValueError if that is none of SUFFIXES, or it cannot be."""
     if file.suffix not in SUFFIXES:
         raise ValueError(f"{file}: must end in one of {', '.join(SUFFIXES)}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({**RC, "svg.hashsalt": file.stem}):
-        on.figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)  # type: ignore[union-attr]
+    figure, dateless = on.figure, {"Date": None} if file.suffix == ".svg" else None
+    assert isinstance(figure, Figure)
+    try:
+        with matplotlib.rc_context({**RC, "svg.hashsalt": file.stem}):
+            figure.savefig(file, metadata=dateless, dpi=PNG_DPI)
+    except RuntimeError as error:
+        # Only .pgf asks another program, which is not part of Python.
+        if file.suffix != ".pgf":
+            raise
+        raise ValueError(f"{file}: needs xelatex, which is not here, to measure its letters; .pdf does not") from error
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror or error}") from error
