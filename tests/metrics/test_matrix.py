@@ -31,6 +31,7 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": ((0.2 - 0.2) + (0.5 - 0.3)) / 2,
                 "fwt_pairs_raw": (0.2 + 0.4 + 0.5) / 3,
                 "learning_slope": (1.0 - 0.9) / 2,
+                "gained_slope": (0.7 - 0.8) / 2,
                 "gained": (0.8 + 0.6 + 0.7) / 3,
                 "kept": (0.5 + 0.5 + 0.7) / 3,
                 # Of tasks 1 and 2, which can be forgotten: 0.4 of the 1.4 that was gained.
@@ -55,6 +56,7 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": 0.0,
                 "fwt_pairs_raw": 0.9 / 3,
                 "learning_slope": (0.7 - 0.5) / 2,
+                "gained_slope": (0.7 - 0.5) / 2,
                 "gained": (0.5 - 0.5 + 0.7) / 3,
                 "kept": (0.8 - 0.4 + 0.7) / 3,
                 # Learning task 2 lost what learning task 1 gained.
@@ -79,6 +81,7 @@ from ttt.metrics.matrix import along, needed_cell
                 "fwt_b_row0": 0.5,
                 "fwt_pairs_raw": -3.5,
                 "learning_slope": math.nan,
+                "gained_slope": math.nan,
                 "gained": (2.0 + 3.0) / 2,
                 "kept": (1.0 + 3.0) / 2,
                 "forgetting_per_gained": 0.5,

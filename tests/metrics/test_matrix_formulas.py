@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from result_matrices import AVERAGES, METRICS, metric, plain_rows
+from scipy.stats import linregress
 
 from ttt.metrics.matrix import NOISE, along, needed_cell
 
@@ -42,8 +43,9 @@ def spelled_out(name, a, at, rows, tasks):
     return formulas[name]()
 
 
-# A slope and a ratio, which is NaN for a small denominator too.
-OTHERS = ("learning_slope", "forgetting_per_gained")
+# Slopes, and a ratio, which is NaN for a small denominator too.
+SLOPES = ("learning_slope", "gained_slope")
+OTHERS = (*SLOPES, "forgetting_per_gained")
 SPELLED = [name for name in METRICS if name not in OTHERS]
 
 
@@ -94,6 +96,17 @@ def test_what_was_forgotten_of_what_was_gained(stream):
     assert METRICS["forgetting_per_gained"](a, at) == pytest.approx(expected, nan_ok=True, rel=1e-6)
 
 
+@given(streams())
+def test_the_slope_of_what_is_gained_is_free_of_how_hard_tasks_are(stream):
+    a, at = stream
+    order = np.argsort(np.argsort(at, kind="stable"), kind="stable")
+    gains = np.array([a[at[j], j] - a[0, j] for j in range(len(at))])
+    expected = linregress(order, gains).slope if len(at) > 2 else math.nan
+    assert METRICS["gained_slope"](a, at) == pytest.approx(expected, nan_ok=True, abs=1e-9)
+    harder = a - np.arange(len(at)) * 3.0
+    assert METRICS["gained_slope"](harder, at) == pytest.approx(METRICS["gained_slope"](a, at), nan_ok=True, abs=1e-9)
+
+
 MATRICES = st.integers(2, 6).flatmap(lambda j: arrays(np.float64, (j + 1, j), elements=st.floats(-5, 5)))
 
 
@@ -117,11 +130,11 @@ def test_incremental_and_pairwise_metrics_are_averages_along_the_stream(a):
 @given(MATRICES, st.floats(-3, 3))
 def test_a_constant_changes_no_difference(a, constant):
     # At the edge of the noise a ratio is defined or not by a rounding error.
-    for name in (*SPELLED, "learning_slope"):
+    for name in (*SPELLED, *SLOPES):
         shift = constant if name in AVERAGES else 0
         assert metric(name, a + constant) == pytest.approx(metric(name, a) + shift, abs=1e-9, nan_ok=True), name
 
 
 def test_a_constant_matrix_forgets_nothing():
-    for name in (*SPELLED, "learning_slope"):
+    for name in (*SPELLED, *SLOPES):
         assert metric(name, np.full((5, 4), 0.7)) == pytest.approx(0.7 if name in AVERAGES else 0), name

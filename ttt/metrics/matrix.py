@@ -171,6 +171,15 @@ def learning_slope(a: Matrix, at: Rows) -> float:
     return float(np.polyfit(order, learned(a, at), 1)[0])
 
 
+def gained_slope(a: Matrix, at: Rows) -> float:
+    """Least-squares slope of (A[j, j] - A[0, j]) over the order of learning, per task.
+
+    Unlike for learning_slope, some tasks may be harder than others: each counts from its value
+    before the stream. NaN below three tasks.
+    """
+    return learning_slope(a - a[0], at)
+
+
 def along(metric: Metric, a: Matrix, at: Rows) -> list[float]:
     """Return the metric after each phase, over the tasks learned by then; NaN in row 0."""
     values = []

@@ -48,6 +48,7 @@ METRICS = {
         "fwt_b_row0": (matrix.fwt_b_row0, "gain", "{}", "forward transfer"),
         "fwt_pairs_raw": (matrix.fwt_pairs_raw, "value", "{}", "tasks not learned yet"),
         "learning_slope": (matrix.learning_slope, "gain", "{} per task", "slope of learning"),
+        "gained_slope": (matrix.gained_slope, "gain", "{} per task", "slope of what is gained"),
         "gained": (matrix.gained, "gain", "{}", "gained by learning"),
         "kept": (matrix.gained_finally, "gain", "{}", "gained by the whole stream"),
     }),
