@@ -21,6 +21,7 @@ from ttt.cli.runs.help import Library
 from ttt.cli.runs.hydra_settings import check_hydra
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
+from ttt.config.extras import install
 from ttt.config.messages import UsageError, show, suggest
 from ttt.run.compose import Composer, composing, resolve
 
@@ -160,7 +161,7 @@ def _check_group(override: Override, groups: list[str], composer: Composer) -> N
     for value in values:
         extras = EXTRAS.get(group, {})
         if str(value) in extras and str(value) not in options:
-            raise UsageError(f'{group}={value}: not installed; pip install "ttt[{extras[str(value)]}]"')
+            raise UsageError(f"{group}={value}: not installed; {install(extras[str(value)])}")
         if str(value) not in options:
             # With its package, as in strategy@also.
             typed = override.get_key_element().lstrip("+")

@@ -13,6 +13,7 @@ from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.sweeps.grid import split
 from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import count_jobs
+from ttt.config.extras import install
 
 
 def runs(*words: str) -> list[list[str]]:
@@ -82,7 +83,7 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
             # As if nobody had installed it, where somebody has.
             patch.setattr(ConfigStore, "list", without_plugin(word.partition("=")[2]))
             outcome = run_here(["-m", word, "optimizer.lr=1e-3,1e-4"], tmp_path)
-        assert_refused(outcome, word, f'pip install "ttt[{extra}]"')
+        assert_refused(outcome, word, install(extra))
     assert not list(tmp_path.iterdir())
 
 

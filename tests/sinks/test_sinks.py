@@ -11,6 +11,7 @@ from event_files import scalars
 from harness import FAST, TINY, run_here
 from sample_events import EVENTS
 
+from ttt.config.extras import install
 from ttt.figures.heat import heat, pixels
 from ttt.results.results import Results
 from ttt.sinks.base import Guarded, Past, RunInfo
@@ -81,7 +82,7 @@ def test_a_missing_package_is_one_line_and_leaves_nothing(logger, tmp_path, monk
     assert outcome.code == 2
     (line,) = outcome.err.splitlines()
     assert f"logger={logger}" in line
-    assert f'pip install "ttt[{logger}]"' in line
+    assert install(logger) in line
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
+from ttt.config.extras import install
 from ttt.prompts.proposers import Informed, Mutate, ProposeTexts, TokenProposer, import_function
 from ttt.stream import Layout
 
@@ -52,4 +53,4 @@ def check_package() -> None:
     """Raise ValueError where the package that search=gepa needs is missing."""
     # Looked up and not imported: most runs never use it.
     if find_spec("gepa") is None:
-        raise ValueError('adapter.search=gepa: gepa is not installed: pip install "ttt[gepa]"')
+        raise ValueError(f"adapter.search=gepa: gepa is not installed: {install('gepa')}")

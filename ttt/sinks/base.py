@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from ttt.config.extras import install
 from ttt.results.events import Event
 from ttt.results.results import Results
 
@@ -100,4 +101,4 @@ def first_line(error: BaseException) -> str:
 def require(package: str, *, logger: str) -> None:
     """Raise ValueError unless `package`, which an extra of ttt brings, is installed."""
     if find_spec(package) is None:
-        raise ValueError(f'logger={logger}: {package} is not installed: pip install "ttt[{logger}]"')
+        raise ValueError(f"logger={logger}: {package} is not installed: {install(logger)}")
