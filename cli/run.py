@@ -14,11 +14,13 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
-from ttt.cli.announce import announce_refusal
+from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import restore_pipe
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.help import help_text
+from ttt.cli.runs.outcome import show_finished
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.plan import dry_run
 from ttt.cli.sweeps.select import chosen_sweeps
@@ -26,9 +28,11 @@ from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import Sweep
 from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
-from ttt.run.compose import with_base_seed
+from ttt.run.compose import resolve, with_base_seed
 from ttt.run.exit_codes import ExitCode
+from ttt.run.recall import recall_done
 from ttt.run.signals import TerminatedError, terminable
+from ttt.storage.run_folder import RunFolder
 
 
 def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
@@ -36,7 +40,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
 
     `references`: folders of its reference runs, if these are done.
     """
-    # Imported here: `--help` and a typo need no torch.
+    # Imported here: `--help`, a typo and a run that is done need no torch.
     from ttt.cli.runs.one import start
 
     try:
@@ -132,8 +136,20 @@ def answer(typed: argparse.Namespace) -> int:
                 words = [each.overrides for each in sweeps]
                 checked = [checked[i] for i in chosen_sweeps(words, only=only, config_dir=config_dir)]
             return one_after_another(checked)
+        if not (typed.cfg or typed.info or typed.preview) and _show_finished(checked[0][1], typed.config_dir):
+            return ExitCode.DONE
     composed(preview_one if typed.preview else run_one)()
     return 0
+
+
+def _show_finished(config: DictConfig, config_dir: str | None) -> bool:
+    """Show the run of this config if it is done, and its data and code are as they were."""
+    place = recall_done(resolve(config), trusted=[Path(config_dir)] if config_dir else [])
+    if place is None:
+        return False
+    announce_folder(place.folder, before=True)
+    show_finished(Console(highlight=False), RunFolder(place.folder), code=place.code)
+    return True
 
 
 def one_after_another(sweeps: Sequence[tuple[argparse.Namespace, DictConfig]]) -> int:

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttt.cli.announce import announce_folder
+from ttt.cli.runs.outcome import show_finished
 from ttt.cli.runs.references import run_references
 from ttt.cli.runs.screen import Screen
 from ttt.cli.runs.torchrun import run_on_devices
 from ttt.config.messages import UsageError
 from ttt.devices.collective import decided
+from ttt.devices.processes import is_first_here
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.execute import execute
 from ttt.run.exit_codes import ExitCode
+from ttt.run.recall import Place, remember
 from ttt.run.references import add_references, is_compared
+from ttt.storage.reads import watched_reads
 from ttt.storage.run_folder import RunFolder
 
 
@@ -37,16 +41,7 @@ def start(
     `references`: folders of its reference runs, if these are done. Raises UsageError for a refusal.
     """
     try:
-        with watched_reads(ignored=[str(Path(config["cache_dir"]).expanduser().absolute())]) as reads:
-            assembly = assemble(config, trusted=trusted)
-        ended = _start(assembly, references=references, quiet=quiet)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if ended.code == ExitCode.DONE and is_first_here():
-        remember(config, Finished(ended.folder, assembly.code), reads=reads, trusted=trusted)
-    return ended
-
-
+        assembly = _assembled(config, trusted=trusted)
         folder, world = RunFolder(assembly.info.folder), assembly.settings.world
         if config["references"] and references is None:
             references = _references(assembly, quiet=quiet)
@@ -58,7 +53,7 @@ def start(
             code = run_on_devices(config, trusted=trusted, processes=world.size, folder=folder, references=references)
             return Ended(folder, code)
         if world.must_start:
-            Screen(quiet=quiet).finished_before(folder, code=assembly.code)
+            show_finished(Screen(quiet=quiet).console, folder, code=assembly.code)
             return Ended(folder, ExitCode.DONE)
         fabric = assembly.settings.fabric()
         screen = Screen(quiet=quiet or not fabric.is_global_zero)
@@ -66,7 +61,7 @@ def start(
         if decided(fabric, folder.is_done):
             if references:
                 add_references(assembly, fabric, folder, screen, references)
-            screen.finished_before(folder, code=assembly.code)
+            show_finished(screen.console, folder, code=assembly.code)
             return Ended(folder, ExitCode.DONE)
         decided(fabric, folder.open)
     except ValueError as error:
@@ -75,6 +70,15 @@ def start(
     if fabric.is_global_zero:
         screen.ended(outcome, results, folder)
     return Ended(folder, outcome.code)
+
+
+def _assembled(config: dict[str, Any], *, trusted: list[Path]) -> Assembly:
+    """The run, built and checked; the first process notes where it lies, for the next time."""
+    with watched_reads(ignored=Path(config["cache_dir"]).expanduser().absolute()) as reads:
+        assembly = assemble(config, trusted=trusted)
+    if is_first_here():
+        remember(config, Place(assembly.info.folder, assembly.code), reads=reads, trusted=trusted)
+    return assembly
 
 
 def _references(assembly: Assembly, *, quiet: bool) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,9 +21,15 @@ from typing import Any
 
 from ttt.cli.announce import read_announcement
 from ttt.cli.sweeps.child import start_child
+from ttt.config.messages import UsageError
+from ttt.run.compose import compose_run
 from ttt.run.exit_codes import STOPPED, ExitCode
+from ttt.run.recall import recall_done
 from ttt.storage.files import write_json
-from ttt.storage.run_folder import RunFolder, alive
+from ttt.storage.lock import alive
+from ttt.storage.run_folder import RunFolder
+
+COMPOSING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Starter:
     extra: Sequence[str]
     max_failures: int | None
     objective: str
+    config_dir: str | None = None
 
     def __call__(self, config: Any) -> float | None:
         """Run the job that Hydra has in mind; return its objective, None for a run that failed."""
@@ -78,6 +86,12 @@ class Starter:
             failed = sum(other.status == "failed" for other in read_jobs(self.folder))
             if failed >= self.max_failures:
                 return self._write(replace(job, status="skipped", reason=f"{failed} runs had failed", seconds=0.0))
+        before = self._done_before(overrides) if warm else None
+        if before is not None:
+            log_file(self.folder, number).write_text(f"this run is already done: {before}\n")
+            announce = {"folder": str(before), "before": True}
+            write_json(announcement_file(self.folder, number), announce)
+            return self._write(self._ended(job, ExitCode.DONE))
         child = start_child(
             [*self.extra, *overrides],
             cwd=self.cwd,
@@ -95,6 +109,18 @@ class Starter:
         finally:
             job = self._write(self._ended(job, child.wait()))
         return job
+
+    def _done_before(self, overrides: Sequence[str]) -> Path | None:
+        """The folder of a run that is done, where that shows without a process for it."""
+        try:
+            # Hydra composes one config at a time.
+            with COMPOSING:
+                config = compose_run(overrides, config_dir=self.config_dir)
+        except UsageError:
+            # The process of the run says what is wrong.
+            return None
+        place = recall_done(config, trusted=[Path(self.config_dir)] if self.config_dir else [])
+        return place.folder if place else None
 
     def _ended(self, job: Job, code: int) -> Job:
         """The job after its process ended; its folder says how the run went."""

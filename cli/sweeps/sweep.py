@@ -65,6 +65,7 @@ class Sweep:
             extra=[*extra, "trainer.threads=1"] if one_thread else extra,
             max_failures=config.sweep.max_failures,
             objective=objective_of(config),
+            config_dir=config_dir,
         )
         words = [word for word in typed if not word.lstrip("+~").startswith("hydra")]
         tuning = None if launched else Tuning.read(config, typed=words, objective=starter.objective)

@@ -1,0 +1,59 @@
+"""What a run that is done shows. Loads no torch: a run that was done before prints at once."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+
+from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
+from ttt.compare.published import values_about
+from ttt.results import catalogue
+from ttt.results.results import Results
+from ttt.results.scores import MEANINGS, quantity_of
+from ttt.storage.read import read_config, read_results
+from ttt.storage.run_folder import RunFolder
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def show_finished(console: Console, folder: RunFolder, *, code: str) -> None:
+    """Show a run that was done before; `code`: the hash of today's code."""
+    say(console, "this run is already done; here is its result")
+    if folder.recorded_code() != code:
+        say(console, f"it was measured with other code; to measure again, delete {folder.path}")
+    show_results(console, read_results(folder.path), folder)
+
+
+def show_results(console: Console, results: Results, folder: RunFolder, *, where: str | None = None) -> None:
+    """Show R, the metrics, and where the files are; `where`: the tracker's line."""
+    mode, quantity = results.headline.split("/")
+    scored = quantity_of(quantity)
+    say(
+        console,
+        f"\nR: {scored.label} in {scored.unit} on each task (column) after learning each task (row), mode {mode}; "
+        "dim: not yet learned, -: not measured",
+    )
+    console.print(matrix_table(results.matrix(mode, quantity), learned_at=results.learned_at))
+    say(console, f"\nmetrics ({results.scenario}-incremental), in each mode:")
+    for name in results.modes:
+        say(console, f"  {name:<10}{MEANINGS[results.used][name]}")
+    console.print(metric_table(results))
+    if results.known_sets:
+        say(console, "\nwhat the model knew before the stream, at its end; in brackets what it forgot (+ is harm):")
+        console.print(known_sets_table(results))
+    for value in values_about(read_config(folder.path)):
+        ours = catalogue.metric(results, value.metric)
+        spread = "" if math.isnan(value.sd) else f" ± {value.sd:.4f} (sd)"
+        say(console, f"\npublished {value.metric} {value.mean:.4f}{spread}, here {ours:.4f}: {value.source}")
+    for line in beside_r(results):
+        say(console, line)
+    say(console, time_line(results, folder.status()))
+    say(console, f"results  {folder.results}")
+    if folder.report.is_file():
+        say(console, f"report   {folder.report}")
+    if where:
+        say(console, where)
