@@ -33,6 +33,7 @@ from ttt.tasks.machinery.documents import (
 from ttt.tasks.machinery.model_tokenizer import ModelTokenizer, read_tokenizer
 from ttt.tasks.machinery.spans import SPAN
 from ttt.tasks.machinery.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, bpe_symbols, visible
+from ttt.tasks.machinery.users_code import code_of
 from ttt.tasks.machinery.whole import rows_side_by_side
 
 
@@ -65,6 +66,8 @@ class Corpus(ABC):
         recipe: dict[str, Any] = {"cut": CUT, "span": SPAN, "eval_share": self.eval_share, "min_bytes": self.least}
         # All that determines the prepared rows, but for the tokenizer.
         recipe |= {"documents": dict(self.recipe())}
+        code = code_of(type(self).__module__)
+        recipe |= {"code": code} if code else {}
         cache = TextCache(folder=self.cache_dir, name=self.name, recipe=recipe, rows=self._cut)
         self._coder, content = self._tokenizer(cache, model_tokenizer)
         self.vocab_size, self.token_bytes = self._coder.vocab_size, self._coder.token_bytes

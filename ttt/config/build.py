@@ -13,9 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttt.config.allowed import kind_of, refusal
+from ttt.config.allowed import describe, kind_of, refusal
+from ttt.config.faults import fault_of_module
 from ttt.config.messages import show, suggest
 
+# What a YAML leaves to whoever types the command. Models say themselves which names there are.
+MISSING = "???"
 # Classes that lay elsewhere in version 0.1: its run folders name them in their config.yaml.
 ALIASES = {"ttt.trainer.TrainerSettings": "ttt.devices.settings.TrainerSettings"}
 
@@ -50,6 +53,9 @@ def build(
     for key, value in arguments.items():
         if key not in open_names:
             raise ValueError(f"{group}.{key}={value}: unknown; {suggest(key, open_names)}")
+        if value == MISSING and key != "name":
+            kind = f" ({describe(hints[key])})" if key in hints else ""
+            raise ValueError(f"{group}.{key}: missing; type {group}.{key}=VALUE{kind}")
         why = refusal(value, hints.get(key, object))
         if why:
             raise ValueError(f"{group}.{key}={show(value)}: {why}")
@@ -90,9 +96,14 @@ def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
                 f"{group}._target_={path}: must be a class of ttt, or of a module in the folder of --config-dir"
             )
     try:
-        target = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{group}._target_={path}: {error}") from error
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever a module of the user's does when it is imported, the reason is there.
+        raise ValueError(f"{group}._target_={path}: {fault_of_module(error, trusted)}") from error
+    if not hasattr(module, name):
+        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        raise ValueError(f"{group}._target_={path}: {module_name} has no {name!r}; {suggest(name, classes)}")
+    target = getattr(module, name)
     # A name that a module only imported does not count: a config could reach any class at all.
     if not inspect.isclass(target) or target.__module__ != module_name:
         raise ValueError(f"{group}._target_={path}: not a class defined there")

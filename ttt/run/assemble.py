@@ -26,7 +26,7 @@ from ttt.run.checks import (
     check_shapes,
     check_values,
 )
-from ttt.run.data import build_data
+from ttt.run.data import build_data, code_of_data
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_dropout, build_learner, build_objective, build_optimizer, build_strategy
@@ -74,14 +74,19 @@ class Assembly:
         """Hash of the code that makes the numbers of this run."""
         return run_code_hash(self.config, trusted=self.trusted)
 
+    @property
+    def base_id(self) -> str:
+        """The name in the cache of a base that is trained for this run."""
+        fingerprint = self.stream.base.fingerprint if self.stream.base else ""
+        return base_identity(self.config, stream_fingerprint=fingerprint)
+
     def base_weights(self, fabric: Devices, observe: Observe) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
-        fingerprint = self.stream.base.fingerprint if self.stream.base else ""
         setting = BaseSetting(
             new_learner=self._base_learner,
             fabric=fabric,
             stream=self.stream,
-            identity=base_identity(self.config, stream_fingerprint=fingerprint),
+            identity=base_identity(self.config, stream_fingerprint=fingerprint + code_of_data(self.config)),
             cache=Path(self.config["cache_dir"]).expanduser(),
             observe=observe,
             accumulate=self.settings.accumulate,
@@ -169,7 +174,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     check_savings(plan, method.recipe.strategy, settings)
     known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
-    data = source.fingerprint + known_sets.fingerprint
+    data = source.fingerprint + known_sets.fingerprint + code_of_data(config)
     resolved = recorded_revision(config, method.learner.model)
     resolved = resolved | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
     return Assembly(

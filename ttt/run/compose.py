@@ -15,16 +15,19 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from ttt.config.faults import fault_of_yaml
 from ttt.config.messages import UsageError
 
 
 @dataclass(frozen=True)
 class Composer:
-    """Hydra, ready to compose; `searchpath`: overrides that let it see the user's own folder."""
+    """Hydra, ready to compose; `folder`: the user's own, `searchpath`: overrides that show it."""
 
     loader: ConfigLoader
     searchpath: Sequence[str]
+    folder: Path | None = None
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a run with Hydra's own, so that a launcher's settings are checked too."""
@@ -32,6 +35,12 @@ class Composer:
             return compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_first_line(error)) from error
+        except (YAMLError, TypeError, ValueError) as error:
+            # Hydra does not say which file it could not read.
+            fault = fault_of_yaml(self.folder) if self.folder else ""
+            if not fault:
+                raise
+            raise UsageError(fault) from error
 
     def plain(self) -> DictConfig:
         """The config of the command without a word, from our own files alone."""
@@ -60,7 +69,7 @@ def composing(config_dir: str | None = None) -> Iterator[Composer]:
         raise UsageError(f"--config-dir {config_dir}: no such folder")
     with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
         searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-        yield Composer(GlobalHydra.instance().config_loader(), searchpath)
+        yield Composer(GlobalHydra.instance().config_loader(), searchpath, Path(config_dir) if config_dir else None)
 
 
 def compose_run(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> dict[str, Any]:
@@ -87,4 +96,7 @@ def with_base_seed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    line = str(error).strip().splitlines()[0]
+    # OmegaConf names the setting in a line of its own.
+    setting = getattr(error, "full_key", None)
+    return f"{setting}: {line}" if setting and setting not in line else line

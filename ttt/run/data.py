@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ttt.config.build import build
 from ttt.models.chat import chat_of
 from ttt.models.pretrained import tokenizer_of
 from ttt.stream import Source, Stream
+from ttt.tasks.machinery.users_code import code_of
 
 
 def build_data(config: dict[str, Any], *, base_seed: int, trusted: Sequence[Path]) -> tuple[Source, Stream]:
@@ -33,6 +34,20 @@ def build_source(config: Mapping[str, Any], trusted: Sequence[Path], *, section:
     }
     source: Source = build(config[section], group=section, given={}, trusted=trusted, offered=offered)
     return source
+
+
+def code_of_data(config: Mapping[str, Any]) -> str:
+    """Hash the modules of the user's own that make the data; empty where all are ours."""
+    sections = [config["task"], config["source"], config.get("base_source")]
+    return "".join(code for section in sections for code in _codes(section))
+
+
+def _codes(section: Any) -> Iterator[str]:
+    """A source may be made of sources."""
+    if isinstance(section, Mapping):
+        yield code_of(str(section.get("_target_", "")).rpartition(".")[0])
+        for value in section.values():
+            yield from _codes(value)
 
 
 def _check_base_source(config: dict[str, Any], source: Source, other: Source) -> None:
