@@ -19,8 +19,10 @@ from rich.console import Console
 from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import restore_pipe
 from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.clean import clean
 from ttt.cli.runs.help import help_text
 from ttt.cli.runs.outcome import show_finished
+from ttt.cli.runs.sync import sync
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.plan import dry_run
 from ttt.cli.sweeps.select import chosen_sweeps
@@ -100,6 +102,9 @@ def interrupted() -> int:
 def main() -> None:
     """The console command."""
     try:
+        word, words = sys.argv[1:2], sys.argv[2:]
+        if word in (["clean"], ["sync"]):
+            sys.exit((clean if word == ["clean"] else sync)(words) or None)
         typed = parse_command(sys.argv[1:])
         sys.exit(answer(typed) or None)
     except UsageError as error:

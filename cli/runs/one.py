@@ -74,9 +74,10 @@ def start(
 
 def _assembled(config: dict[str, Any], *, trusted: list[Path]) -> Assembly:
     """The run, built and checked; the first process notes where it lies, for the next time."""
-    with watched_reads(ignored=Path(config["cache_dir"]).expanduser().absolute()) as reads:
+    with watched_reads(cache=Path(config["cache_dir"]).expanduser().absolute()) as reads:
         assembly = assemble(config, trusted=trusted)
     if is_first_here():
+        reads.cached.add(f"base/{assembly.base_id}")
         remember(config, Place(assembly.info.folder, assembly.code), reads=reads, trusted=trusted)
     return assembly
 

@@ -101,17 +101,18 @@ def test_each_place_and_config_has_a_note_of_its_own(tmp_path, monkeypatch):
     assert recall.recall(config | {"output_dir": "other"}, trusted=[]) is None
 
 
-def test_nothing_is_noted_of_what_may_be_read_unseen(tmp_path):
+def test_what_may_be_read_unseen_is_never_recalled(tmp_path):
     config = compose_run([*PLAIN, f"cache_dir={tmp_path}"])
-    with watched_reads(ignored=tmp_path) as reads, pytest.raises(ConnectionRefusedError), socket.socket() as client:
+    with watched_reads(cache=tmp_path) as reads, pytest.raises(ConnectionRefusedError), socket.socket() as client:
         client.connect(("127.0.0.1", 9))
     place = recall.Place(Path("outputs"), "code")
     recall.remember(config, place, reads=reads, trusted=[])
-    with watched_reads(ignored=tmp_path) as reads:
+    assert recall.recall(config, trusted=[]) is None
+    with watched_reads(cache=tmp_path) as reads:
         pass
     mine = config | {"source": config["source"] | {"_target_": "mine.Source"}}
     recall.remember(mine, place, reads=reads, trusted=[])
-    assert not list(tmp_path.iterdir())
+    assert recall.recall(mine, trusted=[]) is None
     recall.remember(config, place, reads=reads, trusted=[])
     assert recall.recall(config, trusted=[]) == place
     assert recall.recall_done(config, trusted=[]) is None
@@ -119,11 +120,11 @@ def test_nothing_is_noted_of_what_may_be_read_unseen(tmp_path):
 
 def test_reads_are_files_and_folders_as_they_were_before(tmp_path):
     data, cache, made = tmp_path / "data", tmp_path / "cache", tmp_path / "made"
-    for folder in (data, cache):
-        folder.mkdir()
+    for folder in (data, cache / "data" / "x"):
+        folder.mkdir(parents=True)
         (folder / "a.txt").write_text("a")
-    with watched_reads(ignored=cache) as reads:
-        for folder in (data, cache):
+    with watched_reads(cache=cache) as reads:
+        for folder in (data, cache / "data" / "x"):
             for path in folder.iterdir():
                 path.read_bytes()
         made.write_text("written, not read")
@@ -136,4 +137,5 @@ def test_reads_are_files_and_folders_as_they_were_before(tmp_path):
     assert set(reads.stamps) == {str(data), str(data / "a.txt"), str(data / "missing")}
     assert reads.stamps[str(data / "missing")] is None
     assert reads.stamps[str(data / "a.txt")][0] == 1
+    assert reads.cached == {"data/x"}
     assert not reads.asked_network

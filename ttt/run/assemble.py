@@ -78,7 +78,7 @@ class Assembly:
     def base_id(self) -> str:
         """The name in the cache of a base that is trained for this run."""
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
-        return base_identity(self.config, stream_fingerprint=fingerprint)
+        return base_identity(self.config, stream_fingerprint=fingerprint + code_of_data(self.config))
 
     def base_weights(self, fabric: Devices, observe: Observe) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
@@ -86,7 +86,7 @@ class Assembly:
             new_learner=self._base_learner,
             fabric=fabric,
             stream=self.stream,
-            identity=base_identity(self.config, stream_fingerprint=fingerprint + code_of_data(self.config)),
+            identity=self.base_id,
             cache=Path(self.config["cache_dir"]).expanduser(),
             observe=observe,
             accumulate=self.settings.accumulate,

@@ -43,14 +43,21 @@ class Place(NamedTuple):
 def remember(config: Mapping[str, Any], place: Place, *, reads: Reads, trusted: Sequence[Path]) -> None:
     """Leave a note of the place of a run; `config` as it was composed.
 
-    Nothing is noted of data that came over the network: that may be another tomorrow.
+    Data that came over the network may be another tomorrow: then the note only says what the run
+    has in the cache.
     """
-    if reads.asked_network or not all(_is_ours(target) for key in READING for target in _targets(config.get(key))):
-        return
+    is_seen = all(target.startswith("ttt.") for key in READING for target in _targets(config.get(key)))
     stamps = reads.stamps | {str(path): stamp(str(path)) for path in _modules(config, trusted)}
     # Files of ours that were read are in CODE.
     stamps = {path: value for path, value in stamps.items() if not path.startswith(ROOTS)}
-    content = {"folder": str(place.folder), "run_code": place.code, "code": CODE, "reads": stamps}
+    content = {
+        "folder": str(place.folder),
+        "absolute": str(place.folder.absolute()),
+        "run_code": place.code,
+        "code": CODE,
+        "reads": stamps if is_seen and not reads.asked_network else None,
+        "cached": sorted(reads.cached),
+    }
     note = _note(config, trusted)
     # A note saves time and nothing else: without one the run is found the long way.
     with suppress(OSError):
@@ -64,7 +71,7 @@ def recall(config: Mapping[str, Any], *, trusted: Sequence[Path]) -> Place | Non
         note = json.loads(_note(config, trusted).read_bytes())
         unchanged = all(stamp(path) == before for path, before in note["reads"].items())
         return Place(Path(note["folder"]), note["run_code"]) if unchanged and note["code"] == CODE else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
@@ -90,10 +97,6 @@ def _note(config: Mapping[str, Any], trusted: Sequence[Path]) -> Path:
     content["trainer"] = {key: value for key, value in config["trainer"].items() if key not in devices}
     name = digest({"config": content, "output_dir": config["output_dir"], **here})
     return Path(config["cache_dir"]).expanduser() / NOTES / f"{name[:32]}.json"
-
-
-def _is_ours(target: str) -> bool:
-    return target.startswith("ttt.")
 
 
 def _targets(section: Any) -> Iterator[str]:

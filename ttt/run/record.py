@@ -55,7 +55,7 @@ def record_run(
         "tasks": [task.fingerprint for task in stream.tasks],
     }
     content = environment(code=assembly.code, data=data, device=engine.fabric.device) | {"causal": causal}
-    content["base"] = assembly.base.record
+    content |= {"base": assembly.base.record, "group": assembly.info.group}
     if resumed and folder.recorded_code() not in (None, content["code"]):
         watcher.note("this run began with other code: its rows are not all measured alike")
     write_bytes(folder.config, OmegaConf.to_yaml(OmegaConf.create(assembly.config)).encode())

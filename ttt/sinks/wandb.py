@@ -199,7 +199,9 @@ class WandbSink:
             rows = [[i, *(x if math.isfinite(x) else None for x in row)] for i, row in enumerate(r)]
             shown[f"R/{mode}/loss"] = wandb.Table(columns=columns, data=rows)
             shown[f"R/{mode}/loss_picture"] = wandb.Image(picture)
-        self._run.log(self._axes | shown)
+        # A run that is shown again has this row already, behind those of its events.
+        if not self._to_skip:
+            self._run.log(self._axes | shown)
         page = RunFolder(self._info.folder).report
         if page.exists():
             artifact = wandb.Artifact(f"report-{self._run.id}", type="report")

@@ -28,13 +28,15 @@ WRITES = os.O_WRONLY | os.O_RDWR
 class Reads:
     """The files and folders read so far, each as it was just before it was opened.
 
-    `ignored`: a folder whose content does not count; `asked_network`: something came from elsewhere.
+    `cache`: a folder whose content follows from the rest: what lies in a folder of a folder there
+    counts as one, `cached`, without a stamp. `asked_network`: something came from elsewhere.
     """
 
-    def __init__(self, *, ignored: Path) -> None:
+    def __init__(self, *, cache: Path) -> None:
         self.stamps: dict[str, Stamp] = {}
+        self.cached: set[str] = set()
         self.asked_network = False
-        self._ignored = (*SYSTEM, os.path.join(ignored, ""))
+        self._cache = os.path.join(cache, "")
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note what an event of `sys.audit` says."""
@@ -49,7 +51,9 @@ class Reads:
     def _add(self, path: str, *, is_folder: bool) -> None:
         # Imports list folders and read compiled files and metadata of packages.
         is_import = path.endswith(".pyc") or ".dist-info" in path or (is_folder and INSTALLED in path)
-        if not is_import and path not in self.stamps and not os.path.join(path, "").startswith(self._ignored):
+        if os.path.join(path, "").startswith(self._cache):
+            self.cached.add("/".join(path[len(self._cache) :].split(os.sep)[:2]))
+        elif not is_import and path not in self.stamps and not path.startswith(SYSTEM):
             self.stamps[path] = stamp(path)
 
 
@@ -57,10 +61,10 @@ _listening: list[Reads] = []
 
 
 @contextmanager
-def watched_reads(*, ignored: Path) -> Iterator[Reads]:
+def watched_reads(*, cache: Path) -> Iterator[Reads]:
     """Note what this process reads while open."""
     _install()
-    reads = Reads(ignored=ignored)
+    reads = Reads(cache=cache)
     _listening.append(reads)
     try:
         yield reads
