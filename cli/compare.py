@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from ttt.cli.tables.pictures import look_of
 from ttt.cli.tables.statistics import grouped, headed, streams, without_statistics
 from ttt.cli.tables.views import TableView
 from ttt.cli.tables.written import Comparison, form_of, write
+from ttt.compare.baseline import choose_baseline
 from ttt.compare.correction import corrected_by_holm, notes
 from ttt.compare.frontier import default_axes
-from ttt.compare.groups import Group, headline, paired_with
+from ttt.compare.groups import Group, headline
 from ttt.compare.names import read_names
 from ttt.compare.runs import Run, RunSearch, find_runs, read_run
 from ttt.compare.select import where
 from ttt.compare.strata import check_metrics
 from ttt.compare.table import Sheet, by_metric
 from ttt.compare.tuned import tuning_lines
-from ttt.config.messages import suggest
 from ttt.results.by_task import is_mean_over_tasks
 from ttt.results.scores import COMPARED, Mode
 from ttt.run.exit_codes import ExitCode
@@ -162,20 +162,6 @@ def default_metrics(groups: Sequence[Group]) -> list[str]:
     used: Mode = "carried" if quantity == "success" else "fast"
     names = [f"{mode}/{quantity}/{metric}" for mode in COMPARED[used] for metric in METRICS]
     return [*views.measured_metrics(groups, names), *views.forgotten_metrics(groups, used)]
-
-
-def choose_baseline(groups: Sequence[Group], typed: str) -> Mapping[int, Group]:
-    """Index of a group -> the group that it is compared with.
-
-    Raises ValueError where KEY or VALUE is unknown.
-    """
-    key, _, value = typed.partition("=")
-    if key not in groups[0].label:
-        raise ValueError(f"--baseline {typed}: these runs differ in other keys; {suggest(key, groups[0].label)}")
-    values = {str(group.label[key]) for group in groups}
-    if value not in values:
-        raise ValueError(f"--baseline {typed}: no such runs; {suggest(value, values)}")
-    return paired_with(groups, key=key, value=value)
 
 
 def _unfinished(search: RunSearch) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
 
-EPILOG = """one run: RUN/report.html, and its pictures in RUN/plots. Several (folders, globs, a study's folder):
-one page that compares them, to -o FILE, by default report.html in the one folder that was given.
-The page needs no network and no server: open it in any browser, print it, or send it."""
+EPILOG = """one run: RUN/report.html, and its pictures in RUN/plots. Several (folders, globs, a sweep's or a
+study's folder): one page that compares them, to -o FILE, by default report.html in the one folder that
+was given. Runs of several streams have a section for each. The page needs no network and no server: open
+it in any browser, print it, or send it."""
 
 
 def main() -> None:
     typed = report_options()
     try:
         check_output(typed.output)
-        print(write_page(typed.runs, to=typed.output))
+        print(write_page(typed))
     except ValueError as error:
         print(f"ttt-report: {error}", file=sys.stderr)
         sys.exit(ExitCode.USAGE)
@@ -28,8 +30,12 @@ def report_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ttt-report", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="where the page goes")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
+    add("-o", "--output", type=Path, metavar="FILE.html", help="where the page goes")
+    add("--where", nargs="+", default=[], metavar="KEY=VALUE", help="only runs with such values, as in ttt-compare")
+    add("--baseline", default="", metavar="KEY=VALUE",
+        help="what others are compared with, as in ttt-compare; by default adapter=none or strategy=naive")  # fmt: skip
     return parser.parse_args()
 
 
@@ -41,31 +47,40 @@ def check_output(to: Path | None) -> None:
         raise ValueError(f"-o {to}: there is no folder {to.parent}")
 
 
-def write_page(runs: list[str], *, to: Path | None) -> str:
+def write_page(typed: argparse.Namespace) -> str:
     """Write the page and return a line that says where. Raises ValueError in the user's words."""
     # Imported here, so that `--help` does not wait for matplotlib.
     from ttt.compare.runs import find_runs
-    from ttt.report.many import write_comparison
+    from ttt.report.many import Wish, write_comparison
     from ttt.report.one import write_run
 
-    search = find_runs(runs)
+    search = find_runs(typed.runs)
     folders = [*search.done, *search.unfinished]
-    typed = " ".join(runs)
+    runs = " ".join(typed.runs)
     if not folders:
-        raise ValueError(f"{typed}: holds no run (neither results.json nor status.json)")
+        raise ValueError(f"{runs}: holds no run (neither results.json nor status.json)")
     try:
         # One run gets a page even if it is not finished; a comparison needs results.
         if len(folders) == 1:
-            file = write_run(folders[0], to=to)
+            _check_several(typed)
+            file = write_run(folders[0], to=typed.output)
         elif not search.done:
             raise ValueError(
-                f"{typed}: holds no finished run to compare; {len(folders)} unfinished, the first in {folders[0]}"
+                f"{runs}: holds no finished run to compare; {len(folders)} unfinished, the first in {folders[0]}"
             )
         else:
-            file = write_comparison(search, to=to or default_page(runs))
+            wish = Wish(typed.where, typed.baseline, shlex.join(["ttt-report", *sys.argv[1:]]))
+            file = write_comparison(search, to=typed.output or default_page(typed.runs), wish=wish)
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from error
     return f"wrote {file} ({file.stat().st_size / 1000:,.0f} kB)"
+
+
+def _check_several(typed: argparse.Namespace) -> None:
+    """Raise ValueError for an option that the page of one run does not have."""
+    option = "where" if typed.where else "baseline" if typed.baseline else ""
+    if option:
+        raise ValueError(f"--{option}: compares runs, and {' '.join(typed.runs)} holds one")
 
 
 def default_page(runs: list[str]) -> Path:

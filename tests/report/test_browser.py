@@ -1,14 +1,16 @@
-"""The report in a real browser: it opens from disk without network, sorts, and fits a phone."""
+"""The report in a real browser: it opens from disk without network, sorts, saves, fits a phone."""
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fake_runs import make_run
 
-from ttt.compare.runs import find_runs
+from ttt.compare.runs import find_runs, read_run
 from ttt.report.many import write_comparison
 from ttt.report.one import write_run
 
@@ -112,6 +114,36 @@ def test_heat_maps_say_what_a_cell_is(pages, browser):
     assert "after phase" in readout
     assert "on task" in readout
     assert cell.text_content() in readout
+
+
+def saved(tab, button):
+    """The name and the text of the file that a button saves."""
+    with tab.page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_text()
+
+
+def test_tables_and_pictures_can_be_taken_along(pages, browser):
+    tab = Tab(browser, pages["study"])
+    name, text = saved(tab, tab.page.get_by_label("save the table runs", exact=True))
+    head, *rows = csv.reader(text.splitlines())
+    assert (name, head[:2], len(rows)) == ("runs.csv", ["run", "learning rate"], 4)
+    # All digits, not those that are shown.
+    values = {read_run(run).metric("fast/loss/avg_learning") for run in find_runs([str(pages["study"].parent)]).done}
+    assert {float(row[3]) for row in rows} == values
+    name, text = saved(tab, tab.page.get_by_label("save the picture frontier"))
+    assert name == "frontier.svg"
+    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    assert tab.complaints == []
+
+
+def test_on_a_phone_every_value_of_a_row_is_on_the_screen(pages, browser):
+    tab = Tab(browser, pages["study"], viewport=PHONE)
+    cells = tab.page.locator("#groups tbody tr:first-child td")
+    for cell in cells.all():
+        box = cell.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+        assert cell.get_attribute("data-name")
 
 
 @pytest.mark.parametrize("name", ["one", "long", "study"])

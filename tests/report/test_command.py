@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +99,32 @@ def test_where_a_comparison_goes(study, tmp_path):
     assert "2 runs in 1 group" in (tmp_path / "page.html").read_text()
 
 
+def test_each_stream_has_a_section_and_conditions_pick_runs(tmp_path):
+    for task in ("split-sequence", "permuted-sequence"):
+        for adapter in ("none", "mlp_fast"):
+            make_run(tmp_path, overrides=(f"task={task}", f"adapter={adapter}"), stream=task, tasks=3)
+    assert report(tmp_path).code == 0
+    page = Page((tmp_path / "report.html").read_text())
+    assert "4 runs in 4 groups, on 2 streams" in page.text
+    assert {"about", "about-2", "numbers-2"} <= {a["href"][1:] for a in page.named("a")}
+    assert len(page.tables["groups"]) == len(page.tables["groups-2"]) == 3
+    assert {f"curve-seen{mark}.svg" for mark in ("", "-2")} <= {file.name for file in (tmp_path / "plots").iterdir()}
+    words = ("--where", "task.name=split-sequence", "--baseline", "adapter.name=mlp_fast", "-o", tmp_path / "one.html")
+    assert report(tmp_path, *words).code == 0
+    page = Page((tmp_path / "one.html").read_text())
+    assert "2 runs in 2 groups" in page.text
+    assert [row[0] for row in page.tables["differences"]] == ["adapter", "none"]
+
+
+def test_wrong_words(tmp_path):
+    for adapter in ("none", "mlp_fast"):
+        run = make_run(tmp_path, overrides=(f"adapter={adapter}",), tasks=2)
+    assert_refused(report(tmp_path, "--where", "adapter.name=non"), "adapter.name=non", "did you mean none?")
+    assert_refused(report(tmp_path, "--baseline", "adapter.name=non"), "adapter.name=non", "did you mean none?")
+    assert_refused(report(run, "--baseline", "adapter.name=none"), "--baseline", "holds one")
+
+
 def test_runs_that_do_not_compare_are_refused(tmp_path):
-    make_run(tmp_path, seed=0, stream="a")
-    make_run(tmp_path, seed=0, stream="b", overrides=("optimizer.lr=0.1",))
-    assert_refused(report(tmp_path), "seed 0", "different streams")
+    run = make_run(tmp_path, seed=0)
+    shutil.copytree(run, tmp_path / "twin")
+    assert_refused(report(tmp_path), "seed 0", "twin")

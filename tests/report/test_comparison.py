@@ -45,6 +45,7 @@ def test_numbers_are_intervals_of_the_groups(study, page):
     assert page.tables["differ"][1:] == [["adapter.name", "mlp_fast, none"], ["optimizer.lr", "0.001, 0.01"]]
     head, *rows = page.tables["groups"]
     column = head.index("loss, fast: after the whole stream")
+    assert head[:3] == ["adapter", "learning rate", "seeds"]
     for group, row in zip(groups, rows, strict=True):
         interval = group.interval("fast/loss/avg_final")
         assert row[:3] == [str(group.label["adapter.name"]), str(group.label["optimizer.lr"]), "3"]
@@ -52,7 +53,8 @@ def test_numbers_are_intervals_of_the_groups(study, page):
     # The difference to the plain method is the gain of the invented numbers.
     (first, *_) = page.tables["differences"][1:]
     assert float(first[column].split()[0]) == pytest.approx(-0.5, abs=0.03)
-    assert first[column].endswith("*")
+    assert first[column].endswith("*, p 0.25")
+    assert "2/2^3 = 0.25" in page.text
 
 
 def test_pictures_are_files_too(study, page):
@@ -60,10 +62,20 @@ def test_pictures_are_files_too(study, page):
     assert (study / "plots" / "frontier.svg").is_file()
 
 
-def test_links_are_relative_and_lead_to_the_pages_that_exist(study, page):
+def test_every_run_is_linked_by_a_relative_path_to_its_page_or_its_numbers(study, page):
     links = [a["href"] for a in page.named("a") if not a["href"].startswith("#")]
-    first = find_runs([str(study)]).done[0]
-    assert [(study / link).resolve() for link in links] == [(first / "report.html").resolve()]
+    first, *others = find_runs([str(study)]).done
+    files = {(study / link).resolve() for link in links}
+    assert files == {(first / "report.html").resolve(), *((run / "results.json").resolve() for run in others)}
+    assert not any(link.startswith("/") for link in links)
+
+
+def test_the_page_says_where_things_are_what_modes_mean_and_how_it_was_made(study, page):
+    anchors = {a["href"][1:] for a in page.named("a") if a["href"].startswith("#")}
+    ids = {attributes["id"] for _, attributes in page.tags if attributes.get("id")}
+    assert {"what", "numbers", "pictures", "all", "again"} <= anchors <= ids
+    assert "fast weights start empty, written while reading" in page.text
+    assert f"ttt-report {study}" in page.text
 
 
 def test_runs_that_are_left_out_say_why(study, page):

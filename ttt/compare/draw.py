@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ttt.compare.frontier import Frontier, Line
-from ttt.compare.names import Names
+from ttt.compare.names import READABLE, Names
 from ttt.compare.table import Sheet
 from ttt.config.messages import show
 from ttt.figures import style
@@ -18,8 +18,6 @@ from ttt.figures.limits import Which, limit
 from ttt.metrics.seeds import Interval
 from ttt.results import catalogue
 from ttt.results.catalogue import better
-
-READABLE = Names(readable=True)
 
 
 def draw_lines(sheet: Sheet, *, labels: Sequence[str], names: Sequence[str] = (), xlabel: str, ylabel: str) -> Axes:

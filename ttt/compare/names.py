@@ -72,6 +72,10 @@ class Names:
         return replace(sheet, keys=[self.head(key) for key in sheet.keys], columns=columns, rows=rows)
 
 
+# Without names that were typed.
+READABLE = Names(readable=True)
+
+
 def key_name(key: str) -> str:
     """adapter.name: adapter; optimizer.lr: learning rate; task.steps_per_task: steps per task."""
     return KEYS.get(key) or key.removesuffix(".name").rpartition(".")[2].replace("_", " ")

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ttt.compare.correction import notes
 from ttt.compare.frontier import RATE, Frontier
-from ttt.compare.groups import Group, headline, paired_with
+from ttt.compare.groups import Group, headline
+from ttt.compare.names import READABLE, key_name
 from ttt.compare.table import Cell, Sheet, by_metric, by_task
-from ttt.config.messages import show
 from ttt.report.parts import PageCell, Table, text_cell
 from ttt.report.text import UNDEFINED, clean, number, thin
 from ttt.results import catalogue
-from ttt.results.scores import MODES, quantity_of
+from ttt.results.scores import MEANINGS, MODES, quantity_of
 
 # At most this many lines in a picture, and this many tasks in a table.
 LINES, TASKS = 6, 100
@@ -56,14 +57,16 @@ def group_table(groups: Sequence[Group], metrics: Mapping[str, str], *, baseline
         return from_sheet(sheet, name="groups", caption="Mean over seeds ± half of the 95 % t-interval")
     # The table of all groups already marks the best of each column.
     rows = [
-        (words, [replace(cell, best=False) for cell in cells]) for words, cells in map(sheet.rows.__getitem__, baseline)
+        (words, [replace(cell, ahead=False) for cell in cells])
+        for words, cells in map(sheet.rows.__getitem__, baseline)
     ]
     sheet = Sheet(sheet.title, sheet.keys, sheet.columns, rows)
-    return from_sheet(sheet, name="differences", caption="Differences to the baseline, over equal seeds")
+    table = from_sheet(sheet, name="differences", caption="Differences to the baseline, over equal seeds")
+    return replace(table, note=" ".join(f"{note[0].upper()}{note[1:]}." for note in notes(sheet)))
 
 
 def from_sheet(sheet: Sheet, *, name: str, caption: str) -> Table:
-    head = dict.fromkeys(sheet.keys, "")
+    head = dict(zip(keys_called(sheet.keys), sheet.keys, strict=True))
     for column in sheet.columns:
         head[called(column) if column.count("/") == 2 else clean(column)] = column
     rows = []
@@ -74,6 +77,12 @@ def from_sheet(sheet: Sheet, *, name: str, caption: str) -> Table:
     return Table(name, caption, head, rows)
 
 
+def keys_called(keys: Sequence[str]) -> list[str]:
+    """Return what people call the keys of a label, as long as that tells them apart."""
+    names = [key_name(key) for key in keys]
+    return names if len(set(names)) == len(names) else list(keys)
+
+
 def is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -82,16 +91,16 @@ def is_number(text: str) -> bool:
 
 
 def interval_cell(cell: Cell) -> PageCell:
-    """Return mean ± half, bold if best, with a star if the interval leaves out zero."""
+    """Return mean ± half, bold if clearly best, with a star if the interval leaves out zero."""
     mean, half, n, sd, _ = cell.interval
     if not math.isfinite(mean):
         return PageCell(UNDEFINED if n else "", value="nan", title="not measured" if n else "")
     sign = "+" if cell.difference and mean > 0 else ""
     text = f"{sign}{number(mean)}" + (f" ± {number(half)}" if math.isfinite(half) else "")
     title = [f"{n} {'seed' if n == 1 else 'seeds'}", f"sd {number(sd)}" if math.isfinite(sd) else "no interval"]
-    title += [f"p {cell.p:.3g} (sign flip)"] if math.isfinite(cell.p) else []
-    star = "*" if cell.resolved else ""
-    return PageCell(text + star, value=repr(mean), title=", ".join(title), strong=cell.best)
+    # Phones and paper have no pointer: what a difference is worth stands in its cell.
+    text += ("*" if cell.resolved else "") + (f", p {cell.p:.3g}" if math.isfinite(cell.p) else "")
+    return PageCell(text, value=repr(mean), title=", ".join(title), strong=cell.ahead)
 
 
 def baseline_name(groups: Sequence[Group]) -> str:
@@ -103,12 +112,10 @@ def baseline_name(groups: Sequence[Group]) -> str:
     return ""
 
 
-def baseline(groups: Sequence[Group]) -> dict[int, Group]:
-    """Return the index of each group -> the plain group that equals it in everything else."""
-    key, _, plain = baseline_name(groups).partition("=")
-    if not key:
-        return {}
-    return paired_with(groups, key=key, value=plain)
+def modes_of(metrics: Mapping[str, str], groups: Sequence[Group]) -> dict[str, str]:
+    """Return mode -> what it means, for the modes of these metrics."""
+    used = groups[0].runs[0].results.used
+    return {mode: MEANINGS[used][mode] for mode in MODES if any(name.startswith(f"{mode}/") for name in metrics)}
 
 
 def rate_frontier(groups: Sequence[Group]) -> Frontier | None:
@@ -143,9 +150,8 @@ def chosen(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
 
 
 def short(group: Group) -> str:
-    """Return a group's name in a legend, such as "mlp_fast, lr=0.001"."""
-    words = [show(v) if k.endswith(".name") else f"{k.split('.')[-1]}={show(v)}" for k, v in group.label.items()]
-    return clean(", ".join(words)).replace("$", r"\$") or "all runs"
+    """Return a group's name in a legend, such as "mlp_fast, learning rate 0.001"."""
+    return clean(READABLE.method(group.label)).replace("$", r"\$")
 
 
 def comparable(groups: Sequence[Group]) -> bool:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from ttt.figures import style
 from ttt.figures.bands import TICKS, Band, bands
-from ttt.metrics.matrix import Matrix, learned, learning_slope
+from ttt.metrics.matrix import Matrix, gained_slope, learned, learning_slope
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Json, Record
 from ttt.report.steps import POINTS, throughput_curve, training_curve
@@ -137,17 +137,24 @@ def plasticity_curve(record: Record) -> Picture:
     order = np.argsort(results.learned_at, kind="stable")
     x = results.learned_at[order].tolist()
     picked = thin(len(x), to=POINTS)
-    lines, slopes = [], []
+    lines, slopes, gained = [], [], []
     for mode in record.modes:
         y = learned(results.matrix(mode, "loss"), results.learned_at)[order]
         lines.append(Band(f"mode {mode}", [x[k] for k in picked], [float(y[k]) for k in picked]))
-        slopes.append(f"{mode} {learning_slope(-results.matrix(mode, 'loss'), results.learned_at):+.4f}")
-    caption = "Loss on each task right after it was learned; dotted: its least-squares line. "
+        # Of the loss that is drawn: both metrics count a fall as gain, and so the other way.
+        a, at = -results.matrix(mode, "loss"), results.learned_at
+        slopes.append(f"{mode} {0 - learning_slope(a, at):+.4f}")
+        gained.append(f"{mode} {0 - gained_slope(a, at):+.4f}")
+    caption = "Loss on each task right after it was learned; dotted: its least-squares line"
     # Two points always lie on a line: their slope says nothing.
     if len(x) < 3:
-        caption += "A slope needs three tasks."
+        caption += ". A slope needs three tasks."
     else:
-        caption += f"learning_slope, bits a task (below zero: plasticity is lost): {', '.join(slopes)}."
+        caption += (
+            f", in bits a task: {', '.join(slopes)}. Less the loss before the stream, so that hard tasks do not bend "
+            f"it: {', '.join(gained)}. A line that rises is plasticity lost; learning_slope and gained_slope, where + "
+            "is gain, are these numbers with the other sign."
+        )
     draw = partial(with_trend, record, lines)
     return picture(draw, name="plasticity", title="Right after learning", caption=caption)
 

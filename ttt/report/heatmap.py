@@ -13,7 +13,7 @@ from ttt.figures.heat import COLORMAP
 from ttt.report.record import Record
 from ttt.report.text import clean, number, thin
 from ttt.results.results import Results
-from ttt.results.scores import quantity_of, sign
+from ttt.results.scores import MEANINGS, quantity_of, sign
 
 # At most this many rows and columns, and this many columns whose numbers can still be read.
 SIZE, READABLE = 30, 12
@@ -41,6 +41,7 @@ class Heat:
 
     name: str
     mode: str
+    meaning: str
     quantity: str
     unit: str
     columns: Sequence[tuple[str, str]]
@@ -110,6 +111,7 @@ def heat_map(
     return Heat(
         name=f"R-{mode}-{quantity}",
         mode=mode,
+        meaning=MEANINGS[results.used][mode],
         quantity=quantity,
         unit=quantity_of(quantity).unit,
         columns=[(str(j + 1), f"task {j + 1}, {names[j]}") for j in columns],

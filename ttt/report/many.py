@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ttt.compare.baseline import choose_baseline
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.runs import Run, RunSearch, read_run
+from ttt.compare.select import where
+from ttt.compare.streams import by_stream
 from ttt.config.messages import show
 from ttt.report import contrast, page
 from ttt.report.drawings import comparison_drawings, draw_all
@@ -24,41 +28,97 @@ from ttt.storage.run_folder import RunFolder
 RUNS, UNFINISHED = 1000, 100
 
 
-def write_comparison(folders: RunSearch, *, to: Path) -> Path:
+@dataclass(frozen=True)
+class Wish:
+    """What was typed: conditions on runs, the baseline (by default the plain method), and all of it
+    as a command."""
+
+    where: Sequence[str] = ()
+    baseline: str = ""
+    command: str = ""
+
+
+def write_comparison(folders: RunSearch, *, to: Path, wish: Wish = Wish()) -> Path:
     """Write the page `to` a file, and its pictures to plots/ beside it.
 
-    Raises ValueError in one line if the runs saw different streams, or one of them cannot be read.
+    Raises ValueError in one line if runs do not compare, or one of them cannot be read.
     """
     assert folders.done, "nothing to compare"
-    content = comparison_content(folders, folder=to.parent)
-    page.write_plots(to.parent / "plots", {picture.name: str(picture.svg) for picture in content["pictures"]})
+    content = comparison_content(folders, folder=to.parent, wish=wish)
+    pictures = [picture for stream in content["streams"] for picture in stream["pictures"]]
+    page.write_plots(to.parent / "plots", {picture.name: str(picture.svg) for picture in pictures})
     write_bytes(to, page.render("compare.html", content).encode())
     return to
 
 
-def comparison_content(folders: RunSearch, *, folder: Path) -> dict[str, Any]:
+def comparison_content(folders: RunSearch, *, folder: Path, wish: Wish) -> dict[str, Any]:
     """Return what compare.html shows; `folder` is where the page will be."""
-    groups = group_runs([read_run(run) for run in folders.done])
-    runs = [run for group in groups for run in group.runs]
-    metrics = contrast.metric_columns(groups)
-    chosen, why = contrast.chosen(groups)
-    baseline = contrast.baseline(groups)
-    frontier = contrast.rate_frontier(groups)
+    runs = where([read_run(run) for run in folders.done], wish.where)
+    streams = [(stream.name, group_runs(stream.runs)) for stream in by_stream(runs)]
+    baselines = choose_baselines([groups for _, groups in streams], wish.baseline)
+    count = sum(len(groups) for _, groups in streams)
+    groups_of = f"{count} {'group' if count == 1 else 'groups'}"
+    several = f", on {len(streams)} streams" if len(streams) > 1 else ""
     return {
-        "title": f"{len(runs)} runs in {len(groups)} {'group' if len(groups) == 1 else 'groups'}",
-        "sentence": comparison_sentence(groups, runs),
+        "title": f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} in {groups_of}{several}",
+        "command": clean(wish.command),
+        "searches": sorted({text for _, groups in streams for text in search_warnings(groups)}),
+        "streams": [
+            stream_content(groups, baseline, name=name if several else "", number=number, folder=folder)
+            for number, ((name, groups), baseline) in enumerate(zip(streams, baselines, strict=True), start=1)
+        ],
+        "left_out": unfinished_table(folders, folder=folder),
+    }
+
+
+def choose_baselines(streams: Sequence[Sequence[Group]], typed: str) -> list[str]:
+    """Return KEY=VALUE of the baseline of each stream, "" for a stream that has none.
+
+    Raises ValueError where a typed one is in no stream.
+    """
+    if not typed:
+        return [contrast.baseline_name(groups) for groups in streams]
+    refusals, baselines = [], []
+    for groups in streams:
+        try:
+            choose_baseline(groups, typed)
+            baselines.append(typed)
+        except ValueError as error:
+            refusals.append(error)
+            baselines.append("")
+    if not any(baselines):
+        raise refusals[0]
+    return baselines
+
+
+def stream_content(groups: Sequence[Group], baseline: str, *, name: str, number: int, folder: Path) -> dict[str, Any]:
+    """Return what the page shows of one stream; `number` tells its parts from those of others."""
+    metrics = contrast.metric_columns(groups)
+    lines, why = contrast.chosen(groups)
+    frontier = contrast.rate_frontier(groups)
+    pairs = choose_baseline(groups, baseline) if baseline else {}
+    mark = f"-{number}" if number > 1 else ""
+    drawings = (
+        drawing._replace(name=drawing.name + mark) for drawing in comparison_drawings(groups, lines, why, frontier)
+    )
+    tables = {
         "differ": differ(groups),
-        "lonely": any(len(group.runs) == 1 for group in groups),
-        "searches": search_warnings(groups),
         "main": contrast.group_table(groups, metrics, baseline={}),
-        "differences": contrast.group_table(groups, metrics, baseline=baseline) if baseline else None,
-        "baseline": contrast.baseline_name(groups),
-        "areas": frontier and contrast.areas(frontier),
-        "pictures": list(draw_all(comparison_drawings(groups, chosen, why, frontier))),
-        "per_task": contrast.final_table(chosen, why),
+        "differences": contrast.group_table(groups, metrics, baseline=pairs) if pairs else None,
+        "areas": contrast.areas(frontier) if frontier else None,
+        "per_task": contrast.final_table(lines, why),
         # Four numbers for each run: more would not fit beside its label.
         "runs": run_table(groups, list(metrics)[:4], folder=folder),
-        "left_out": unfinished_table(folders, folder=folder),
+    }
+    return {
+        "name": clean(name),
+        "mark": mark,
+        "sentence": comparison_sentence(groups, [run for group in groups for run in group.runs]),
+        "modes": contrast.modes_of(metrics, groups),
+        "lonely": any(len(group.runs) == 1 for group in groups),
+        "baseline": baseline,
+        "pictures": list(draw_all(drawings)),
+        **{key: table and replace(table, name=table.name + mark) for key, table in tables.items()},
     }
 
 
@@ -104,17 +164,20 @@ def search_warnings(groups: Sequence[Group]) -> list[str]:
 
 
 def run_table(groups: Sequence[Group], metrics: Sequence[str], *, folder: Path) -> Table:
-    """List every run, with a link to its own page if it has one."""
+    """List every run, with a link to its own page, or to its numbers if it has none."""
     every = [(group, run) for group in groups for run in group.runs]
     picked = thin(len(every), to=RUNS)
     rows = []
     for group, run in (every[k] for k in picked):
         label = [text_cell(show(v)) for v in group.label.values()]
         numbers = [number_cell(run.metric(metric)) for metric in metrics]
-        report = RunFolder(run.folder).report
-        name = PageCell(clean(run.folder.name), link=relative(report, folder) if report.is_file() else "")
+        files = RunFolder(run.folder)
+        link = relative(files.report if files.report.is_file() else files.results, folder)
+        name = PageCell(clean(run.folder.name), link=link)
         rows.append([name, *label, PageCell(str(run.seed), value=str(run.seed)), *numbers])
-    columns = {"run": ""} | dict.fromkeys(groups[0].label, "") | {"seed": ""}
+    keys = list(groups[0].label)
+    columns = {"run": "leads to its page, or to its results.json if it has none"}
+    columns |= dict(zip(contrast.keys_called(keys), keys, strict=True)) | {"seed": ""}
     columns |= {contrast.called(metric): metric for metric in metrics}
     note = f"{len(picked)} of {len(every)} runs, evenly chosen." if len(picked) < len(every) else ""
     return Table("runs", "Every run", columns, rows, note=note)

@@ -60,6 +60,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "has_fast": record.has_fast,
         "main_mode": record.main_mode,
         "main_meaning": MEANINGS[record.results.used][record.main_mode],
+        "meanings": {mode: MEANINGS[record.results.used][mode] for mode in record.modes},
         "big": tables.big_numbers(record),
         # Every metric needs at least one learned task.
         "headline": tables.headline_tables(record) if record.seen.tasks else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ttt.report.heatmap import Heat, palette
+
+# Where a template wants the list of its sections.
+CONTENTS = "<!--contents-->"
 
 
 @cache
@@ -28,7 +32,17 @@ def _templates() -> Environment:
 def render(template: str, content: Mapping[str, Any]) -> str:
     """Return the whole page as text."""
     variables = {"palette": palette(), "today": time.strftime("%Y-%m-%d %H:%M"), **content}
-    return _templates().get_template(template).render(variables)
+    return with_contents(_templates().get_template(template).render(variables))
+
+
+def with_contents(text: str) -> str:
+    """Fill in the list of the page's sections, from their headings."""
+    headings = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', text)
+    links = "".join(
+        f'<li{" class=stream" if name.startswith("about") else ""}><a href="#{name}">{title}</a></li>'
+        for name, title in headings
+    )
+    return text.replace(CONTENTS, f'<nav aria-label="contents"><ol>{links}</ol></nav>', 1)
 
 
 def heat_svg(heat: Heat) -> str:

@@ -18,6 +18,9 @@ from ttt.results.scores import MEANINGS, quantity_of
 
 # At most this many rows, and this many characters of a fingerprint.
 TASKS, PRINT = 100, 16
+# Those of the headline, with the slope that hard tasks do not bend beside the plain one.
+SLOPE = HEADLINE.index("learning_slope") + 1
+ROWS = (*HEADLINE[:SLOPE], "gained_slope", *HEADLINE[SLOPE:])
 HARDWARE = ("device", "threads", "cpu_count", "platform", "git")
 
 
@@ -65,7 +68,7 @@ def metric_rows(record: Record, quantity: str) -> list[list[PageCell]]:
     compared = any(math.isfinite(record.metric(f"{mode}/{quantity}/{key}")) for mode in modes for key in PEERS)
     rows = [
         metric_row(record, quantity, key)
-        for key in (*HEADLINE, *(PEERS if compared else ()))
+        for key in (*ROWS, *(PEERS if compared else ()))
         # One of the two variants of forgetting is enough.
         if key != "forgetting_at_learn" or key == record.forgetting
     ]

@@ -23,6 +23,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// On a phone each row is a card: every value needs the name of its column.
+for (const table of document.querySelectorAll("table.cards")) {
+  const names = [...table.tHead.rows[0].cells].map(head => head.textContent);
+  for (const row of table.tBodies[0].rows)
+    [...row.cells].forEach((cell, column) => cell.dataset.name = names[column]);
+}
+document.documentElement.classList.add("scripted");
 // Heat maps: what a cell is, in words, below its table.
 for (const figure of document.querySelectorAll("figure.heat")) {
   const table = figure.querySelector("table"), readout = figure.querySelector("output");
@@ -34,3 +41,60 @@ for (const figure of document.querySelectorAll("figure.heat")) {
     readout.textContent = cell.title = `${row}, on ${column}: ${value} (${table.dataset.what})`;
   });
 }
+// Buttons: copy a table or a command, save a table as CSV and a picture as SVG.
+const tools = (before, actions) => {
+  const bar = document.createElement("div");
+  bar.className = "tools";
+  for (const [name, label, act] of actions) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", () => act(button));
+    bar.append(button);
+  }
+  before.before(bar);
+};
+const cells = table => [...table.rows].map(row => [...row.cells].map(cell =>
+  // An interval is its text; a number alone is saved with all its digits.
+  cell.dataset.value && !/[±,]/.test(cell.textContent) && !isNaN(cell.dataset.value) ? cell.dataset.value : cell.textContent.trim()));
+const csv = table => cells(table).map(row => row.map(text => `"${text.replaceAll('"', '""')}"`).join(",")).join("\n");
+const save = (text, type, name) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type}));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+const copy = async (text, button) => {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without permission: the old way, by a selection.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "copied";
+  setTimeout(() => button.textContent = "copy", 1500);
+};
+for (const table of document.querySelectorAll("table")) {
+  const name = table.id || table.closest("figure").id;
+  tools(table.closest(".scroll"), [
+    ["copy", `copy the table ${name}`, button => copy(cells(table).map(row => row.join("\t")).join("\n"), button)],
+    ["CSV", `save the table ${name}`, () => save(csv(table), "text/csv", `${name}.csv`)],
+  ]);
+}
+for (const figure of document.querySelectorAll("figure.picture"))
+  tools(figure.querySelector(".scroll"), [["SVG", `save the picture ${figure.id}`, () => {
+    const svg = figure.querySelector("svg").cloneNode(true);
+    // Outside this page nothing says what the current colour is.
+    svg.setAttribute("color", "#171819");
+    svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    save(new XMLSerializer().serializeToString(svg), "image/svg+xml", `${figure.id}.svg`);
+  }]]);
+for (const command of document.querySelectorAll("pre.command"))
+  tools(command, [["copy", "copy the command", button => copy(command.textContent, button)]]);
