@@ -46,6 +46,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "eval": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+DEBIAN = Path("/usr/share/datasets")
 NEEDED = "a folder with " + ", ".join(file for pair in FILES.values() for file in pair) + " (each may end in .gz)"
 
 
@@ -91,7 +92,9 @@ def from_folder(path: str) -> Pictures:
     """Read the four original files. Raises ValueError if one is missing or damaged."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"source.path={path}: no such folder; give {NEEDED}, null or {HUB}")
+        # Debian's packages of data sets all lie there.
+        package = f"apt install dataset-{folder.name}, or " if folder.parent == DEBIAN else ""
+        raise ValueError(f"source.path={path}: no such folder; {package}give {NEEDED}, null or {HUB}")
     return join({part: read_pair(folder, path, *files) for part, files in FILES.items()})
 
 

@@ -20,13 +20,17 @@ CONF = Path(__file__).parents[2] / "conf"
 STREAMS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 PROBLEMS = ("rule-world", "star-graph", "arithmetic")
-EXAMPLES = ("digits", "mnist")
+EXAMPLES = ("digits", "mnist", "fashion-mnist", "csv", "hf-examples")
 # Streams that need running text.
 NO_EXAMPLES = ("domain-sequence", "recall-sequence")
 ARGUMENTS = {
     "recall-sequence": ["task.distances=[2,4]", "task.facts=[2]"],
     "label-sequence": ["task.example_len=4"],
     "text": ["source.path=texts"],
+    "sotu": ["source.path=speeches", "source.years=1"],
+    "fashion-mnist": ["source.path=null"],
+    "csv": ["source.path=examples.jsonl", "source.text=body", "source.label=kind"],
+    "hf-examples": ["source.path=examples.jsonl", "source.text=body", "source.label=kind"],
     "manuals": ["source.path=man", "source.least_bytes=2000"],
     # A needle and its question take over a hundred bytes.
     "needle": ["task.seq_len=300"],
@@ -53,7 +57,7 @@ def refusal(task, source):
 def folder(tmp_path_factory):
     """A folder with the files that source=text and source=hf read."""
     path = tmp_path_factory.mktemp("table")
-    with (path / "rows.jsonl").open("w") as rows:
+    with (path / "rows.jsonl").open("w") as rows, (path / "examples.jsonl").open("w") as examples:
         for name in ("letters", "numbers", "words", "signs"):
             (path / "texts" / name).mkdir(parents=True)
             text = "\n".join(f"{name} {i} {i * i}" for i in range(900))
@@ -61,6 +65,9 @@ def folder(tmp_path_factory):
             (path / "man" / name / "man1").mkdir(parents=True)
             (path / "man" / name / "man1" / "a.1").write_text(text)
             rows.write(json.dumps({"body": text, "kind": name}) + "\n")
+            examples.writelines(json.dumps({"body": f"{name} {i}", "kind": name}) + "\n" for i in range(20))
+            (path / "speeches").mkdir(exist_ok=True)
+            (path / "speeches" / f"{1790 + len(name)}_{name}_n.txt").write_text(text)
     return path
 
 
