@@ -10,6 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 Rows = Sequence[dict[str, Any]]
+# Rows of R that a table of diagnostics shows side by side.
+MOST_ROWS = 8
 
 
 def new_table(title: str, *columns: str, left: int) -> Table:
@@ -150,9 +152,14 @@ def journal_tables(rows: Rows) -> list[Table]:
     names = [name for name in (rows[-1] if rows else {}) if name not in ("row", "tokens")]
     if not names:
         return []
-    table = new_table("over the stream, as the run wrote it down", "after task", "tokens", *names, left=0)
-    for row in rows:
-        table.add_row(str(row["row"]), str(row["tokens"]), *(decimals(row.get(name), 4) for name in names))
+    # A row for each number: a deep model has hundreds, and a terminal few columns. Of a long stream
+    # the first and the last rows say most.
+    shown = rows if len(rows) <= MOST_ROWS else [rows[0], *rows[1 - MOST_ROWS :]]
+    heads = [f"after {row['row']}" for row in shown]
+    table = new_table("over the stream, as the run wrote it down: after which task", "", *heads, left=1)
+    table.add_row("tokens", *(f"{row['tokens']:,}" for row in shown))
+    for name in names:
+        table.add_row(name, *(decimals(row.get(name), 4) for row in shown))
     return [table]
 
 
