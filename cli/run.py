@@ -33,12 +33,13 @@ from ttt.devices.processes import is_first_here, several_started
 from ttt.run.compose import resolve, with_base_seed
 from ttt.run.exit_codes import ExitCode
 from ttt.run.recall import recall_done
-from ttt.run.signals import TerminatedError, terminable
+from ttt.run.signals import StoppedError, TerminatedError, stoppable
+from ttt.storage.files import FULL
 from ttt.storage.run_folder import RunFolder
 
 
 def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
-    """One run, from a resolved config to an exit code; SIGTERM stops it.
+    """One run, from a resolved config to an exit code; signals stop it.
 
     `references`: folders of its reference runs, if these are done.
     """
@@ -46,10 +47,18 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
     from ttt.cli.runs.one import start
 
     try:
-        with terminable():
+        with stoppable():
             return start(config, trusted=trusted, references=references).code
-    except TerminatedError:
-        return ExitCode.TERMINATED
+    except StoppedError:
+        # Before the run began: there is nothing to save.
+        return ExitCode.REQUEUE
+    except TerminatedError as stop:
+        return 128 + stop.number
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"ttt-run: no space: {error}", file=sys.stderr)
+        return ExitCode.DISK
 
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
@@ -104,6 +113,7 @@ def main() -> None:
     try:
         word, words = sys.argv[1:2], sys.argv[2:]
         if word in (["clean"], ["sync"]):
+            restore_pipe()
             sys.exit((clean if word == ["clean"] else sync)(words) or None)
         typed = parse_command(sys.argv[1:])
         sys.exit(answer(typed) or None)

@@ -51,7 +51,6 @@ OPTIONS = {
     ("strategy", "finetune"): "strategy=naive",
     ("adapter", "ttt"): "adapter=mlp_fast (or ttt_linear, ttt_mlp, ttt_ntp)",
     ("adapter", "deltanet"): "adapter=delta_fast",
-    ("logger", "mlflow"): "logger=wandb, or tensorboard, trackio, csv",
 }
 
 

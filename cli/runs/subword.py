@@ -16,7 +16,10 @@ class SubwordParser(argparse.ArgumentParser):
 
     def __init__(self, word: str, *, about: str) -> None:
         super().__init__(
-            prog=f"ttt-run {word}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+            prog=f"ttt-run {word}",
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         self._word = word
 

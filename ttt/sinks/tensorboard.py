@@ -10,11 +10,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from ttt.results.events import Event
 from ttt.results.results import Results
 from ttt.sinks.base import Past, RunInfo, require
+from ttt.sinks.flat import flat
 from ttt.sinks.numbers import FAMILIES, axis_values, event_numbers
 from ttt.sinks.summary import pictures, summary
 
@@ -35,7 +35,7 @@ class TensorboardSink:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._writer = SummaryWriter(str(self._folder))
         self._began = time.time()
-        self._config = _flat(run.config)
+        self._config = flat(run.config)
         self._writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```")
         self._writer.add_text("run", f"{run.group}, id {run.id}")
 
@@ -59,14 +59,3 @@ class TensorboardSink:
             self._writer.add_hparams(self._config, summary(results, numbers), run_name=".")
         self._writer.close()
         return f"TensorBoard: tensorboard --logdir {self._folder}"
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Return a nested config as `group.key` -> value, with lists and null as text."""
-    values: dict[str, str | int | float | bool] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            values |= _flat(value, f"{prefix}{key}.")
-        else:
-            values[prefix + str(key)] = value if isinstance(value, str | int | float) else str(value)
-    return values
