@@ -25,7 +25,7 @@ HEAD = """ttt-run: does this model keep learning, and what does it forget?
   ttt-run -m adapter=none,mlp_fast seeds=5        a sweep over seeds 0 to 4
   ttt-run -m --dry-run adapter=none,mlp_fast      what a sweep would run
   ttt-run --study frontier                        the sweep of an experiment
-  ttt-run --preview source=digits                 the stream, without training
+  ttt-run --preview source=digits base=none       the stream, without training
   ttt-run --cfg job adapter=none                  the whole config of a command
   ttt-run --config-dir ./mine adapter=mine        your own parts
 

@@ -41,7 +41,7 @@ def text_of(sheet: Sheet, *, form: str) -> str:
     """`sheet` as text in one of FORMATS but the table of the terminal."""
     if form in ("csv", "json"):
         records = sheet.records()
-        return as_json(sheet.title, records) if form == "json" else comma_separated(records)
+        return json_text(sheet.title, records) if form == "json" else comma_separated(records)
     return {"markdown": markdown, "latex": latex}[form](sheet.for_people())
 
 
@@ -120,5 +120,5 @@ def comma_separated(records: Sequence[Mapping[str, object]]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def as_json(title: str, records: Sequence[Mapping[str, object]]) -> str:
+def json_text(title: str, records: Sequence[Mapping[str, object]]) -> str:
     return json.dumps({"title": title, "cells": records}, indent=2, ensure_ascii=False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from ttt.cli.tables.formats import FORMATS, WIDTH, as_json, comma_separated, markdown, print_table
+from ttt.cli.tables.formats import FORMATS, WIDTH, json_text, comma_separated, markdown, print_table
 from ttt.cli.tables.latex import LABEL, latex
 from ttt.cli.tables.views import TableView
 from ttt.compare.groups import Group
@@ -103,7 +103,7 @@ def text(comparisons: Sequence[Comparison], typed: argparse.Namespace, *, form: 
         return comma_separated(records_of(comparisons, form=form))
     if form == "json":
         title = "; ".join(comparison.view.sheet.title for comparison in comparisons)
-        return as_json(title, records_of(comparisons, form=form))
+        return json_text(title, records_of(comparisons, form=form))
     several = len(comparisons) > 1
     parts = []
     for number, comparison in enumerate(comparisons, start=1):

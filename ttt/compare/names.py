@@ -40,7 +40,7 @@ class Names:
             return self.heads.get(key, key)
         if key.endswith(MINUS):
             return self.head(key.removesuffix(MINUS)) + MINUS
-        return metric_name(key) if key.count("/") == 2 else key_name(key)
+        return metric_name(key) if key.count("/") == 2 else readable_key(key)
 
     def value(self, key: str, word: str) -> str:
         return self.values.get((key, word), word)
@@ -76,7 +76,7 @@ class Names:
 READABLE = Names(readable=True)
 
 
-def key_name(key: str) -> str:
+def readable_key(key: str) -> str:
     """adapter.name: adapter; optimizer.lr: learning rate; task.steps_per_task: steps per task."""
     return KEYS.get(key) or key.removesuffix(".name").rpartition(".")[2].replace("_", " ")
 

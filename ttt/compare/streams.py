@@ -47,7 +47,7 @@ def by_stream(runs: Sequence[Run]) -> list[StreamRuns]:
     """Sort runs into streams, in the order of their names."""
     streams: dict[tuple[str, ...], list[_Stream]] = {}
     for alike in _by_settings(runs):
-        _add(alike, to=streams.setdefault(kind_of(alike[0]), []))
+        _add(alike, to=streams.setdefault(stream_kind(alike[0]), []))
     named = [(kind, stream) for kind in sorted(streams) for stream in streams[kind]]
     return [
         StreamRuns(_name(kind, stream, streams[kind]), stream.runs, conditions(stream.runs, runs))
@@ -55,7 +55,7 @@ def by_stream(runs: Sequence[Run]) -> list[StreamRuns]:
     ]
 
 
-def kind_of(run: Run) -> tuple[str, ...]:
+def stream_kind(run: Run) -> tuple[str, ...]:
     """What streams are called by: task, source, scenario and number of tasks."""
     task, source = (str(run.config.get(f"{section}.name", "")) for section in ("task", "source"))
     count = len(run.results.tasks)
@@ -83,7 +83,7 @@ def _by_settings(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs whose configs say the same about their stream."""
     alike: dict[tuple[tuple[str, ...], str], list[Run]] = {}
     for run in runs:
-        alike.setdefault((kind_of(run), json.dumps(_settings(run), sort_keys=True)), []).append(run)
+        alike.setdefault((stream_kind(run), json.dumps(_settings(run), sort_keys=True)), []).append(run)
     return list(alike.values())
 
 

@@ -94,7 +94,7 @@ def inline(on: Axes, *, name: str) -> str:
 
 
 def save_figure(on: Axes, file: Path) -> None:
-    """Write `file` by its suffix. Raises ValueError if that is none of SUFFIXES, or it cannot be."""
+    """Write `file` by its suffix. Raises ValueError if that is none of SUFFIXES or it cannot be."""
     if file.suffix not in SUFFIXES:
         raise ValueError(f"{file}: must end in one of {', '.join(SUFFIXES)}")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ttt.compare.correction import notes
 from ttt.compare.frontier import RATE, Frontier
 from ttt.compare.groups import Group, headline
-from ttt.compare.names import READABLE, key_name
+from ttt.compare.names import READABLE, readable_key
 from ttt.compare.table import Cell, Sheet, by_metric, by_task
 from ttt.report.parts import PageCell, Table, text_cell
 from ttt.report.text import UNDEFINED, clean, number, thin
@@ -79,7 +79,7 @@ def from_sheet(sheet: Sheet, *, name: str, caption: str) -> Table:
 
 def keys_called(keys: Sequence[str]) -> list[str]:
     """Return what people call the keys of a label, as long as that tells them apart."""
-    names = [key_name(key) for key in keys]
+    names = [readable_key(key) for key in keys]
     return names if len(set(names)) == len(names) else list(keys)
 
 
@@ -112,7 +112,7 @@ def baseline_name(groups: Sequence[Group]) -> str:
     return ""
 
 
-def modes_of(metrics: Mapping[str, str], groups: Sequence[Group]) -> dict[str, str]:
+def mode_meanings(metrics: Mapping[str, str], groups: Sequence[Group]) -> dict[str, str]:
     """Return mode -> what it means, for the modes of these metrics."""
     used = groups[0].runs[0].results.used
     return {mode: MEANINGS[used][mode] for mode in MODES if any(name.startswith(f"{mode}/") for name in metrics)}

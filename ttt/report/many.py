@@ -114,7 +114,7 @@ def stream_content(groups: Sequence[Group], baseline: str, *, name: str, number:
         "name": clean(name),
         "mark": mark,
         "sentence": comparison_sentence(groups, [run for group in groups for run in group.runs]),
-        "modes": contrast.modes_of(metrics, groups),
+        "modes": contrast.mode_meanings(metrics, groups),
         "lonely": any(len(group.runs) == 1 for group in groups),
         "baseline": baseline,
         "pictures": list(draw_all(drawings)),

@@ -11,6 +11,7 @@ from ttt.report.curves import stream_pictures
 from ttt.report.heatmap import heat_maps
 from ttt.report.known import known_table
 from ttt.report.record import Record, read_record
+from ttt.report.samples import written_table
 from ttt.report.text import clean, command, run_sentence
 from ttt.results.scores import MEANINGS
 from ttt.results.tuning import obeys_continual_rule
@@ -71,6 +72,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "pictures": [*inside.anytime_pictures(record), *stream_pictures(record)],
         "plasticity": list(inside.plasticity_pictures(record)),
         "samples": printable_samples(record),
+        "written": written_table(record),
         "costs": tables.cost_table(record),
         "environment": tables.environment_table(record),
         "fingerprints": tables.fingerprint_table(record),
