@@ -30,6 +30,8 @@ class Plan:
     anytime: int | None = None
     savings: bool = False
     diagnostics: bool = False
+    # Tokens that the model writes behind the opening of each task's eval text.
+    samples: int = 0
 
     @classmethod
     def read(cls, config: Mapping[str, Any], *, stream: Stream, is_cut: bool) -> Plan:
@@ -45,6 +47,8 @@ class Plan:
         _check_anytime(plan.anytime, longest=max(phase.steps for phase in stream.phases))
         if plan.savings and plan.anytime is None:
             raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
+        # Configs of earlier versions have no such key.
+        plan = replace(plan, samples=config.get("samples", 0))
         return replace(plan, diagnostics=config["diagnostics"] and not is_cut)
 
     @classmethod

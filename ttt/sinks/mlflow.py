@@ -10,6 +10,7 @@ the sink skips so many.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from ttt.sinks.summary import pictures, summary
 from ttt.storage.run_folder import RunFolder
 
 ID, EVENTS = "ttt.id", "ttt.events"
+# In output_dir, where no address is typed.
+FILE = "mlflow.db"
 # MLflow takes so many metrics, or parameters, at a time, and so long a value.
 METRICS, PARAMETERS, LENGTH = 1000, 100, 6000
 # Events of training that are sent together.
@@ -41,15 +44,19 @@ class MlflowSink:
         self._project, self._uri = project, uri
 
     def start(self, run: RunInfo, *, past: Past) -> None:
+        # The screen belongs to the run: MLflow would tell how it makes its tables.
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
         from mlflow.tracking import MlflowClient
 
-        self._folder = run.folder
-        self._where = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or _local(run)
+        self._folder, place = run.folder, Path(run.config["output_dir"]).expanduser().absolute()
+        self._where = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / FILE}"
         # Runs of a sweep start together, and only one can make the file and the experiment.
-        with FileLock(Path(run.config["output_dir"]).expanduser() / ".mlflow.lock"):
+        with FileLock(place / f".{FILE}.lock"):
             self._client = MlflowClient(self._where)
             project = self._client.get_experiment_by_name(self._project)
-            experiment = project.experiment_id if project else self._client.create_experiment(self._project)
+            # Beside a file, MLflow would keep artifacts in the folder in which the command is typed.
+            artifacts = (place / "mlflow-artifacts").as_uri() if self._where.startswith("sqlite:") else None
+            experiment = project.experiment_id if project else self._client.create_experiment(self._project, artifacts)
             runs = self._client.search_runs([experiment], f"tags.`{ID}` = '{run.id}'")
             self._run = runs[0] if runs else self._create(run, experiment)
         self._client.update_run(self._run.info.run_id, status="RUNNING")
@@ -109,8 +116,3 @@ class MlflowSink:
         if self._waiting:
             self._client.log_batch(self._run.info.run_id, tags=[RunTag(EVENTS, str(self._count))])
         self._waiting = []
-
-
-def _local(run: RunInfo) -> str:
-    """The address of the file in output_dir."""
-    return f"sqlite:///{(Path(run.config['output_dir']).expanduser() / 'mlflow.db').absolute()}"

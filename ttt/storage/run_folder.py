@@ -5,6 +5,7 @@ environment.json  versions, hardware, fingerprints of code and data
 status.json       how the run stands, and why
 samples.json      what its sequences look like
 metrics.jsonl     every measured number
+samples.jsonl     what the model writes (eval.samples)
 results.json      R and every metric
 tuning.json       how a sweep chose its hyper-parameters (sweep.tune_on), written by the sweep
 report.html       its page, with plots/
@@ -40,6 +41,7 @@ class RunFolder:
         self.status_file = path / "status.json"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
+        self.written = path / "samples.jsonl"
         self.results = path / "results.json"
         self.tuning = path / "tuning.json"
         self.report = path / PAGE
