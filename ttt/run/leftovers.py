@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -60,9 +61,9 @@ def old_checkpoints(folder: Path, *, keep: int) -> Iterator[Leftover]:
     for run in runs_below(folder):
         # Somebody who adds references to a finished run owns it meanwhile.
         if run.is_done() and not run.lock.is_taken() and not run.checkpoints.is_symlink():
-            saved = sorted(path for path in run.checkpoints.glob("task-*") if path.is_dir() and not path.is_symlink())
+            saved = [path for path in run.checkpoints.glob("task-*") if path.is_dir() and not path.is_symlink()]
             # By number: as text, task-10000 comes before task-9999.
-            saved.sort(key=lambda path: int(path.name.rpartition("-")[2]))
+            saved.sort(key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
             yield from (Leftover.of("checkpoint", path) for path in saved[: len(saved) - keep])
 
 
