@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_adapters import LENGTH, VARIANTS, VOCAB, batch_of, build_adapter, make, name_of, read, tokens
+from tiny_adapters import LENGTH, VARIANTS, VOCAB, build_adapter, defaults, make, name_of, read, tokens
 
 from ttt.learner import Learner, Reader
+from ttt.promises.reading import OF_ADAPTERS, ReadingCase, packed_documents
 
-# Two documents in a row, and pieces that end at, before and behind the edges of chunks.
-PIECES = [[24], [1] * 24, [3, 5, 1, 1, 6, 8], [4, 4, 16], [20, 1, 1, 1, 1], [11, 13]]
-TWO_DOCUMENTS = torch.tensor([[0] * 10 + [1] * 14] * 3)
 # With reset=task the documents of a row share their fast weights.
 BY_DOCUMENT = [variant for variant in VARIANTS if variant[1].get("reset") not in ("task", "never")]
 
@@ -23,17 +21,17 @@ def learner(request: pytest.FixtureRequest) -> Learner:
     return make(adapter, **options).train(adapter != "ttt_ntp")
 
 
-@torch.no_grad()
-def test_no_leak(learner):
-    """Changing token t leaves the scores of all earlier positions equal, bit for bit."""
-    original = tokens(1)
-    before = read(learner, original)
-    for t in (0, 3, 4, 11, LENGTH - 1):
-        changed = original.clone()
-        changed[:, t] = (changed[:, t] + 1) % VOCAB
-        after = read(learner, changed)
-        assert torch.equal(before[:, :t], after[:, :t])
-        assert not torch.equal(before[:, t:], after[:, t:])
+@pytest.fixture(scope="module")
+def case(learner: Learner) -> ReadingCase:
+    """What was read once serves all promises."""
+    return ReadingCase(learner, tokens(1), chunk=defaults(learner.adapter.name).get("chunk"), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("promise", OF_ADAPTERS.values(), ids=lambda promise: promise.__name__)
+def test_promises(case, promise):
+    """What `ttt-check` tries on an adapter of one's own, of which broken ones are caught."""
+    ruling = promise(case)
+    assert ruling.holds is not False, ruling.why
 
 
 def test_writes_reach_beyond_attention():
@@ -44,23 +42,6 @@ def test_writes_reach_beyond_attention():
     difference_T = (read(learner, original) - read(learner, changed)).abs().amax((0, 2))
     assert difference_T[2:4].max() == 0
     assert difference_T[4:].min() > 1e-6
-
-
-@pytest.mark.parametrize("documents", [1, 2])
-@torch.no_grad()
-def test_reading_in_pieces_is_reading_at_once(learner, documents):
-    """Prefill and decoding by token and by piece, where each piece has a reader of its own."""
-    x = tokens(1)
-    segment_BT = TWO_DOCUMENTS if documents == 2 else torch.zeros_like(x)
-    whole, _ = learner(batch_of(x, segment_BT), learner.adapter.initial())
-    for pieces in PIECES:
-        reader, logits, at = Reader(learner), [], 0
-        for n in pieces:
-            logits.append(reader.read(x[:, at : at + n], segment_BT=segment_BT[:, at : at + n]))
-            exported, reader, at = reader.export(), Reader(learner), at + n
-            reader.restore(exported)
-        # States are fp32, so the logits agree to fp32.
-        torch.testing.assert_close(torch.cat(logits, 1), whole, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -81,36 +62,9 @@ def test_lanes_may_wait(learner):
             at[lane] += n
 
 
-@torch.no_grad()
-def test_padding_changes_nothing(learner):
-    x = tokens(1)
-    whole, after = learner(batch_of(x), learner.adapter.initial())
-    for left, right in ((3, 0), (0, 2), (5, 4)):
-        inside = slice(left, left + LENGTH)
-        padded = torch.zeros(3, left + LENGTH + right, dtype=torch.long)
-        segment = torch.full_like(padded, -1)
-        padded[:, inside], segment[:, inside] = x, 7
-        logits, last = learner(batch_of(padded, segment), learner.adapter.initial())
-        torch.testing.assert_close(logits[:, inside], whole, rtol=1e-4, atol=1e-5)
-        for name, expected in after.items():
-            torch.testing.assert_close(last[name], expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("learner", BY_DOCUMENT, ids=name_of, indirect=True, scope="module")
-@torch.no_grad()
-def test_packed_documents_equal_separate_ones(learner):
-    a, b = tokens(2, rows=1, length=10), tokens(3, rows=1, length=14)
-    packed, _ = learner(batch_of(torch.cat([a, b], 1), TWO_DOCUMENTS[:1]), learner.adapter.initial())
-    for part, document in ((packed[:, :10], a), (packed[:, 10:], b)):
-        torch.testing.assert_close(part, read(learner, document), rtol=1e-5, atol=1e-6)
-
-
-@torch.no_grad()
-def test_rows_of_a_batch_do_not_touch(learner):
-    x = tokens(4, rows=2)
-    both = read(learner, x)
-    for row in range(2):
-        torch.testing.assert_close(both[row : row + 1], read(learner, x[row : row + 1]), rtol=1e-5, atol=1e-6)
+def test_documents_are_apart_wherever_they_do_not_share_a_state(learner):
+    assert packed_documents(ReadingCase(learner, tokens(1))).holds
 
 
 REFUSED = [

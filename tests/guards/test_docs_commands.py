@@ -8,6 +8,8 @@ import importlib
 import pytest
 from documents import blocks, command_lines, name_of, pages
 
+from ttt.cli.check import typed_options
+from ttt.cli.checks.tiny import checked_groups
 from ttt.cli.probes.arguments import probe_options
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.sweeps.study import expand
@@ -61,6 +63,10 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             typed = probe_options(arguments, about="")
             places = [f"--config-dir={typed.config_dir}"] if typed.config_dir else []
             check_run(["-m", *places, *typed.overrides])
+        elif name == "check":
+            typed = typed_options(arguments)
+            checked_groups(typed.words)
+            check_run([*([f"--config-dir={typed.config_dir}"] if typed.config_dir else []), *typed.words])
         else:
             parse(name, arguments, monkeypatch)
     except (UsageError, ValueError, SystemExit) as error:

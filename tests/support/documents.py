@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(\s*)```(\w*)(?: title=\"([^\"]+)\")?\s*$")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-COMMAND = re.compile(r"ttt-(run|compare|report|probe|bench|export)$")
+COMMAND = re.compile(r"ttt-(run|compare|report|probe|check|bench|export)$")
 
 
 def pages() -> list[Path]:

@@ -15,7 +15,7 @@ from ttt.promises.ruling import HOLDS, Ruling, broken, first_broken, not_given, 
 from ttt.promises.runs import TinyRun, engine_of, goes_on
 from ttt.run.assemble import Assembly
 from ttt.storage.checkpoint import optimizer_tensors, restore_optimizer
-from ttt.training.train import loss_of, train
+from ttt.training.train import NonFiniteError, loss_of, train
 
 PLAIN = {"adapter": {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}}
 # Steps of the slow weights.
@@ -71,7 +71,10 @@ def steps_finite(case: TinyRun) -> Ruling:
     """Steps move weights, and leave them finite."""
     engine, assembly = _set_up(case)
     before = _weights(engine)
-    _step(engine, assembly)
+    try:
+        _step(engine, assembly)
+    except NonFiniteError as error:
+        return broken(str(error))
     after = _weights(engine)
     spoiled = next((name for name, x in after.items() if not x.isfinite().all()), None)
     if spoiled:

@@ -15,8 +15,9 @@ from ttt.promises.ruling import HOLDS, Ruling, broken, same_tensors
 from ttt.results.events import Observer
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly, assemble
-from ttt.run.loop import Session, run_stream
+from ttt.run.loop import run_stream
 from ttt.run.resume import restore_run
+from ttt.run.session import Session
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.journal import Journal

@@ -32,7 +32,10 @@ class Composer:
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a run with Hydra's own, so that a launcher's settings are checked too."""
         try:
-            return compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
+            config = compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
+            if self.folder and any(OmegaConf.is_list(config.get(group)) for group in self.groups()):
+                raise TypeError("the section of a group is a list")
+            return config
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_first_line(error)) from error
         except (YAMLError, TypeError, ValueError) as error:
