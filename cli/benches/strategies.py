@@ -25,7 +25,8 @@ from ttt.learner import Engine
 from ttt.run.assemble import Assembly
 from ttt.run.loop import reset_for_task
 from ttt.stream import Batch
-from ttt.training.train import NonFiniteError, train
+from ttt.training.finite import NonFiniteError
+from ttt.training.train import train
 
 TASKS, PASSES, ROWS = 10, 10, 32
 WIDTHS, CLASSES = (64, 256, 256), 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -68,12 +69,16 @@ def _elastic(arguments: Sequence[str], *, processes: int, work: str, folder: Run
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=work),
     )
+    # Without this one, what SLURM sends before a time limit would end this process alone.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     try:
         elastic_launch(launch, sys.executable)(*arguments)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except SignalException as stop:
-        return 128 + int(stop.sigval)
+        # torchrun has passed the signal on, and waited for the processes to save.
+        is_saved = folder.status().get("status") == "requeue" and stop.sigval != signal.SIGINT
+        return ExitCode.REQUEUE if is_saved else 128 + int(stop.sigval)
     except ChildFailedError as failed:
         return exit_code_of({rank: failure.exitcode for rank, failure in failed.failures.items()}, folder)
     return 0

@@ -58,7 +58,9 @@ def test_killed_after_a_task_and_started_again_equals_uninterrupted(tmp_path):
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGHUP, 75)]
+)
 def test_a_stopped_run_says_so_and_can_go_on(tmp_path, number, code):
     process = start([*TINY, *FAST, "task.steps_per_task=2000"], tmp_path)
     wait_for("outputs/*/*/*/checkpoints/task-0000", below=tmp_path, process=process)

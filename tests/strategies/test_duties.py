@@ -10,7 +10,8 @@ from learning import learn_task
 from strategy_jobs import JOBS, MLP, NANO, PENALTIES, SERVED, SPLIT, STRATEGIES, learned, make, weights
 
 from ttt.learner import slow_hash
-from ttt.training.train import NonFiniteError, train
+from ttt.training.finite import NonFiniteError
+from ttt.training.train import train
 
 # In the first task there is nothing to protect yet, so these learn it as naive does.
 LATE = (

@@ -12,8 +12,9 @@ from ttt.learner import Engine, slow_hash
 from ttt.results.events import Event, Observer
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
-from ttt.run.loop import Session, run_stream
+from ttt.run.loop import run_stream
 from ttt.run.resume import restore_run
+from ttt.run.session import Session
 from ttt.storage import checkpoint
 from ttt.storage.journal import Journal
 from ttt.training.clock import Clock

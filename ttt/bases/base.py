@@ -13,6 +13,7 @@ from ttt.devices.one_device import Devices
 from ttt.learner import Learner, OptimizerFactory
 from ttt.results.events import Trained, Waiting
 from ttt.stream import Stream
+from ttt.training.saving import Saving
 from ttt.training.write_dropout import WriteDropout
 
 SlowWeights = dict[str, Tensor]
@@ -27,7 +28,7 @@ class BaseSetting:
     all that determines the weights; `cache` is a folder that outlives the run; `observe` hears of
     progress; `accumulate` is into how many parts a device cuts its rows. `model`: its section of
     the config; `initial`: the slow weights that it was built with. `dropout`: which batches are
-    read without writes.
+    read without writes. `saving`: when the state of the training is saved, and who may stop it.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]
@@ -40,6 +41,7 @@ class BaseSetting:
     model: Mapping[str, Any]
     initial: SlowWeights
     dropout: WriteDropout = field(default_factory=WriteDropout)
+    saving: Saving = field(default_factory=Saving)
 
 
 class Base(Protocol):

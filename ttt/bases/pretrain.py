@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import BaseSetting, Observe, SlowWeights
+from ttt.bases.unfinished import Unfinished
 from ttt.bases.until import Until
 from ttt.devices.collective import decided
 from ttt.devices.shards import whole_tensors
@@ -22,8 +23,9 @@ from ttt.optimizers.adamw import AdamW
 from ttt.optimizers.groups import Clip, Rate, WeightDecay
 from ttt.results.events import Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save
-from ttt.stream import Task
+from ttt.storage.files import remove_unfinished
 from ttt.training.recipe import Recipe
+from ttt.training.saving import StoppedError
 from ttt.training.train import Progress, train
 
 REPORT_EVERY = 10
@@ -88,26 +90,35 @@ class Pretrain:
 
     def _train(self, setting: BaseSetting, folder: Path) -> None:
         """Train the base and write its weights, with the curve of its loss, to `folder`."""
-        learner, task = setting.new_learner(self.optimizer), setting.stream.base
-        assert task is not None, "assemble checks that there is data for a base"
+        learner = setting.new_learner(self.optimizer)
         engine = Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
-        state = self._learn(engine, task, setting)
+        unfinished = Unfinished.of(folder, engine)
+        with setting.saving.deferred():
+            state = self._learn(engine, setting, unfinished)
         is_first = setting.fabric.is_global_zero
         slow = whole_tensors(dict(learner.model.named_parameters()), keep=is_first)
         if is_first:
             save(folder, Checkpoint(tensors={"slow": slow}, state=state))
+            unfinished.remove()
 
-    def _learn(self, engine: Engine, task: Task, setting: BaseSetting) -> dict[str, object]:
+    def _learn(self, engine: Engine, setting: BaseSetting, unfinished: Unfinished) -> dict[str, Any]:
         """Train to the end; return what is worth keeping beside the weights."""
-        tokens, seconds = 0, 0.0
-        curve: list[tuple[int, float]] = []
+        task = setting.stream.base
+        assert task is not None, "assemble checks that there is data for a base"
         until = None if self._until is None else Until(engine, task.evaluation(), self._until)
+        saved = unfinished.restore()
+        if saved is not None and until is not None:
+            until.restore(saved.tensors["mean"])
+        so_far: dict[str, Any] = saved.state if saved else {"step": 0, "tokens": 0, "seconds": 0.0, "curve": []}
+        tokens, seconds, curve = so_far["tokens"], so_far["seconds"], so_far["curve"]
+        setting.saving.restart(so_far["step"])
         reports = train(
             engine,
             task,
             recipe=Recipe(dropout=setting.dropout),
             steps=self._steps,
             report_every=REPORT_EVERY,
+            start=so_far["step"],
             rate=self.rate,
             lifetime=self._lifetime,
         )
@@ -119,6 +130,9 @@ class Pretrain:
             setting.observe(event)
             if is_reached:
                 break
+            if progress.step < self._steps:
+                state = {"tokens": tokens, "seconds": seconds, "curve": curve}
+                _rest(setting, unfinished, progress.step, state, until)
         state = {"steps": event.step, "tokens": tokens, "seconds": seconds, "loss": event.loss, "curve": curve}
         return state if until is None else state | {"held_out_loss": until.end()}
 
@@ -137,6 +151,19 @@ class Pretrain:
         )
 
 
+def _rest(setting: BaseSetting, unfinished: Unfinished, step: int, state: dict[str, Any], until: Until | None) -> None:
+    """Save after this step if that is due. Raise StoppedError if a signal asks."""
+    saving = setting.saving
+    # The first process decides for all, because clocks and signals differ.
+    number, is_due = decided(setting.fabric, lambda: (saving.stop(), saving.is_due(step)))
+    if number is None and not is_due:
+        return
+    unfinished.save(step, state, until.state() if until else {})
+    saving.restart(step)
+    if number is not None:
+        raise StoppedError(number)
+
+
 def _valid_when_free(folder: Path, lock: FileLock, observe: Observe) -> bool:
     """Is the base in `folder` whole? Takes the lock; called in the first process only.
 
@@ -148,6 +175,7 @@ def _valid_when_free(folder: Path, lock: FileLock, observe: Observe) -> bool:
     except Timeout:
         observe(Waiting())
         lock.acquire()
+    remove_unfinished(folder.parent, prefix=folder.name)
     return _is_valid(folder)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ttt.devices.collective import over_devices
+from ttt.devices.shards import placed
 from ttt.learner import Engine, cross_entropy, num_scored
 from ttt.stream import Batch
 
@@ -40,6 +41,16 @@ class RecentMean:
         self._total += weight
         for mean, parameter in zip(self._mean, self._parameters, strict=True):
             mean.lerp_(parameter.float(), weight / self._total)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the mean and its weight. All devices hold the same."""
+        counts = {"looks": torch.tensor(self._looks), "total": torch.tensor(self._total, dtype=torch.float64)}
+        return {f"mean.{i}": mean for i, mean in enumerate(self._mean)} | counts
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` returned."""
+        self._looks, self._total = int(state["looks"]), float(state["total"])
+        self._mean = [placed(state[f"mean.{i}"].to(mean.device), like=mean) for i, mean in enumerate(self._mean)]
 
     @torch.no_grad()
     def take(self) -> None:
@@ -73,6 +84,14 @@ class Until:
         with self._mean.in_place():
             self._loss = held_out_loss(self._engine, self._batch)
         return self._loss <= self._limit
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs to go on looking."""
+        return self._mean.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` returned."""
+        self._mean.restore(state)
 
     def end(self) -> float:
         """Leave the mean in the model; return its loss."""

@@ -14,7 +14,10 @@ from ttt.config.version import VERSION
 _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
-NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers")
+NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers", "save_every", "save_minutes")
+# Settings that came later, and the value that runs had before: it leaves their names as they are.
+LATER_TRAINER = {"on_divergence": "stop"}
+LATER_EVAL = {"samples": 0}
 # Arguments of an adapter that act in the stream only, and the value with which a base is trained.
 STREAM_ONLY = {
     "reset": "sequence",
@@ -35,8 +38,14 @@ def identity(config: Mapping[str, Any], *, data: str, weights: str = "") -> str:
     then changes nothing.
     """
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    content["trainer"] = {k: v for k, v in config["trainer"].items() if k not in NOT_IDENTITY_TRAINER}
+    content["trainer"] = {
+        k: v
+        for k, v in config["trainer"].items()
+        if k not in NOT_IDENTITY_TRAINER and (k, v) not in LATER_TRAINER.items()
+    }
     content |= {group: _without_cache(config[group]) for group in ("source", "base_source", "model") if group in config}
+    if "eval" in config:
+        content["eval"] = {k: v for k, v in config["eval"].items() if (k, v) not in LATER_EVAL.items()}
     if weights:
         del content["model"]["name"]
     return digest({"ttt": VERSION, "data": data + weights, **content})

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from ttt.devices.cores import usable_threads
 from ttt.devices.one_device import PLAIN, Devices, OneDevice
@@ -35,6 +35,9 @@ class TrainerSettings:
         threads: Annotated[int, Ge(1)] | Literal["auto"],
         report_every: Annotated[int, Ge(1)],
         workers: Annotated[int, Ge(0)],
+        save_every: Annotated[int, Ge(1)] | None = None,
+        save_minutes: Annotated[float, Gt(0)] | None = 10.0,
+        on_divergence: Literal["stop", "skip"] = "stop",
     ) -> None:
         if accelerator == "cuda" and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=cuda: no CUDA device here")
@@ -48,6 +51,11 @@ class TrainerSettings:
         self.accumulate, self.recompute = accumulate, recompute
         self.report_every = report_every
         self.workers = workers
+        self.save_every, self.save_minutes = save_every, save_minutes
+        self.skips = on_divergence == "skip"
+        # Which step to skip is for all devices to see, and each holds a part of the gradient only.
+        if self.skips and self.world.strategy == "fsdp":
+            raise ValueError("trainer.on_divergence=skip: not with trainer.strategy=fsdp; use stop")
 
     def device(self) -> torch.device:
         """What `accelerator` means here."""

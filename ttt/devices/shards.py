@@ -92,6 +92,11 @@ def placed(whole: Tensor, *, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This device's part of a tensor that may be cut."""
+    return tensor.to_local() if is_cut(tensor) else tensor
+
+
 def average_whole(fabric: Devices, parameters: Iterable[Tensor]) -> None:
     """Average the gradients of the parameters that are not cut over the devices."""
     for parameter in parameters:

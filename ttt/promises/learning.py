@@ -15,7 +15,8 @@ from ttt.promises.ruling import HOLDS, Ruling, broken, first_broken, not_given, 
 from ttt.promises.runs import TinyRun, engine_of, goes_on
 from ttt.run.assemble import Assembly
 from ttt.storage.checkpoint import optimizer_tensors, restore_optimizer
-from ttt.training.train import NonFiniteError, loss_of, train
+from ttt.training.finite import NonFiniteError
+from ttt.training.train import loss_of, train
 
 PLAIN = {"adapter": {"_target_": "ttt.adapters.none.NoAdapter", "name": "none"}}
 # Steps of the slow weights.

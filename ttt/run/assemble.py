@@ -39,9 +39,11 @@ from ttt.run.published import (
     weights_of,
     with_precision,
 )
+from ttt.run.samples import check_samples
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
+from ttt.training.saving import Saving
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Assembly:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
         return base_identity(self.config, stream_fingerprint=fingerprint + code_of_data(self.config))
 
-    def base_weights(self, fabric: Devices, observe: Observe) -> SlowWeights | None:
+    def base_weights(self, fabric: Devices, observe: Observe, saving: Saving | None = None) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
         setting = BaseSetting(
             new_learner=self._base_learner,
@@ -93,6 +95,7 @@ class Assembly:
             model=self.config["model"],
             initial=dict(self.learner.model.named_parameters()),
             dropout=build_dropout(self.config["adapter"], seed=self.base.seed),
+            saving=saving or Saving(),
         )
         return self.base.weights(setting)
 
@@ -172,6 +175,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     # Run: what is measured, and the name that follows from everything that determines the numbers.
     plan = Plan.read(config["eval"], stream=method.stream, is_cut=settings.world.strategy == "fsdp")
     check_savings(plan, method.recipe.strategy, settings)
+    check_samples(plan.samples, stream=stream, learner=method.learner, is_cut=settings.world.strategy == "fsdp")
     known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
     data = source.fingerprint + known_sets.fingerprint + code_of_data(config)

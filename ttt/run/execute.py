@@ -6,11 +6,9 @@ It prints nothing.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -22,42 +20,27 @@ from ttt.results.events import from_record
 from ttt.results.results import Results
 from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
+from ttt.run.endings import LostError, Outcome, ending
 from ttt.run.exit_codes import ExitCode
-from ttt.run.loop import Session, run_stream
+from ttt.run.loop import run_stream
 from ttt.run.record import causal_line, record_run, write_page
 from ttt.run.references import measured
-from ttt.run.resume import restore_run
-from ttt.run.signals import TerminatedError
+from ttt.run.resume import check_saved, restore_run
+from ttt.run.session import Session
+from ttt.run.signals import deferred, pending
 from ttt.run.watcher import Watcher
-from ttt.sinks.base import Guarded, first_line
+from ttt.sinks.base import Guarded
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.environment import peak_memory_bytes
-from ttt.storage.files import write_bytes, write_json
+from ttt.storage.files import remove_unfinished, write_json
 from ttt.storage.journal import Journal, read
 from ttt.storage.run_folder import RunFolder
 from ttt.training.clock import Clock
-from ttt.training.train import NonFiniteError
+from ttt.training.saving import Saving
 
 # Seconds until a process whose others are gone is told why.
 SIGNAL_WITHIN = 10
-
-
-class Outcome(NamedTuple):
-    """How a run ended: its exit code, what status.json says and why, and what it took.
-
-    `where`: a line of the tracker about where to look.
-    """
-
-    code: int
-    status: str
-    reason: str
-    numbers: dict[str, float]
-    where: str | None = None
-
-
-class LostError(RuntimeError):
-    """Another process of this run ended first, and says why."""
 
 
 def execute(
@@ -100,24 +83,21 @@ def _outcome(
             if fabric.is_global_zero:
                 folder.discard()
             raise UsageError(str(error)) from error
-        return _bug(folder, error, rank=fabric.global_rank)
-    except NonFiniteError as error:
-        return Outcome(ExitCode.DIVERGED, "failed", str(error), {})
-    except KeyboardInterrupt:
-        return Outcome(ExitCode.INTERRUPTED, "requeue", "interrupted", {})
-    except TerminatedError:
-        return Outcome(ExitCode.TERMINATED, "requeue", "terminated", {})
-    except LostError as error:
-        return Outcome(ExitCode.REQUEUE, "requeue", str(error), {})
-    except Exception as error:
-        return _bug(folder, error, rank=fabric.global_rank)
+        return ending(error, folder, rank=fabric.global_rank)
+    # Signals and Ctrl-C among them.
+    except BaseException as error:
+        return ending(error, folder, rank=fabric.global_rank)
 
 
 def _conclude(
     assembly: Assembly, folder: RunFolder, watcher: Watcher, sink: Guarded, results: Results, outcome: Outcome
 ) -> Outcome:
     """Write status, page and sinks, in this order: first what must not be lost."""
-    folder.set_status(outcome.status, reason=outcome.reason, numbers=outcome.numbers)
+    try:
+        folder.set_status(outcome.status, reason=outcome.reason, numbers=outcome.numbers)
+    except OSError as error:
+        # No run is done of which nobody can read that.
+        outcome = ending(error, folder, rank=0)
     # A process that is told to stop has no time for pictures.
     if assembly.config["report"] and outcome.status != "requeue":
         write_page(folder, watcher)
@@ -153,7 +133,8 @@ def _with_others(fabric: Devices) -> Iterator[None]:
         if fabric.world_size == 1 or not broken:
             raise
         # Whoever started the processes sends a signal as soon as it notices, which ends this.
-        time.sleep(SIGNAL_WITHIN)
+        if pending() is None:
+            time.sleep(SIGNAL_WITHIN)
         raise LostError("another process of this run ended") from error
 
 
@@ -171,7 +152,8 @@ def _run(
             if journal is not None:
                 sink.start(assembly.info, past=lambda: map(from_record, read(folder.metrics)))
             session.journal, session.observers = journal, [sink, watcher]
-            run_stream(session)
+            with session.saving.deferred():
+                run_stream(session)
     # Results are on the disk before anything is shown.
     if fabric.is_global_zero:
         write_json(folder.results, as_json(results))
@@ -183,17 +165,21 @@ def _begin(
 ) -> tuple[Session, int]:
     """The base, or where an earlier process stopped; and how much of its journal counts."""
     recipe = assembly.recipe
-    engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher))
+    settings = assembly.settings
+    saving = Saving(settings.save_every, settings.save_minutes, stop=pending, deferred=deferred)
+    engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher, saving))
     # Drift is measured from the base itself, not from what a checkpoint holds: probe it first.
     is_probed = assembly.plan.diagnostics
     texts = assembly.known_sets.texts
     diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=recipe.strategy, texts=texts) if is_probed else None
     saved = _newest(fabric, folder, watcher)
     clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()
+    task_step = saved.state.get("task_step", 0) if saved else 0
     if fabric.is_global_zero:
         record_run(assembly, folder, engine, causal=causal, resumed=saved is not None, watcher=watcher)
     if saved:
-        watcher.note(f"resuming after task {len(results.rows) - 1}")
+        after = f"step {task_step} of task {len(results.rows)}" if task_step else f"task {len(results.rows) - 1}"
+        watcher.note(f"resuming after {after}")
     session = Session(
         engine=engine,
         stream=assembly.stream,
@@ -204,8 +190,12 @@ def _begin(
         clock=clock,
         checkpoints=folder.checkpoints,
         diagnosis=diagnosis,
-        report_every=assembly.settings.report_every,
-        workers=assembly.settings.workers,
+        report_every=settings.report_every,
+        workers=settings.workers,
+        task_step=task_step,
+        skips=settings.skips,
+        saving=saving,
+        note=watcher.note,
     )
     return session, saved.state["journal_position"] if saved else 0
 
@@ -215,10 +205,15 @@ def _newest(fabric: Devices, folder: RunFolder, watcher: Watcher) -> Checkpoint 
     newest: list[Checkpoint | None] = [None]
 
     def find() -> str | None:
-        newest[0], complaints = checkpoint.load_newest(folder.checkpoints)
+        for place in (folder.path, folder.checkpoints):
+            remove_unfinished(place)
+        newest[0], complaints = checkpoint.load_newest(folder.checkpoints, check=check_saved)
         for complaint in complaints:
             watcher.note(f"passed over a damaged checkpoint: {complaint}")
-        return checkpoint.name_after(len(newest[0].state["rows"]) - 1) if newest[0] else None
+        if newest[0] is None:
+            return None
+        state = newest[0].state
+        return checkpoint.name_after(len(state["rows"]) - 1, step=state.get("task_step", 0))
 
     name = decided(fabric, find)
     return checkpoint.load(folder.checkpoints / name) if name and newest[0] is None else newest[0]
@@ -226,9 +221,3 @@ def _newest(fabric: Devices, folder: RunFolder, watcher: Watcher) -> Checkpoint 
 
 def _journal(fabric: Devices, folder: RunFolder, *, position: int) -> AbstractContextManager[Journal | None]:
     return closing(Journal(folder.metrics, position=position)) if fabric.is_global_zero else nullcontext()
-
-
-def _bug(folder: RunFolder, error: Exception, *, rank: int) -> Outcome:
-    log = folder.error_log(rank)
-    write_bytes(log, "".join(traceback.format_exception(error)).encode())
-    return Outcome(ExitCode.BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {log.name})", {})

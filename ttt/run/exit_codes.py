@@ -13,12 +13,18 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     BUG = 70
+    # A signal asked the run to stop, or another process of it was lost.
     REQUEUE = 75
     DIVERGED = 76
+    DISK = 77
+    # Data that the run needs is gone, or can no longer be read.
+    DATA = 78
     INTERRUPTED = 130
     TERMINATED = 143
 
 
+# What ends a run from outside: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1.
+SIGNALS = (2, 15, 1, 10)
 # What these mean for a run in a sweep: it was stopped from outside and can go on. A process that a
 # signal ended has the signal's number, below zero, as its exit code.
-STOPPED = (ExitCode.REQUEUE, ExitCode.INTERRUPTED, ExitCode.TERMINATED, -2, -15)
+STOPPED = (ExitCode.REQUEUE, *(128 + number for number in SIGNALS), *(-number for number in SIGNALS))

@@ -4,95 +4,53 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
 from ttt.evaluation.anytime import is_due, joined_progress, measure_inside, piece_length
-from ttt.evaluation.diagnose import Diagnosis
 from ttt.evaluation.evaluate import evaluate, evaluate_along
 from ttt.evaluation.known import measure_known
-from ttt.evaluation.plan import Plan
 from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
-from ttt.results.events import Evaluated, Event, Observer, Relearned, Trained
-from ttt.results.results import Results
-from ttt.run.resume import save_run
-from ttt.storage.journal import Journal
-from ttt.stream import KnownSets, Phase, Stream
-from ttt.training.clock import Clock
+from ttt.results.events import Evaluated, Relearned, Trained
+from ttt.run.samples import write_samples
+from ttt.run.session import Session
+from ttt.stream import Phase
 from ttt.training.recipe import Recipe
+from ttt.training.saving import StoppedError
 from ttt.training.train import Progress, train
-
-
-@dataclass
-class Session:
-    """Everything that a stream in progress works with.
-
-    `journal` is None in all processes but the first, which alone writes. `checkpoints` is the
-    folder that they go to. `known_sets`: what the model may know before the stream. `diagnosis` was
-    made at the base. `report_every`: steps between two lines of metrics; `workers`: processes that
-    prepare batches ahead.
-    """
-
-    engine: Engine
-    stream: Stream
-    recipe: Recipe
-    plan: Plan
-    results: Results
-    clock: Clock
-    checkpoints: Path
-    journal: Journal | None = None
-    observers: Sequence[Observer] = field(default=())
-    known_sets: KnownSets = field(default_factory=KnownSets)
-    diagnosis: Diagnosis | None = None
-    report_every: int = 10
-    workers: int = 0
-
-    def publish(self, event: Event) -> None:
-        """Tell everybody, the journal first: numbers head for the disk before anyone sees them."""
-        if self.journal is not None:
-            self.journal(event)
-        for observer in self.observers:
-            observer(event)
-
-    def between(self, action: Callable[[], None]) -> None:
-        """Count the time of what the strategy does between tasks."""
-        start = time.perf_counter()
-        action()
-        self.clock.between += time.perf_counter() - start
-
-    def save(self) -> None:
-        """Write a checkpoint of the stream as it stands after a row of R."""
-        save_run(
-            self.engine,
-            self.recipe,
-            results=self.results,
-            clock=self.clock,
-            journal=self.journal,
-            folder=self.checkpoints,
-        )
 
 
 def run_stream(session: Session) -> None:
     """Go on from what the results already hold to the end of the stream."""
     session.results.every = session.plan.anytime or 0
+    session.saving.restart(session.clock.step)
     if not session.results.rows:
-        measure_row(session)
-        session.save()
+        end_row(session)
     for index in range(len(session.results.rows) - 1, len(session.stream.phases)):
         run_phase(session, index)
-        measure_row(session)
-        session.save()
+        end_row(session)
     if session.plan.savings:
         _relearn(session)
 
 
+def end_row(session: Session) -> None:
+    """Measure a row of R and save; stop there if that is asked for and something is left to do."""
+    session.task_step = 0
+    session.check_numbers()
+    measure_row(session)
+    session.save()
+    is_last = len(session.results.rows) > len(session.stream.phases)
+    number = None if is_last and not session.plan.savings else session.asked()
+    if number is not None:
+        raise StoppedError(number)
+
+
 def run_phase(session: Session, index: int) -> None:
-    """Learn one phase (from 0), between the calls that an announced task gets."""
+    """Learn one phase (from 0), or its rest, between the calls that an announced task gets."""
     engine, recipe = session.engine, session.recipe
     phase = session.stream.phases[index]
-    if phase.announced:
+    # Of a task that goes on, the strategy has its state back: it begins no task.
+    if phase.announced and not session.task_step:
         reset_for_task(engine, recipe)
         session.between(lambda: recipe.strategy.begin_task(engine, index))
     learn(session, phase, index)
@@ -110,41 +68,54 @@ def reset_for_task(engine: Engine, recipe: Recipe) -> None:
 
 def learn(session: Session, phase: Phase, index: int) -> None:
     """Take the steps of one phase, with reports, and evaluations where the plan says so."""
-    clock, plan, recipe = session.clock, session.plan, session.recipe
-    before, reported = clock.step, 0
-    # A strategy that begins every task anew begins its schedule anew too.
-    past = 0 if recipe.strategy.is_fresh else before
-    rate = recipe.pace.rate(before=past, steps=phase.steps, of=session.stream.steps)
+    clock, plan, start = session.clock, session.plan, session.task_step
+    before, reported = clock.step - start, start
     every = piece_length(plan, report_every=session.report_every)
     pieces: list[Progress] = []
     for progress in train(
         session.engine,
         phase,
-        recipe=recipe,
+        recipe=session.recipe,
         steps=phase.steps,
         report_every=every,
+        start=start,
         workers=session.workers,
-        rate=rate,
+        rate=_rate(session, phase, before=before),
+        skips=session.skips,
     ):
         clock.step = before + progress.step
         clock.tokens += progress.tokens
         clock.training += progress.seconds
         pieces.append(progress)
-        if progress.step % session.report_every == 0 or progress.step == phase.steps:
+        is_report = progress.step % session.report_every == 0 or progress.step == phase.steps
+        if is_report:
             session.publish(_trained(session, phase, index, joined_progress(pieces, since=reported)))
             pieces, reported = [], progress.step
         if is_due(plan, progress.step, of=phase.steps):
-            session.publish(
-                measure_inside(
-                    session.engine,
-                    session.stream,
-                    recipe=recipe,
-                    index=index,
-                    task_step=progress.step,
-                    results=session.results,
-                    clock=clock,
-                )
-            )
+            _measure_inside(session, index, progress.step)
+        # At rest: no gradient waits for its step, and no value for its report.
+        if is_report and session.recipe.pace.is_due(progress.step - 1, of=phase.steps):
+            session.rest(progress.step)
+
+
+def _rate(session: Session, phase: Phase, *, before: int) -> Callable[[int], float] | None:
+    recipe = session.recipe
+    # A strategy that begins every task anew begins its schedule anew too.
+    past = 0 if recipe.strategy.is_fresh else before
+    return recipe.pace.rate(before=past, steps=phase.steps, of=session.stream.steps)
+
+
+def _measure_inside(session: Session, index: int, task_step: int) -> None:
+    probed = measure_inside(
+        session.engine,
+        session.stream,
+        recipe=session.recipe,
+        index=index,
+        task_step=task_step,
+        results=session.results,
+        clock=session.clock,
+    )
+    session.publish(probed)
 
 
 def _trained(session: Session, phase: Phase, index: int, done: Progress) -> Trained:
@@ -205,6 +176,7 @@ def measure_row(session: Session) -> None:
             **session.clock.tick(),
         )
     )
+    write_samples(session, row)
 
 
 def _diagnostics(session: Session) -> dict[str, float]:

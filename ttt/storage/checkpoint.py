@@ -1,41 +1,48 @@
 """Checkpoints without pickle: a folder of safetensors and one JSON file, with a manifest of hashes.
 
     checkpoints/task-0003/   slow.safetensors  fast.safetensors  ...  state.json  manifest.json
+    checkpoints/task-0003-step-00000120/   the same, after 120 steps of the next task
 
 A checkpoint appears under its name only when it is complete; one with a wrong hash is never loaded.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ttt.devices.shards import placed
-from ttt.storage.files import sha256, sync_folder, write_json
+from ttt.storage.files import part_of, replace_folder, sha256, write_json
+from ttt.storage.history import read_history
 
 Tensors = dict[str, Tensor]
-PREFIX = "task-"
+NAME = re.compile(r"task-(\d+)(?:-step-(\d+))?")
+MANIFEST, STATE = "manifest.json", "state.json"
 
 
-def name_after(row: int) -> str:
-    """The folder's name of the checkpoint made after a row of R."""
-    return f"{PREFIX}{row:04d}"
+def name_after(row: int, *, step: int = 0) -> str:
+    """The folder's name of the checkpoint made after a row of R, and `step` steps of the next task."""
+    return f"task-{row:04d}" + (f"-step-{step:08d}" if step else "")
 
 
 def in_order(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first."""
     # By number: as text, task-10000 comes before task-9999.
-    rows = {path: path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")}
-    return sorted((path for path, row in rows.items() if row.isdigit()), key=lambda path: int(rows[path]))
+    names = {path: NAME.fullmatch(path.name) for path in folder.glob("task-*")}
+    places = {path: (int(match[1]), int(match[2] or 0)) for path, match in names.items() if match}
+    return sorted(places, key=places.__getitem__)
 
 
 class Checkpoint(NamedTuple):
@@ -47,43 +54,85 @@ class Checkpoint(NamedTuple):
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write `folder`, replacing nothing until the new one is complete on the disk."""
-    # Beside its final place, so that the rename stays on one file system and is atomic.
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    try:
+        _write(part, checkpoint)
+        replace_folder(part, folder)
+    except BaseException:
+        # On a full disk, what comes next needs this space.
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _write(part: Path, checkpoint: Checkpoint) -> None:
     for group, tensors in checkpoint.tensors.items():
         path = part / f"{group}.safetensors"
-        save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, path)
+        try:
+            save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, path)
+        except SafetensorError as error:
+            # It comes from Rust, which says the number of the error in words only.
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    write_json(part / "state.json", checkpoint.state)
-    files = sorted(path for path in part.iterdir())
-    write_json(part / "manifest.json", {path.name: sha256(path) for path in files})
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
-    sync_folder(folder.parent)
+    write_json(part / STATE, checkpoint.state)
+    write_json(part / MANIFEST, {path.name: sha256(path) for path in sorted(part.iterdir())})
 
 
-def load(folder: Path) -> Checkpoint:
-    """Raises ValueError naming the file that is missing or changed."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        raise ValueError(f"{folder}: no checkpoint (no manifest.json)")
-    for name, digest in json.loads(manifest.read_text()).items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
+def load(folder: Path, *, history: bool = True) -> Checkpoint:
+    """Raises ValueError naming the file that is missing or changed.
+
+    What the run measured comes from beside the folder, unless `history` is False.
+    """
+    manifest = _read_object(folder / MANIFEST)
+    if STATE not in manifest:
+        raise ValueError(f"{folder / MANIFEST}: names no {STATE}")
+    for name, digest in manifest.items():
+        # A name that leads out of the folder is none of ours.
+        if Path(name).name != name or not (folder / name).is_file() or sha256(folder / name) != digest:
             raise ValueError(f"{folder / name}: missing or changed since it was saved")
-    groups = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
-    return Checkpoint(tensors=groups, state=json.loads((folder / "state.json").read_text()))
+    state = _read_object(folder / STATE)
+    if history and "history" in state:
+        state |= read_history(folder.parent, state["history"])
+    # Files that the manifest does not name are not part of it.
+    files = [folder / name for name in manifest if name.endswith(".safetensors")]
+    try:
+        return Checkpoint(tensors={file.stem: load_file(file) for file in files}, state=state)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}: not tensors ({error})") from error
 
 
-def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest valid checkpoint in `folder`, and why newer ones were passed over."""
+def _read_object(file: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ValueError naming it."""
+    if not file.is_file():
+        raise ValueError(f"{file.parent}: no checkpoint (no {file.name})")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: no JSON object")
+    return content
+
+
+def load_newest(
+    folder: Path, *, check: Callable[[Checkpoint], None] = lambda checkpoint: None
+) -> tuple[Checkpoint | None, list[str]]:
+    """The newest valid checkpoint in `folder`, and why newer ones were passed over.
+
+    `check` raises ValueError for a whole one that is of no use.
+    """
     complaints: list[str] = []
     for path in reversed(in_order(folder)):
         try:
-            return load(path), complaints
+            saved = load(path)
+            check(saved)
         except ValueError as error:
-            complaints.append(str(error))
+            complaints.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+        else:
+            return saved, complaints
     return None, complaints
 
 

@@ -1,23 +1,44 @@
-"""Files are written whole: beside the target, flushed to the disk, then renamed over it."""
+"""Files are written whole: beside the target, flushed to the disk, then renamed over it.
+
+.NAME.PID       what a process is writing, until it gets its name
+.NAME.old.PID   a folder that is replaced, until the new one stands
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
+
+UNFINISHED = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.\d+")
+# A disk without space, and a user's share of it.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def part_of(path: Path, *, old: bool = False) -> Path:
+    """Where this process writes what will be `path`; with `old`, where it puts what was there."""
+    # Beside its final place, so that the rename stays on one file system and is atomic. The process
+    # number keeps two writers of one file apart.
+    return path.with_name(f".{path.name}{'.old' * old}.{os.getpid()}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`; a process that dies on the way leaves what was there before."""
-    # The process number keeps two writers of one file apart.
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    part = part_of(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -32,6 +53,40 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Give `part` the name `folder`; what had that name goes only when the new one stands."""
+    old = part_of(folder, old=True)
+    if folder.exists():
+        folder.replace(old)
+    part.replace(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path, *, prefix: str = "") -> None:
+    """Remove what killed writers left in `folder` of names with this prefix; nobody else writes."""
+    for path in sorted(folder.glob(f".{prefix}*")):
+        match = UNFINISHED.fullmatch(path.name)
+        if match is None:
+            continue
+        if match["old"] and not (folder / match["name"]).exists():
+            # Killed between two renames: the old one is whole.
+            path.replace(folder / match["name"])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed: int, *, what: str) -> None:
+    """Raise OSError (ENOSPC) where the disk of `folder` has less than `needed` bytes free."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        room = f"{what} takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, room, str(folder))
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ tasks.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ttt.learner import Engine, cross_entropy
 from ttt.models.units import unheard
@@ -52,6 +53,14 @@ class Agem(Rehearsal):
         reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         self._steps += 1
         self._projected += project(gradients_of(trained), list(reference))
+
+    def state(self) -> dict[str, Tensor]:
+        counts = {"counts": torch.tensor([self._steps, self._projected])} if self._steps else {}
+        return super().state() | counts
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        super().restore(state)
+        self._steps, self._projected = state["counts"].tolist() if "counts" in state else (0, 0)
 
     def terms(self) -> dict[str, float]:
         """The share of the steps in this task whose gradient was projected."""

@@ -97,7 +97,8 @@ class LoraTask(LowRankUpdates):
             update.b_OR.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        return {
+        now = {} if self._now is None else {"now": torch.tensor(self._now)}
+        return now | {
             f"{task}.{i}.{name}": x
             for task, pairs in self._learned.items()
             for i, pair in enumerate(pairs)
@@ -106,7 +107,8 @@ class LoraTask(LowRankUpdates):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         device = self.weights[0].device
-        tasks = sorted({int(name.split(".")[0]) for name in state})
+        self._now = int(state["now"]) if "now" in state else None
+        tasks = sorted({int(name.split(".")[0]) for name in state if name != "now"})
         self._learned = {
             task: [
                 (state[f"{task}.{i}.a"].to(device), state[f"{task}.{i}.b"].to(device)) for i in range(len(self.updates))

@@ -79,10 +79,12 @@ class Lwf(Distilling):
 
     def state(self) -> dict[str, Tensor]:
         heads = {} if self._heads_HV is None else {"heads": self._heads_HV}
-        return heads | {f"old.{name}": x for name, x in self._old.items()}
+        # Labels of the present task: none between tasks.
+        present = {"present": self._present_V} if bool(self._present_V.any()) else {}
+        return heads | present | {f"old.{name}": x for name, x in self._old.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        # Labels of the present task are not saved: a checkpoint lies between tasks.
         tensors = {name: x.to(self._device) for name, x in state.items()}
         self._heads_HV = tensors.pop("heads", None)
+        self._present_V = tensors.pop("present", torch.zeros_like(self._present_V))
         self._old = {name.removeprefix("old."): x for name, x in tensors.items()}

@@ -84,10 +84,14 @@ class Rehearsal(Strategy):
             self.keep(columns_of(batch, rows), places)
 
     def state(self) -> dict[str, Tensor]:
-        return self.stored.state()
+        inside = {"task": torch.tensor(self._task)} if self._waits else {}
+        return self.stored.state() | inside
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.stored.restore(state, device=self._device)
+        # Only a checkpoint from inside an announced task says which one.
+        self._waits = "task" in state
+        self._task = int(state["task"]) if self._waits else 0
 
 
 def batch_of(columns: dict[str, Tensor]) -> Batch:

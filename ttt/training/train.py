@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +20,7 @@ from ttt.devices.collective import collect, deal, mean, mean_over_devices, over_
 from ttt.devices.shards import average_whole, clip
 from ttt.learner import Engine, Learner, num_scored
 from ttt.stream import Batch
+from ttt.training.finite import NonFiniteError, Skipping, check_finite_values
 from ttt.training.recipe import Recipe
 
 
@@ -31,10 +31,6 @@ class Batches(Protocol):
     def name(self) -> str: ...
 
     def batch(self, step: int) -> Batch: ...
-
-
-class NonFiniteError(RuntimeError):
-    """The loss is no longer a finite number; training on would only spoil the weights."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +63,19 @@ class TaskSteps(Dataset[Batch]):
         return self._task.batch(step)
 
 
-def batches(task: Batches, *, steps: int, workers: int) -> Iterable[Batch]:
-    """The first `steps` batches in order, the same from any number of worker processes."""
+def batches(task: Batches, *, steps: int, workers: int, start: int = 0) -> Iterable[Batch]:
+    """The batches from `start` to `steps` in order, the same from any number of processes."""
     if workers == 0:
-        return map(task.batch, range(steps))
-    return DataLoader(TaskSteps(task, steps), batch_size=None, shuffle=False, num_workers=workers)
+        return map(task.batch, range(start, steps))
+    return DataLoader(
+        TaskSteps(task, steps),
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=workers,
+        # A loader draws a seed for its processes, and not from the generator of the run: that must
+        # not depend on how often a run was stopped.
+        generator=torch.Generator(),
+    )
 
 
 def train(
@@ -81,43 +85,54 @@ def train(
     recipe: Recipe,
     steps: int,
     report_every: int,
+    start: int = 0,
     workers: int = 0,
     rate: Callable[[int], float] | None = None,
     lifetime: int | None = None,
+    skips: bool = False,
 ) -> Iterator[Progress]:
     """Learn from `steps` batches of `task`; yield every `report_every` of them and after the last.
 
-    `rate` gives the share of the learning rate at a step. `lifetime`: after how many batches the
-    fast state starts anew, where it is carried from batch to batch (None: never). Raises
-    NonFiniteError naming the task and the step.
+    `start`: how many were learned before. `rate` gives the share of the learning rate at a step.
+    `lifetime`: after how many batches the fast state starts anew, where it is carried from batch to
+    batch (None: never). `skips`: a step of the slow weights whose loss or gradient is not finite
+    moves nothing. Raises NonFiniteError naming the task and the step.
     """
     learns, pace, dropout = recipe.strategy.learns, recipe.pace, recipe.dropout
+    skipping = Skipping(engine) if skips else None
     losses: list[Tensor] = []
-    tokens, start = 0, time.perf_counter()
-    for step, batch in enumerate(batches(task, steps=steps, workers=workers)):
+    tokens, since = 0, time.perf_counter()
+    for step, batch in enumerate(batches(task, steps=steps, workers=workers, start=start), start):
         batch = batch.to(engine.fabric.device)
         if lifetime is not None and step % lifetime == 0:
             engine.learner.begin_task()
+        if skipping is not None:
+            skipping.begin_batch()
         with dropout.reading(engine.learner, task.name, step):
-            losses.append(_backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps)))
-        if learns and pace.is_due(step, of=steps):
+            loss = _backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps))
+        if skipping is None or skipping.is_finite(loss):
+            losses.append(loss)
+        if pace.is_due(step, of=steps) and (skipping is None or skipping.is_sound()) and learns:
             _move(engine, recipe, None if rate is None else rate(step))
         tokens += batch.num_tokens
         # Reading a loss waits for the device, so it is read only as often as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
-            loss = float(over_devices(engine.fabric, torch.stack(losses).mean()))
-            yield _progress(engine, recipe, task, step=step + 1, loss=loss, tokens=tokens, since=start)
-            losses, tokens, start = [], 0, time.perf_counter()
+            progress = _progress(engine, recipe, task, step=step + 1, losses=losses, tokens=tokens, since=since)
+            yield progress if skipping is None else replace(progress, watched=progress.watched | skipping.share())
+            losses, tokens, since = [], 0, time.perf_counter()
 
 
 def _progress(
-    engine: Engine, recipe: Recipe, task: Batches, *, step: int, loss: float, tokens: int, since: float
+    engine: Engine, recipe: Recipe, task: Batches, *, step: int, losses: list[Tensor], tokens: int, since: float
 ) -> Progress:
     """A report, once every value in it was found to be finite."""
     strategy = recipe.strategy
+    if not losses:
+        raise NonFiniteError(f"no loss on {task.name!r} was finite since the last report, by step {step}")
+    loss = float(over_devices(engine.fabric, torch.stack(losses).mean()))
     terms, counts, watched = strategy.terms(), recipe.objective.terms(), recipe.objective.watched()
     named = {f"{strategy.name}'s {name}": x for name, x in terms.items()}
-    _check_finite({"loss": loss, **named, **counts, **watched}, task, step)
+    check_finite_values({"loss": loss, **named, **counts, **watched}, on=task.name, step=step)
     return Progress(
         step=step,
         loss=loss,
@@ -127,12 +142,6 @@ def _progress(
         terms=terms | counts,
         watched=watched,
     )
-
-
-def _check_finite(values: dict[str, float], task: Batches, step: int) -> None:
-    for name, value in values.items():
-        if not isfinite(value):
-            raise NonFiniteError(f"the {name} on {task.name!r} is {value} by step {step}")
 
 
 def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:

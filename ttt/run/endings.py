@@ -1,0 +1,62 @@
+"""How a run can end: what its exit code is, and what status.json says."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import traceback
+from typing import NamedTuple
+
+from ttt.run.exit_codes import ExitCode
+from ttt.run.signals import TerminatedError
+from ttt.sinks.base import first_line
+from ttt.storage.files import FULL, write_bytes
+from ttt.storage.run_folder import RunFolder
+from ttt.training.finite import NonFiniteError
+from ttt.training.saving import StoppedError
+
+
+class Outcome(NamedTuple):
+    """How a run ended: its exit code, what status.json says and why, and what it took.
+
+    `where`: a line of the tracker about where to look.
+    """
+
+    code: int
+    status: str
+    reason: str
+    numbers: dict[str, float]
+    where: str | None = None
+
+
+class LostError(RuntimeError):
+    """Another process of this run ended first, and says why."""
+
+
+def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
+    """What a run comes to that this error has ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome(ExitCode.INTERRUPTED, "requeue", "interrupted", {})
+    if isinstance(error, StoppedError):
+        code = ExitCode.INTERRUPTED if error.number == signal.SIGINT else ExitCode.REQUEUE
+        return Outcome(code, "requeue", f"stopped by {signal.Signals(error.number).name}", {})
+    if isinstance(error, TerminatedError):
+        name = signal.Signals(error.number).name
+        return Outcome(128 + error.number, "requeue", f"stopped at once by a second signal ({name})", {})
+    if isinstance(error, LostError):
+        return Outcome(ExitCode.REQUEUE, "requeue", str(error), {})
+    if isinstance(error, NonFiniteError):
+        return Outcome(ExitCode.DIVERGED, "failed", str(error), {})
+    if isinstance(error, OSError) and error.errno in FULL:
+        place = f": {error.filename}" if error.filename else ""
+        return Outcome(ExitCode.DISK, "failed", f"no space left on the disk ({first_line(error)}){place}", {})
+    if isinstance(error, OSError) and not str(error.filename or folder.path).startswith(str(folder.path)):
+        return Outcome(ExitCode.DATA, "failed", f"data cannot be read: {first_line(error)}", {})
+    return _bug(folder, error, rank=rank)
+
+
+def _bug(folder: RunFolder, error: BaseException, *, rank: int) -> Outcome:
+    log = folder.error_log(rank)
+    with contextlib.suppress(OSError):
+        write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    return Outcome(ExitCode.BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {log.name})", {})

@@ -1,0 +1,37 @@
+"""What of an engine must be the same for training to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ttt.devices.collective import deal
+from ttt.devices.shards import placed
+from ttt.learner import Engine
+from ttt.storage import checkpoint
+from ttt.storage.checkpoint import Tensors
+
+
+def engine_tensors(engine: Engine) -> dict[str, Tensors]:
+    """Fast state, moments and generators, by group; slow weights are the caller's."""
+    return {
+        "fast": engine.whole_fast(),
+        "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
+        "rng": checkpoint.rng_tensors(),
+    }
+
+
+def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
+    """The inverse of `engine_tensors`, on any number of devices."""
+    fabric = engine.fabric
+    fast = {name: x.to(fabric.device) for name, x in tensors["fast"].items()}
+    engine.learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
+    checkpoint.restore_optimizer(engine.optimizer, tensors["optimizer"], engine.order)
+    checkpoint.restore_rng(tensors["rng"])
+
+
+def placed_like(engine: Engine, slow: Mapping[str, Tensor]) -> Tensors:
+    """Slow weights as the devices of the engine hold them."""
+    parameters = dict(engine.learner.model.named_parameters())
+    return {name: placed(x, like=parameters[name]) if name in parameters else x for name, x in slow.items()}
