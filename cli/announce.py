@@ -3,6 +3,7 @@ environment.
 
     {"folder": "outputs/...", "before": false}    it runs, or ran, in this folder
     {"folder": "outputs/...", "before": true}     it was done already
+    {"folder": "outputs/...", "waits": "..."}         another process runs it; this one waits for that
     {"refused": "adapter.chunk=0: ..."}           the command was wrong
 
 Everything else about the run is in its folder.
@@ -20,9 +21,14 @@ from ttt.storage.files import write_json
 VARIABLE = "TTT_ANNOUNCE"
 
 
-def announce_folder(folder: Path, *, before: bool) -> None:
-    """Say where this process runs, if anybody wants to know."""
-    _write({"folder": str(folder), "before": before})
+def is_announced() -> bool:
+    """Does a sweep want to know how this run goes?"""
+    return VARIABLE in os.environ
+
+
+def announce_folder(folder: Path, *, before: bool, waits: str = "") -> None:
+    """Say where this process runs, if anybody wants to know; `waits`: for whom, if it waits."""
+    _write({"folder": str(folder), "before": before} | ({"waits": waits} if waits else {}))
 
 
 def announce_refusal(message: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import restore_pipe
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.clean import clean
+from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
 from ttt.cli.runs.help import help_text
 from ttt.cli.runs.outcome import show_finished
 from ttt.cli.runs.sync import sync
@@ -38,7 +40,13 @@ from ttt.storage.files import FULL
 from ttt.storage.run_folder import RunFolder
 
 
-def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str, Path] | None = None) -> int:
+def run_one(
+    config: dict[str, Any],
+    *,
+    trusted: list[Path],
+    references: dict[str, Path] | None = None,
+    display: Display = EVERYTHING,
+) -> int:
     """One run, from a resolved config to an exit code; signals stop it.
 
     `references`: folders of its reference runs, if these are done.
@@ -48,7 +56,7 @@ def run_one(config: dict[str, Any], *, trusted: list[Path], references: dict[str
 
     try:
         with stoppable():
-            return start(config, trusted=trusted, references=references).code
+            return start(config, trusted=trusted, references=references, display=display).code
     except StoppedError:
         # Before the run began: there is nothing to save.
         return ExitCode.REQUEUE
@@ -132,8 +140,9 @@ def answer(typed: argparse.Namespace) -> int:
         restore_pipe()
         print(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
+    display = display_of(typed)
     # Hydra wants options before overrides.
-    options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview")]
+    options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview", *OPTIONS)]
     sys.argv[1:] = [*options, *typed.overrides]
     if not (typed.hydra_help or typed.shell_completion):
         sweeps = expand(typed)
@@ -151,20 +160,24 @@ def answer(typed: argparse.Namespace) -> int:
                 words = [each.overrides for each in sweeps]
                 checked = [checked[i] for i in chosen_sweeps(words, only=only, config_dir=config_dir)]
             return one_after_another(checked)
-        if not (typed.cfg or typed.info or typed.preview) and _show_finished(checked[0][1], typed.config_dir):
+        if not (typed.cfg or typed.info or typed.preview) and _show_finished(checked[0][1], typed.config_dir, display):
             return ExitCode.DONE
-    composed(preview_one if typed.preview else run_one)()
+    composed(preview_one if typed.preview else partial(run_one, display=display))()
     return 0
 
 
-def _show_finished(config: DictConfig, config_dir: str | None) -> bool:
+def _show_finished(config: DictConfig, config_dir: str | None, display: Display) -> bool:
     """Show the run of this config if it is done, and its data and code are as they were."""
     place = recall_done(resolve(config), trusted=[Path(config_dir)] if config_dir else [])
     if place is None:
         return False
     announce_folder(place.folder, before=True)
-    show_finished(Console(highlight=False), RunFolder(place.folder), code=place.code)
+    show_finished(Console(highlight=False, quiet=display.quiet), RunFolder(place.folder), code=place.code)
     return True
+
+
+def display_of(typed: argparse.Namespace) -> Display:
+    return Display(quiet=typed.quiet, plain=typed.plain, verbose=typed.verbose)
 
 
 def one_after_another(sweeps: Sequence[tuple[argparse.Namespace, DictConfig]]) -> int:
@@ -188,7 +201,10 @@ def sweep(typed: argparse.Namespace, config: DictConfig) -> int:
         if typed.dry_run:
             return dry_run(typed.overrides, config=config, config_dir=typed.config_dir, only=typed.only)
         if is_ours(config):
-            return Sweep.of(config, typed=typed.overrides, config_dir=typed.config_dir, only=typed.only).run()
+            display = display_of(typed)
+            return Sweep.of(
+                config, typed=typed.overrides, config_dir=typed.config_dir, only=typed.only, display=display
+            ).run()
         if typed.only:
             raise UsageError(f"--only {typed.only[0]}: goes with runs that are started here, without Hydra's launchers")
         return launch(config, typed=typed.overrides, config_dir=typed.config_dir)

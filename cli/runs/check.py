@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.commands import version_line
+from ttt.cli.runs.display import OPTIONS
 from ttt.cli.runs.habits import USUAL, meant, option_meant
 from ttt.cli.runs.help import Library
 from ttt.cli.runs.hydra_settings import check_hydra
@@ -42,6 +43,8 @@ def parse_command(argv: Sequence[str]) -> argparse.Namespace:
             # Hydra would give its own.
             action.version = version_line()  # type: ignore[attr-defined]
     parser.add_argument("--preview", action="store_true")
+    for option in OPTIONS:
+        parser.add_argument(option, action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--study")
     parser.add_argument("--only", action="append", default=[])

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ttt.cli.runs.display import EVERYTHING, Display
+from ttt.cli.runs.live import Live, label, learned
 from ttt.cli.runs.outcome import say, show_results
 from ttt.results.events import Evaluated, Event, Trained, Waiting
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
-from ttt.run.execute import Outcome
+from ttt.run.endings import Outcome
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.environment import device_name
 from ttt.storage.run_folder import RunFolder
@@ -26,9 +27,10 @@ from ttt.storage.run_folder import RunFolder
 class Screen:
     """The watcher that prints. It has one console, so that bars and lines never mix."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(highlight=False, quiet=quiet)
-        self._progress: Progress | None = None
+    def __init__(self, display: Display = EVERYTHING) -> None:
+        self.console = Console(highlight=False, quiet=display.quiet)
+        self._display = display
+        self._live: Live | None = None
         self._last: Trained | None = None
 
     def announce(self, assembly: Assembly, folder: RunFolder, device: torch.device) -> None:
@@ -56,53 +58,28 @@ class Screen:
     @contextmanager
     def live(self, assembly: Assembly) -> Iterator[None]:
         """Show progress while open: over the stream, and over the steps of a task."""
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self._display.plain or self._display.quiet:
             yield
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[info]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            self._stream = progress.add_task("stream", total=assembly.stream.steps, info="")
-            self._task = progress.add_task("base", total=None, info="")
-            self._progress = progress
+        with Live.of(assembly, self.console) as self._live:
             try:
                 yield
             finally:
-                self._progress = None
+                self._live = None
 
     def __call__(self, event: Event | Waiting) -> None:
+        if self._live is not None:
+            self._live.hear(event)
         if isinstance(event, Waiting):
             self.note("base     another run trains it; waiting for that")
-            return
-        if isinstance(event, Evaluated):
+        elif isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
-            if self._progress is not None and not self._progress.tasks[self._stream].finished:
-                # No step of the next task has been reported yet.
-                self._progress.reset(self._task, description=f"task {event.row + 1}", total=None, info="")
-            return
-        if not isinstance(event, Trained):
-            return
-        new_task = self._last is None or self._last.task != event.task
-        self._last = event
-        if self._progress is not None:
-            if new_task:
-                # The time left is estimated from this task's pace alone: tasks differ in speed.
-                self._progress.reset(self._task)
-            info = f"{_learned(event)}  {event.tokens_per_second:,.0f} tok/s"
-            label = "base" if event.task == 0 else f"task {event.task} {event.task_name[:24]}"
-            self._progress.update(
-                self._task, description=label, total=event.task_steps, completed=event.task_step, info=info
-            )
-            if event.task > 0:
-                self._progress.update(self._stream, completed=event.step)
-        elif event.task == 0 and event.task_step == event.task_steps:
-            self.note(f"base: {event.task_steps} steps, {_pace(event)}")
+        elif isinstance(event, Trained):
+            self._last = event
+            if self._display.verbose:
+                self.note(f"{label(event)}: step {event.task_step}/{event.task_steps}, {_pace(event)}")
+            elif self._live is None and event.task == 0 and event.task_step == event.task_steps:
+                self.note(f"base: {event.task_steps} steps, {_pace(event)}")
 
     def ended(self, outcome: Outcome, results: Results, folder: RunFolder) -> None:
         """Show the results, or why there are none."""
@@ -111,17 +88,12 @@ class Screen:
             return
         print(f"ttt-run: stopped: {outcome.reason}", file=sys.stderr)
         resumable = outcome.status == "requeue"
-        hint = "the same command resumes after the last finished task" if resumable else f"see {folder.path}"
+        hint = "the same command resumes" if resumable else f"see {folder.path}"
         print(f"ttt-run: {hint}", file=sys.stderr)
 
 
-def _learned(event: Trained) -> str:
-    """The reward of a policy, whose loss means something only in its gradient; else the loss."""
-    return f"reward {event.terms['reward']:.3f}" if "reward" in event.terms else f"{event.loss:.3f} bits"
-
-
 def _pace(event: Trained) -> str:
-    return f"{_learned(event)}, {event.tokens_per_second:,.0f} tokens/s"
+    return f"{learned(event)}, {event.tokens_per_second:,.0f} tokens/s"
 
 
 def _evaluated(event: Evaluated, last: Trained | None) -> str:

@@ -7,9 +7,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ttt.cli.announce import read_announcement
+from ttt.cli.runs.display import EVERYTHING, Display, span
 from ttt.cli.sweeps.job import Job, announcement_file, read_jobs
 from ttt.storage.journal import last_record
 from ttt.storage.run_folder import RunFolder
@@ -32,8 +34,18 @@ class Overview:
     `varied`: the keys that tell the runs apart.
     """
 
-    def __init__(self, folder: Path, *, total: int, varied: Collection[str]) -> None:
-        self.console = Console(highlight=False)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        total: int,
+        varied: Collection[str],
+        objective: str = "",
+        display: Display = EVERYTHING,
+    ) -> None:
+        self.console = Console(highlight=False, quiet=display.quiet)
+        self._moves = self.console.is_terminal and not (display.plain or display.quiet)
+        self._objective = objective
         self._folder, self._total, self._varied = folder, total, varied
         self._jobs: dict[int, Job] = {}
         self._said: set[int] = set()
@@ -46,7 +58,7 @@ class Overview:
     def watch(self) -> Iterator[None]:
         """Show the sweep while open."""
         stop = threading.Event()
-        live = Live(console=self.console, transient=True, auto_refresh=False) if self.console.is_terminal else None
+        live = Live(console=self.console, transient=True, auto_refresh=False) if self._moves else None
         watcher = threading.Thread(target=self._watch, args=(stop, live), daemon=True)
         if live:
             live.start()
@@ -92,7 +104,8 @@ class Overview:
             "stopped": f"stopped: {job.reason}",
             "skipped": f"not started: {job.reason}",
         }[job.status]
-        return f"[{job.number}/{self._total}] {self.label(job)}: {state} ({job.seconds or 0:.0f} s)"
+        score = "" if job.objective is None else f", {self._objective} {job.objective:.4f}"
+        return f"[{job.number}/{self._total}] {self.label(job)}: {state}{score} ({job.seconds or 0:.0f} s)"
 
     def _picture(self) -> RenderableType:
         running = sorted((job for job in self._jobs.values() if not job.ended), key=lambda job: job.number)
@@ -137,10 +150,22 @@ class Overview:
         parts += [f"{failed} failed"] if failed else []
         compare = f"; compare: ttt-compare {shlex.join(self._folders())}" if done else ""
         self.note(f"{', '.join(parts)}, in {span(time.monotonic() - self._start)}{compare}")
+        upload = self._upload()
+        if upload:
+            self.note(upload)
         if done < self._total:
             rest = f"{self._total - done} of {self._total} runs did not finish; the same command runs those again"
             print(rest, file=sys.stderr)
         return int(done < self._total)
+
+    def _upload(self) -> str:
+        """The command that uploads what W&B could not get while the runs ran; empty for none."""
+        offline = "wandb/offline-run-*"
+        count = sum(any(Path(job.folder).glob(offline)) for job in self._jobs.values() if job.folder)
+        # A task's own folder holds methods and seeds; the one above it holds tasks.
+        tasks = {Path(job.folder).parents[1] for job in self._jobs.values() if job.folder}
+        places = [f"{root}/{'*/*' if Path(root) in tasks else '*/*/*'}/{offline}" for root in self._folders()]
+        return f"W&B: {count} runs are offline; to upload: wandb sync {' '.join(places)}" if count else ""
 
     def best(self, objective: str, direction: str) -> str:
         """The best run of a search, in words."""
@@ -158,11 +183,24 @@ class Overview:
         return [str(r if len(inside := [f for f in folders if f.parent == r]) > 1 else inside[0]) for r in roots]
 
 
+def _score(event: Mapping[str, Any]) -> str:
+    """What a row of R says of the tasks learned so far, in words; of all before the stream."""
+    seen = set(event["seen"]) or set(event["columns"])
+    scores = event["tasks"].get("fast") or next(iter(event["tasks"].values()))
+    quantity = "success" if "success" in scores else "loss"
+    pairs = zip(event["columns"], scores[quantity], strict=True)
+    values = [value for task, value in pairs if task in seen and value is not None]
+    unit = quantity if quantity == "success" else "bits"
+    return f": {sum(values) / len(values):.3f} {unit}" if values else ""
+
+
 def doing(folder: Path, job: Job) -> str:
     """What a running job does now: what it measured last, or is about to measure."""
     announced = read_announcement(announcement_file(folder, job.number))
     if "folder" not in announced:
         return "starting"
+    if "waits" in announced:
+        return f"waits: {announced['waits']}"
     # The sweep runs in the folder in which its runs run.
     journal = RunFolder(Path(announced["folder"])).metrics
     if not journal.is_file():
@@ -175,13 +213,6 @@ def doing(folder: Path, job: Job) -> str:
         step = f"step {event['task_step']}/{event['task_steps']}"
         return f"task {event['task']} {event['task_name']}: {step}, {loss} bits"
     if event["event"] == "evaluated":
-        return f"measured after task {event['row']}" if event["row"] else "measured before the stream"
+        when = f"after task {event['row']}" if event["row"] else "before the stream"
+        return f"measured {when}{_score(event)}"
     return f"measuring task {event['task']}"
-
-
-def span(seconds: float) -> str:
-    """A time in words: 12 s, 5 min, 2 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -10,10 +10,10 @@ from statistics import fmean
 from omegaconf import DictConfig
 from rich.console import Console
 
+from ttt.cli.runs.display import span
 from ttt.cli.sweeps.grid import varied
 from ttt.cli.sweeps.job import read_objective
 from ttt.cli.sweeps.launch import is_grid
-from ttt.cli.sweeps.overview import span
 from ttt.cli.sweeps.select import runs_of
 from ttt.cli.sweeps.sweep import jobs_of, objective_of
 from ttt.cli.sweeps.tuning import Tuning, key_of

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ttt.cli.runs.display import EVERYTHING, Display
 from ttt.cli.sweeps.grid import varied
 from ttt.cli.sweeps.job import Job, Starter, terminate_jobs
 from ttt.cli.sweeps.overview import INTERVAL, Overview
@@ -37,6 +38,7 @@ class Sweep:
     tuning: Tuning | None = None
     only: Sequence[str] = ()
     config_dir: str | None = None
+    display: Display = EVERYTHING
 
     @classmethod
     def of(
@@ -47,6 +49,7 @@ class Sweep:
         config_dir: str | None,
         launched: bool = False,
         only: Sequence[str] = (),
+        display: Display = EVERYTHING,
     ) -> Sweep:
         """Read a sweep from its composed config.
 
@@ -69,12 +72,14 @@ class Sweep:
         )
         words = [word for word in typed if not word.lstrip("+~").startswith("hydra")]
         tuning = None if launched else Tuning.read(config, typed=words, objective=starter.objective)
-        return cls(words, starter, jobs, tuning, only, config_dir)
+        return cls(words, starter, jobs, tuning, only, config_dir, display)
 
     def open(self, *, total: int) -> Overview:
         """Make the folder of logs; return what watches over it."""
         self.starter.folder.mkdir(parents=True, exist_ok=True)
-        return Overview(self.starter.folder, total=total, varied=varied(self.typed))
+        objective = self.starter.objective
+        names = varied(self.typed)
+        return Overview(self.starter.folder, total=total, varied=names, objective=objective, display=self.display)
 
     def run(self) -> int:
         """Run all combinations that were chosen; return 0 if every run is done, else 1."""

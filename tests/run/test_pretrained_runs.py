@@ -12,6 +12,7 @@ from harness import only_run, run_here
 from interrupted import interrupted_run
 from pretrained_runs import QUICK, UPDATES, tiny_pretrained
 
+from ttt.cli.runs.display import Display
 from ttt.cli.runs.references import Reference
 from ttt.cli.runs.screen import Screen
 from ttt.storage.checkpoint import load_newest
@@ -53,7 +54,7 @@ def test_a_folder_of_weights_may_move(model, tmp_path):
 
 def test_a_reference_of_a_pretrained_run_is_a_run_that_its_own_command_finds(model):
     assembly = assembled(*QUICK, *FAST, f"model.name={model}")
-    reference = Reference("frozen", assembly, Screen(quiet=True))
+    reference = Reference("frozen", assembly, Screen(Display(quiet=True)))
     typed = [*QUICK, *FAST, f"model.name={model}", "strategy=frozen"]
     assert reference.folder.path.name == assembled(*typed).info.folder.name
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ttt.api.opened import Run
 from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.display import Display
 from ttt.config.messages import UsageError
 from ttt.run.compose import resolve
 from ttt.run.exit_codes import ExitCode
@@ -45,7 +46,7 @@ def run(*overrides: str, seed: int | None = None, config_dir: str | Path | None 
     from ttt.cli.runs.one import start
 
     # The folder is returned even where the run did not finish: what it measured is there.
-    ended = start(config, trusted=trusted, quiet=not progress)
+    ended = start(config, trusted=trusted, display=Display(quiet=not progress))
     if ended.code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if ended.code != ExitCode.DONE:
