@@ -34,8 +34,8 @@ METRICS = ("avg_before", "gained", "forgetting_max_seen", "avg_final", "forgetti
 
 
 def main() -> None:
-    typed = compare_options()
     try:
+        typed = compare_options()
         form = form_of(typed)
         look = look_of(typed)
         runs = find_runs(typed.runs)

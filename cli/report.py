@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ttt.cli.tables.parser import CommandParser
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
 
@@ -17,8 +18,8 @@ it in any browser, print it, or send it."""
 
 
 def main() -> None:
-    typed = report_options()
     try:
+        typed = report_options()
         check_output(typed.output)
         print(write_page(typed))
     except ValueError as error:
@@ -27,7 +28,7 @@ def main() -> None:
 
 
 def report_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="ttt-report", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ttt.cli.tables.parser import CommandParser
 from ttt.cli.tables.pictures import add_looks
 from ttt.cli.tables.statistics import add_statistics
 from ttt.cli.tables.written import FORMS, SUFFIXES
@@ -16,8 +17,8 @@ DESCRIPTION = "ttt-compare: many runs in, one table out for each stream; mean, s
 
 
 def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was typed, or `words` in its place."""
-    parser = argparse.ArgumentParser(prog="ttt-compare", description=DESCRIPTION)
+    """What was typed, or `words` in its place. Raises ValueError in the user's words."""
+    parser = CommandParser(prog="ttt-compare", description=DESCRIPTION)
     add = parser.add_argument
     add("runs", nargs="*", default=["outputs"],
         help="run folders, folders of them, folders of sweeps, or patterns: 'outputs/*/none-*'")  # fmt: skip
@@ -36,7 +37,8 @@ def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         "optimizer.lr=rate")  # fmt: skip
     add_looks(parser)
     add("--wandb", nargs="?", const="ttt", metavar="PROJECT", help="also push the comparison to W&B (project: ttt)")
-    add("--format", choices=FORMS, help="long: a row for each run and metric; latex: for the booktabs package")
+    add("--format", metavar="|".join(FORMS),
+        help="long: a row for each run and metric; latex: for the booktabs package")  # fmt: skip
     add("--to", type=Path, metavar="FILE",
         help=f"write the table to a file, by its suffix: {', '.join(SUFFIXES)}")  # fmt: skip
     add("--caption", metavar="TEXT", help="of a latex table")

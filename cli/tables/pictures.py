@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ttt.cli.tables.parser import check_word
 from ttt.figures.look import Look
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
@@ -21,7 +22,7 @@ def add_looks(parser: argparse.ArgumentParser) -> None:
     add("--size", metavar="3.3x2.4", help="width and height in inches")
     add("--font", type=float, metavar="POINTS", help="size of its letters")
     add("--title", metavar="TEXT", help="above it; a paper has its caption instead")
-    add("--log", nargs="+", default=[], choices=("x", "y"), help="axes with a logarithmic scale")
+    add("--log", nargs="+", default=[], metavar="x|y", help="axes with a logarithmic scale")
     add("--limits", nargs="+", default=[], metavar="y=0:4", help="ends of an axis")
 
 
@@ -32,6 +33,8 @@ def look_of(typed: argparse.Namespace) -> Look:
         raise ValueError(f"--{shown}: says how a picture looks, so it goes with --plot FILE")
     if typed.font is not None and not 3 <= typed.font <= 40:
         raise ValueError(f"--font {typed.font:g}: must be between 3 and 40 points")
+    for axis in typed.log:
+        check_word("--log", axis, ("x", "y"))
     return Look(_size(typed.size), typed.font, typed.title or "", tuple(typed.log), limits_of(typed.limits))
 
 

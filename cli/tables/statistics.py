@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from ttt.cli.tables.parser import check_word
 from ttt.compare.correction import Correct
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.nulls import Null, pair
@@ -16,7 +17,6 @@ from ttt.compare.statistics import IntervalBy
 from ttt.compare.strata import by_tag, summarised
 from ttt.compare.streams import StreamRuns, by_stream
 from ttt.compare.table import Sheet
-from ttt.config.messages import suggest
 from ttt.metrics.bootstrap import Over
 
 STREAM_KEYS = ("task.", "source.")
@@ -49,10 +49,9 @@ def without_statistics(typed: argparse.Namespace, *, shown: str) -> None:
 
 def streams(typed: argparse.Namespace, runs: Sequence[Run]) -> list[StreamRuns]:
     """The runs of each stream, minus their nulls where these were typed."""
-    for option, word, allowed in (("interval", typed.interval, IntervalBy), ("over-tasks", typed.over_tasks, Over),
-                                  ("correct", typed.correct, Correct)):  # fmt: skip
-        if word not in get_args(allowed):
-            raise ValueError(f"--{option} {word}: unknown; {suggest(word, get_args(allowed))}")
+    check_word("--interval", typed.interval, get_args(IntervalBy))
+    check_word("--over-tasks", typed.over_tasks, get_args(Over))
+    check_word("--correct", typed.correct, get_args(Correct))
     if typed.no_start and not typed.null:
         raise ValueError("--no-start: goes with --null")
     runs = minus_null(typed, runs) if typed.null else runs

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from ttt.cli.tables.formats import FORMATS, WIDTH, json_text, comma_separated, markdown, print_table
+from ttt.cli.tables.formats import FORMATS, WIDTH, comma_separated, json_text, markdown, print_table
 from ttt.cli.tables.latex import LABEL, latex
+from ttt.cli.tables.parser import check_word
 from ttt.cli.tables.views import TableView
 from ttt.compare.groups import Group
 from ttt.compare.long import run_records
@@ -43,6 +44,7 @@ def form_of(typed: argparse.Namespace) -> str:
     if typed.to and suffix not in SUFFIXES:
         raise ValueError(f"--to {typed.to}: must end in one of {', '.join(SUFFIXES)}")
     form: str = typed.format or SUFFIXES.get(suffix, "table")
+    check_word("--format", form, FORMS)
     for option in ("caption", "ref"):
         if getattr(typed, option) and form != "latex":
             raise ValueError(f"--{option}: goes with --format latex")

@@ -113,6 +113,10 @@ def test_long_data_has_a_row_for_each_run_and_metric(mixed, tmp_path):
         (["--caption", "x"], ["--caption", "--format latex"]),
         (["--format", "long", "--frontier"], ["--format long"]),
         (["--format", "latex", "--to", "x.parquet"], ["--format latex"]),
+        (["--format", "ltex"], ["--format ltex", "did you mean latex?"]),
+        (["--basline", "adapter.name=none"], ["--basline", "did you mean --baseline?"]),
+        (["--metrics"], ["--metrics", "ttt-compare --help"]),
+        (["--curve", METRIC, "--plot", "x.svg", "--log", "z"], ["--log z", "allowed: x, y"]),
         (["--wandb"], ["--wandb", "--where"]),
     ],
 )

@@ -121,6 +121,7 @@ def test_wrong_words(tmp_path):
         run = make_run(tmp_path, overrides=(f"adapter={adapter}",), tasks=2)
     assert_refused(report(tmp_path, "--where", "adapter.name=non"), "adapter.name=non", "did you mean none?")
     assert_refused(report(tmp_path, "--baseline", "adapter.name=non"), "adapter.name=non", "did you mean none?")
+    assert_refused(report(tmp_path, "--wher", "seed=0", "--bseline", "x"), "--bseline", "did you mean --baseline?")
     assert_refused(report(run, "--baseline", "adapter.name=none"), "--baseline", "holds one")
 
 

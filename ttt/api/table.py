@@ -71,8 +71,8 @@ def compare(
     words += ["--baseline", baseline] if baseline else []
     words += ["--frontier", *([frontier] if isinstance(frontier, str) else [])] if frontier else []
     # The command's own parser, so that its words mean the same here.
-    typed = compare_options(words)
     try:
+        typed = compare_options(words)
         shown = choose(typed, find_runs(typed.runs))
         return Table(only_stream(shown, "ttt.compare").view.sheet)
     except ValueError as error:

@@ -1,0 +1,26 @@
+"""How the commands that show runs read their words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import NoReturn
+
+from ttt.config.messages import suggest
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Refuses a wrong word in one line, where argparse would print its whole usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        _, is_unknown, words = message.partition("unrecognized arguments: ")
+        if is_unknown:
+            options = [max(action.option_strings, key=len) for action in self._actions if action.option_strings]
+            raise ValueError(f"{words}: unknown; {suggest(words.split()[0], options)}")
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def check_word(option: str, word: str, allowed: Iterable[str]) -> None:
+    """Raise ValueError for a word that the option does not take."""
+    if word not in set(allowed):
+        raise ValueError(f"{option} {word}: unknown; {suggest(word, allowed)}")
