@@ -75,7 +75,7 @@ def test_a_resumed_run_shows_every_number_once(name, sink, tmp_path):
     assert steps == list(range(1, 10))
 
 
-@pytest.mark.parametrize("logger", ["tensorboard", "trackio"])
+@pytest.mark.parametrize("logger", ["tensorboard", "trackio", "mlflow"])
 def test_a_missing_package_is_one_line_and_leaves_nothing(logger, tmp_path, monkeypatch):
     monkeypatch.setattr("ttt.sinks.base.find_spec", lambda package: None)
     outcome = run_here([*TRACKED, *FAST, f"logger={logger}"], tmp_path)

@@ -10,6 +10,7 @@ PACKAGES = {
     "gepa": ("gepa==0.1.4",),
     "hf": ("transformers>=5",),
     "joblib": ("hydra-joblib-launcher==1.2.0", "joblib>=1.5,<1.6"),
+    "mlflow": ("mlflow>=3",),
     "optuna": ("hydra-optuna-sweeper==1.3.0", "optuna==2.10.1"),
     "ray": ("hydra-ray-launcher==1.2.2", "ray[default]==2.60.0"),
     "submitit": ("hydra-submitit-launcher==1.2.0", "submitit>=1.5.4,<1.6"),
