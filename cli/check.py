@@ -63,6 +63,7 @@ def check(words: list[str], *, config_dir: str | None) -> int:
     console, broken = Console(highlight=False), 0
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
+    # One config for all: parts that are typed together are checked together.
     run = TinyRun(config, trusted)
     for group in parts:
         with Console(stderr=True).status(f"{group}={config[group]['name']}") as status:

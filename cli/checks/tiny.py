@@ -43,6 +43,7 @@ def tiny_config(words: Sequence[str], *, config_dir: str | None) -> dict[str, An
     typed = {word.partition("=")[0].lstrip("+") for word in words}
     chosen = [*words, *_choices(typed)]
     config = resolve(check_command(_command(chosen, config_dir)))
+    # Composed twice, since only the config says which settings the parts have.
     return resolve(check_command(_command([*_sizes(config, typed), *chosen], config_dir)))
 
 

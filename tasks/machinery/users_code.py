@@ -51,6 +51,7 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
+            # Each dot is a folder up; the first is that of the file.
             above = path.relative_to(root).parts[: -node.level] if node.level else ()
             name = ".".join([*above, *([node.module] if node.module else [])])
             # `from package import module` names a module behind `import`.

@@ -6,7 +6,7 @@ import argparse
 import importlib
 
 import pytest
-from documents import blocks, command_lines, name_of, pages
+from documents import ROOT, blocks, command_lines, name_of, pages
 
 from ttt.cli.check import typed_options
 from ttt.cli.checks.tiny import checked_groups
@@ -30,6 +30,8 @@ def mine(tmp_path_factory):
     (folder / "mine" / "adapter").mkdir(parents=True)
     # The name that stands for any.
     (folder / "mine" / "adapter" / "mine.yaml").write_text("name: mine\n")
+    # The folder that lies beside the docs, to be copied.
+    (folder / "examples").symlink_to(ROOT / "examples")
     for page in pages():
         for block in blocks(page.read_text()):
             if block.title:

@@ -12,6 +12,7 @@ import yaml
 def fault_of_module(error: BaseException, folders: Iterable[Path]) -> str:
     """Why a module could not be imported, with the last line of the user's own that was reached."""
     cause = " ".join(f"{type(error).__name__}: {getattr(error, 'msg', None) or error}".split())
+    # Python could not read the file, so no frame of it was reached.
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {cause}"
     below = [folder.resolve() for folder in folders]

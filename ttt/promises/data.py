@@ -53,9 +53,11 @@ class SourceCase:
 
 def pure(case: TaskCase) -> Ruling:
     """A batch is the same in any order of reading, and in a stream that was cut anew."""
+    # Another stream, so that nothing that the first one remembers helps.
     again = case.cut(0)
     for phase, other in zip(case.stream.phases, again.phases, strict=True):
         steps = range(min(STEPS, phase.steps))
+        # A hidden counter would give the last batch first.
         backwards = {step: other.batch(step) for step in reversed(steps)}
         for step in steps:
             if not _equal(phase.batch(step), backwards[step]):
@@ -75,6 +77,7 @@ def uses_no_chance(case: TaskCase) -> Ruling:
 
 def seeds_differ(case: TaskCase) -> Ruling:
     """Another seed gives other batches."""
+    # A seed may draw fewer tasks, where the source has few classes.
     pairs = zip(case.stream.phases, case.cut(1).phases, strict=False)
     if all(_equal(phase.batch(0), other.batch(0)) for phase, other in pairs):
         return broken("the first batches of seeds 0 and 1 are equal")
@@ -89,6 +92,7 @@ def task_fingerprints(case: TaskCase) -> Ruling:
             return broken(f"task {task.name!r}: its fingerprint changes when the stream is cut again")
     seen: dict[str, int] = {}
     for index, task in enumerate(case.stream.tasks):
+        # Tasks that are equal on purpose may share a fingerprint.
         first = seen.setdefault(task.fingerprint, index)
         if first != index and not _equal(task.batch(0), case.stream.tasks[first].batch(0)):
             return broken(f"tasks {first + 1} and {index + 1}: one fingerprint for different batches")
@@ -160,6 +164,7 @@ def in_range(case: SourceCase) -> Ruling:
 def source_parts(case: SourceCase) -> Ruling:
     """No eval sequence is drawn in training, and the eval part stays as it is."""
     evaluation = list(_rows(case.source.evaluation(case.classes, rows=ROWS, length=case.length)))
+    # Whole rows: short pieces of text may stand in both parts by chance.
     drawn = {row for seed in range(DRAWS) for row in _rows(case.draw(case.source, seed))}
     for index, row in enumerate(evaluation):
         if row in drawn:
@@ -192,6 +197,7 @@ def misshapen(batch: Batch, *, vocab: int, length: int) -> str:
         return f"tokens {list(tokens.shape)}, targets {list(targets_BT.shape)}, segments {list(segment_BT.shape)}"
     if tokens.shape[1] > length:
         return f"rows of {tokens.shape[1]} tokens, longer than {length}"
+    # Vectors in place of tokens are no integers.
     kinds = {targets_BT.dtype, segment_BT.dtype} | (set() if tokens.is_floating_point() else {tokens.dtype})
     if kinds != {torch.int64}:
         return f"numbers of {', '.join(sorted(map(str, kinds)))}, not of torch.int64"

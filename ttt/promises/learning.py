@@ -60,6 +60,7 @@ def starts_plain(case: TinyRun) -> Ruling:
     assembly, plain = case.plain, case.assembly(PLAIN)
     batch, learner = assembly.stream.tasks[0].evaluation(), assembly.learner
     with torch.no_grad():
+        # Weights are drawn before an adapter is attached, so both models have the same ones.
         expected_BTV, _ = plain.learner(batch, {})
         logits_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
     ruling = same_scores(logits_BTV, expected_BTV, tolerance=0, where=" before anything is written or learned")
@@ -80,6 +81,7 @@ def steps_finite(case: TinyRun) -> Ruling:
     spoiled = next((name for name, x in after.items() if not x.isfinite().all()), None)
     if spoiled:
         return broken(f"{spoiled}: not finite after {STEPS} steps")
+    # Some weights may rest in a few steps, but not all.
     still = [name for name, x in after.items() if torch.equal(x, before[name])]
     return HOLDS if len(still) < len(after) else broken(f"no weight moves in {STEPS} steps")
 
@@ -111,6 +113,7 @@ def state_restored(case: TinyRun) -> Ruling:
     first, assembly = _set_up(case)
     _step(first, assembly)
     second, other = _set_up(case)
+    # The weights too: both go on from the same place.
     second.learner.model.load_state_dict(first.learner.model.state_dict())
     # Copies, as a checkpoint holds them: the two optimizers must not share a tensor.
     saved = {name: x.clone() for name, x in optimizer_tensors(first.optimizer, first.order).items()}

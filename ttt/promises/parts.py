@@ -55,6 +55,7 @@ def rule(judge: Judge, *, trusted: Sequence[Path]) -> Ruling:
     try:
         return judge()
     except Exception as error:
+        # The last line of the user's own that was reached.
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_below(frame.filename, trusted)]
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
         return broken(f"{type(error).__name__}: {' '.join(str(error).split())}{where}")
@@ -88,6 +89,7 @@ def _reading(promises: Mapping[str, Callable[[ReadingCase], Ruling]], run: TinyR
 
 
 def _heard(promise: Callable[[ReadingCase], Ruling], case: ReadingCase) -> Ruling:
+    # What starts at zero would move no score, whatever leaks into it.
     with untouched(case.learner):
         return promise(case)
 
@@ -103,12 +105,14 @@ def _task_case(run: TinyRun) -> data.TaskCase:
         config = {**run.config, "seed": seed}
         return build_data(config, base_seed=config["base"]["seed"], trusted=run.trusted)[1]
 
+    # Cut once here, so that what does not fit is refused before any promise.
     cut(0)
     return data.TaskCase(cut)
 
 
 def _source_case(run: TinyRun) -> data.SourceCase:
     def anew() -> Source:
+        # Prepared data that a changed source left behind would hide that it changed.
         with tempfile.TemporaryDirectory() as cache:
             return build_source({**run.config, "source": _elsewhere(run.config["source"], cache)}, run.trusted)
 

@@ -32,8 +32,8 @@ PLACES, ROWS = 24, 8
 class ReadingCase:
     """A learner, and sequences to read with it.
 
-    `chunk`: the adapter's, None for one without. `tolerance`: how far a score may move where another
-    shape rounds differently, as a share of the largest score.
+    `chunk`: the adapter's, None for one without. `tolerance`: how far a score may move where
+    another shape rounds differently, as a share of the largest score.
     """
 
     learner: Learner
@@ -128,6 +128,7 @@ def padding(case: ReadingCase) -> Ruling:
         inside = slice(left, left + length)
         token_BT = torch.zeros(rows, left + length + right, dtype=torch.long)
         segment_BT = torch.full_like(token_BT, -1)
+        # Any document number will do: only equal ones mean something.
         token_BT[:, inside], segment_BT[:, inside] = case.token_BT, 7
         logits_BTV, state = case.run(passage(token_BT, segment_BT))
         where = f" with {left} positions of padding before and {right} after it"
@@ -140,6 +141,7 @@ def padding(case: ReadingCase) -> Ruling:
 
 def lanes(case: ReadingCase) -> Ruling:
     """A row reads the same alone and beside others."""
+    # Each row by itself has another shape, which may round differently.
     alone_BTV = torch.cat([case.read(row_1T) for row_1T in case.token_BT.split(1)])
     beside = same_scores(case.whole[0], alone_BTV, tolerance=case.tolerance, where=" beside other rows")
     return first_broken(beside, _flipped(case, "other rows"))
@@ -148,6 +150,7 @@ def lanes(case: ReadingCase) -> Ruling:
 def in_pieces(case: ReadingCase) -> Ruling:
     """Read in pieces, each by a reader of its own, sequences read as they do at once."""
     length = case.token_BT.shape[1]
+    # One document, and two whose border lies inside a piece.
     packed_BT = (torch.arange(length) >= length // 2 - 1).long().expand_as(case.token_BT)
     for segment_BT in (torch.zeros_like(case.token_BT), packed_BT):
         whole_BTV = case.read(case.token_BT, segment_BT)
@@ -168,6 +171,7 @@ def _cuts(length: int, chunk: int | None) -> list[list[int]]:
 
 
 def _read_pieces(case: ReadingCase, segment_BT: Tensor, sizes: Sequence[int]) -> Tensor:
+    # A new reader for each piece: what it needs must be in what the last one exported.
     reader, logits, at = Reader(case.learner), [], 0
     for size in sizes:
         piece = slice(at, at + size)

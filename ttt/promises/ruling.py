@@ -44,6 +44,7 @@ def same_scores(logits_BTV: Tensor, expected_BTV: Tensor, *, tolerance: float, w
     moved = (~(change_BT <= tolerance)).nonzero()
     if not len(moved):
         return HOLDS
+    # The first one, which is nearest to the cause.
     row, t = moved[0].tolist()
     size = f"{float(change_BT[row, t]):.2g} of the largest score"
     return broken(f"row {row}, position {t}{where}: the score moves by {size}")

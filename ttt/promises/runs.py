@@ -88,6 +88,7 @@ def goes_on(new: Callable[[], Assembly]) -> Ruling:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         whole = stream_through(new(), folder / "whole")
+        # All of the second run's chance, weights and states come from the checkpoint.
         rest = stream_through(new(), folder / "rest", after=checkpoint.in_order(folder / "whole")[-2])
     for group, tensors in whole.tensors.items():
         ruling = same_tensors(rest.tensors[group], tensors, where=f" ({group}) of a run that went on after a stop")

@@ -66,6 +66,7 @@ def learned_run(assembly: Assembly) -> Learned:
     sizes: list[int] = []
 
     def weigh(event: Event) -> None:
+        # Row 0 is measured before any task.
         if isinstance(event, Evaluated) and event.row:
             sizes.append(uncounted(assembly.recipe.strategy, assembly.learner.model))
 
@@ -80,6 +81,7 @@ def acts(case: StrategyCase) -> Ruling:
     points = POINTS if isinstance(strategy, Both) else [point for point in POINTS if strategy.acts_at(point)]
     if not points and strategy.learns:
         return not_given("it overrides no point")
+    # The same run but for the strategy: data, start and chance are equal.
     naive = learned_run(case.run.assembly(NAIVE)).weights
     if naive.keys() != weights.keys() or any(not torch.equal(x, weights[name]) for name, x in naive.items()):
         return HOLDS
@@ -101,6 +103,7 @@ def memory_counted(case: StrategyCase) -> Ruling:
 
 def uncounted(strategy: Strategy, model: nn.Module) -> int:
     """Bytes of the tensors that a strategy holds beyond those in its state and in the model."""
+    # By memory: a tensor that two attributes share counts once.
     tensors = {x.untyped_storage().data_ptr(): x for x in _tensors(vars(strategy).values())}
     for parameter in model.parameters():
         tensors.pop(parameter.untyped_storage().data_ptr(), None)
@@ -134,6 +137,7 @@ def checks_only(case: StrategyCase) -> Ruling:
     strategy.check(learner, assembly.stream, parts=1)
     if slow_hash(learner.model) != before:
         return broken("check moves a slow weight")
+    # Building the engine calls `begin`.
     engine_of(assembly)
     if not (strategy.replaces or strategy.renews) and slow_hash(learner.model) != before:
         return broken("begin moves a slow weight, and `replaces` is False")
