@@ -8,12 +8,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_runs import make_run
 from pages import Page, cell_classes, page_of
 
+from ttt.compare.runs import read_run
 from ttt.report.one import write_run
 from ttt.report.text import UNDEFINED
+from ttt.results.scores import MEANINGS
 
 # One process makes the shared runs once.
 pytestmark = pytest.mark.xdist_group("report")
@@ -61,6 +64,27 @@ def test_heat_maps_frame_the_task_just_learned(page_text):
     assert [len(row) for row in classes] == [5] * 6
     framed = {(i, j) for i, row in enumerate(classes) for j, name in enumerate(row) if name.endswith(" just")}
     assert framed == {(j + 1, j) for j in range(5)}
+
+
+def test_every_heat_map_has_its_scale_and_says_what_its_mode_is(run, page_text):
+    for mode, meaning in MEANINGS["fast"].items():
+        if f'id="R-{mode}-loss"' in page_text:
+            figure = page_text[page_text.index(f'id="R-{mode}-loss"') :].partition("</figure>")[0]
+            assert meaning in figure
+            assert 'class="scale"' in figure
+            assert "bits per token" in figure
+            assert "bits per token" in (run / "plots" / f"R-{mode}-loss.svg").read_text()
+
+
+def test_slopes_have_the_sign_of_their_picture(tmp_path):
+    text = write_run(make_run(tmp_path, tasks=6, noise=0.5, overrides=("adapter=none",))).read_text()
+    results = read_run(next(tmp_path.rglob("results.json")).parent).results
+    r = results.matrix("slow", "loss")
+    learned = [r[j + 1, j] for j in range(6)]
+    caption = text[text.index('<figure class="picture" id="plasticity"') :].partition("</figcaption>")[0]
+    # Up in the picture is a higher loss.
+    assert f"slow {np.polyfit(range(6), learned, 1)[0]:+.4f}" in caption
+    assert f"slow {np.polyfit(range(6), learned - r[0], 1)[0]:+.4f}" in caption
 
 
 def test_heat_maps_mark_what_is_missing(tmp_path):
