@@ -58,7 +58,7 @@ def test_a_terminal_shows_what_runs(tmp_path, monkeypatch):
     text = screen.shown.decode()
     assert "0 done, 0 failed, 1 running, 1 waiting; time left unknown" in text
     assert "1 done, 0 failed, 1 running, 0 waiting; about " in text
-    assert "[2/2] seed=1: done (" in text
+    assert "[2/2] seed=1: done, fast/loss/avg_learning " in text
 
 
 def test_the_overview_reads_what_a_run_is_doing(tmp_path, monkeypatch):
@@ -67,12 +67,18 @@ def test_the_overview_reads_what_a_run_is_doing(tmp_path, monkeypatch):
     assert doing(tmp_path, job) == "starting"
     write_json(tmp_path / "run-0003.json", {"folder": "outputs/run", "before": False})
     assert doing(tmp_path, job) == "base"
+    write_json(tmp_path / "run-0003.json", {"folder": "outputs/run", "before": False, "waits": "it belongs to a run"})
+    assert doing(tmp_path, job) == "waits: it belongs to a run"
+    write_json(tmp_path / "run-0003.json", {"folder": "outputs/run", "before": False})
     (tmp_path / "outputs" / "run").mkdir(parents=True)
     journal = tmp_path / "outputs" / "run" / "metrics.jsonl"
-    row = {"event": "evaluated", "row": 0}
+    row = {"event": "evaluated", "row": 0, "columns": [0, 1], "seen": [], "tasks": {"slow": {"loss": [2.0, 3.0]}}}
     step = {"event": "trained", "task": 2, "task_name": "afr", "task_step": 10, "task_steps": 30, "loss": 2.5}
     journal.write_text(f"{json.dumps(row)}\n")
-    assert doing(tmp_path, job) == "measured before the stream"
+    assert doing(tmp_path, job) == "measured before the stream: 2.500 bits"
+    later = row | {"row": 1, "seen": [0], "tasks": {"fast": {"success": [0.25, None]}, "slow": {}}}
+    journal.write_text(f"{json.dumps(later)}\n")
+    assert doing(tmp_path, job) == "measured after task 1: 0.250 success"
     journal.write_text(f'{json.dumps(row)}\n{json.dumps(step)}\n{{"half')
     assert doing(tmp_path, job) == "task 2 afr: step 10/30, 2.50 bits"
     # Four runs of 60 s each, one done, one begun a moment ago: three minutes to go.

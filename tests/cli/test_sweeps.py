@@ -78,7 +78,7 @@ def test_typed_again_nothing_runs_again(grid):
     before = {path: path.stat().st_mtime_ns for path in where.glob("outputs/*/*/*/*")}
     outcome = run_here(["-m", *SGD, "optimizer.lr=0.1", "adapter=none", "seeds=1"], where)
     assert outcome.code == 0
-    assert "[1/1] run: done before (" in outcome.out
+    assert "[1/1] run: done before, " in outcome.out
     assert "1 of 1 runs done (1 of them before)" in outcome.out
     assert before == {path: path.stat().st_mtime_ns for path in where.glob("outputs/*/*/*/*")}
 
