@@ -28,6 +28,11 @@ HEAD = """ttt-run: does this model keep learning, and what does it forget?
   ttt-run --preview source=digits base=none       the stream, without training
   ttt-run --cfg job adapter=none                  the whole config of a command
   ttt-run --config-dir ./mine adapter=mine        your own parts
+  ttt-run clean                                   what finished runs left behind
+  ttt-run sync RUN --logger mlflow                a run in another tracker
+
+--quiet shows nothing but errors, --plain nothing that moves, --verbose every
+report.
 
 The same command again prints a finished run at once and resumes an interrupted
 one; results are bit-equal for the same device, threads and library versions.
