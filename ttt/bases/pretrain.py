@@ -23,7 +23,8 @@ from ttt.optimizers.adamw import AdamW
 from ttt.optimizers.groups import Clip, Rate, WeightDecay
 from ttt.results.events import Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save
-from ttt.storage.files import remove_unfinished
+from ttt.storage.files import check_space, remove_unfinished
+from ttt.training.engine_state import bytes_of_a_save
 from ttt.training.recipe import Recipe
 from ttt.training.saving import StoppedError
 from ttt.training.train import Progress, train
@@ -92,6 +93,7 @@ class Pretrain:
         """Train the base and write its weights, with the curve of its loss, to `folder`."""
         learner = setting.new_learner(self.optimizer)
         engine = Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
+        check_space(folder, bytes_of_a_save(engine), what="the base")
         unfinished = Unfinished.of(folder, engine)
         with setting.saving.deferred():
             state = self._learn(engine, setting, unfinished)

@@ -48,8 +48,7 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
     if isinstance(error, NonFiniteError):
         return Outcome(ExitCode.DIVERGED, "failed", str(error), {})
     if isinstance(error, OSError) and error.errno in FULL:
-        place = f": {error.filename}" if error.filename else ""
-        return Outcome(ExitCode.DISK, "failed", f"no space left on the disk ({first_line(error)}){place}", {})
+        return Outcome(ExitCode.DISK, "failed", f"no room on the disk for {error.filename}: {error.strerror}", {})
     if isinstance(error, OSError) and not str(error.filename or folder.path).startswith(str(folder.path)):
         return Outcome(ExitCode.DATA, "failed", f"data cannot be read: {first_line(error)}", {})
     return _bug(folder, error, rank=rank)

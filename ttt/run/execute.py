@@ -25,7 +25,7 @@ from ttt.run.exit_codes import ExitCode
 from ttt.run.loop import run_stream
 from ttt.run.record import causal_line, record_run, write_page
 from ttt.run.references import measured
-from ttt.run.resume import check_saved, restore_run
+from ttt.run.resume import check_room, check_saved, restore_run
 from ttt.run.session import Session
 from ttt.run.signals import deferred, pending
 from ttt.run.watcher import Watcher
@@ -172,6 +172,7 @@ def _begin(
     is_probed = assembly.plan.diagnostics
     texts = assembly.known_sets.texts
     diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=recipe.strategy, texts=texts) if is_probed else None
+    check_room(engine, folder.checkpoints)
     saved = _newest(fabric, folder, watcher)
     clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()
     task_step = saved.state.get("task_step", 0) if saved else 0

@@ -12,10 +12,11 @@ from ttt.results.rows import points_from_json, rows_from_json
 from ttt.run.published import changed_weights, load_changed
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint, Tensors
+from ttt.storage.files import check_space
 from ttt.storage.history import History
 from ttt.storage.journal import Journal
 from ttt.training.clock import Clock
-from ttt.training.engine_state import engine_tensors, placed_like, restore_engine
+from ttt.training.engine_state import bytes_of_a_save, engine_tensors, placed_like, restore_engine
 from ttt.training.recipe import Recipe
 
 # The newest may be damaged by a full disk or a dying machine: the one before it is kept too.
@@ -61,6 +62,14 @@ def save_run(
     checkpoint.save(folder / name, Checkpoint(tensors, state))
     for old in checkpoint.in_order(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_room(engine: Engine, folder: Path) -> None:
+    """Raise OSError (ENOSPC) where the checkpoints of a run will not fit on the disk."""
+    # One more than stay: the oldest goes when the newest is complete.
+    more = max(KEPT_CHECKPOINTS + 1 - len(checkpoint.in_order(folder)), 1)
+    what = "a checkpoint" if more == 1 else f"{more} checkpoints"
+    check_space(folder, more * bytes_of_a_save(engine), what=what)
 
 
 def check_saved(saved: Checkpoint) -> None:

@@ -62,12 +62,6 @@ class Session:
     def history(self) -> History:
         return History(self.checkpoints)
 
-    @property
-    def where(self) -> str:
-        """How far the stream is, for a message."""
-        after = f"after task {len(self.results.rows) - 1}" if self.results.rows else "of the base"
-        return f"after step {self.task_step} of task {len(self.results.rows)}" if self.task_step else after
-
     def publish(self, event: Event) -> None:
         """Tell everybody, the journal first: numbers head for the disk before anyone sees them."""
         if self.journal is not None:
@@ -86,13 +80,14 @@ class Session:
 
         Note it, once, when the fast state drowns the slow weights.
         """
-        check_finite_state(self.engine, where=self.where)
+        where = f"after {self.clock.step} steps of the stream"
+        check_finite_state(self.engine, where=where)
         if self._is_large:
             return
         size = size_of_state(self.engine)
         self._is_large = size > LARGE
         if self._is_large:
-            self.note(f"the fast state {self.where} is {size:.0e} times as large as the slow weights")
+            self.note(f"the fast state {where} is {size:.0e} times as large as the slow weights")
 
     def save(self) -> None:
         """Write a checkpoint of the stream as it stands, at rest between two steps."""

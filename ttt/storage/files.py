@@ -85,7 +85,7 @@ def check_space(folder: Path, needed: int, *, what: str) -> None:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
-        room = f"{what} takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+        room = f"{what} of {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free"
         raise OSError(errno.ENOSPC, room, str(folder))
 
 

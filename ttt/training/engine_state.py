@@ -31,6 +31,15 @@ def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
     checkpoint.restore_rng(tensors["rng"])
 
 
+def bytes_of_a_save(engine: Engine) -> int:
+    """About how much a checkpoint takes, whatever strategy and objective add."""
+    learner = engine.learner
+    tensors = [*learner.parameters(), *learner.fast.values()]
+    # Adam's; an optimizer may have fewer.
+    moments = [x for x in learner.parameters() if x.requires_grad] * 2
+    return sum(x.numel() * x.element_size() for x in (*tensors, *moments))
+
+
 def placed_like(engine: Engine, slow: Mapping[str, Tensor]) -> Tensors:
     """Slow weights as the devices of the engine hold them."""
     parameters = dict(engine.learner.model.named_parameters())
