@@ -18,11 +18,12 @@ WITH_STRATEGY = {"adapter": "mlp_fast"}
 # Settings that were not typed, where the part has them.
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "task": {"num_tasks": 3, "batch_size": 4, "steps_per_task": 4, "eval_sequences": 4},
-    "adapter": {"chunk": 4},
-    "strategy": {"size": 12, "samples": 8, "maturity": 2, "replacement_rate": 0.1, "rank": 2, "tau": 0.5},
+    "adapter": {"chunk": 4, "prompt": 6},
+    "strategy": {"every": 2, "size": 12, "samples": 8, "maturity": 2, "replacement_rate": 0.1, "rank": 2, "tau": 0.5},
     "optimizer": {"lr": 0.01},
-    "trainer": {"threads": 1, "precision": "32-true", "accelerator": "cpu"},
 }
+# Where promises are tried: sums on a CPU are the same in every reading.
+TRAINER = {"threads": 1, "precision": "32-true", "accelerator": "cpu"}
 # Those of the model, where none was typed.
 MODEL = {"width": 16, "heads": 2, "mlp_width": 24, "window": 5}
 # Tokens of a sequence of recall, for a model that was not typed either.
@@ -59,11 +60,14 @@ def _choices(typed: set[str]) -> Iterator[str]:
 def _sizes(config: Mapping[str, Any], typed: set[str]) -> Iterator[str]:
     for group, sizes in SIZES.items():
         for key, value in sizes.items():
-            if key in config[group] and f"{group}.{key}" not in typed:
+            # Only numbers are made small: one strategy acts every 1,000 steps, another every task.
+            is_open = key in config[group] and f"{group}.{key}" not in typed
+            if is_open and not isinstance(config[group][key], str):
                 yield f"{group}.{key}={value}"
+    yield from (f"trainer.{key}={value}" for key, value in TRAINER.items() if f"trainer.{key}" not in typed)
     if "model" not in typed:
         yield from (f"model.{key}={value}" for key, value in MODEL.items() if f"model.{key}" not in typed)
-    if not typed & {"model", "source", "task.seq_len"}:
+    if not typed & {"model", "source", "task", "task.seq_len"}:
         yield f"task.seq_len={SEQ_LEN}"
 
 

@@ -117,7 +117,10 @@ def _source_case(run: TinyRun) -> data.SourceCase:
             return build_source({**run.config, "source": _elsewhere(run.config["source"], cache)}, run.trusted)
 
     source = build_source(run.config, run.trusted)
-    return data.SourceCase(source, anew, run.config["task"]["seq_len"])
+    case = data.SourceCase(source, anew, run.config["task"]["seq_len"])
+    # Drawn once here: sequences of another length, or problems in place of text, are refused.
+    case.draw(source, 0)
+    return case
 
 
 def _elsewhere(section: Mapping[str, Any], cache: str) -> dict[str, Any]:

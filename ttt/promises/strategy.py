@@ -85,7 +85,9 @@ def acts(case: StrategyCase) -> Ruling:
     naive = learned_run(case.run.assembly(NAIVE)).weights
     if naive.keys() != weights.keys() or any(not torch.equal(x, weights[name]) for name, x in naive.items()):
         return HOLDS
-    return broken(f"all weights equal those of strategy=naive after the stream, although it has {points[0]}()")
+    return broken(
+        f"all weights equal those of strategy=naive after the stream, although it overrides {', '.join(points)}"
+    )
 
 
 def resumes_with_state(case: StrategyCase) -> Ruling:
