@@ -3,7 +3,7 @@ environment.
 
     {"folder": "outputs/...", "before": false}    it runs, or ran, in this folder
     {"folder": "outputs/...", "before": true}     it was done already
-    {"folder": "outputs/...", "waits": "..."}         another process runs it; this one waits for that
+    {"folder": "outputs/...", "waits": "..."}         another process runs it; this one waits
     {"refused": "adapter.chunk=0: ..."}           the command was wrong
 
 Everything else about the run is in its folder.

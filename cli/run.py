@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import restore_pipe
@@ -23,7 +22,7 @@ from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
 from ttt.cli.runs.help import help_text
-from ttt.cli.runs.outcome import show_finished
+from ttt.cli.runs.outcome import show_recalled
 from ttt.cli.runs.sync import sync
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.plan import dry_run
@@ -34,10 +33,8 @@ from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
 from ttt.run.compose import resolve, with_base_seed
 from ttt.run.exit_codes import ExitCode
-from ttt.run.recall import recall_done
 from ttt.run.signals import StoppedError, TerminatedError, stoppable
 from ttt.storage.files import FULL
-from ttt.storage.run_folder import RunFolder
 
 
 def run_one(
@@ -65,7 +62,7 @@ def run_one(
     except OSError as error:
         if error.errno not in FULL:
             raise
-        print(f"ttt-run: no space: {error}", file=sys.stderr)
+        print(f"ttt-run: no room on the disk for {error.filename}: {error.strerror}", file=sys.stderr)
         return ExitCode.DISK
 
 
@@ -168,12 +165,10 @@ def answer(typed: argparse.Namespace) -> int:
 
 def _show_finished(config: DictConfig, config_dir: str | None, display: Display) -> bool:
     """Show the run of this config if it is done, and its data and code are as they were."""
-    place = recall_done(resolve(config), trusted=[Path(config_dir)] if config_dir else [])
-    if place is None:
-        return False
-    announce_folder(place.folder, before=True)
-    show_finished(Console(highlight=False, quiet=display.quiet), RunFolder(place.folder), code=place.code)
-    return True
+    folder = show_recalled(resolve(config), trusted=[Path(config_dir)] if config_dir else [], display=display)
+    if folder is not None:
+        announce_folder(folder, before=True)
+    return folder is not None
 
 
 def display_of(typed: argparse.Namespace) -> Display:

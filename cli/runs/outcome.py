@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from ttt.cli.runs.display import Display
 from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
 from ttt.compare.published import values_about
 from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.results.scores import MEANINGS, quantity_of
+from ttt.run.recall import recall_done
 from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
 
@@ -18,6 +23,18 @@ from ttt.storage.run_folder import RunFolder
 def say(console: Console, line: str) -> None:
     """Print a line as it is, however long."""
     console.print(line, markup=False, soft_wrap=True)
+
+
+def show_recalled(config: Mapping[str, Any], *, trusted: Sequence[Path], display: Display) -> Path | None:
+    """Show the run of a composed config if it is done, and its data and code are as they were.
+
+    Return its folder, or None where the run must be built to know.
+    """
+    place = recall_done(config, trusted=trusted)
+    if place is None:
+        return None
+    show_finished(Console(highlight=False, quiet=display.quiet), RunFolder(place.folder), code=place.code)
+    return place.folder
 
 
 def show_finished(console: Console, folder: RunFolder, *, code: str) -> None:

@@ -20,6 +20,7 @@ from ttt.cli.sweeps.tuning import Tuning, key_of
 from ttt.config.messages import UsageError
 from ttt.run.compose import compose_run
 from ttt.run.exit_codes import ExitCode
+from ttt.run.recall import recall
 from ttt.storage.run_folder import RunFolder
 
 # What a status means for a sweep that is about to start.
@@ -68,12 +69,13 @@ class Listing:
             head = f"[{len(self.states) + 1}/{self._total}] {label}"
             try:
                 config = compose_run(run, config_dir=self._config_dir)
-                folder = assemble(config, trusted=self._trusted).info.folder
+                place = recall(config, trusted=self._trusted) or assemble(config, trusted=self._trusted).info
             except ValueError as error:
                 self.states.append("refused")
                 self.folders.append(Path())
                 self.note(f"{head}: {error}")
                 continue
+            folder = place.folder
             state = STATES[RunFolder(folder).status().get("status")]
             if folder in self.folders:
                 self._wrong += 1

@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 
 import pytest
 from assembling import assembled
-from harness import FAST, SMALL, TINY, run_here
+from commands import assert_refused
+from harness import FAST, SMALL, TINY, only_run, run_here
 from rich.console import Console
 from sample_events import evaluated, trained
 
+from ttt.cli.announce import VARIABLE, read_announcement
+from ttt.cli.runs import one
 from ttt.cli.runs.display import LEVELS, sparkline
 from ttt.cli.runs.forecast import READING, Forecast
 from ttt.cli.runs.live import Live
 from ttt.results.events import Trained, Waiting
+from ttt.storage.lock import Lock
+from ttt.storage.run_folder import RunFolder
 
 
 def forecast():
@@ -89,3 +95,27 @@ def test_options_say_how_much_is_shown(tmp_path):
     plain = run_here([*words, "seed=2", "--plain"], tmp_path).out
     assert "step 3/3" not in plain
     assert "R: " in plain
+
+
+def test_a_run_of_a_sweep_waits_for_a_run_that_is_going_on(tmp_path, monkeypatch):
+    words = [*TINY, "adapter=none", "seed=4"]
+    said = tmp_path / "run.json"
+    assert run_here(words, tmp_path).code == 0
+    run = only_run(tmp_path)
+    RunFolder(run).set_status("running")
+    other = Lock(run / "lock")
+    other.take()
+    try:
+        # Typed alone it is refused, with its owner.
+        assert_refused(run_here(words, tmp_path), "belongs to a run")
+        monkeypatch.setenv(VARIABLE, str(said))
+        monkeypatch.setattr(one, "LOOK_EVERY", 0.01)
+        waiting = threading.Thread(target=one._wait_for_others, args=(RunFolder(run),))
+        waiting.start()
+        while "waits" not in read_announcement(said):
+            assert waiting.is_alive()
+        RunFolder(run).set_status("done")
+    finally:
+        other.release()
+    waiting.join()
+    assert read_announcement(said) == {"folder": str(run), "before": True}

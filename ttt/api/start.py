@@ -8,6 +8,7 @@ from pathlib import Path
 from ttt.api.opened import Run
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.display import Display
+from ttt.cli.runs.outcome import show_recalled
 from ttt.config.messages import UsageError
 from ttt.run.compose import resolve
 from ttt.run.exit_codes import ExitCode
@@ -42,11 +43,15 @@ def run(*overrides: str, seed: int | None = None, config_dir: str | Path | None 
     config = resolve(check_command(parse_command([*_places(config_dir), *words])))
     trusted = [Path(config_dir).resolve()] if config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
-    # Imported here: a typo needs no torch.
+    display = Display(quiet=not progress)
+    folder = show_recalled(config, trusted=trusted, display=display)
+    if folder is not None:
+        return Run(folder, tuple(trusted))
+    # Imported here: a typo, and a run that is done, need no torch.
     from ttt.cli.runs.one import start
 
     # The folder is returned even where the run did not finish: what it measured is there.
-    ended = start(config, trusted=trusted, display=Display(quiet=not progress))
+    ended = start(config, trusted=trusted, display=display)
     if ended.code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if ended.code != ExitCode.DONE:

@@ -1,4 +1,4 @@
-"""A run in a tracker, rebuilt from its folder: the same events, in the same order, as it had live."""
+"""A run in a tracker, rebuilt from its folder: the same events in the same order."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class MlflowSink:
         with FileLock(place / f".{FILE}.lock"):
             self._client = MlflowClient(self._where)
             project = self._client.get_experiment_by_name(self._project)
-            # Beside a file, MLflow would keep artifacts in the folder in which the command is typed.
+            # Beside a file, MLflow would keep artifacts in the current folder.
             artifacts = (place / "mlflow-artifacts").as_uri() if self._where.startswith("sqlite:") else None
             experiment = project.experiment_id if project else self._client.create_experiment(self._project, artifacts)
             runs = self._client.search_runs([experiment], f"tags.`{ID}` = '{run.id}'")
@@ -108,7 +108,7 @@ class MlflowSink:
             self._waiting += [Metric(name, value, time, int(places.get(name, 0))) for name, value in shown.items()]
 
     def _send(self) -> None:
-        """Send what waits. The count goes last: what is sent twice is stored once, but never lost."""
+        """Send what waits. The count goes last: a point sent twice is stored once, and none is lost."""
         from mlflow.entities import RunTag
 
         for first in range(0, len(self._waiting), METRICS):
