@@ -56,6 +56,11 @@ def test_a_yaml_mirrors_a_module(path):
 # What an option needs beside the small run's settings.
 NEEDS = {
     "adapter/ttt_ntp": ["adapter.prompt=8"],
+    "adapter/wide": ["adapter.like.chunk=4"],
+    "source/csv": ["source.path=examples.jsonl", "source.text=body", "source.label=kind"],
+    "source/hf-examples": ["source.path=examples.jsonl", "source.text=body", "source.label=kind"],
+    "source/fashion-mnist": ["source.path=null", "task.seq_len=50"],
+    "source/sotu": ["source.path=speeches", "source.years=1"],
     "source/needle": ["task.seq_len=300"],
     "task/curriculum": ["task.num_tasks=1"],
     "task/recall-sequence": ["task.distances=[2]", "task.facts=[2]"],
@@ -115,6 +120,10 @@ def data(tmp_path_factory) -> Path:
         (folder / "texts" / name / "a.txt").write_text(text)
         with (folder / "rows.jsonl").open("a") as file:
             file.write(json.dumps({"body": text, "kind": name}) + "\n")
+        with (folder / "examples.jsonl").open("a") as file:
+            file.writelines(json.dumps({"body": f"{i} {name}", "kind": name}) + "\n" for i in range(20))
+        (folder / "speeches").mkdir(exist_ok=True)
+        (folder / "speeches" / f"{1790 + len(name)}_{name}.txt").write_text(text)
     tiny_pretrained(folder / "published")
     weights = assembled(*SMALL, *FAST, "base=none").learner.model.state_dict()
     save_file(dict(weights), folder / "weights.safetensors")
