@@ -40,7 +40,7 @@ def test_a_sweep_says_what_it_did_and_how_to_compare_it(grid):
     lines = grid[2].splitlines()
     assert lines[0].startswith("2 runs, ")
     # Labels hold what tells the runs apart, and nothing else.
-    assert [line.split(" (")[0] for line in sorted(lines[1:-1])] == [
+    assert [line.split(", ")[0] for line in sorted(lines[1:-1])] == [
         "[1/2] adapter=none: done",
         "[2/2] adapter=mlp_fast: done",
     ]
