@@ -30,7 +30,8 @@ from ttt.run.exit_codes import ExitCode
 
 # The columns unless others are typed: the levels between which everything happens, the changes, and
 # what was forgotten of what was gained, which a learner that learns little cannot make small.
-METRICS = ("avg_before", "gained", "forgetting_max_seen", "avg_final", "forgetting_per_gained")
+BEST_SEEN, AT_LEARN = "forgetting_max_seen", "forgetting_at_learn"
+METRICS = ("avg_before", "gained", BEST_SEEN, "avg_final", "forgetting_per_gained")
 
 
 def main() -> None:
@@ -161,7 +162,14 @@ def default_metrics(groups: Sequence[Group]) -> list[str]:
     quantity = headline(groups).split("/")[1]
     used: Mode = "carried" if quantity == "success" else "fast"
     names = [f"{mode}/{quantity}/{metric}" for mode in COMPARED[used] for metric in METRICS]
+    # With few full rows (eval.every) the best value since learning is not known, the first one is.
+    names = [name if _is_known(groups, name) else name.replace(BEST_SEEN, AT_LEARN) for name in names]
     return [*views.measured_metrics(groups, names), *views.forgotten_metrics(groups, used)]
+
+
+def _is_known(groups: Sequence[Group], metric: str) -> bool:
+    """Does any run have a number for it?"""
+    return any(value == value for group in groups for value in group.values(metric))
 
 
 def _unfinished(search: RunSearch) -> str:
