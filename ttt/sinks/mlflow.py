@@ -44,10 +44,11 @@ class MlflowSink:
         self._project, self._uri = project, uri
 
     def start(self, run: RunInfo, *, past: Past) -> None:
-        # The screen belongs to the run: MLflow would tell how it makes its tables.
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
         from mlflow.tracking import MlflowClient
 
+        # The screen belongs to the run: MLflow would tell how it makes its tables. Its import sets
+        # the level as well.
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
         self._folder, place = run.folder, Path(run.config["output_dir"]).expanduser().absolute()
         self._where = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / FILE}"
         # Runs of a sweep start together, and only one can make the file and the experiment.
@@ -108,7 +109,7 @@ class MlflowSink:
             self._waiting += [Metric(name, value, time, int(places.get(name, 0))) for name, value in shown.items()]
 
     def _send(self) -> None:
-        """Send what waits. The count goes last: a point sent twice is stored once, and none is lost."""
+        """Send what waits. The count goes last: a point sent twice is stored once, none is lost."""
         from mlflow.entities import RunTag
 
         for first in range(0, len(self._waiting), METRICS):
