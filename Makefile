@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs smollm2 triton bench study studies wheel clean
+.PHONY: help run test check docs smollm2 triton bench study studies wheel clean torture
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ run: .venv/ready  ## install, then the main job: ten languages, fast weights
 # Four processes on two cores: many tests wait for a server, a signal or another process.
 test: .venv/ready  ## install, then the tests
 	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=20
+
+torture: .venv/ready  ## runs stopped, killed and damaged in many ways (ten minutes); TRIAL=forty for one of them
+	PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py $(TRIAL)
 
 check: .venv/ready links  ## lint and types
 	$(BIN)/ruff check .

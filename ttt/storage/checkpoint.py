@@ -73,8 +73,9 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
             save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, path)
         except SafetensorError as error:
             # It comes from Rust, which says the number of the error in words only.
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+            match = re.search(r"os error (\d+)", str(error))
+            number = int(match[1]) if match else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
         with path.open("rb") as file:
             os.fsync(file.fileno())
     write_json(part / STATE, checkpoint.state)

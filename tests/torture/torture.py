@@ -1,0 +1,174 @@
+"""Promises about stopping, tried hard: slow, and therefore no part of the tests.
+
+    python tests/torture/torture.py                       all of them (about ten minutes on two cores)
+    python tests/torture/torture.py steps [JOB ...]       every kind of part, stopped at every step
+    python tests/torture/torture.py forty                 40 steps, stopped at each of them in turn
+    python tests/torture/torture.py kills --times 20      kill -9 at random times, inside saves too
+    python tests/torture/torture.py signals --times 20    SIGTERM, SIGINT, SIGUSR1, SIGHUP at random times
+    python tests/torture/torture.py damage                every byte region of the newest checkpoint
+
+Each compares SHA-256 of what is left behind with that of a run that nothing stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from harness import FAST, TINY, only_run
+from stopped_jobs import ADAM, JOBS, NANO
+from stopping import broken, unbroken
+from strategy_jobs import make
+
+FORTY = (*NANO, *ADAM, "task.num_tasks=4", "task.steps_per_task=10", "strategy=replay", "strategy.size=12")
+# A run of some seconds that saves all the time.
+COMMAND = (*TINY, *FAST, "task.num_tasks=4", "task.steps_per_task=150", "adapter.reset=never", "strategy=ewc",
+           "trainer.save_every=5", "trainer.report_every=5", "eval.anytime=50")  # fmt: skip
+# Exit codes of a run that was stopped and can go on.
+MAY_END = {signal.SIGKILL: {-9}, signal.SIGINT: {130}, signal.SIGTERM: {75}, signal.SIGUSR1: {75}, signal.SIGHUP: {75}}
+
+
+def every_step(name: str, job: Sequence[str], work: Path) -> str:
+    """Stop at each rest, each time in a run of its own; then stop at every one in one run."""
+    whole, rests = unbroken(lambda: make(*job), work / "whole")
+    for at in [*range(1, rests), None]:
+        stops = [1] * (rests - 2) if at is None else [at]
+        folder = work / f"stopped-{at}"
+        if broken(lambda: make(*job), folder, stops=stops) != whole:
+            return f"{name}: differs after a stop at rest {at} of {rests}"
+        shutil.rmtree(folder)
+    return ""
+
+
+def steps(work: Path, typed: argparse.Namespace) -> list[str]:
+    names = typed.jobs or list(JOBS)
+    return [every_step(name, JOBS[name], fresh(work / name)) for name in names]
+
+
+def forty(work: Path, typed: argparse.Namespace) -> list[str]:
+    return [every_step("40 steps", FORTY, fresh(work))]
+
+
+def kills(work: Path, typed: argparse.Namespace) -> list[str]:
+    return hit(work, [signal.SIGKILL], times=typed.times)
+
+
+def signals(work: Path, typed: argparse.Namespace) -> list[str]:
+    return hit(work, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP], times=typed.times)
+
+
+def hit(work: Path, numbers: Sequence[int], *, times: int) -> list[str]:
+    """Send a signal at a random time, and type the command again, until it is done."""
+    start = time.monotonic()
+    whole = results(fresh(work / "whole"))
+    length, draw, folder, complaints = time.monotonic() - start, random.Random(0), fresh(work / "hit"), []
+    for turn in range(times):
+        number = numbers[turn % len(numbers)]
+        process = command(folder)
+        try:
+            # The first seconds are those of Python, in which there is nothing to lose.
+            code = process.wait(timeout=draw.uniform(0.2, 0.9) * length)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            code = process.wait(timeout=120)
+        # Before our handlers stand, a signal ends the process as it ends any other.
+        if code not in {0, -number, 128 + number, *MAY_END[number]}:
+            complaints.append(f"signal {number}, turn {turn}: exit code {code}")
+        left = list(folder.glob("outputs/*/*/*/lock")) if number != signal.SIGKILL else []
+        complaints += [f"signal {number}, turn {turn}: the lock is still there"] if left else []
+        if code == 0:
+            complaints += [] if results(folder) == whole else [f"turn {turn}: other results"]
+            folder = fresh(work / "hit")
+    complaints += [] if results(folder) == whole else ["in the end: other results"]
+    return complaints
+
+
+def damage(work: Path, typed: argparse.Namespace) -> list[str]:
+    """Spoil each file of the newest checkpoint in turn: the run goes on from the one before."""
+    whole, complaints = results(fresh(work / "whole")), []
+    names = [path.name for path in sorted(newest(work / "whole").iterdir())]
+    for name in names:
+        for how in (flip, cut, empty, Path.unlink):
+            folder = work / "damaged"
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(work / "whole", folder)
+            how(newest(folder) / name)
+            # As if it had been stopped after that checkpoint.
+            (only_run(folder) / "results.json").unlink()
+            (only_run(folder) / "status.json").write_text('{"status": "requeue"}')
+            complaints += [] if results(folder) == whole else [f"{name} after {how.__name__}: other results"]
+    return complaints
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def newest(folder: Path) -> Path:
+    return sorted((only_run(folder) / "checkpoints").glob("task-*"))[-1]
+
+
+def command(folder: Path) -> subprocess.Popen[bytes]:
+    """The command as a process of its own, typed in `folder`; all share one cache of bases."""
+    words = [sys.executable, "-m", "ttt.cli.run", *COMMAND, f"cache_dir={folder.parent / 'cache'}"]
+    with (folder / "log").open("ab") as log:
+        environment = os.environ | {"PYTHONSAFEPATH": "1"}
+        return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def results(folder: Path) -> str:
+    """Run to the end; return the hash of results.json."""
+    code = command(folder).wait()
+    return "" if code else hashlib.sha256((only_run(folder) / "results.json").read_bytes()).hexdigest()
+
+
+def fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
+    "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trial", nargs="?", choices=TRIALS, help="one of them (all)")
+    parser.add_argument("jobs", nargs="*", help="names of jobs, for steps (all)")
+    parser.add_argument("--times", type=int, default=8, help="how many signals are sent")
+    typed, failed = parser.parse_args(), False
+    for name in [typed.trial] if typed.trial else TRIALS:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="torture-") as work:
+            complaints = [line for line in TRIALS[name](Path(work) / name, typed) if line]
+        print(f"{name}: {'; '.join(complaints) or 'equal'} ({time.monotonic() - start:.0f} s)", flush=True)
+        failed |= bool(complaints)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
