@@ -33,8 +33,9 @@ from ttt.config.messages import UsageError
 from ttt.devices.processes import is_first_here, several_started
 from ttt.run.compose import resolve, with_base_seed
 from ttt.run.exit_codes import ExitCode
-from ttt.run.signals import StoppedError, TerminatedError, stoppable
+from ttt.run.signals import TerminatedError, stoppable
 from ttt.storage.files import FULL
+from ttt.training.saving import StoppedError
 
 
 def run_one(

@@ -21,6 +21,7 @@ from ttt.run.session import Session
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.journal import Journal
+from ttt.storage.run_folder import RunFolder
 from ttt.training.clock import Clock
 
 # The part of a run that has nothing to protect.
@@ -65,7 +66,7 @@ def stream_through(
     if after is not None:
         clock = restore_run(engine, assembly.recipe, checkpoint.load(after), results=results)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(Journal(folder / "metrics.jsonl")) as journal:
+    with closing(Journal(RunFolder(folder).metrics)) as journal:
         run_stream(
             Session(
                 engine=engine,

@@ -33,7 +33,7 @@ class TerminatedError(BaseException):
 
 
 class _Stop:
-    """What the signals of this process have asked for; there is one, because signals are its own."""
+    """What the signals of this process have asked for; there is one for each process."""
 
     def __init__(self) -> None:
         self.is_deferred = False
@@ -104,7 +104,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn all of them but Ctrl-C into TerminatedError while open, for a command that saves nothing."""
+    """Turn all but Ctrl-C into TerminatedError while open: for a command that saves nothing."""
     numbers = [getattr(signal, name) for name in NAMES[1:] if hasattr(signal, name)]
     handled = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _terminate) for number in handled}

@@ -33,7 +33,7 @@ MANIFEST, STATE = "manifest.json", "state.json"
 
 
 def name_after(row: int, *, step: int = 0) -> str:
-    """The folder's name of the checkpoint made after a row of R, and `step` steps of the next task."""
+    """The name of the checkpoint after a row of R and `step` steps of the next task."""
     return f"task-{row:04d}" + (f"-step-{step:08d}" if step else "")
 
 

@@ -62,7 +62,7 @@ def _shared(old: bytes, new: bytes) -> int:
 
 
 def read_history(folder: Path, mark: dict[str, Any]) -> dict[str, Any]:
-    """Return `rows` and `points` (compact) as JSON. Raises ValueError for a file that was changed."""
+    """Return `rows` and `points` (compact) as JSON. Raises ValueError for a changed file."""
     file = folder / NAME
     data = file.read_bytes()[: mark["bytes"]] if file.is_file() else b""
     if hashlib.sha256(data).hexdigest() != mark["sha256"]:
