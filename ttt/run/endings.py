@@ -39,10 +39,10 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
         return Outcome(ExitCode.INTERRUPTED, "requeue", "interrupted", {})
     if isinstance(error, StoppedError):
         code = ExitCode.INTERRUPTED if error.number == signal.SIGINT else ExitCode.REQUEUE
-        return Outcome(code, "requeue", f"stopped by {signal.Signals(error.number).name}", {})
+        return Outcome(code, "requeue", f"signal {signal.Signals(error.number).name}", {})
     if isinstance(error, TerminatedError):
         name = signal.Signals(error.number).name
-        return Outcome(128 + error.number, "requeue", f"stopped at once by a second signal ({name})", {})
+        return Outcome(128 + error.number, "requeue", f"a second signal ({name})", {})
     if isinstance(error, LostError):
         return Outcome(ExitCode.REQUEUE, "requeue", str(error), {})
     if isinstance(error, NonFiniteError):
