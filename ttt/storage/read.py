@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from ttt.config.identity import NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config.identity import LATER_TRAINER, NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import from_json
@@ -100,6 +100,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if name in (*NOT_IDENTITY, "seed") or name in {f"trainer.{k}" for k in NOT_IDENTITY_TRAINER}:
             continue
         if key in ("_target_", "cache_dir"):
+            continue
+        # Runs from before there was the setting had this value.
+        if prefix == "trainer." and (key, value) in LATER_TRAINER.items():
             continue
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
