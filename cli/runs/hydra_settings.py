@@ -27,7 +27,7 @@ def check_hydra(config: DictConfig, *, plain: DictConfig) -> None:
 
     Both are configs of Hydra itself.
     """
-    for key in config:
+    for key in map(str, config):
         if key in VARYING:
             continue
         for path, value in _leaves(config._get_node(key), f"hydra.{key}"):
