@@ -59,7 +59,7 @@ def test_the_folder_of_a_sweep_stands_for_its_runs(swept):
 def examples():
     """The commands in the help of ttt-run that start no long work."""
     lines = re.findall(r"^  (ttt-run .*?)(?:  |$)", run_help.HEAD + run_help.TAIL, re.MULTILINE)
-    return [line for line in lines if not re.search(r"--config-dir|--study| -m adapter", line)]
+    return [line for line in lines if not re.search(r"--config-dir|--study| -m adapter| RUN|ttt-run clean", line)]
 
 
 @pytest.mark.parametrize("line", examples())

@@ -92,6 +92,7 @@ tokens = torch.arange(128).view(2, 64) % 7
 shape = dict(vocab_size=7, seq_len=64, layers=1, width=16, heads=2, mlp_width=24, window=4, rope_base=1e4)
 for name in ("mlp_fast", "delta_fast"):
     config = OmegaConf.load(files("ttt.conf") / "adapter" / f"{name}.yaml")
+    config.pop("defaults")
     config = OmegaConf.merge({"task": {"seq_len": 64}}, {"adapter": config}).adapter
     adapter = build(OmegaConf.to_container(config, resolve=True), group="adapter", given={}, trusted=[])
     model = Nano(name="nano", **shape)

@@ -58,7 +58,8 @@ def test_sgd_by_hand():
 
 
 def test_the_base_warms_up_and_decays_to_zero():
-    base = Pretrain(name="pretrain", seed=0, steps=100, lr=0.2, warmup=10, weight_decay=0.0, clip=1.0)
+    plain = {"reset": "sequence", "lifetime": 30, "until": None}
+    base = Pretrain(name="pretrain", seed=0, steps=100, lr=0.2, warmup=10, weight_decay=0.0, clip=1.0, **plain)
     rates = [base.rate(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == pytest.approx(0.91)

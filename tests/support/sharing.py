@@ -27,6 +27,7 @@ from ttt.results.results import Results
 from ttt.run.assemble import assemble
 from ttt.run.resume import restore_run, save_run
 from ttt.storage import checkpoint
+from ttt.storage.history import History
 from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch
 from ttt.training.clock import Clock
@@ -89,7 +90,10 @@ def save_and_go_on(config: dict[str, Any], folder: Path, *, goes_on: bool) -> di
         scores = evaluate(engine, evaluations, recipe=recipe)
         results.add(columns=list(range(len(evaluations))), scores=scores, base=None)
         journal = decided_journal(engine, folder)
-        save_run(engine, recipe, results=results, clock=Clock(step=3), journal=journal, folder=folder)
+        history, clock = History(folder), Clock(step=3)
+        save_run(
+            engine, recipe, results=results, clock=clock, journal=journal, history=history, folder=folder, task_step=0
+        )
     losses = [report.loss for report in train(engine, phases[1], recipe=recipe, steps=3, report_every=1)]
     return {"losses": losses, "slow": whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)}
 

@@ -77,7 +77,9 @@ def recall(config: Mapping[str, Any], *, trusted: Sequence[Path]) -> Place | Non
 
 def recall_done(config: Mapping[str, Any], *, trusted: Sequence[Path]) -> Place | None:
     """The same for a run that is done and has nothing to add."""
-    place = None if config["references"] or several_started() else recall(config, trusted=trusted)
+    # Published values are checked where a run is built; several processes decide together.
+    is_plain = not (config["references"] or config.get("published") or several_started())
+    place = recall(config, trusted=trusted) if is_plain else None
     folder = RunFolder(place.folder) if place else None
     return place if folder and folder.is_done() and folder.results.is_file() else None
 
