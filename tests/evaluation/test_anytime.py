@@ -135,7 +135,8 @@ def test_a_setting_that_cannot_be_is_refused(typed, parts):
 
 
 def test_a_typo_is_refused_in_one_line(tmp_path):
-    assert_refused(run_here([*SMALL, *FAST, "eval.anytme=2"], tmp_path), "eval.anytme=2", "did you mean eval.anytime=2?")
+    outcome = run_here([*SMALL, *FAST, "eval.anytme=2"], tmp_path)
+    assert_refused(outcome, "eval.anytme=2", "did you mean eval.anytime=2?")
     assert not list(tmp_path.iterdir())
 
 
