@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import os
+import sys
 
 from ttt.config.version import VERSION
 
@@ -29,7 +30,10 @@ def listing() -> str:
                       "Each explains itself with --help. From Python: import ttt; help(ttt)."])  # fmt: skip
 
 
-def restore_pipe() -> None:
-    """End without a word when a reader such as `head` closes the pipe."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+def print_all(text: str) -> None:
+    """Print `text`, and end without a word when a reader such as `head` closes the pipe."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
-from ttt.cli.commands import restore_pipe
+from ttt.cli.commands import print_all
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
@@ -119,7 +119,6 @@ def main() -> None:
     try:
         word, words = sys.argv[1:2], sys.argv[2:]
         if word in (["clean"], ["sync"]):
-            restore_pipe()
             sys.exit((clean if word == ["clean"] else sync)(words) or None)
         typed = parse_command(sys.argv[1:])
         sys.exit(answer(typed) or None)
@@ -135,8 +134,7 @@ def answer(typed: argparse.Namespace) -> int:
     Return the exit code.
     """
     if typed.help:
-        restore_pipe()
-        print(help_text(typed.overrides, config_dir=typed.config_dir))
+        print_all(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
     display = display_of(typed)
     # Hydra wants options before overrides.
