@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -93,10 +94,15 @@ def test_a_sweep_goes_on_after_a_failure(tmp_path):
     assert sorted(statuses) == ["done", "done", "failed", "failed"]
 
 
+def rounded(content: bytes) -> str:
+    """The text of results.json with numbers of ten digits."""
+    return re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda number: f"{float(number[0]):.10g}", content.decode())
+
+
 # Launchers bring worker processes of their own, which a forked process cannot have. They start
 # cold, so that only one launcher also runs what fails.
 @pytest.mark.parametrize(("launcher", "failing"), [("joblib", "1e30,"), ("submitit_local", "")])
-def test_a_launcher_gives_the_same_bytes_and_goes_on_after_a_failure(launcher, failing, grid, tmp_path):
+def test_a_launcher_gives_the_same_numbers_and_goes_on_after_a_failure(launcher, failing, grid, tmp_path):
     typed = ["-m", *SGD, "adapter=mlp_fast", f"optimizer.lr={failing}0.1", "seed=0", "trainer.threads=auto"]
     outcome = run_cold([*typed, f"hydra/launcher={launcher}"], tmp_path)
     if failing:
@@ -110,7 +116,9 @@ def test_a_launcher_gives_the_same_bytes_and_goes_on_after_a_failure(launcher, f
         assert (outcome.code, outcome.err) == (0, "")
         assert "1 of 1 runs done, in " in outcome.out
     ((name, content),) = results_of(tmp_path).items()
-    assert results_of(grid[0])[name] == content
+    # A launcher's worker sets the threads of libraries for linear algebra, and singular values then
+    # differ in their last bits.
+    assert rounded(results_of(grid[0])[name]) == rounded(content)
 
 
 def test_after_so_many_failures_no_further_run_starts(tmp_path):
@@ -143,7 +151,7 @@ def test_a_terminated_sweep_leaves_no_run_behind(tmp_path):
     (sweep,) = tmp_path.glob("outputs/sweeps/*")
     states = [json.loads(path.read_text()) for path in sweep.glob("[0-9]*.json")]
     assert [(state["status"], state["code"], state["reason"]) for state in states] == [
-        ("stopped", 75, "stopped by SIGTERM")
+        ("stopped", 75, "signal SIGTERM")
     ] * 2
     for state in states:
         with pytest.raises(ProcessLookupError):
