@@ -17,19 +17,14 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from ttt.adapters.base import Adapter, FastState, Reset, RunsOn
+from ttt.adapters.base import Adapter, FastState
 from ttt.adapters.footing import Footing, match
-from ttt.models.cache import Cache
+from ttt.adapters.none import NoAdapter
 from ttt.models.gated import GatedMlp, gated_mlps
-from ttt.stream import Batch
 
 
-class Wide:
-    """Arguments are explained in conf/adapter/wide.yaml."""
-
-    reset: Reset = "sequence"
-    runs_on: RunsOn = "any"
-    passes_logits = True
+class Wide(NoAdapter):
+    """Read as the plain model is. Arguments are explained in conf/adapter/wide.yaml."""
 
     def __init__(
         self,
@@ -44,7 +39,8 @@ class Wide:
             raise ValueError("adapter.width=null: must be a number, without adapter.equal or adapter.like")
         if width is not None and equal is not None:
             raise ValueError(f"adapter.width={width}: follows from adapter.equal={equal}; use adapter.equal=null")
-        self.name, self._seq_len = name, seq_len
+        super().__init__(name=name)
+        self._seq_len = seq_len
         self._width, self._equal, self._like = width, equal, like
         self._footing: Footing | None = None
         self._mlps = 0
@@ -59,17 +55,6 @@ class Wide:
             self._width = self._footing.width
         assert self._width is not None, "the constructor saw to it"
         widen(model, self._width)
-
-    def initial(self) -> FastState:
-        return {}
-
-    def read(
-        self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
-    ) -> tuple[Tensor, FastState]:
-        return model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache), {}
-
-    def carry(self, state: FastState) -> FastState:
-        return {}
 
     def executor(self, *, length: int, dtype: torch.dtype) -> str:
         words = f"the plain model, each of {self._mlps} MLPs wider by {self._width}"
