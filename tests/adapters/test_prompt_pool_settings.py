@@ -50,7 +50,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("ttt.prompts.settings.find_spec", lambda name: None)
     # search=pool needs no package.
     make()
-    with pytest.raises(ValueError, match=r"^adapter\.search=gepa: .*ttt\[gepa\]"):
+    with pytest.raises(ValueError, match=r"^adapter\.search=gepa: .*pip install .*gepa=="):
         make(search="gepa")
 
 
