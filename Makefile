@@ -5,10 +5,10 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs smollm2 triton bench study studies wheel clean torture
+.PHONY: help run test check docs smollm2 triton bench study studies wheel lock lock-check sbom clean torture
 
 help:  ## this list
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -68,6 +68,27 @@ docs: .venv/docs  ## the docs as a site, in site/: open site/index.html
 
 wheel: .venv/ready  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
+
+.venv/release: .venv/ready
+	$(BIN)/python -m pip install --quiet "uv==0.13.9" "cyclonedx-bom==7.5.0"
+	touch $@
+
+# The versions of constraints.txt, but for torch the wheels of PyPI, on each platform its own.
+LOCK = sed 's/+cpu$$//' constraints.txt > .venv/versions.txt && $(BIN)/uv pip compile --quiet --universal \
+	--generate-hashes --no-annotate --python-version 3.11 --constraint .venv/versions.txt \
+	--custom-compile-command "make lock" pyproject.toml --output-file
+
+lock: .venv/release  ## requirements.lock: every package that ttt needs, with hashes, for all platforms
+	$(LOCK) requirements.lock
+
+lock-check: .venv/release  ## does requirements.lock still say what pyproject.toml and constraints.txt say?
+	cp requirements.lock .venv/requirements.lock
+	$(LOCK) .venv/requirements.lock
+	diff requirements.lock .venv/requirements.lock
+
+sbom: .venv/release  ## dist/ttt.cdx.json: the locked packages as a CycloneDX bill of materials
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible requirements.lock > dist/ttt.cdx.json
 
 clean:  ## remove what was built here, but no results
 	rm -rf .venv .links build dist site .cache docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
