@@ -6,6 +6,7 @@
     python tests/torture/torture.py kills --times 20      kill -9 at random times, inside saves too
     python tests/torture/torture.py signals --times 20    SIGTERM, SIGINT, SIGUSR1, SIGHUP at random times
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
+    python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
 
 Each compares SHA-256 of what is left behind with that of a run that nothing stopped.
 """
@@ -27,7 +28,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+
 from harness import FAST, TINY, only_run
+from random_commands import fuzz
 from stopped_jobs import ADAM, JOBS, NANO
 from stopping import broken, unbroken
 from strategy_jobs import make
@@ -112,6 +115,10 @@ def damage(work: Path, typed: argparse.Namespace) -> list[str]:
     return complaints
 
 
+def wrong(work: Path, typed: argparse.Namespace) -> list[str]:
+    return fuzz(work, first=typed.first, times=typed.times)
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -151,7 +158,7 @@ def fresh(folder: Path) -> Path:
 
 
 TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
-    "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage
+    "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong
 }  # fmt: skip
 
 
@@ -159,7 +166,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", choices=TRIALS, help="one of them (all)")
     parser.add_argument("jobs", nargs="*", help="names of jobs, for steps (all)")
-    parser.add_argument("--times", type=int, default=8, help="how many signals are sent")
+    parser.add_argument("--times", type=int, default=8, help="how many signals, or commands")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first command of fuzz")
     typed, failed = parser.parse_args(), False
     for name in [typed.trial] if typed.trial else TRIALS:
         start = time.monotonic()
