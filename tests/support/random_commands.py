@@ -21,19 +21,24 @@ from ttt.cli.run import main
 from ttt.cli.runs.help import Library
 from ttt.run.exit_codes import ExitCode
 
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
 # Seconds that a command of tiny sizes may take on a busy machine.
 LIMIT = 90
 MAY_END = {code.value for code in ExitCode} - {ExitCode.BUG}
-NUMBERS = """0 -1 1 2 3.5 1e-3 1e38 -1e308 1e-320 .nan .inf 9223372036854775807 9223372036854775808
-    10000000000000000000000000000000000000000 0x10 1_000 1e400""".split()
-WORDS = """x null true None auto all ../.. /etc a/b . ??? '' é ${adapter} ${oc.env:HOME} ${missing} ${ $(id) [] [1,2]
-    [a {} {a:1} {a 1,2 range(3) choice(1,2) !!python/object:os.system *a""".split()
+NUMBERS = words("""0 -1 1 2 3.5 1e-3 1e38 -1e308 1e-320 .nan .inf 9223372036854775807 9223372036854775808
+    10000000000000000000000000000000000000000 0x10 1_000 1e400""")
+WORDS = words("""x null true None auto all ../.. /etc a/b . ??? '' é ${adapter} ${oc.env:HOME} ${missing} ${ $(id) [] [1,2]
+    [a {} {a:1} {a 1,2 range(3) choice(1,2) !!python/object:os.system *a""")
 WORDS += ["", "'a b'", "\u202e", "'\x1b[31m'", 3000 * "a", "&a [*a]"]
-OPTIONS = """--resolve --config-name=x --config-name=config --cfg=job --cfg=x --info=config --preview --dry-run -m
+OPTIONS = words("""--resolve --config-name=x --config-name=config --cfg=job --cfg=x --info=config --preview --dry-run -m
     --study=x --version --help --foo -x --package=a --experimental-rerun=x --config-dir=/nowhere --seeds=0 --only=seed=0
-    --quiet --plain""".split()
-HYDRA = """hydra.verbose hydra.run.dir hydra.job.name hydra/launcher hydra/sweeper hydra.callbacks.x hydra.output_subdir
-    hydra.sweep.dir hydra/job_logging hydra.job.chdir hydra.x""".split()
+    --quiet --plain""")
+HYDRA = words("""hydra.verbose hydra.run.dir hydra.job.name hydra/launcher hydra/sweeper hydra.callbacks.x hydra.output_subdir
+    hydra.sweep.dir hydra/job_logging hydra.job.chdir hydra.x""")
 
 
 class Commands:
@@ -50,10 +55,10 @@ class Commands:
 
     def draw(self, n: int) -> list[str]:
         draw = random.Random(n)
-        words = [self._word(draw) for _ in range(draw.choice((1, 1, 2, 3, 5)))]
+        typed = [self._word(draw) for _ in range(draw.choice((1, 1, 2, 3, 5)))]
         if draw.random() < 0.15:
-            words.append(draw.choice(OPTIONS))
-        return words
+            typed.append(draw.choice(OPTIONS))
+        return typed
 
     def _word(self, draw: random.Random) -> str:
         roll = draw.random()
