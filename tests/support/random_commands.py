@@ -31,13 +31,15 @@ LIMIT = 90
 MAY_END = {code.value for code in ExitCode} - {ExitCode.BUG}
 NUMBERS = words("""0 -1 1 2 3.5 1e-3 1e38 -1e308 1e-320 .nan .inf 9223372036854775807 9223372036854775808
     10000000000000000000000000000000000000000 0x10 1_000 1e400""")
-WORDS = words("""x null true None auto all ../.. /etc a/b . ??? '' é ${adapter} ${oc.env:HOME} ${missing} ${ $(id) [] [1,2]
+WORDS = words("""x null true None auto all ../.. /etc a/b . ??? '' é ${adapter} ${oc.env:HOME} ${missing} ${ $(id) []
+    [1,2]
     [a {} {a:1} {a 1,2 range(3) choice(1,2) !!python/object:os.system *a""")
 WORDS += ["", "'a b'", "\u202e", "'\x1b[31m'", 3000 * "a", "&a [*a]"]
 OPTIONS = words("""--resolve --config-name=x --config-name=config --cfg=job --cfg=x --info=config --preview --dry-run -m
     --study=x --version --help --foo -x --package=a --experimental-rerun=x --config-dir=/nowhere --seeds=0 --only=seed=0
     --quiet --plain""")
-HYDRA = words("""hydra.verbose hydra.run.dir hydra.job.name hydra/launcher hydra/sweeper hydra.callbacks.x hydra.output_subdir
+HYDRA = words("""hydra.verbose hydra.run.dir hydra.job.name hydra/launcher hydra/sweeper hydra.callbacks.x
+    hydra.output_subdir
     hydra.sweep.dir hydra/job_logging hydra.job.chdir hydra.x""")
 
 
