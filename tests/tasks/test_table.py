@@ -34,6 +34,8 @@ ARGUMENTS = {
     "manuals": ["source.path=man", "source.least_bytes=2000"],
     # A needle and its question take over a hundred bytes.
     "needle": ["task.seq_len=300"],
+    # Four tokens for each pair.
+    "mqar": ["source.pairs=[1,2,3,4]"],
     "curriculum": ["task.num_tasks=1"],
     "hf": ["source.path=rows.jsonl", "source.text_column=body", "source.class_column=kind"],
 }
@@ -45,9 +47,9 @@ def refusal(task, source):
     """Return what the refusal of a pair begins with and names; None where the two go together."""
     if (task == "reward-sequence") != (source in PROBLEMS):
         return (f"source={source}", "reward-sequence") if source in PROBLEMS else (f"task={task}", f"source={source}")
-    if (task, source) == ("label-sequence", "needle"):
+    if task == "label-sequence" and source in ("needle", "mqar"):
         # It memorises rows of four tokens.
-        return "task.seq_len=4", "needle"
+        return "task.seq_len=4", "needle" if source == "needle" else "pairs"
     if task in NO_EXAMPLES and source in EXAMPLES:
         return f"task={task}", f"source={source}"
     return None

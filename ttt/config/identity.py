@@ -17,7 +17,9 @@ _DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers", "save_every", "save_minutes")
 # Settings that came later, and the value that runs had before: it leaves their names as they are.
 LATER_TRAINER = {"on_divergence": "stop"}
-LATER_EVAL = {"samples": 0}
+LATER_EVAL = {"samples": 0, "exact": False}
+# Of source=needle; no other source has these names.
+LATER_SOURCE: dict[str, Any] = {"kind": "city", "value": None, "count": None, "others": None}
 # Arguments of an adapter that act in the stream only, and the value with which a base is trained.
 STREAM_ONLY = {
     "reset": "sequence",
@@ -44,6 +46,7 @@ def identity(config: Mapping[str, Any], *, data: str, weights: str = "") -> str:
         if k not in NOT_IDENTITY_TRAINER and (k, v) not in LATER_TRAINER.items()
     }
     content |= {group: _without_cache(config[group]) for group in ("source", "base_source", "model") if group in config}
+    content |= {group: _without_later(content[group]) for group in ("source", "base_source") if content.get(group)}
     if "eval" in config:
         content["eval"] = {k: v for k, v in config["eval"].items() if (k, v) not in LATER_EVAL.items()}
     if weights:
@@ -90,3 +93,8 @@ def digest(content: Any) -> str:
 def _without_cache(config: Mapping[str, Any]) -> dict[str, Any]:
     """A section without its cache folders, at any depth: where data is kept changes no number."""
     return {k: _without_cache(v) if isinstance(v, Mapping) else v for k, v in config.items() if k != "cache_dir"}
+
+
+def _without_later(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A source without the settings that change nothing of what it was before they came."""
+    return {k: v for k, v in source.items() if (k, v) not in LATER_SOURCE.items()}
