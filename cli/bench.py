@@ -32,7 +32,7 @@ TYPES = ("float32", "bfloat16")
 
 def main() -> None:
     """Parse the command line, then measure and print."""
-    parser = _parser()
+    parser = bench_parser()
     options = parser.parse_args()
     options.adapter = _listed(parser, "--adapter", options.adapter, allowed=shipped_options("adapter"))
     options.strategy = _listed(parser, "--strategy", options.strategy, allowed=shipped_options("strategy"))
@@ -48,7 +48,7 @@ def main() -> None:
     _measure(options, Console(highlight=False))
 
 
-def _parser() -> argparse.ArgumentParser:
+def bench_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--type", help="kernels: float32, bfloat16 or both, with a comma; pretrained: the first")
+    parser.add_argument(
+        "--type",
+        metavar="|".join(TYPES),
+        help="kernels: float32, bfloat16 or both, with a comma; pretrained: the first",
+    )
     parser.add_argument("--model", default="smollm2", help="pretrained: a model.name (default: smollm2)")
     parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
     parser.add_argument("--adapter", help="adapters: only these, with commas")

@@ -38,11 +38,15 @@ def main() -> None:
 
 
 def typed_options(argv: list[str]) -> argparse.Namespace:
+    return check_parser().parse_intermixed_args(argv)
+
+
+def check_parser() -> OneLineParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser(prog="ttt-check", description=__doc__, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("words", nargs="*", metavar="GROUP=NAME", help="parts and settings, as ttt-run takes them")
     parser.add_argument("--config-dir", metavar="DIR", help="the folder of your own modules, as in ttt-run")
-    return parser.parse_intermixed_args(argv)
+    return parser
 
 
 def check(words: list[str], *, config_dir: str | None) -> int:

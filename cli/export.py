@@ -19,7 +19,7 @@ from ttt.run.exit_codes import ExitCode
 
 def main() -> None:
     """Run the console command."""
-    typed = export_options()
+    typed = export_parser().parse_args()
     try:
         # Imported here, so that `--help` does not wait for torch.
         from ttt.export.export import export
@@ -34,7 +34,7 @@ def main() -> None:
     print(f"wrote {typed.to} ({size / 1e6:,.0f} MB)")
 
 
-def export_options() -> argparse.Namespace:
+def export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ttt-export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,7 +42,7 @@ def export_options() -> argparse.Namespace:
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument("--merge", action="store_true", help="add low-rank updates to the matrices")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="the folder of your own modules, as in ttt-run")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ it in any browser, print it, or send it."""
 
 def main() -> None:
     try:
-        typed = report_options()
+        typed = report_parser().parse_args()
         check_output(typed.output)
         print(write_page(typed))
     except ValueError as error:
@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(ExitCode.USAGE)
 
 
-def report_options() -> argparse.Namespace:
+def report_parser() -> CommandParser:
     parser = CommandParser(
         prog="ttt-report", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +37,7 @@ def report_options() -> argparse.Namespace:
     add("--where", nargs="+", default=[], metavar="KEY=VALUE", help="only runs with such values, as in ttt-compare")
     add("--baseline", default="", metavar="KEY=VALUE",
         help="what others are compared with, as in ttt-compare; by default adapter=none or strategy=naive")  # fmt: skip
-    return parser.parse_args()
+    return parser
 
 
 def check_output(to: Path | None) -> None:

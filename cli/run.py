@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import print_all
+from ttt.cli.completion.shells import script
 from ttt.cli.runs.check import check_command, parse_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
@@ -136,11 +137,16 @@ def answer(typed: argparse.Namespace) -> int:
     if typed.help:
         print_all(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
+    if typed.completion:
+        print(script(typed.completion), end="")
+        return ExitCode.DONE
+    if typed.shell_completion:
+        raise UsageError('-sc: completion comes by eval "$(ttt-run --completion bash)"')
     display = display_of(typed)
     # Hydra wants options before overrides.
     options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview", *OPTIONS)]
     sys.argv[1:] = [*options, *typed.overrides]
-    if not (typed.hydra_help or typed.shell_completion):
+    if not typed.hydra_help:
         sweeps = expand(typed)
         if sweeps[0].multirun and (typed.cfg or typed.info or typed.preview):
             raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")

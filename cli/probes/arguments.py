@@ -39,7 +39,7 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
     `about` is the description that --help prints.
     """
-    parser = build_parser(about)
+    parser = probe_parser(about)
     # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if typed.probe is None and not unknown:
@@ -74,7 +74,7 @@ def take_words(typed: argparse.Namespace) -> None:
             raise ValueError(f"{word}: {typed.probe} takes {first} (name=value) as ttt-run takes them")
 
 
-def build_parser(about: str) -> OneLineParser:
+def probe_parser(about: str = "") -> OneLineParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))

@@ -7,54 +7,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.commands import version_line
-from ttt.cli.runs.display import OPTIONS
 from ttt.cli.runs.habits import USUAL, meant, option_meant
 from ttt.cli.runs.help import Library
 from ttt.cli.runs.hydra_settings import check_hydra
+from ttt.cli.runs.parser import run_parser
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
-from ttt.config.extras import install
+from ttt.config.extras import PLUGINS, install
 from ttt.config.messages import UsageError, show, suggest
 from ttt.run.compose import Composer, composing, resolve
-
-# Launchers and sweepers of Hydra's, and the extra of ttt that brings each of them.
-EXTRAS = {
-    "hydra/launcher": {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"},
-    "hydra/sweeper": {"optuna": "optuna"},
-}
 
 
 def parse_command(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's own reading of the command line, with options before, between or behind overrides."""
-    parser = get_args_parser()
-    # argparse would print its whole usage and exit.
-    parser.error = _refuse  # type: ignore[method-assign]
-    for action in parser._actions:
-        if "--version" in action.option_strings:
-            # Hydra would give its own.
-            action.version = version_line()  # type: ignore[attr-defined]
-    parser.add_argument("--preview", action="store_true")
-    for option in OPTIONS:
-        parser.add_argument(option, action="store_true")
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--study")
-    parser.add_argument("--only", action="append", default=[])
-    parser.add_argument("--seeds")
-    return parser.parse_intermixed_args(list(argv))
-
-
-def _refuse(message: str) -> NoReturn:
-    hint = "settings are typed without dashes, as optimizer.lr=1e-3; " if "unrecognized" in message else ""
-    raise UsageError(f"{message}; {hint}see ttt-run --help")
+    return run_parser().parse_intermixed_args(list(argv))
 
 
 def check_command(typed: argparse.Namespace) -> DictConfig:
@@ -69,7 +42,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         hint = "; no spaces around =" if "=" in typed.overrides else hint
         raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs{hint}") from error
     with composing(typed.config_dir) as composer:
-        groups = [*composer.groups(), *EXTRAS]
+        groups = [*composer.groups(), *PLUGINS]
         for override in overrides:
             _check_kind(override, sweep=typed.multirun)
             _check_group(override, groups, composer)
@@ -151,7 +124,7 @@ def _check_kind(override: Override, *, sweep: bool) -> None:
         raise UsageError(f"{override.input_line}: settings cannot be deleted, only changed")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"{override.input_line}: several values are a sweep, which needs -m")
-    if override.key_or_group in EXTRAS and not sweep:
+    if override.key_or_group in PLUGINS and not sweep:
         raise UsageError(f"{override.input_line}: is for a sweep, which needs -m")
 
 
@@ -162,7 +135,7 @@ def _check_group(override: Override, groups: list[str], composer: Composer) -> N
     options = composer.options(group)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
     for value in values:
-        extras = EXTRAS.get(group, {})
+        extras = PLUGINS.get(group, {})
         if str(value) in extras and str(value) not in options:
             raise UsageError(f"{group}={value}: not installed; {install(extras[str(value)])}")
         if str(value) not in options:
@@ -175,7 +148,7 @@ def _check_group(override: Override, groups: list[str], composer: Composer) -> N
 
 def _check_key(override: Override, config: DictConfig, composer: Composer) -> None:
     key = override.key_or_group
-    if key in (*composer.groups(), *EXTRAS):
+    if key in (*composer.groups(), *PLUGINS):
         return
     if key == "study":
         raise UsageError(f"{override.input_line}: a study stands in experiment/NAME.yaml and is run by --study NAME")

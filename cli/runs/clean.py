@@ -26,7 +26,7 @@ SHOWN = 10
 
 def clean(words: Sequence[str]) -> int:
     """Do what `ttt-run clean WORDS` says. Raises UsageError."""
-    typed = _options(words)
+    typed = clean_parser().parse_args(list(words))
     for folder in typed.folders:
         if not folder.is_dir():
             raise UsageError(f"clean {folder}: no such folder")
@@ -39,7 +39,7 @@ def clean(words: Sequence[str]) -> int:
     return ExitCode.DONE
 
 
-def _options(words: Sequence[str]) -> argparse.Namespace:
+def clean_parser() -> argparse.ArgumentParser:
     parser = SubwordParser("clean", about=str(__doc__))
     cache = Path(os.environ.get("TTT_CACHE", "~/.cache/ttt"))
     parser.add_argument(
@@ -49,7 +49,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="also the newest checkpoint of each finished run")
     parser.add_argument("--cache", type=Path, default=cache, metavar="FOLDER", help=f"the cache_dir of runs ({cache})")
     parser.add_argument("--keep-cache", action="store_true", help="leave the cache alone")
-    return parser.parse_args(list(words))
+    return parser
 
 
 def _leftovers(typed: argparse.Namespace) -> list[Leftover]:

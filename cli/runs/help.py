@@ -45,7 +45,7 @@ TAIL = """
   ttt-run --help eval.every          one setting; --help eval: a section
   ttt-run --hydra-help               Hydra's own options
 
-Completion in bash: eval "$(ttt-run -sc install=bash)"
+Completion in bash: eval "$(ttt-run --completion bash)"; also zsh and fish
 """
 
 

@@ -6,6 +6,7 @@ logger=LOGGER from the start. Without --logger it is the tracker that the run wa
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 
 def sync(words: Sequence[str]) -> int:
     """Do what `ttt-run sync WORDS` says. Raises UsageError."""
-    parser = SubwordParser("sync", about=str(__doc__))
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
-    parser.add_argument("--logger", metavar="LOGGER", help="csv, wandb, tensorboard, trackio or mlflow")
-    typed = parser.parse_args(list(words))
+    typed = sync_parser().parse_args(list(words))
     # Imported here, so that `--help` does not wait for them.
     from ttt.compare.runs import find_runs
     from ttt.run.sync import Rebuilt, loggers
@@ -38,6 +36,13 @@ def sync(words: Sequence[str]) -> int:
     if not runs:
         raise UsageError(f"sync: {' '.join(typed.runs)}: holds no run")
     return max([_sync(run) for run in runs], default=ExitCode.DONE)
+
+
+def sync_parser() -> argparse.ArgumentParser:
+    parser = SubwordParser("sync", about=str(__doc__))
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
+    parser.add_argument("--logger", metavar="LOGGER", help="csv, wandb, tensorboard, trackio or mlflow")
+    return parser
 
 
 def _sync(run: Rebuilt) -> int:

@@ -18,6 +18,10 @@ DESCRIPTION = "ttt-compare: many runs in, one table out for each stream; mean, s
 
 def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     """What was typed, or `words` in its place. Raises ValueError in the user's words."""
+    return compare_parser().parse_args(words)
+
+
+def compare_parser() -> CommandParser:
     parser = CommandParser(prog="ttt-compare", description=DESCRIPTION)
     add = parser.add_argument
     add("runs", nargs="*", default=["outputs"],
@@ -43,7 +47,7 @@ def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"write the table to a file, by its suffix: {', '.join(SUFFIXES)}")  # fmt: skip
     add("--caption", metavar="TEXT", help="of a latex table")
     add("--ref", metavar="LABEL", help=r"of a latex table: its \label")
-    return parser.parse_args(words)
+    return parser
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:

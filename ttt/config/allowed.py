@@ -32,7 +32,7 @@ NAMES: dict[Any, str] = {
 
 def refusal(value: Any, hint: Any) -> str:
     """Why `value` does not fit the annotation; empty where it does."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    options = typing.get_args(hint) if is_union(hint) else (hint,)
     reasons = [_of_one(value, option) for option in options]
     if "" in reasons:
         return ""
@@ -46,7 +46,7 @@ def refusal(value: Any, hint: Any) -> str:
 
 def describe(hint: Any) -> str:
     """An annotation in words: `an integer or null`."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    options = typing.get_args(hint) if is_union(hint) else (hint,)
     return " or ".join(_described(option) for option in options)
 
 
@@ -66,7 +66,8 @@ def _described(option: Any) -> str:
     return f"{NAMES.get(plain, str(plain))} {bounds}".strip()
 
 
-def _is_union(hint: Any) -> bool:
+def is_union(hint: Any) -> bool:
+    """Does an annotation allow several kinds?"""
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 

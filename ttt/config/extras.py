@@ -17,6 +17,11 @@ PACKAGES = {
     "tensorboard": ("tensorboard>=2.18",),
     "trackio": ("trackio>=0.40",),
 }
+# Launchers and sweepers of Hydra's, and the extra that brings each of them.
+PLUGINS = {
+    "hydra/launcher": {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"},
+    "hydra/sweeper": {"optuna": "optuna"},
+}
 
 
 def install(extra: str) -> str:

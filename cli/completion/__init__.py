@@ -1,0 +1,1 @@
+"""What the tab key offers behind each command, in bash, zsh and fish."""

@@ -1,0 +1,37 @@
+"""The options of ttt-run: Hydra's, and ours."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from ttt.cli.commands import version_line
+from ttt.cli.runs.display import OPTIONS
+from ttt.config.messages import UsageError
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """Hydra's own parser with our options."""
+    parser = get_args_parser()
+    # argparse would print its whole usage and exit.
+    parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            # Hydra would give its own.
+            action.version = version_line()  # type: ignore[attr-defined]
+    parser.add_argument("--preview", action="store_true")
+    for option in OPTIONS:
+        parser.add_argument(option, action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--study")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seeds")
+    parser.add_argument("--completion", metavar="bash|fish|zsh")
+    return parser
+
+
+def _refuse(message: str) -> NoReturn:
+    hint = "settings are typed without dashes, as optimizer.lr=1e-3; " if "unrecognized" in message else ""
+    raise UsageError(f"{message}; {hint}see ttt-run --help")
