@@ -7,6 +7,7 @@
     python tests/torture/torture.py signals --times 20    SIGTERM, SIGINT, SIGUSR1, SIGHUP at random times
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
     python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
+    python tests/torture/torture.py soak                  500 tasks: what a run holds and a task costs
 
 Each compares SHA-256 of what is left behind with that of a run that nothing stopped.
 """
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from harness import FAST, TINY, only_run
 from random_commands import fuzz
+from soaking import SIZES, soak
 from stopped_jobs import ADAM, JOBS, NANO
 from stopping import broken, unbroken
 from strategy_jobs import make
@@ -119,6 +121,10 @@ def wrong(work: Path, typed: argparse.Namespace) -> list[str]:
     return fuzz(work, first=typed.first, times=typed.times)
 
 
+def long_stream(work: Path, typed: argparse.Namespace) -> list[str]:
+    return soak(lambda folder: command(folder, [*TINY, *FAST, *SIZES]), fresh(work))
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -137,12 +143,12 @@ def newest(folder: Path) -> Path:
     return sorted((only_run(folder) / "checkpoints").glob("task-*"))[-1]
 
 
-def command(folder: Path) -> subprocess.Popen[bytes]:
+def command(folder: Path, words: Sequence[str] = COMMAND) -> subprocess.Popen[bytes]:
     """The command as a process of its own, typed in `folder`; all share one cache of bases."""
-    words = [sys.executable, "-m", "ttt.cli.run", *COMMAND, f"cache_dir={folder.parent / 'cache'}"]
+    line = [sys.executable, "-m", "ttt.cli.run", *words, f"cache_dir={folder.parent / 'cache'}"]
     with (folder / "log").open("ab") as log:
         environment = os.environ | {"PYTHONSAFEPATH": "1"}
-        return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
 def results(folder: Path) -> str:
@@ -158,7 +164,8 @@ def fresh(folder: Path) -> Path:
 
 
 TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
-    "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong
+    "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong,
+    "soak": long_stream,
 }  # fmt: skip
 
 
