@@ -13,7 +13,8 @@ from harness import SMALL, only_run, run_here
 from learning import engine_of
 
 from ttt.evaluation import evaluate as evaluation
-from ttt.evaluation.evaluate import bits_and_hits, evaluate, evaluate_along, rows_at_once, tally
+from ttt.evaluation.evaluate import evaluate, evaluate_along, rows_at_once
+from ttt.evaluation.tally import bits_and_hits, tally
 
 PROSE = (*without(SMALL, "source", "task.held_out", "task.num_tasks"), "source=prose", "task.num_tasks=2", "base=none")
 BPE = (*PROSE, "adapter=none", "source.tokenizer=bpe-300")

@@ -9,7 +9,7 @@ from harness import only_run, run_here
 from pretrained_runs import tiny_pretrained
 from tables import sums, write_jsonl
 
-from ttt.evaluation.evaluate import exact_answers
+from ttt.evaluation.tally import exact_answers
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|endoftext|>' + message['role'] + ': ' + message['content'] }}"

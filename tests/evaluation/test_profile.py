@@ -10,7 +10,8 @@ from assembling import assembled
 from learning import engine_of
 from settings import MLP, NANO
 
-from ttt.evaluation.evaluate import evaluate_along, tally, tally_along
+from ttt.evaluation.evaluate import evaluate_along
+from ttt.evaluation.tally import tally, tally_along
 
 
 def test_a_profile_adds_up_to_the_loss():

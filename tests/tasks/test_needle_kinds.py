@@ -156,8 +156,8 @@ def test_short_rows_are_refused(kind):
 
 
 def test_runs_keep_their_names():
-    config = compose_run("source=needle")
+    config = compose_run(["source=needle"])
     source = {key: x for key, x in config["source"].items() if key not in ("kind", "value", "count", "others")}
     assert identity(config, data="d") == identity(config | {"source": source}, data="d")
-    other = compose_run("source=needle", "source.kind=single-2")
+    other = compose_run(["source=needle", "source.kind=single-2"])
     assert identity(other, data="d") != identity(config, data="d")

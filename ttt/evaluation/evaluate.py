@@ -6,7 +6,6 @@ hits, scored tokens and, where tokens are text but not bytes, the bytes that the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -19,19 +18,19 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState
 from ttt.devices.collective import over_devices
+from ttt.evaluation.exact import tally_exact, with_exact
 from ttt.evaluation.modes import modes, reads_base, starting
 from ttt.evaluation.rewards import solve_rewards
+from ttt.evaluation.tally import exact_answers, profile, shares, tally, tally_along
 from ttt.learner import Engine, scored_logits, scored_targets
 from ttt.objectives.reward import Reward
-from ttt.results.scores import IN_BYTES, QUANTITIES, Scores
+from ttt.results.scores import Scores
 from ttt.stream import IGNORE, Batch, Ints
 from ttt.training.recipe import Recipe
 
 # Tokens that are read at once, and numbers in their logits (256 MiB): bounds on memory, without
 # effect on the scores.
 TOKENS, LOGITS = 8192, 1 << 26
-# Pieces of a context in the profile of its loss.
-PIECES = 16
 
 
 def evaluate(
@@ -42,9 +41,12 @@ def evaluate(
     tasks: Sequence[int | None] = (),
     token_bytes: Ints | None = None,
     answers: bool = False,
+    exact: bool = False,
 ) -> Scores:
     """The scores that `evaluate_along` returns, without the profile."""
-    return evaluate_along(engine, evaluations, recipe=recipe, tasks=tasks, token_bytes=token_bytes, answers=answers)[0]
+    return evaluate_along(
+        engine, evaluations, recipe=recipe, tasks=tasks, token_bytes=token_bytes, answers=answers, exact=exact
+    )[0]
 
 
 @torch.no_grad()
@@ -56,6 +58,7 @@ def evaluate_along(
     tasks: Sequence[int | None] = (),
     token_bytes: Ints | None = None,
     answers: bool = False,
+    exact: bool = False,
 ) -> tuple[Scores, list[list[float]] | None]:
     """Score every batch (the eval part of one task each) in every mode; the devices share its rows.
 
@@ -63,15 +66,14 @@ def evaluate_along(
     per scored token. Every sequence has its own copy of the state from which it is read.
     `tasks`: the task of each batch (None: the base), for strategies that are told which one it is;
     where it is empty none are told. `token_bytes`: the bytes of text of each token [V]; with them
-    the loss per byte is a score too, unless every token is a byte. With `answers`, the share of
-    answers without a miss is one too.
+    the loss per byte is a score too, unless every token is a byte. `answers`: so is the share of
+    answers without a miss; `exact`: so is that of rows whose answers the learner writes by itself.
     """
     learner, objective = engine.learner.eval(), recipe.objective
-    initial = learner.adapter.initial()
-    wanted = modes(learner, objective)
+    initial, wanted = learner.adapter.initial(), modes(learner, objective)
     # Without fast weights there is nothing to write or to carry: every mode is `slow`, done once.
     measured = [mode for mode in wanted if initial or mode == "slow"]
-    score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes), answers=answers)
+    score = partial(_score, engine, along=bool(initial), bytes_V=_text_bytes(token_bytes), answers=answers, exact=exact)
     sums: list[Tensor] = []
     earned: dict[str, list[dict[str, float]]] = {}
     for mode in measured:
@@ -85,14 +87,14 @@ def evaluate_along(
                         reward = solve_rewards(engine, objective, batch, state_of(task), mode=mode)
                         earned.setdefault(mode, []).append(reward)
     learner.train()
-    # [mode and task, part of the sequence, S], over all rows.
+    # [mode, task, part of the sequence, S], over all rows.
     totals = over_devices(engine.fabric, torch.stack(sums), op="sum").cpu().unflatten(0, (len(measured), -1))
     scores: Scores = {
-        mode: _shares(part, answers=answers) | by_quantity(earned.get(mode, []))
+        mode: shares(part, answers=answers, exact=exact) | by_quantity(earned.get(mode, []))
         for mode, part in zip(measured, totals, strict=True)
     }
-    profile = _profile(totals[measured.index("fast")]) if initial else None
-    return {mode: scores.get(mode, scores["slow"]) for mode in wanted}, profile
+    along = profile(totals[measured.index("fast")]) if initial else None
+    return {mode: scores.get(mode, scores["slow"]) for mode in wanted}, along
 
 
 def _text_bytes(token_bytes: Ints | None) -> Tensor | None:
@@ -101,28 +103,21 @@ def _text_bytes(token_bytes: Ints | None) -> Tensor | None:
     return None if token_bytes is None or (token_bytes == 1).all() else torch.from_numpy(token_bytes)
 
 
-def _profile(sums: Tensor) -> list[list[float]]:
-    """Bits per scored token in each of PIECES, from the sums of each task."""
-    along = sums[:, -PIECES:]
-    bits: list[list[float]] = (along[..., 0] / along[..., 2] / math.log(2)).tolist()
-    return bits
-
-
 def by_quantity(tasks: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     """quantity -> a value for each task, from a mapping for each task."""
     return {quantity: [task[quantity] for task in tasks] for quantity in (tasks[0] if tasks else ())}
 
 
-def _shares(sums_J3S: Tensor, *, answers: bool) -> dict[str, list[float]]:
-    """What `bits_and_hits` returns and, with `answers`, the share of answers without a miss."""
-    if not answers:
-        return bits_and_hits(sums_J3S)
-    exact_J, ends_J = sums_J3S[:, 0, -2:].unbind(-1)
-    return bits_and_hits(sums_J3S[..., :-2]) | {"exact_match": (exact_J / ends_J).tolist()}
-
-
 def _score(
-    engine: Engine, batch: Batch, state: FastState, *, write: bool, along: bool, bytes_V: Tensor | None, answers: bool
+    engine: Engine,
+    batch: Batch,
+    state: FastState,
+    *,
+    write: bool,
+    along: bool,
+    bytes_V: Tensor | None,
+    answers: bool,
+    exact: bool,
 ) -> Tensor:
     """Sums over this device's rows: [part of the sequence, S].
 
@@ -144,7 +139,8 @@ def _score(
         measured.append(bytes_V[batch.targets_BT.clamp(min=0)])
     if answers:
         measured += exact_answers(measured[1], scored_BT)
-    return torch.cat([tally(*measured), tally_along(*measured)]) if along else tally(*measured)
+    sums = torch.cat([tally(*measured), tally_along(*measured)]) if along else tally(*measured)
+    return with_exact(sums, tally_exact(engine, batch, state, write=write)) if exact else sums
 
 
 def _at(scored_BT: Tensor, values_N: Tensor) -> Tensor:
@@ -152,21 +148,6 @@ def _at(scored_BT: Tensor, values_N: Tensor) -> Tensor:
     values_BT = values_N.new_zeros(scored_BT.shape)
     values_BT[scored_BT] = values_N
     return values_BT
-
-
-def exact_answers(hits_BT: Tensor, scored_BT: Tensor) -> list[Tensor]:
-    """Where an answer ends without a miss, and where any answer ends: two of [B, T].
-
-    An answer is a run of scored tokens.
-    """
-    missed_BT = (scored_BT & ~hits_BT).long()
-    misses_BT = missed_BT.cumsum(1)
-    begins_BT, ends_BT = scored_BT.clone(), scored_BT.clone()
-    begins_BT[:, 1:] &= ~scored_BT[:, :-1]
-    ends_BT[:, :-1] &= ~scored_BT[:, 1:]
-    # The count of misses never falls: the largest one at a beginning is that of the latest.
-    before_BT = torch.where(begins_BT, misses_BT - missed_BT, 0).cummax(1).values
-    return [ends_BT & (misses_BT == before_BT), ends_BT]
 
 
 def rows_at_once(model: nn.Module, batch: Batch, *, leaves_out: bool = False) -> int:
@@ -196,38 +177,3 @@ def device_rows(batch: Batch, rank: int, *, of: int) -> Batch:
     share = batch.pick(np.minimum(rows, len(batch.tokens_BT) - 1))
     share.targets_BT[torch.from_numpy(rows >= len(batch.tokens_BT))] = IGNORE
     return share
-
-
-def tally(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor, *bytes_BT: Tensor) -> Tensor:
-    """What scored tokens have, summed over the sequence and each of its halves: [3, S]."""
-    half = nats_BT.shape[1] // 2
-    sums = []
-    for part in (slice(None), slice(0, half), slice(half, None)):
-        scored = scored_BT[:, part]
-        counted = [x[:, part][scored] for x in (nats_BT, hits_BT, scored_BT, *bytes_BT)]
-        sums.append(torch.stack([x.double().sum() for x in counted]))
-    return torch.stack(sums)
-
-
-def tally_along(nats_BT: Tensor, hits_BT: Tensor, scored_BT: Tensor, *bytes_BT: Tensor) -> Tensor:
-    """The same sums over PIECES of the sequence, in order, as equal as they can be: [PIECES, S]."""
-    length, measured = nats_BT.shape[1], (nats_BT, hits_BT, scored_BT, *bytes_BT)
-    sums_TS = torch.stack([torch.where(scored_BT, x, 0).double().sum(0) for x in measured], -1)
-    piece_T = torch.arange(length) * PIECES // length
-    return sums_TS.new_zeros(PIECES, len(measured)).index_add_(0, piece_T, sums_TS)
-
-
-def bits_and_hits(sums_J3S: Tensor) -> dict[str, list[float]]:
-    """Bits per scored token, share of hits and, with bytes, bits per byte.
-
-    NaN where a part has no scored token, or only tokens that stand for no text.
-    """
-    numbers = {}
-    for part, suffix in enumerate(("", "_early", "_late")):
-        nats_J, hits_J, scored_J, *bytes_J = sums_J3S[:, part].unbind(-1)
-        numbers[f"loss{suffix}"] = (nats_J / scored_J / math.log(2)).tolist()
-        numbers[f"accuracy{suffix}"] = (hits_J / scored_J).tolist()
-        for count_J in bytes_J:
-            per_byte_J = torch.where(count_J > 0, nats_J / count_J / math.log(2), math.nan)
-            numbers[f"bits_per_byte{suffix}"] = per_byte_J.tolist()
-    return {quantity: numbers[quantity] for quantity in (*QUANTITIES, *IN_BYTES) if quantity in numbers}

@@ -32,6 +32,8 @@ class Plan:
     diagnostics: bool = False
     # Tokens that the model writes behind the opening of each task's eval text.
     samples: int = 0
+    # Are answers written freely, too?
+    exact: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any], *, stream: Stream, is_cut: bool) -> Plan:
@@ -48,7 +50,7 @@ class Plan:
         if plan.savings and plan.anytime is None:
             raise ValueError("eval.savings=true: needs the steps between its evaluations, such as eval.anytime=5")
         # Configs of earlier versions have no such key.
-        plan = replace(plan, samples=config.get("samples", 0))
+        plan = replace(plan, samples=config.get("samples", 0), exact=config.get("exact", False))
         return replace(plan, diagnostics=config["diagnostics"] and not is_cut)
 
     @classmethod

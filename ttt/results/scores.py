@@ -81,6 +81,8 @@ IN_BYTES = {
 # likeliest behind the right ones before it, which is when greedy decoding writes the whole answer.
 ANSWERED = {
     "exact_match": Quantity("exact match", "share of answers", 1, curve=False),
+    # With eval.exact=true: here the model reads what it wrote itself, not the right answer.
+    "exact": Quantity("exact, written freely", "share of rows", 1, curve=False),
 }
 # Computed from the loss: what it exceeds the entropy of the task by.
 REGRET = Quantity("regret", "bits per token", -1)

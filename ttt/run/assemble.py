@@ -15,6 +15,7 @@ from ttt.config.code_hash import run_code_hash
 from ttt.config.identity import base_adapter, base_identity
 from ttt.devices.one_device import Devices
 from ttt.devices.settings import TrainerSettings
+from ttt.evaluation.exact import check_exact
 from ttt.evaluation.plan import Plan
 from ttt.learner import Engine, Learner, OptimizerFactory
 from ttt.run.checks import (
@@ -176,6 +177,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     plan = Plan.read(config["eval"], stream=method.stream, is_cut=settings.world.strategy == "fsdp")
     check_savings(plan, method.recipe.strategy, settings)
     check_samples(plan.samples, stream=stream, learner=method.learner, is_cut=settings.world.strategy == "fsdp")
+    check_exact(plan.exact, stream=stream, learner=method.learner, is_cut=settings.world.strategy == "fsdp")
     known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
     data = source.fingerprint + known_sets.fingerprint + code_of_data(config)

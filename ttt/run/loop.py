@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ttt.evaluation.anytime import is_due, joined_progress, measure_inside, piece_length
-from ttt.evaluation.evaluate import evaluate, evaluate_along
+from ttt.evaluation.evaluate import evaluate_along
 from ttt.evaluation.known import measure_known
 from ttt.evaluation.relearn import relearn
 from ttt.learner import Engine
 from ttt.results.events import Evaluated, Relearned, Trained
+from ttt.results.scores import Scores
 from ttt.run.samples import write_samples
 from ttt.run.session import Session
-from ttt.stream import Phase
+from ttt.stream import Batch, Phase
 from ttt.training.recipe import Recipe
 from ttt.training.saving import StoppedError
 from ttt.training.train import Progress, train
@@ -139,16 +140,11 @@ def measure_row(session: Session) -> None:
     columns = session.plan.columns(row, stream=stream)
     current = stream.phases[row - 1].task if row else None
     batches = [stream.tasks[j].evaluation() for j in columns]
-    scores, profile = evaluate_along(
-        engine, batches, recipe=recipe, tasks=columns, token_bytes=stream.token_bytes, answers=stream.answers
-    )
+    scores, profile = _score(session, batches, tasks=columns)
     base, known_scores = None, {}
     if session.plan.has_base(row, stream=stream):
         if stream.base is not None:
-            rows = [stream.base.evaluation()]
-            base = evaluate(
-                engine, rows, recipe=recipe, tasks=[None], token_bytes=stream.token_bytes, answers=stream.answers
-            )
+            base, _ = _score(session, [stream.base.evaluation()], tasks=[None])
         known_scores = measure_known(engine, session.known_sets, recipe=recipe, token_bytes=stream.token_bytes)
     diagnostics = _diagnostics(session)
     session.clock.evaluation += time.perf_counter() - start
@@ -177,6 +173,21 @@ def measure_row(session: Session) -> None:
         )
     )
     write_samples(session, row)
+
+
+def _score(
+    session: Session, batches: Sequence[Batch], *, tasks: Sequence[int | None]
+) -> tuple[Scores, list[list[float]] | None]:
+    """What a row holds of each batch, see `evaluate_along`."""
+    return evaluate_along(
+        session.engine,
+        batches,
+        recipe=session.recipe,
+        tasks=tasks,
+        token_bytes=session.stream.token_bytes,
+        answers=session.stream.answers,
+        exact=session.plan.exact,
+    )
 
 
 def _diagnostics(session: Session) -> dict[str, float]:

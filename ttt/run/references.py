@@ -87,16 +87,24 @@ def _row(results: Results, name: str, mode: str, quantity: str) -> list[float]:
 def untrained(assembly: Assembly, fabric: Devices) -> dict[str, dict[str, list[float]]]:
     """mode -> quantity -> a value for each task: the mean over networks with random weights."""
     batches = [task.evaluation() for task in assembly.stream.tasks]
-    scores = []
+    networks = []
     for seed in SEEDS:
         learner, recipe = assembly.fresh_learner(seed), assembly.fresh_recipe()
         engine = Engine.build(fabric, learner, learner.configure_optimizers())
         recipe.objective.begin(learner)
-        stream = assembly.stream
-        scores.append(evaluate(engine, batches, recipe=recipe, token_bytes=stream.token_bytes, answers=stream.answers))
+        networks.append(
+            evaluate(
+                engine,
+                batches,
+                recipe=recipe,
+                token_bytes=assembly.stream.token_bytes,
+                answers=assembly.stream.answers,
+                exact=assembly.plan.exact,
+            )
+        )
     return {
-        mode: {q: np.mean([network[mode][q] for network in scores], axis=0).tolist() for q in scores[0][mode]}
-        for mode in scores[0]
+        mode: {q: np.mean([network[mode][q] for network in networks], axis=0).tolist() for q in networks[0][mode]}
+        for mode in networks[0]
     }
 
 
