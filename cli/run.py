@@ -19,11 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import print_all
 from ttt.cli.completion.shells import script
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
 from ttt.cli.runs.help import help_text
 from ttt.cli.runs.outcome import show_recalled
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.runs.sync import sync
 from ttt.cli.sweeps.launch import check_search, is_ours, launch
 from ttt.cli.sweeps.plan import dry_run

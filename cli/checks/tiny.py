@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.config.messages import UsageError, suggest
 from ttt.promises.parts import GROUPS
 from ttt.run.compose import resolve

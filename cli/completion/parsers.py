@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ttt.cli.completion.settings import Settings
 from ttt.cli.probes.arguments import PROBES
+from ttt.cli.runs.parser import REFUSED
 
 # Words that stand in place of settings.
 SUBWORDS = {"ttt-run": ("clean", "sync")}
 # The first word of a command, if it is one of a few.
 FIRST = SUBWORDS | {"ttt-probe": PROBES}
-# Options of Hydra's that serve programs, not people.
-HIDDEN = {"--config-path", "--config-name", "--experimental-rerun", "--package", "--run", "--shell-completion"}
+# Options of Hydra's that are refused, or that serve programs, not people.
+HIDDEN = {*(f"--{name.replace('_', '-')}" for name in REFUSED), "--run", "--shell-completion"}
 
 
 def parser_of(command: str, subword: str = "") -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.devices.one_device import OneDevice
 from ttt.results.events import Trained, Waiting
 from ttt.run.assemble import Assembly, assemble

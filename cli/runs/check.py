@@ -17,17 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from ttt.cli.runs.habits import USUAL, meant, option_meant
 from ttt.cli.runs.help import Library
 from ttt.cli.runs.hydra_settings import check_hydra
-from ttt.cli.runs.parser import run_parser
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
 from ttt.config.extras import PLUGINS, install
 from ttt.config.messages import UsageError, show, suggest
 from ttt.run.compose import Composer, composing, resolve
-
-
-def parse_command(argv: Sequence[str]) -> argparse.Namespace:
-    """Hydra's own reading of the command line, with options before, between or behind overrides."""
-    return run_parser().parse_intermixed_args(list(argv))
 
 
 def check_command(typed: argparse.Namespace) -> DictConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -10,6 +11,23 @@ from hydra._internal.utils import get_args_parser
 from ttt.cli.commands import version_line
 from ttt.cli.runs.display import OPTIONS
 from ttt.config.messages import UsageError
+
+# Options of Hydra's that would replace the project's own config, and what to type instead.
+REFUSED = {
+    "config_path": "--config-dir FOLDER adds YAML files of your own",
+    "config_name": "--config-dir FOLDER adds YAML files of your own, and experiment=NAME takes one",
+    "package": "settings are typed with their group, as adapter.chunk=32",
+    "experimental_rerun": "the same command again resumes a run",
+}
+
+
+def parse_command(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own reading of the command line, with options before, between or behind overrides."""
+    typed = run_parser().parse_intermixed_args(list(argv))
+    for name, instead in REFUSED.items():
+        if getattr(typed, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(typed, name)}: not an option of ttt-run; {instead}")
+    return typed
 
 
 def run_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.config.messages import UsageError
 
 ANSWERS = [
@@ -42,6 +43,8 @@ def test_it_names_what_to_type(word, answer):
     ("words", "answer"),
     [
         (["--lr", "1e-3"], "optimizer.lr=1e-3"),
+        (["--config-name", "mine"], "--config-dir"),
+        (["--experimental-rerun", "config.pickle"], "the same command again"),
         (["adapter.chunk", "=", "32"], "no spaces"),
         (["-m", "adapter=none,mlp_fast", "adapter.chunk=16,32"], "adapter=none has no 'chunk'"),
         (["-m", "optimizer.lr=1e-3,-1"], "optimizer.lr=-1"),

@@ -10,7 +10,7 @@ from commands import assert_refused
 from harness import run_here
 from sweeping import SMALLEST
 
-from ttt.cli.runs.check import parse_command
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.sweeps.select import runs_of
 from ttt.cli.sweeps.study import expand
 

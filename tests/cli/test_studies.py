@@ -11,7 +11,7 @@ from commands import assert_refused
 from harness import TINY, run_here
 from sweeping import SMALLEST
 
-from ttt.cli.runs.check import parse_command
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.sweeps.grid import split
 from ttt.cli.sweeps.study import expand
 

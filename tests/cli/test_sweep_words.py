@@ -9,7 +9,8 @@ from commands import assert_refused
 from harness import run_here
 from hydra.core.config_store import ConfigStore
 
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.sweeps.grid import split
 from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import count_jobs

@@ -10,7 +10,8 @@ from harness import run_here
 from sweeping import SGD
 
 from ttt.cli import compare
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.sweeps.study import expand
 from ttt.cli.sweeps.sweep import Sweep
 

@@ -11,7 +11,8 @@ from documents import ROOT, blocks, command_lines, name_of, pages
 from ttt.cli.check import typed_options
 from ttt.cli.checks.tiny import checked_groups
 from ttt.cli.probes.arguments import probe_options
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
 from ttt.cli.sweeps.study import expand
 from ttt.config.messages import UsageError
 

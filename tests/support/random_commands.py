@@ -90,7 +90,8 @@ def complaint(words: Sequence[str], folder: Path) -> str:
         process.kill()
         return f"not done after {LIMIT} s"
     code = process.returncode
-    if code not in MAY_END:
+    # Of a run, 1 says nothing.
+    if code not in MAY_END or (code == ExitCode.FAILED and not {"-m", "--study=x"} & set(words)):
         return f"exit code {code}: {err.strip()[-300:]}"
     if "Traceback" in err:
         return f"a traceback with exit code {code}: {err.strip()[-300:]}"

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from ttt.api.opened import Run
-from ttt.cli.runs.check import check_command, parse_command
+from ttt.cli.runs.check import check_command
 from ttt.cli.runs.display import Display
 from ttt.cli.runs.outcome import show_recalled
+from ttt.cli.runs.parser import parse_command
 from ttt.config.messages import UsageError
 from ttt.run.compose import resolve
 from ttt.run.exit_codes import ExitCode
