@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_events import EVENTS
 
-from ttt.sinks.base import Guarded, RunInfo
+from ttt.sinks.base import RunInfo
 from ttt.sinks.mlflow import FILE, ID, MlflowSink
 from ttt.sinks.numbers import FAMILIES, axis_values, event_numbers
 
@@ -25,9 +25,9 @@ def shown(outputs, events, *, run_id, past=0):
     folder.mkdir(exist_ok=True)
     config = {"seed": 0, "output_dir": str(outputs), "task": {"name": "t", "sizes": [1, 2]}}
     run = RunInfo(run_id, "t", "g", "n", ("tag",), config, folder)
-    sink = Guarded(MlflowSink(name="mlflow", project="ttt", uri=None))
+    sink = MlflowSink(name="mlflow", project="ttt", uri=None)
     sink.start(run, past=lambda: events[:past])
-    for event in events[past:]:
+    for event in events:
         sink(event)
     where = sink.finish(None, numbers={}, exit_code=1)
     assert where is not None

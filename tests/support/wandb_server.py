@@ -1,7 +1,7 @@
 """A stand-in for the W&B server on loopback that answers only the requests of the real client.
 
-`standin.runs[id]` holds what a run sent. `mode` is ok, hang (takes requests and never answers) or
-broken (answers 500).
+`standin.runs[id]` holds what a run sent. `mode` is ok, hang (takes requests and never answers), slow
+(answers after two seconds) or broken (answers 500).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+SLOW = 2.0
 
 
 class Standin(ThreadingHTTPServer):
@@ -150,6 +152,8 @@ class Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.server.mode == "hang":
             self.server.closing.wait()
+        elif self.server.mode == "slow":
+            self.server.closing.wait(SLOW)
         return gzip.decompress(content) if self.headers.get("Content-Encoding") == "gzip" else content
 
     def reply(self, content: dict[str, Any], code: int = 200) -> None:

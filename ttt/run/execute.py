@@ -16,7 +16,6 @@ from ttt.config.messages import UsageError
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.diagnose import Diagnosis
-from ttt.results.events import from_record
 from ttt.results.results import Results
 from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
@@ -29,12 +28,12 @@ from ttt.run.resume import check_room, check_saved, restore_run
 from ttt.run.session import Session
 from ttt.run.signals import deferred, pending
 from ttt.run.watcher import Watcher
-from ttt.sinks.base import Guarded
+from ttt.sinks.background import Background
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.environment import peak_memory_bytes
 from ttt.storage.files import remove_unfinished, write_json
-from ttt.storage.journal import Journal, read
+from ttt.storage.journal import Journal
 from ttt.storage.run_folder import RunFolder
 from ttt.training.clock import Clock
 from ttt.training.saving import Saving
@@ -52,7 +51,7 @@ def execute(
 
     Of several processes all compute, and the first alone writes.
     """
-    sink = Guarded(assembly.sink)
+    sink = Background(assembly.sink, journal=folder.metrics)
     results = Results.of(assembly.stream)
     outcome = _outcome(assembly, fabric, folder, watcher, sink, results, references=references)
     if fabric.is_global_zero:
@@ -65,7 +64,7 @@ def _outcome(
     fabric: Devices,
     folder: RunFolder,
     watcher: Watcher,
-    sink: Guarded,
+    sink: Background,
     results: Results,
     *,
     references: Mapping[str, Path],
@@ -90,7 +89,7 @@ def _outcome(
 
 
 def _conclude(
-    assembly: Assembly, folder: RunFolder, watcher: Watcher, sink: Guarded, results: Results, outcome: Outcome
+    assembly: Assembly, folder: RunFolder, watcher: Watcher, sink: Background, results: Results, outcome: Outcome
 ) -> Outcome:
     """Write status, page and sinks, in this order: first what must not be lost."""
     try:
@@ -139,7 +138,7 @@ def _with_others(fabric: Devices) -> Iterator[None]:
 
 
 def _run(
-    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, sink: Guarded, results: Results
+    assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, sink: Background, results: Results
 ) -> Clock:
     watcher.announce(assembly, folder, fabric.device)
     # The first process speaks for all.
@@ -150,7 +149,7 @@ def _run(
         with _journal(fabric, folder, position=position) as journal:
             # The journal is now cut to the checkpoint: it tells a sink what was measured before.
             if journal is not None:
-                sink.start(assembly.info, past=lambda: map(from_record, read(folder.metrics)))
+                sink.start(assembly.info)
             session.journal, session.observers = journal, [sink, watcher]
             with session.saving.deferred():
                 run_stream(session)

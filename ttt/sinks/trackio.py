@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from ttt.results.events import Event
@@ -33,17 +35,16 @@ class TrackioSink:
             for old in trackio.Api().runs(self._project):
                 if old.name == run.name:
                     old.delete()
-        # The screen belongs to the run: trackio would print how to open its page.
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._run: Any = trackio.init(
-                project=self._project,
-                name=run.name,
-                group=run.group,
-                config=run.config | {"id": run.id, "tags": list(run.tags)},
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
-            )
+        _silence("trackio", "trackio.run", "trackio.utils")
+        self._run: Any = trackio.init(
+            project=self._project,
+            name=run.name,
+            group=run.group,
+            config=run.config | {"id": run.id, "tags": list(run.tags)},
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
 
     def __call__(self, event: Event) -> None:
         self._axes = axis_values(event)
@@ -55,6 +56,14 @@ class TrackioSink:
         if exit_code == 0:
             images = {f"R/{mode}/loss": trackio.Image(picture) for mode, picture in pictures(results)}
             self._run.log(self._axes | summary(results, numbers) | images)
-        with contextlib.redirect_stdout(io.StringIO()):
-            trackio.finish()
+        trackio.finish()
         return f"trackio: trackio show --project {self._project}"
+
+
+def _silence(*modules: str) -> None:
+    """Take `print` from these modules: the screen belongs to the run.
+
+    Redirecting stdout would take the lines of the run too, which come from another thread.
+    """
+    for name in modules:
+        vars(import_module(name))["print"] = partial(print, file=io.StringIO())

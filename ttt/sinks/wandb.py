@@ -98,6 +98,7 @@ def _init(filed: WandbRun, *, mode: str, resume: bool) -> wandb.Run:
     """Start a run in this mode. Raises W&B's CommError or UsageError where no server takes it."""
     import wandb
 
+    _forget_exit_hook()
     return wandb.init(
         project=filed.project,
         group=filed.group,
@@ -120,6 +121,19 @@ def _init(filed: WandbRun, *, mode: str, resume: bool) -> wandb.Run:
             finish_timeout_raises=True,
         ),
     )
+
+
+def _forget_exit_hook() -> None:
+    """Let the process end without the client, which would wait there until a slow server has all.
+
+    Runs are closed by `close_wandb_run`, which waits for a bounded time.
+    """
+    import wandb
+
+    # There is no public way; a client without this method waits.
+    forget = getattr(wandb.setup().ensure_service(), "_cleanup", None)
+    if forget is not None:
+        forget()
 
 
 def _disconnect(reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +35,45 @@ class Journal:
         self._file.close()
 
 
+class Tail:
+    """The records of a journal that is being written; each is read once, as it comes."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._position, self._lines = file, 0, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that are new; none while there is no file.
+
+        Raises ValueError naming the file and the line of a record that is not JSON.
+        """
+        if not self._file.is_file():
+            return
+        with self._file.open("rb") as stream:
+            stream.seek(self._position)
+            for line in stream:
+                # One without its end is still being written, or was cut short by a crash.
+                if not line.endswith(b"\n"):
+                    return
+                self._position, self._lines = self._position + len(line), self._lines + 1
+                yield _record(line, where=f"{self._file}: line {self._lines}")
+
+
 def read(file: Path) -> list[dict[str, Any]]:
     """Return the records of a metrics.jsonl in order, or an empty list if there is no such file.
 
     Raises ValueError naming the file and the line of a record that is not JSON.
     """
-    if not file.is_file():
-        return []
-    # A line without its end is still being written, or was cut short by a crash: it does not count.
-    lines = file.read_bytes().split(b"\n")[:-1]
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{file}: line {number} is not JSON ({error})") from error
-    return records
+    return list(Tail(file))
+
+
+def _record(line: bytes, *, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} is no JSON object")
+    return record
 
 
 # The end of a journal that surely holds its last line, but for streams of thousands of tasks.
