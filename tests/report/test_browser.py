@@ -18,6 +18,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Of A4 within a browser's margins, in pixels.
+PORTRAIT, LANDSCAPE = 718, 1047
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed: {', '.join(BROWSERS)}"),
@@ -135,6 +137,36 @@ def test_tables_and_pictures_can_be_taken_along(pages, browser):
     assert name == "frontier.svg"
     assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
     assert tab.complaints == []
+
+
+def test_heat_maps_can_be_taken_along(pages, browser):
+    tab = Tab(browser, pages["long"])
+    name, text = saved(tab, tab.page.get_by_label("save the picture R-fast-loss"))
+    assert name == "R-fast-loss.svg"
+    # The same as beside the page.
+    drawn = ElementTree.parse(pages["long"].parent / "plots" / name)
+    assert ElementTree.tostring(ElementTree.fromstring(text)) == ElementTree.tostring(drawn.getroot())
+    name, text = saved(tab, tab.page.get_by_label("save the table R-fast-loss"))
+    head, *rows = csv.reader(text.splitlines())
+    r = read_run(pages["long"].parent).results.matrix("fast", "loss")
+    assert (name, len(rows)) == ("R-fast-loss.csv", 11)
+    assert float(rows[1][1]) == pytest.approx(r[6, int(head[1]) - 1], rel=1e-5)
+    assert tab.complaints == []
+
+
+def test_paper_shows_whole_tables_and_folded_maps(pages, browser):
+    for name, width in {"one": PORTRAIT, "long": PORTRAIT, "study": LANDSCAPE}.items():
+        tab = Tab(browser, pages[name], viewport={"width": width, "height": 900}, scheme="dark")
+        tab.page.emulate_media(media="print")
+        tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        for table in tab.page.locator("table:visible").all():
+            box = table.bounding_box()
+            assert box["x"] + box["width"] <= width, (name, table.get_attribute("id"))
+        if name != "study":
+            accuracy = tab.page.locator("#R-slow-accuracy")
+            assert accuracy.is_visible()
+            tab.page.evaluate("dispatchEvent(new Event('afterprint'))")
+            assert not accuracy.is_visible()
 
 
 def test_on_a_phone_every_value_of_a_row_is_on_the_screen(pages, browser):

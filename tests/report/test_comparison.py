@@ -53,7 +53,7 @@ def test_numbers_are_intervals_of_the_groups(study, page):
     # The difference to the plain method is the gain of the invented numbers.
     (first, *_) = page.tables["differences"][1:]
     assert float(first[column].split()[0]) == pytest.approx(-0.5, abs=0.03)
-    assert first[column].endswith("*, p 0.25")
+    assert first[column].endswith("*, p\u00a00.25")
     assert "2/2^3 = 0.25" in page.text
 
 

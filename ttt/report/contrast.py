@@ -12,7 +12,7 @@ from ttt.compare.groups import Group, headline
 from ttt.compare.names import READABLE, readable_key
 from ttt.compare.table import Cell, Sheet, by_metric, by_task
 from ttt.report.parts import PageCell, Table, text_cell
-from ttt.report.text import UNDEFINED, clean, number, thin
+from ttt.report.text import UNDEFINED, clean, number, sentence_case, thin
 from ttt.results import catalogue
 from ttt.results.scores import MEANINGS, MODES, quantity_of
 
@@ -52,9 +52,12 @@ def called(metric: str) -> str:
 
 def group_table(groups: Sequence[Group], metrics: Mapping[str, str], *, baseline: Mapping[int, Group]) -> Table:
     """Return the metrics of each group, or with a `baseline` its differences to that."""
-    sheet = by_metric(groups, list(metrics), baseline=baseline, sort=None)
     if not baseline:
+        sheet = by_metric(groups, list(metrics), baseline={}, sort=None)
         return from_sheet(sheet, name="groups", caption="Mean over seeds ± half of the 95 % t-interval")
+    # Without fast weights there is no mode carried to differ from.
+    shared = [x for x in metrics if any(is_measured(groups[i], x) and is_measured(baseline[i], x) for i in baseline)]
+    sheet = by_metric(groups, shared, baseline=baseline, sort=None)
     # The table of all groups already marks the best of each column.
     rows = [
         (words, [replace(cell, ahead=False) for cell in cells])
@@ -99,7 +102,7 @@ def interval_cell(cell: Cell) -> PageCell:
     text = f"{sign}{number(mean)}" + (f" ± {number(half)}" if math.isfinite(half) else "")
     title = [f"{n} {'seed' if n == 1 else 'seeds'}", f"sd {number(sd)}" if math.isfinite(sd) else "no interval"]
     # Phones and paper have no pointer: what a difference is worth stands in its cell.
-    text += ("*" if cell.resolved else "") + (f", p {cell.p:.3g}" if math.isfinite(cell.p) else "")
+    text += ("*" if cell.resolved else "") + (f", p\u00a0{cell.p:.3g}" if math.isfinite(cell.p) else "")
     return PageCell(text, value=repr(mean), title=", ".join(title), strong=cell.ahead)
 
 
@@ -169,6 +172,6 @@ def final_table(groups: Sequence[Group], why: str) -> Table | None:
     rows = [[text_cell(sheet.rows[j][0][0]), *map(interval_cell, sheet.rows[j][1])] for j in picked]
     note = f"{len(picked)} of {len(sheet.rows)} tasks, evenly chosen." if len(picked) < len(sheet.rows) else ""
     head = {"task": ""} | {short(group): group.name for group in groups}
-    label, unit = quantity_of(quantity).label.capitalize(), quantity_of(quantity).unit
+    label, unit = sentence_case(quantity_of(quantity).label), quantity_of(quantity).unit
     caption = f"{label} on each task at the end, mode {mode}, {unit}"
     return Table("per-task", caption, head, rows, note=(why + " " + note).strip())

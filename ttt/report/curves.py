@@ -29,8 +29,8 @@ def stream_pictures(record: Record) -> Iterator[Picture]:
     """Draw everything that was measured along the stream, in the order of the page."""
     if record.trained:
         yield training_curve(record)
-    # A single row was measured before the stream: there is no course to draw yet.
-    if len(record.results.rows) > 1:
+    # A course needs two tasks: the first row was measured before the stream.
+    if len(record.results.rows) > 2:
         yield seen_so_far_curve(record)
         yield in_sequence_curve(record)
         yield forgetting_curve(record)

@@ -26,11 +26,12 @@ NOT_MEASURED = "·"
 class Square:
     """One cell of the map.
 
-    `level` is that of its colour, None if nothing was measured; `learned` marks the task that the
-    row has just learned.
+    `value` has more digits than `text`; `level` is that of its colour, None if nothing was measured;
+    `learned` marks the task that the row has just learned.
     """
 
     text: str
+    value: str
     level: int | None
     learned: bool
 
@@ -141,10 +142,10 @@ def squares(
     for j in columns:
         x, learned = float(r[i, j]), bool(results.learned_at[j] == i)
         if not math.isfinite(x):
-            yield Square(NOT_MEASURED, None, learned)
+            yield Square(NOT_MEASURED, "", None, learned)
             continue
         level = round((LEVELS - 1) * (x - low) / (high - low)) if high > low else 0
-        yield Square(f"{x:.{digits}f}", level, learned)
+        yield Square(f"{x:.{digits}f}", f"{x:.6g}", level, learned)
 
 
 def thinning_note(results: Results, rows: Sequence[int], columns: Sequence[int]) -> str:

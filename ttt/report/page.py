@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ttt.report.heatmap import Heat, palette
 
@@ -20,13 +21,15 @@ CONTENTS = "<!--contents-->"
 @cache
 def _templates() -> Environment:
     # Escape in every template: jinja2's choice by suffix would leave the SVG templates unescaped.
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("ttt.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["heat_svg"] = lambda heat: Markup(heat_svg(heat))
+    return environment
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:

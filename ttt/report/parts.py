@@ -23,6 +23,9 @@ WIDTH, HEIGHT = 4.8, 3.0
 MEASURED_HEIGHT = 1.0
 # Left, bottom, width and height of the axes, as shares of the figure, where they are not measured.
 MARGINS = (0.17, 0.26, 0.815, 0.64)
+# Letters of a legend on one line of a picture, those that the line before a name takes, and the
+# height of a further line as a share of the figure.
+LETTERS, HANDLE, LINE = 72, 8, 0.065
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def picture(draw: Callable[[], Axes], *, name: str, title: str, caption: str, me
         dress_axes(axes)
         for legend in figure.legends:
             dress_legend(legend)
+            if not measured:
+                make_room(axes, legend)
         legend_texts = (text for legend in figure.legends for text in legend.get_texts())
         for text in (*axes.texts, *legend_texts):
             text.set_color(style.INK)
@@ -120,6 +125,15 @@ def dress_legend(legend: Legend) -> None:
     legend.set_visible(len(legend.get_texts()) > 1)
     for i, line in enumerate(legend.get_lines()):
         line.set(marker=style.marker(i), markersize=4)
+
+
+def make_room(axes: Axes, legend: Legend) -> None:
+    """Break a legend that is wider than the picture, and lower the axes by its further lines."""
+    names = [text.get_text() for text in legend.get_texts()]
+    columns = max(1, min(len(names), int(LETTERS // (max(map(len, names), default=0) + HANDLE))))
+    legend.set_ncols(columns)
+    left, bottom, width, height = MARGINS
+    axes.set_position((left, bottom, width, height - LINE * (math.ceil(len(names) / columns) - 1)))
 
 
 def mark_lines(axes: Axes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from ttt.metrics.matrix import Matrix
 from ttt.report.parts import PageCell, Table, number_cell, text_cell
 from ttt.report.record import Record
-from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES, clean, duration, number, thin
+from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES, UNDEFINED, clean, duration, number, thin
 from ttt.results import catalogue
 from ttt.results.scores import MEANINGS, quantity_of
 
@@ -62,6 +62,10 @@ def headline_tables(record: Record) -> list[Table]:
     ]
 
 
+def has_number(row: Sequence[PageCell]) -> bool:
+    return any(cell.numeric and cell.text != UNDEFINED for cell in row)
+
+
 def metric_rows(record: Record, quantity: str) -> list[list[PageCell]]:
     modes = record.modes
     # Metrics against reference runs appear only where there were such runs.
@@ -82,7 +86,8 @@ def metric_rows(record: Record, quantity: str) -> list[list[PageCell]]:
     # Only synthetic sources know the entropy of their tasks.
     if quantity == "loss" and np.isfinite(record.seen.entropy).all():
         rows.append(metric_row(record, "regret", "avg_final"))
-    return rows
+    # Of a single task most metrics say nothing, as nothing can be forgotten.
+    return rows if len(record.results.tasks) > 1 else list(filter(has_number, rows))
 
 
 SPLIT = ("avg_final", "forgetting_recovered")

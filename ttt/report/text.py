@@ -28,8 +28,9 @@ TICK = 13
 
 
 def number(value: float) -> str:
-    """Return a number with three decimals, none from 1,000 on, or two digits if it is tiny.
+    """Return a number with three decimals, or two digits if it is tiny.
 
+    From 1,000 on it has no decimals, and a whole number has none from 10 on.
     A number that was not measured becomes a dash.
     """
     if not math.isfinite(value):
@@ -37,7 +38,13 @@ def number(value: float) -> str:
     if 0 < abs(value) < 0.0005:
         return f"{value:.2g}"
     # Adding zero turns -0.0 into 0.0.
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.3f}"
+    is_whole = abs(value) >= 1000 or (abs(value) >= 10 and value == round(value))
+    return f"{value:,.0f}" if is_whole else f"{value + 0.0:.3f}"
+
+
+def sentence_case(text: str) -> str:
+    """Return the text with its first letter large and the others as they are, as those of KL."""
+    return text[:1].upper() + text[1:]
 
 
 def clean(text: str) -> str:

@@ -55,9 +55,10 @@ const tools = (before, actions) => {
   }
   before.before(bar);
 };
-const cells = table => [...table.rows].map(row => [...row.cells].map(cell =>
-  // An interval is its text; a number alone is saved with all its digits.
-  cell.dataset.value && !/[±,]/.test(cell.textContent) && !isNaN(cell.dataset.value) ? cell.dataset.value : cell.textContent.trim()));
+// An interval is its text; a number alone is saved with all its digits.
+const content = cell => cell.dataset.value && !/[±,]/.test(cell.textContent) && !isNaN(cell.dataset.value)
+  ? cell.dataset.value : cell.textContent.trim().replaceAll("\u00a0", " ");
+const cells = table => [...table.rows].map(row => [...row.cells].map(content));
 const csv = table => cells(table).map(row => row.map(text => `"${text.replaceAll('"', '""')}"`).join(",")).join("\n");
 const save = (text, type, name) => {
   const link = document.createElement("a");
@@ -86,6 +87,8 @@ for (const table of document.querySelectorAll("table")) {
   tools(table.closest(".scroll"), [
     ["copy", `copy the table ${name}`, button => copy(cells(table).map(row => row.join("\t")).join("\n"), button)],
     ["CSV", `save the table ${name}`, () => save(csv(table), "text/csv", `${name}.csv`)],
+    ...[...table.closest("figure")?.querySelectorAll("template") ?? []].map(drawing =>
+      ["SVG", `save the picture ${name}`, () => save(drawing.innerHTML, "image/svg+xml", `${name}.svg`)]),
   ]);
 }
 for (const figure of document.querySelectorAll("figure.picture"))
@@ -98,3 +101,7 @@ for (const figure of document.querySelectorAll("figure.picture"))
   }]]);
 for (const command of document.querySelectorAll("pre.command"))
   tools(command, [["copy", "copy the command", button => copy(command.textContent, button)]]);
+// Maps that are folded away on the screen stand on paper.
+const folded = [...document.querySelectorAll("details")].filter(part => part.querySelector("figure"));
+addEventListener("beforeprint", () => folded.forEach(part => { part.dataset.open = part.open; part.open = true; }));
+addEventListener("afterprint", () => folded.forEach(part => part.open = part.dataset.open === "true"));
