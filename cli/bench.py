@@ -8,6 +8,7 @@
                           by length
     ttt-bench strategies  each strategy's task on permuted digits over a bare torch loop, and
                           over naive
+    ttt-bench precision   a training step in bf16-mixed over the same step in fp32, on this CPU
     ttt-bench data        batches of streams and sources beside the plain model's training step
     ttt-bench coverage    how often the intervals of ttt-compare hold the truth, in studies of an
                           invented population of tasks
@@ -53,7 +54,7 @@ def bench_parser() -> argparse.ArgumentParser:
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", choices=["harness", "kernels", "adapters", "strategies", "data", "coverage", "pretrained"]
+        "what", choices=["harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "pretrained"]
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
@@ -64,7 +65,7 @@ def bench_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default="smollm2", help="pretrained: a model.name (default: smollm2)")
     parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
-    parser.add_argument("--adapter", help="adapters: only these, with commas")
+    parser.add_argument("--adapter", help="adapters, precision: only these, with commas")
     parser.add_argument("--strategy", help="strategies: only these, with commas")
     return parser
 
@@ -87,7 +88,7 @@ def shipped_options(group: str) -> list[str]:
 def _measure(options: argparse.Namespace, console: Console) -> None:
     import torch
 
-    from ttt.cli.benches import adapters, coverage, data, harness, kernels, pretrained, printed, strategies
+    from ttt.cli.benches import adapters, coverage, data, harness, kernels, precision, pretrained, printed, strategies
 
     match options.what:
         case "harness":
@@ -104,6 +105,9 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         case "strategies":
             title = "a task of permuted digits: MLP 64-256-256-10, batch 32, 10 passes"
             rows = strategies.measure_strategies(options.strategy, rounds=options.rounds)
+        case "precision":
+            title = "a training step of the main job's model"
+            rows = precision.measure_precision(options.adapter, rounds=options.rounds)
         case "coverage":
             title = f"95 % intervals over {coverage.TRIALS} invented studies: the share that holds the truth"
             rows = coverage.measure_coverage()
