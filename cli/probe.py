@@ -3,6 +3,12 @@
     ttt-probe causality RUN     does a token move any score or state that comes before it?
     ttt-probe causality adapter=mlp_fast source=languages ...
                                 the same for what ttt-run would run, before any training
+    ttt-probe context RUN       what is a longer context worth, with writes off, on, and carried
+                                on? of running text the loss by position, and of the same last
+                                tokens behind contexts of --lengths 256,512,...; of questions
+                                (source=needle, mqar) by length and depth, with exact answers
+    ttt-probe context model=smollm2 source=needle source.kind=single-2 ...
+                                the same for what ttt-run would run, before any training
     ttt-probe documents model=smollm2 adapter.step=0.01,0.1 ...
                                 what do writes gain on single documents, without training? a row
                                 for each combination of values, as in a sweep
@@ -112,6 +118,8 @@ def make_folder(folder: Path) -> None:
 def answer_of(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
     if typed.probe == "causality":
         return causality(run, typed)
+    if typed.probe == "context":
+        return context(run, typed)
     if typed.probe == "documents":
         return documents(typed)
     if run is None:
@@ -134,6 +142,17 @@ def causality(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
     numbers = numbers_of(subject, verdict, sizes)
     code = ExitCode.FAILED if verdict.leaks else ExitCode.DONE
     return Answer(show_causality(numbers), numbers, plot_causality(numbers), code)
+
+
+def context(run: OpenedRun | None, typed: argparse.Namespace) -> Answer:
+    from ttt.cli.probes.context import Lengths, read_context, subject_of
+    from ttt.cli.probes.context_tables import plot_context, show_context
+
+    subject = subject_of(run, typed.overrides, config_dir=typed.config_dir)
+    lengths = Lengths.typed(subject, tokens=typed.lengths, block=typed.block, sequences=typed.sequences)
+    with Console(stderr=True).status("") as status:
+        numbers = read_context(subject, lengths, progress=status.update)
+    return Answer(show_context(numbers), numbers, plot_context(numbers))
 
 
 def documents(typed: argparse.Namespace) -> Answer:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ttt.config.messages import suggest
 
-PROBES = ("causality", "documents", "induction", "slow", "state")
+PROBES = ("causality", "context", "documents", "induction", "slow", "state")
 # Defaults of the made-up experiment: the sizes of the published figures
 # (docs/results/in-place-theorem.md).
 SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens": 1024}
@@ -16,6 +16,10 @@ SIZES = {"trials": 64, "width": 512, "mlp_width": 2048, "vocab": 2000, "tokens":
 PROMPTS = {"prompts": 256, "true_prompts": 64}
 # Defaults of the recalibration.
 TRAINING = {"steps": 100, "lr": 3e-4}
+# Rows of each task, or of each class of questions, of which contexts are cut.
+CONTEXT = {"sequences": 8}
+# Probes that also take overrides, as ttt-run takes them.
+COMPOSED = ("causality", "context", "documents")
 # Options that each form of the command uses, beside --out and --threads.
 ACTS = {
     "induction without a run": {*SIZES, "seed"},
@@ -23,8 +27,13 @@ ACTS = {
     "slow RUN": {*TRAINING, "config_dir"},
     "state RUN": {"config_dir"},
     "causality": {"places", "config_dir"},
+    "context": {*CONTEXT, "lengths", "block", "config_dir"},
     "documents": {"config_dir", "foreign"},
 }
+
+
+# The least value of a number.
+LEAST = {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1, "steps": 1, "block": 1, "sequences": 1}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -43,7 +52,9 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
     # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if typed.probe is None and not unknown:
-        raise ValueError("say what to probe: causality, induction, slow RUN, or state RUN; see ttt-probe --help")
+        raise ValueError(
+            "say what to probe: causality, context, induction, slow RUN, or state RUN; see ttt-probe --help"
+        )
     if typed.probe is not None and typed.probe not in PROBES:
         raise ValueError(f"{typed.probe}: unknown; {suggest(typed.probe, PROBES)}")
     if unknown:
@@ -56,7 +67,7 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
 
 def take_words(typed: argparse.Namespace) -> None:
-    """Tell the run folder from overrides, which only causality takes: `run` and `overrides`."""
+    """Tell the run folder from overrides, which only some probes take: `run` and `overrides`."""
     is_named = (
         typed.probe != "documents"
         and len(typed.words) == 1
@@ -66,7 +77,7 @@ def take_words(typed: argparse.Namespace) -> None:
     typed.overrides = [] if is_named else typed.words
     if not typed.overrides:
         return
-    if typed.probe not in ("causality", "documents"):
+    if typed.probe not in COMPOSED:
         raise ValueError(f"{typed.overrides[-1]}: {typed.probe} takes one run folder")
     for word in typed.overrides:
         if "=" not in word:
@@ -78,7 +89,7 @@ def probe_parser(about: str = "") -> OneLineParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))
-    parser.add_argument("words", nargs="*", metavar="RUN", help="a run folder; of causality also overrides")
+    parser.add_argument("words", nargs="*", metavar="RUN", help="a run folder; of causality and context also overrides")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write probe.json and probe.svg")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (%(default)s)")
     parser.add_argument("--seed", type=int, help="of what `induction` draws (0)")
@@ -86,6 +97,13 @@ def probe_parser(about: str = "") -> OneLineParser:
     parser.add_argument("--places", type=int, metavar="N", help=count)
     control = "of documents: each behind the first half of another one, the control"
     parser.add_argument("--foreign", action="store_const", const=True, help=control)
+    contexts = parser.add_argument_group("context")
+    many = "tokens of contexts, such as 256,512,1024 (once, twice and four times task.seq_len)"
+    contexts.add_argument("--lengths", type=lengths_of, metavar="N,N", help=many)
+    last = "tokens at the end of running text that are compared (half of the shortest context)"
+    contexts.add_argument("--block", type=int, metavar="N", help=last)
+    each = f"rows of each task, or of each class of questions ({CONTEXT['sequences']})"
+    contexts.add_argument("--sequences", type=int, metavar="N", help=each)
     made_up = parser.add_argument_group("induction, without a run")
     for name, value in SIZES.items():
         made_up.add_argument(option(name), type=int, metavar="N", help=f"({value})")
@@ -105,6 +123,8 @@ def check_options(typed: argparse.Namespace) -> None:
         raise ValueError(f"{typed.probe}: needs a run folder: ttt-probe {typed.probe} RUN")
     if typed.probe == "causality" and not (typed.run or typed.overrides):
         raise ValueError("causality: needs a run folder, or overrides: ttt-probe causality adapter=mlp_fast")
+    if typed.probe == "context" and not (typed.run or typed.overrides):
+        raise ValueError("context: needs a run folder, or overrides: ttt-probe context source=needle adapter=mlp_fast")
     if typed.probe == "documents" and not typed.overrides:
         raise ValueError("documents: needs overrides, such as: ttt-probe documents model=smollm2 adapter.step=0.01,0.1")
     with_run = f"{typed.probe} RUN" if typed.run is not None else "induction without a run"
@@ -112,10 +132,10 @@ def check_options(typed: argparse.Namespace) -> None:
     # None means not typed: defaults are filled in later, to tell them from what was typed.
     for name in sorted(set().union(*ACTS.values()) - ACTS[form]):
         if getattr(typed, name) is not None:
-            raise ValueError(f"{option(name)} {getattr(typed, name)}: does nothing in {form}")
+            raise ValueError(f"{option(name)} {_shown(getattr(typed, name))}: does nothing in {form}")
     if typed.lr is not None and not typed.lr > 0:
         raise ValueError(f"--lr {typed.lr}: must be above 0")
-    for name, least in {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1, "steps": 1}.items():
+    for name, least in LEAST.items():
         value = getattr(typed, name)
         if value is not None and value < least:
             raise ValueError(f"{option(name)} {value}: must be at least {least}")
@@ -124,7 +144,7 @@ def check_options(typed: argparse.Namespace) -> None:
 
 
 def fill_defaults(typed: argparse.Namespace) -> None:
-    for name, value in {**SIZES, **PROMPTS, **TRAINING, "seed": 0}.items():
+    for name, value in {**SIZES, **PROMPTS, **TRAINING, **CONTEXT, "seed": 0}.items():
         if getattr(typed, name) is None:
             setattr(typed, name, value)
 
@@ -132,3 +152,18 @@ def fill_defaults(typed: argparse.Namespace) -> None:
 def option(name: str) -> str:
     """Return the option that sets `name`: --true-prompts for true_prompts."""
     return f"--{name.replace('_', '-')}"
+
+
+def lengths_of(text: str) -> list[int]:
+    """Return the lengths in `256,512`."""
+    try:
+        lengths = [int(word) for word in text.split(",")]
+    except ValueError:
+        lengths = []
+    if not lengths or min(lengths) < 2:
+        raise argparse.ArgumentTypeError(f"{text}: must be numbers of tokens, at least 2, such as 256,512,1024")
+    return lengths
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
