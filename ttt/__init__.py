@@ -21,6 +21,7 @@ from ttt.config.version import VERSION
 
 if TYPE_CHECKING:
     from ttt.api.opened import Run, open_run
+    from ttt.api.sessions import Sessions
     from ttt.api.start import RunError, run
     from ttt.api.table import Table, compare
     from ttt.config.messages import UsageError
@@ -32,13 +33,14 @@ PLACES = {
     "Reader": "ttt.learner",
     "Run": "ttt.api.opened",
     "RunError": "ttt.api.start",
+    "Sessions": "ttt.api.sessions",
     "Table": "ttt.api.table",
     "UsageError": "ttt.config.messages",
     "compare": "ttt.api.table",
     "open_run": "ttt.api.opened",
     "run": "ttt.api.start",
 }
-__all__ = ["Reader", "Run", "RunError", "Table", "UsageError", "__version__", "compare", "open_run", "run"]
+__all__ = ["Reader", "Run", "RunError", "Sessions", "Table", "UsageError", "__version__", "compare", "open_run", "run"]
 
 
 def __getattr__(name: str) -> Any:

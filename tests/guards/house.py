@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"results", "devices", "prompts", "figures", "tasks"},
     {"adapters", "storage"},
     {"learner", "compare", "sinks"},
-    {"strategies", "objectives", "probes", "report", "claims"},
+    {"strategies", "objectives", "probes", "report", "claims", "serving"},
     {"training"},
     {"evaluation", "bases"},
     {"run"},

@@ -103,11 +103,11 @@ def build_adapter(adapter: str, **options: object) -> Any:
     return build(defaults(adapter) | options, group="adapter", given={}, trusted=[])
 
 
-def make(adapter: str = "mlp_fast", *, window: int | None = 5, **options: object) -> Learner:
+def make(adapter: str = "mlp_fast", *, window: int | None = 5, vocab: int = VOCAB, **options: object) -> Learner:
     """A learner in fp64 whose fast weights matter from the first token they are read by."""
     torch.manual_seed(0)
     model = Nano(
-        name="nano", vocab_size=VOCAB, seq_len=LENGTH, layers=2, width=16, heads=2, mlp_width=24,
+        name="nano", vocab_size=vocab, seq_len=LENGTH, layers=2, width=16, heads=2, mlp_width=24,
         window=window, rope_base=10000.0,
     )  # fmt: skip
     part = build_adapter(adapter, **options)

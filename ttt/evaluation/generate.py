@@ -59,9 +59,4 @@ def opening(batch: Batch) -> Tensor:
 def greedy(engine: Engine, opening_T: Tensor, *, tokens: int, write: bool) -> Tensor:
     """The next `tokens` tokens [T], each the likeliest after all before it."""
     reader = Reader(engine.learner, write=write)
-    next_BT = opening_T[None].to(engine.fabric.device)
-    chosen = []
-    for _ in range(tokens):
-        next_BT = reader.read(next_BT, last=True)[:, -1:].argmax(-1)
-        chosen.append(next_BT)
-    return torch.cat(chosen, dim=1)[0]
+    return reader.generate(opening_T[None].to(engine.fabric.device), tokens=tokens)[0]

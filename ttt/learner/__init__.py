@@ -4,12 +4,14 @@ from ttt.learner.engine import Engine
 from ttt.learner.learner import Learner, OptimizerFactory, slow_hash
 from ttt.learner.losses import competing, cross_entropy, num_scored, scored_logits, scored_targets
 from ttt.learner.reader import Reader
+from ttt.learner.sampling import Sampling
 
 __all__ = [
     "Engine",
     "Learner",
     "OptimizerFactory",
     "Reader",
+    "Sampling",
     "competing",
     "cross_entropy",
     "num_scored",

@@ -7,11 +7,13 @@ same. Shapes: B lanes, T time, V vocabulary.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.adapters.base import FastState
 from ttt.learner.learner import Learner
-from ttt.models.cache import Cache
+from ttt.learner.sampling import Sampling
+from ttt.models.cache import PADDING, Cache
 from ttt.stream import IGNORE, Batch
 
 FAST, ATTENTION = "fast.", "attention."
@@ -45,6 +47,28 @@ class Reader:
         logits, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache, scored=last)
         logits_BTV: Tensor = logits[:, None] if logits.dim() == 2 else logits
         return logits_BTV[:, -1:] if last else logits_BTV
+
+    def generate(self, tokens_BT: Tensor, *, tokens: int, sampling: Sampling | None = None) -> Tensor:
+        """Read `tokens_BT`, then write `tokens` tokens behind it in each lane, [B, `tokens`].
+
+        It reads what it writes, so fast weights go on learning; all but the last token of a lane:
+        what the lane reads next begins with that one. A lane ends with a token of `sampling.stop`,
+        and -1 fills it up. By default the likeliest tokens are written.
+        """
+        sampling = sampling or Sampling()
+        generator = torch.Generator().manual_seed(sampling.seed)
+        stop = torch.tensor(list(sampling.stop), device=tokens_BT.device, dtype=torch.long)
+        ends_B = torch.zeros(len(tokens_BT), dtype=torch.bool, device=tokens_BT.device)
+        # A lane that has ended reads padding, which changes nothing in it.
+        next_BT, segment_BT, written = tokens_BT, torch.zeros_like(tokens_BT), []
+        while len(written) < tokens and not bool(ends_B.all()):
+            logits_B1V = self.read(next_BT.clamp(min=0), segment_BT=segment_BT, last=True)
+            next_BT = sampling.pick(logits_B1V[:, -1], generator).masked_fill(ends_B, PADDING)[:, None]
+            written.append(next_BT)
+            ends_B = ends_B | torch.isin(next_BT[:, 0], stop)
+            segment_BT = torch.where(ends_B, PADDING, 0)[:, None]
+        written_BT = torch.cat(written, 1) if written else tokens_BT[:, :0]
+        return F.pad(written_BT, (0, tokens - written_BT.shape[1]), value=PADDING)
 
     def export(self) -> dict[str, Tensor]:
         """All that the reader remembers, as named tensors: fast weights, open chunks, attention."""

@@ -63,6 +63,11 @@ class HfModel(nn.Module):
         commit: str | None = getattr(self.lm.config, "_commit_hash", None)
         return commit
 
+    @property
+    def window(self) -> int | None:
+        """How many tokens the widest attention sees; None: all of them."""
+        return _widest(self._windows.values())
+
     def unchanged(self) -> frozenset[str]:
         """Return the names of parameters that nothing has changed since they were read."""
         return frozenset(
@@ -133,7 +138,7 @@ class HfModel(nn.Module):
             opened = Cache() if cache is None else cache
             prefix = 0 if prefix_BPD is None else prefix_BPD.shape[-2]
             segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
-            opened.open(segment_BT, window=_widest(self._windows.values()), prefix=prefix)
+            opened.open(segment_BT, window=self.window, prefix=prefix)
             # Nobody reads what padding gives; position 0 exists in every model.
             inputs["position_ids"] = opened.position_BQ.clamp(min=0) if prefix == 0 else opened.position_BQ
             inputs["attention_mask"] = self._masks(opened)

@@ -20,7 +20,7 @@ from ttt.run.published import as_published, load_changed
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.run_folder import RunFolder
-from ttt.stream import Stream
+from ttt.stream import Source, Stream
 
 # What a run is put together from.
 GROUPS = ("adapter", "base", "model", "optimizer", "source", "strategy", "task", "trainer")
@@ -34,17 +34,20 @@ class OpenedRun:
     config: dict[str, Any]
     adapter: str
     learner: Learner
+    source: Source
     stream: Stream
     learned: int
 
 
-def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
+def open_run(path: Path, *, trusted: Sequence[Path], window: int | None = None) -> OpenedRun:
     """Rebuild the run in folder `path` from its config and newest checkpoint.
 
-    Raises ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer
-    fits.
+    `window`: tokens that attention sees, in place of the config's `model.window`. Raises
+    ValueError, quoting `path`, for what is not a run, has no usable checkpoint, or no longer fits.
     """
     config = config_to_open(path)
+    if window is not None:
+        config["model"] = config["model"] | {"window": window}
     folder = RunFolder(path)
     saved, complaints = checkpoint.load_newest(folder.checkpoints)
     if saved is None:
@@ -59,6 +62,7 @@ def open_run(path: Path, *, trusted: Sequence[Path]) -> OpenedRun:
         config=config,
         adapter=config["adapter"]["name"],
         learner=assembly.learner,
+        source=assembly.source,
         stream=assembly.stream,
         learned=len(saved.state["rows"]) - 1,
     )
