@@ -14,6 +14,7 @@ import yaml
 
 from ttt.config.annotations import check_values, hints_of
 from ttt.config.build import locate
+from ttt.config.parts import shipped
 
 TARGETS = sorted(
     {
@@ -28,7 +29,7 @@ TARGETS = sorted(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_source_and_class_say_the_same(target):
-    kind = locate(target, group="any", trusted=())
+    kind = locate(target, group=shipped()[target], trusted=())
     annotated = kind if dataclasses.is_dataclass(kind) else kind.__init__
     hints = typing.get_type_hints(annotated, include_extras=True)
     read = hints_of(target)

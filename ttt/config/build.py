@@ -11,11 +11,13 @@ import inspect
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ttt.config.allowed import describe, kind_of, refusal
 from ttt.config.faults import fault_of_module
 from ttt.config.messages import show, suggest
+from ttt.config.parts import refuse_class, refuse_place
 
 # What a YAML leaves to whoever types the command. Models say themselves which names there are.
 MISSING = "???"
@@ -35,7 +37,8 @@ def build(
     `offered`, from which the classes inside it take too.
 
     Raises ValueError in the user's words: unknown argument, wrong type, value that is not allowed,
-    or a target that is neither ours nor defined below one of the `trusted` folders.
+    or a target that is no part of this group, or neither ours nor defined below one of the
+    `trusted` folders.
     """
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
@@ -44,6 +47,16 @@ def build(
         key: _nested(value, group=f"{group}.{key}", trusted=trusted, offered=offered)
         for key, value in arguments.items()
     }
+    return construct(target, arguments, group=group, offered=offered)
+
+
+def construct(
+    target: type, arguments: Mapping[str, Any], *, group: str, offered: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    """Call `target` with `arguments` and what it takes of `offered`.
+
+    Raises ValueError, by the name of the group, for what its annotations do not allow.
+    """
     parameters = inspect.signature(target).parameters
     taken = {name: value for name, value in offered.items() if name in parameters}
     open_names = [name for name in parameters if name not in taken]
@@ -64,7 +77,7 @@ def build(
     required = [name for name in open_names if parameters[name].default is inspect.Parameter.empty]
     missing = [name for name in required if name not in arguments]
     if missing:
-        raise ValueError(f"{group}.{missing[0]}: missing; {group}={config.get('name')} needs it")
+        raise ValueError(f"{group}.{missing[0]}: missing; {group}={arguments.get('name')} needs it")
     return target(**arguments, **taken)
 
 
@@ -83,13 +96,18 @@ def _nested(value: Any, *, group: str, trusted: Iterable[Path], offered: Mapping
 
 
 def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
-    """The class at a dotted path.
+    """The class at a dotted path, of the kind that the group takes.
 
-    Code from elsewhere is not run: a config may come from a stranger.
+    Code from elsewhere is not run, nor ours that is no part of the group: a config may come from a
+    stranger.
     """
     path = ALIASES.get(path, path)
     module_name, _, name = path.rpartition(".")
-    if not module_name.startswith("ttt."):
+    is_ours = module_name.startswith("ttt.")
+    why = refuse_place(path, group=group) if is_ours else ""
+    if why:
+        raise ValueError(f"{group}._target_={path}: {why}")
+    if not is_ours:
         file = module_name.replace(".", "/") + ".py"
         if not module_name or not any((folder / file).is_file() for folder in trusted):
             raise ValueError(
@@ -107,4 +125,8 @@ def locate(path: str, *, group: str, trusted: Iterable[Path]) -> type:
     # A name that a module only imported does not count: a config could reach any class at all.
     if not inspect.isclass(target) or target.__module__ != module_name:
         raise ValueError(f"{group}._target_={path}: not a class defined there")
+    # Inside a part of the user's own, other things may be built as well.
+    why = refuse_class(target, group=group) if is_ours or "." not in group else ""
+    if why:
+        raise ValueError(f"{group}._target_={path}: {why}")
     return target

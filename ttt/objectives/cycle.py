@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from ttt.config.build import build
+from ttt.config.build import construct
 from ttt.config.messages import show
 
 
@@ -29,9 +29,8 @@ class Cycle:
         if not isinstance(section, Mapping):
             keys = ", ".join(f"objective.cycle.{field.name}" for field in fields(cls))
             raise ValueError(f"objective.cycle={show(section)}: must be a section; set {keys}")
-        # `build` checks the annotations above and words its refusals by key and value.
-        target = {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
-        cycle: Cycle = build({**section, **target}, group="objective.cycle", given={}, trusted=[])
+        # `construct` checks the annotations above and words its refusals by key and value.
+        cycle: Cycle = construct(cls, section, group="objective.cycle")
         return cycle
 
     def is_due(self, *, steps: int, rounds: int) -> bool:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ttt.config.environment_values import resolve_paths_alone
 from ttt.config.faults import fault_of_yaml
 from ttt.config.messages import UsageError
 
@@ -85,9 +86,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     """A run's config as plain data, without Hydra's part, which is whole only in Hydra's runs."""
     try:
         keys = [str(key) for key in config if key != "hydra"]
-        content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
-        return with_base_seed(dict(content))
-    except OmegaConfBaseException as error:
+        return with_base_seed(dict(resolve_paths_alone(OmegaConf.masked_copy(config, keys))))
+    except (OmegaConfBaseException, ValueError) as error:
         raise UsageError(_first_line(error)) from error
 
 

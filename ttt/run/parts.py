@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ttt.adapters.base import Adapter
-from ttt.config.build import build
+from ttt.config.build import build, construct
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
 from ttt.run.checks import check_adapter, vector_size
@@ -43,8 +43,7 @@ def build_optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[Op
     # `only` says which weights an optimizer gets; build_learner freezes the others.
     rest = {name: value for name, value in config.items() if name not in (*names, "only")}
     optimizer: OptimizerFactory = build(rest, group="optimizer", given={}, trusted=trusted)
-    target = {"_target_": f"{Pace.__module__}.{Pace.__qualname__}"}
-    return optimizer, build(target | timing, group="optimizer", given={}, trusted=trusted)
+    return optimizer, construct(Pace, timing, group="optimizer")
 
 
 def build_objective(config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream) -> Objective:
@@ -84,8 +83,7 @@ def _arguments(section: Mapping[str, Any]) -> dict[str, Any]:
 def build_dropout(adapter: Mapping[str, Any], *, seed: int) -> WriteDropout:
     """Which batches an adapter reads without writes, from its section of the config."""
     taken = {name: value for name, value in adapter.items() if name in _DROPOUT}
-    target = {"_target_": f"{WriteDropout.__module__}.{WriteDropout.__qualname__}"}
-    dropout: WriteDropout = build(target | taken, group="adapter", given={"seed": seed}, trusted=())
+    dropout: WriteDropout = construct(WriteDropout, taken | {"seed": seed}, group="adapter")
     return dropout
 
 
