@@ -36,7 +36,7 @@ def check_exact(exact: Any, *, stream: Stream, learner: Learner, is_cut: bool) -
     if not has_questions(stream.tasks[0].evaluation()):
         raise ValueError(
             "eval.exact=true: every token of the stream is scored, so that nothing asks for an answer; "
-            "use a source of questions, such as needle, mqar or arithmetic"
+            "use a source of questions, such as needle or mqar"
         )
 
 

@@ -21,7 +21,7 @@ HEADLINE = (
 )
 # Shown beside them if there were reference runs.
 PEERS = ("plasticity_gap_fresh", "intransigence_joint_last", "score_final")
-SHOWN_QUANTITIES = ("reward", "success", "kl", "loss", "loss_late", "bits_per_byte", "accuracy", "exact_match")
+SHOWN_QUANTITIES = ("reward", "success", "kl", "loss", "loss_late", "bits_per_byte", "accuracy", "exact_match", "exact")
 UNDEFINED = "\u2013"
 # So many characters of a name fit below a tick without overlapping the next one.
 TICK = 13

@@ -8,7 +8,9 @@ from collections.abc import Container
 from ttt.results.events import Evaluated, Event, Probed, Relearned, Trained
 
 # Other quantities are in metrics.jsonl and results.json; a dashboard shows these.
-HEADLINE = ("loss", "loss_late", "bits_per_byte", "bits_per_byte_late", "accuracy", "accuracy_late", "exact_match")
+HEADLINE = (
+    "loss", "loss_late", "bits_per_byte", "bits_per_byte_late", "accuracy", "accuracy_late", "exact_match", "exact",
+)  # fmt: skip
 # A family of metrics, and the axis along which to read it.
 FAMILIES = {
     "train": "axis/step",
