@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ttt.cli.probes.show import decimals, new_table, percent
+from ttt.figures import style
 from ttt.figures.heat import COLORMAP
 
 Rows = Sequence[dict[str, Any]]
@@ -59,23 +60,25 @@ def _table(title: str, rows: Rows, keys: Sequence[str], modes: Sequence[str]) ->
 
 
 def plot_context(numbers: dict[str, Any]) -> Figure:
+    """Plot the loss over lengths and positions, or maps of answers by length and depth."""
+    settings = numbers["settings"]
     if "asked" in numbers:
-        return _heat_maps(numbers["asked"], numbers["settings"]["modes"])
+        return _heat_maps(numbers["asked"], settings["modes"])
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for mode in numbers["settings"]["modes"]:
-        left.plot(
-            [row["length"] for row in numbers["block"]], [row[mode] for row in numbers["block"]], "o-", label=mode
-        )
-        middle = [(row["from"] + row["to"]) / 2 for row in numbers["along"]]
-        right.plot(middle, [row[mode] for row in numbers["along"]], "o-", label=mode)
-    block = numbers["settings"]["block"]
-    left.set(xlabel="length of the context", ylabel=UNIT, title=f"the last {block} tokens", xscale="log")
+    lengths = [row["length"] for row in numbers["block"]]
+    middles = [(row["from"] + row["to"]) / 2 for row in numbers["along"]]
+    for k, mode in enumerate(settings["modes"]):
+        look = {"color": style.color(k), "marker": style.marker(k), "label": mode}
+        left.plot(lengths, [row[mode] for row in numbers["block"]], **look)
+        right.plot(middles, [row[mode] for row in numbers["along"]], **look)
+    left.set_xscale("log", base=2)
+    left.set_xticks(lengths, [str(length) for length in lengths])
+    left.set(xlabel="length of the context", ylabel=UNIT, title=f"the last {settings['block']} tokens")
     right.set(xlabel="position", ylabel=UNIT, title="the longest rows")
-    if numbers["settings"]["window"] is not None:
-        for axes in (left, right):
-            axes.axvline(numbers["settings"]["window"], color="k", linestyle=":")
-    left.legend(fontsize=7)
+    if settings["window"] is not None:
+        right.axvline(settings["window"], color=style.INK, linestyle=":", label="window")
+    right.legend(fontsize=7)
     return figure
 
 
@@ -90,7 +93,7 @@ def _heat_maps(rows: Rows, modes: Sequence[str]) -> Figure:
         high = 1.0 if suffix else max(float(np.nanmax(values)) for values in by_mode.values())
         for axes, (mode, values) in zip(axes_M, by_mode.items(), strict=True):
             picture = axes.imshow(values, cmap=COLORMAP, aspect="auto", vmin=0, vmax=high)
-            axes.set(title=f"{mode}: {what}")
+            axes.set(title=f"{mode}: {what}", ylabel="length")
             axes.set_xticks(range(len(places)), places, rotation=45, ha="right", fontsize=7)
             axes.set_yticks(range(len(lengths)), [str(length) for length in lengths])
         figure.colorbar(picture, ax=list(axes_M))

@@ -123,6 +123,17 @@ def test_what_is_asked_lies_in_the_part_of_its_class(kind):
             assert all(low - 0.05 * length <= length - at <= high + 0.05 * length for at in places)
 
 
+@pytest.mark.parametrize("kind", ["single-1", "variable-tracking", "frequent-words"])
+def test_evaluation_is_never_trained_on(kind):
+    source = source_of(kind)
+    classes = np.arange(len(source.families()))
+    fixed, again = (source.evaluation(classes, rows=20, length=LENGTH).tokens_BT.tolist() for _ in range(2))
+    assert fixed == again
+    trained = source.draw(classes, rows=200, length=LENGTH, rng=np.random.default_rng([0, 1, 2])).tokens_BT.tolist()
+    assert len({*map(tuple, trained)}) == 200
+    assert not {*map(tuple, trained)} & {*map(tuple, fixed)}
+
+
 def test_a_long_haystack_is_joined_from_several_texts():
     source = source_of("single-2")
     batch = source.evaluation(np.arange(5), rows=2, length=20_000)
