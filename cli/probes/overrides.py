@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ttt.cli.runs.check import check_command
 from ttt.cli.runs.parser import parse_command
 from ttt.devices.one_device import OneDevice
-from ttt.results.events import Trained, Waiting
+from ttt.results.events import Notice, Trained
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.compose import resolve
 
@@ -42,5 +42,5 @@ def composed(words: Sequence[str], *, config_dir: Path | None) -> Composed:
     return Composed(config, assembly, f"base={base.name}" + (", not trained" if base.needs_data else ""))
 
 
-def _ignore(event: Trained | Waiting) -> None:
+def _ignore(event: Trained | Notice) -> None:
     """Nobody waits for this base."""

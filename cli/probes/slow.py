@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from ttt.cli.probes.show import decimals, new_table
 from ttt.learner import Learner
 from ttt.probes.slow import recalibrate
-from ttt.results.events import Trained, Waiting
+from ttt.results.events import Notice, Trained
 from ttt.run.assemble import assemble
 from ttt.run.open import OpenedRun, config_to_open, with_defaults
 from ttt.storage.read import read_config
@@ -57,7 +57,7 @@ def base_of(run: OpenedRun, *, trusted: Sequence[Path], progress: Callable[[str]
     config["trainer"] |= {"threads": torch.get_num_threads()}
     assembly = assemble(config, trusted=trusted)
 
-    def observe(event: Trained | Waiting) -> None:
+    def observe(event: Trained | Notice) -> None:
         if isinstance(event, Trained):
             progress(f"the base is trained anew: step {event.task_step} of {event.task_steps}")
 

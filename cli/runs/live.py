@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from ttt.cli.console import Console
 from ttt.cli.runs.display import span, sparkline
 from ttt.cli.runs.forecast import Forecast
 from ttt.evaluation.modes import modes
-from ttt.results.events import Evaluated, Event, Trained, Waiting
+from ttt.results.events import Evaluated, Event, Notice, Trained
 from ttt.run.assemble import Assembly
 
 # A terminal narrower than this shows shorter bars and no pace.
@@ -49,9 +49,9 @@ class Live:
     ) -> None:
         self._progress.stop()
 
-    def hear(self, event: Event | Waiting) -> None:
+    def hear(self, event: Event | Notice) -> None:
         """Show what an event says."""
-        if isinstance(event, Waiting):
+        if isinstance(event, Notice):
             return
         now = time.monotonic()
         self._forecast.hear(event, seconds=now - self._heard)

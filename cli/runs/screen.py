@@ -5,17 +5,16 @@ On a terminal it is live, elsewhere lines.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from rich.console import Console
 
+from ttt.cli.console import Console, say_error
 from ttt.cli.runs.display import EVERYTHING, Display
 from ttt.cli.runs.live import Live, label, learned
 from ttt.cli.runs.outcome import say, show_results
-from ttt.results.events import Evaluated, Event, Trained, Waiting
+from ttt.results.events import Evaluated, Event, Notice, Outdated, Trained, Waiting
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
 from ttt.run.endings import Outcome
@@ -67,11 +66,13 @@ class Screen:
             finally:
                 self._live = None
 
-    def __call__(self, event: Event | Waiting) -> None:
+    def __call__(self, event: Event | Notice) -> None:
         if self._live is not None:
             self._live.hear(event)
         if isinstance(event, Waiting):
             self.note("base     another run trains it; waiting for that")
+        elif isinstance(event, Outdated):
+            self.note("base     the one that comes with ttt gives other numbers with this code; training it anew")
         elif isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
         elif isinstance(event, Trained):
@@ -86,10 +87,10 @@ class Screen:
         if outcome.code == ExitCode.DONE:
             show_results(self.console, results, folder, where=outcome.where)
             return
-        print(f"ttt-run: stopped: {outcome.reason}", file=sys.stderr)
+        say_error(f"ttt-run: stopped: {outcome.reason}")
         resumable = outcome.status == "requeue"
         hint = "the same command resumes" if resumable else f"see {folder.path}"
-        print(f"ttt-run: {hint}", file=sys.stderr)
+        say_error(f"ttt-run: {hint}")
 
 
 def _pace(event: Trained) -> str:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ttt.devices.one_device import Devices
 from ttt.learner import Learner, OptimizerFactory
-from ttt.results.events import Trained, Waiting
+from ttt.results.events import Notice, Trained
 from ttt.stream import Stream
 from ttt.training.saving import Saving
 from ttt.training.write_dropout import WriteDropout
 
 SlowWeights = dict[str, Tensor]
-Observe = Callable[[Trained | Waiting], None]
+Observe = Callable[[Trained | Notice], None]
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,18 @@ class BaseSetting:
     """What a base may use.
 
     `new_learner` returns a learner whose fast state lives as `base.reset` says; `identity` names
-    all that determines the weights; `cache` is a folder that outlives the run; `observe` hears of
-    progress; `accumulate` is into how many parts a device cuts its rows. `model`: its section of
-    the config; `initial`: the slow weights that it was built with. `dropout`: which batches are
-    read without writes. `saving`: when the state of the training is saved, and who may stop it.
+    all that determines the weights, `content` the same without the code; `cache` is a folder that
+    outlives the run; `observe` hears of progress; `accumulate` is into how many parts a device cuts
+    its rows. `model`: its section of the config; `initial`: the slow weights that it was built
+    with. `dropout`: which batches are read without writes. `saving`: when the state of the training
+    is saved, and who may stop it.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]
     fabric: Devices
     stream: Stream
     identity: str
+    content: str
     cache: Path
     observe: Observe
     accumulate: int

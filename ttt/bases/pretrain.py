@@ -7,6 +7,7 @@ of which will be a task. AdamW, linear warm-up, linear decay to zero; with `unti
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from annotated_types import Ge, Gt
 from filelock import FileLock, Timeout
 
 from ttt.bases.base import BaseSetting, Observe, SlowWeights
+from ttt.bases.shipped import shipped_base
 from ttt.bases.unfinished import Unfinished
 from ttt.bases.until import Until
 from ttt.devices.collective import decided
@@ -71,7 +73,7 @@ class Pretrain:
         lock = FileLock(folder.with_suffix(".lock"))
         try:
             if not decided(setting.fabric, lambda: _valid_when_free(folder, lock, setting.observe)):
-                self._train(setting, folder)
+                self._make(setting, folder)
             # Nobody reads before the first process has written.
             setting.fabric.barrier()
         finally:
@@ -89,16 +91,27 @@ class Pretrain:
                 f"{state['held_out_loss']:.4f} bits per token on held-out text; take more steps, or a higher loss"
             )
 
+    def _engine(self, setting: BaseSetting) -> Engine:
+        learner = setting.new_learner(self.optimizer)
+        return Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
+
+    def _make(self, setting: BaseSetting, folder: Path) -> None:
+        """Write the base to `folder`: the one that comes with ttt, or one that is trained here."""
+        shipped = shipped_base(setting, partial(self._engine, setting))
+        if shipped is None:
+            self._train(setting, folder)
+        elif setting.fabric.is_global_zero:
+            save(folder, shipped)
+
     def _train(self, setting: BaseSetting, folder: Path) -> None:
         """Train the base and write its weights, with the curve of its loss, to `folder`."""
-        learner = setting.new_learner(self.optimizer)
-        engine = Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
+        engine = self._engine(setting)
         check_space(folder, bytes_of_a_save(engine), what="the base")
         unfinished = Unfinished.of(folder, engine)
         with setting.saving.deferred():
             state = self._learn(engine, setting, unfinished)
         is_first = setting.fabric.is_global_zero
-        slow = whole_tensors(dict(learner.model.named_parameters()), keep=is_first)
+        slow = whole_tensors(dict(engine.learner.model.named_parameters()), keep=is_first)
         if is_first:
             save(folder, Checkpoint(tensors={"slow": slow}, state=state))
             unfinished.remove()

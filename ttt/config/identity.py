@@ -54,20 +54,21 @@ def identity(config: Mapping[str, Any], *, data: str, weights: str = "") -> str:
     return digest({"ttt": VERSION, "data": data + weights, **content})
 
 
-def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str) -> str:
-    """SHA-256 of all that determines a pretrained base: config, data, precision and the code."""
+def base_identity(config: Mapping[str, Any], *, stream_fingerprint: str, with_code: bool = True) -> str:
+    """SHA-256 of all that determines a pretrained base: config, data, precision and the code.
+
+    Without the code it is the name of a base that comes with ttt.
+    """
     only = config["optimizer"].get("only")
-    return digest(
-        {
-            **({} if only is None else {"only": only}),
-            "base": config["base"],
-            "model": _without_cache(config["model"]),
-            "adapter": base_adapter(config["adapter"], reset=config["base"].get("reset", "sequence")),
-            "stream": stream_fingerprint,
-            "precision": config["trainer"]["precision"],
-            "code": code_hash(),
-        }
-    )
+    content = {
+        **({} if only is None else {"only": only}),
+        "base": config["base"],
+        "model": _without_cache(config["model"]),
+        "adapter": base_adapter(config["adapter"], reset=config["base"].get("reset", "sequence")),
+        "stream": stream_fingerprint,
+        "precision": config["trainer"]["precision"],
+    }
+    return digest({**content, "code": code_hash()} if with_code else content)
 
 
 def base_adapter(adapter: Mapping[str, Any], *, reset: str = "sequence") -> dict[str, Any]:

@@ -97,6 +97,12 @@ class Waiting:
     """Another run trains the base that this run needs too. Not an `Event`: nothing was measured."""
 
 
+@dataclass(frozen=True)
+class Outdated:
+    """The base that comes with ttt is not what this code trains; it is trained. Not an `Event`."""
+
+
+Notice = Waiting | Outdated
 Event = Trained | Evaluated | Probed | Relearned
 
 

@@ -80,8 +80,18 @@ class Assembly:
     @property
     def base_id(self) -> str:
         """The name in the cache of a base that is trained for this run."""
+        return self._base_name(with_code=True)
+
+    @property
+    def base_content(self) -> str:
+        """The same without the code: the name of a base that comes with ttt."""
+        return self._base_name(with_code=False)
+
+    def _base_name(self, *, with_code: bool) -> str:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
-        return base_identity(self.config, stream_fingerprint=fingerprint + code_of_data(self.config))
+        return base_identity(
+            self.config, stream_fingerprint=fingerprint + code_of_data(self.config), with_code=with_code
+        )
 
     def base_weights(self, fabric: Devices, observe: Observe, saving: Saving | None = None) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
@@ -90,6 +100,7 @@ class Assembly:
             fabric=fabric,
             stream=self.stream,
             identity=self.base_id,
+            content=self.base_content,
             cache=Path(self.config["cache_dir"]).expanduser(),
             observe=observe,
             accumulate=self.settings.accumulate,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from ttt.results.events import Event, Waiting
+from ttt.results.events import Event, Notice
 from ttt.run.assemble import Assembly
 from ttt.storage.run_folder import RunFolder
 
@@ -28,4 +28,4 @@ class Watcher(Protocol):
 
     def note(self, line: str) -> None: ...
 
-    def __call__(self, event: Event | Waiting) -> None: ...
+    def __call__(self, event: Event | Notice) -> None: ...
