@@ -56,14 +56,7 @@ class Hf(Corpus):
 
     @property
     def _hub(self) -> HubRows:
-        return HubRows(
-            path=self.path,
-            subset=self.subset,
-            split=self.split,
-            revision=self.revision,
-            max_rows=self.max_rows,
-            streaming=self.streaming,
-        )
+        return HubRows.of(self)
 
     def _columns(self) -> Iterator[tuple[str | None, str]]:
         """Yield the text and the class name of each row."""

@@ -30,14 +30,6 @@ class HfExamples(Csv):
     streaming: bool
 
     def table(self) -> Iterator[tuple[Row, str, str]]:
-        hub = HubRows(
-            path=self.path,
-            subset=self.subset,
-            split=self.split,
-            revision=self.revision,
-            max_rows=self.max_rows,
-            streaming=self.streaming,
-        )
-        features: dict[str, Any] = {}
+        hub, features = HubRows.of(self), dict[str, Any]()
         for row in hub.rows(features):
             yield {name: named(value, features.get(name)) for name, value in row.items()}, hub.name, str(self.path)

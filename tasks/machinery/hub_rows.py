@@ -9,12 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ttt.tasks.machinery.hub import hub_refusal, offline_error, quiet, work_offline
 
 KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
 WHAT = f"a dataset of the hub (OWNER/NAME), a file ({'|'.join(KINDS)}) or a folder of such files"
+
+
+class HubSource(Protocol):
+    """The settings of conf/hub.yaml, which several sources have among others."""
+
+    path: str | None
+    subset: str | None
+    split: str
+    revision: str | None
+    max_rows: int | None
+    streaming: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +38,18 @@ class HubRows:
     revision: str | None
     max_rows: int | None
     streaming: bool
+
+    @classmethod
+    def of(cls, source: HubSource) -> HubRows:
+        """The rows that the settings of a source name."""
+        return cls(
+            path=source.path,
+            subset=source.subset,
+            split=source.split,
+            revision=source.revision,
+            max_rows=source.max_rows,
+            streaming=source.streaming,
+        )
 
     @property
     def name(self) -> str:

@@ -11,8 +11,8 @@ from assembling import assembled
 from families import SIZES
 from omegaconf import OmegaConf
 from small_tokenizers import byte_level
-from streams import stream_to_the_end
 
+from ttt.promises.runs import learn
 from ttt.results.saved import as_json
 from ttt.storage.files import write_json
 from ttt.storage.run_folder import RunFolder
@@ -56,7 +56,7 @@ def run_of(model: Path, folder: Path, *words: str) -> Path:
     fabric = assembly.settings.fabric()
     engine = assembly.engine(fabric, assembly.base_weights(fabric, lambda event: None))
     folder.mkdir()
-    results = stream_to_the_end(assembly, engine, run.checkpoints)
+    results = learn(assembly, engine, run.checkpoints, report_every=6)
     run.config.write_text(OmegaConf.to_yaml(OmegaConf.create(assembly.config)))
     write_json(run.results, as_json(results))
     return folder

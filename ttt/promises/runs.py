@@ -58,11 +58,25 @@ def engine_of(assembly: Assembly) -> Engine:
 def stream_through(
     assembly: Assembly, folder: Path, *, after: Path | None = None, observers: Sequence[Observer] = ()
 ) -> Checkpoint:
-    """Learn the whole stream, or what follows the checkpoint `after`; return the last checkpoint.
+    """Learn as `learn` does, from random weights; return the last checkpoint."""
+    learn(assembly, engine_of(assembly), folder, after=after, observers=observers)
+    return checkpoint.load(checkpoint.in_order(folder)[-1])
+
+
+def learn(
+    assembly: Assembly,
+    engine: Engine,
+    folder: Path,
+    *,
+    after: Path | None = None,
+    observers: Sequence[Observer] = (),
+    report_every: int = REPORT_EVERY,
+) -> Results:
+    """Learn the whole stream, or what follows the checkpoint `after`; return the results.
 
     `folder` receives the journal and the checkpoints.
     """
-    engine, results, clock = engine_of(assembly), Results.of(assembly.stream), Clock()
+    results, clock = Results.of(assembly.stream), Clock()
     if after is not None:
         clock = restore_run(engine, assembly.recipe, checkpoint.load(after), results=results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,10 +92,10 @@ def stream_through(
                 checkpoints=folder,
                 journal=journal,
                 observers=observers,
-                report_every=REPORT_EVERY,
+                report_every=report_every,
             )
         )
-    return checkpoint.load(checkpoint.in_order(folder)[-1])
+    return results
 
 
 def goes_on(new: Callable[[], Assembly]) -> Ruling:
