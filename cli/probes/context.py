@@ -23,7 +23,7 @@ TIMES = (1, 2, 4)
 ABSENT = "absent (control)"
 
 
-class Subject(NamedTuple):
+class ContextSubject(NamedTuple):
     """What is probed; `has_stream`: did a stream leave it a state?"""
 
     config: dict[str, Any]
@@ -41,7 +41,9 @@ class Lengths(NamedTuple):
     sequences: int
 
     @classmethod
-    def typed(cls, subject: Subject, *, tokens: Sequence[int] | None, block: int | None, sequences: int) -> Lengths:
+    def typed(
+        cls, subject: ContextSubject, *, tokens: Sequence[int] | None, block: int | None, sequences: int
+    ) -> Lengths:
         """Those that were typed; without any, multiples of the length of the stream's rows."""
         length = subject.config["task"]["seq_len"]
         return cls(sorted(set(tokens or [length * times for times in TIMES])), block, sequences)
@@ -52,19 +54,19 @@ class Lengths(NamedTuple):
         return self.block or max(self.tokens[0] // 2, 1)
 
 
-def subject_of(run: OpenedRun | None, words: Sequence[str], *, config_dir: Path | None) -> Subject:
+def subject_of(run: OpenedRun | None, words: Sequence[str], *, config_dir: Path | None) -> ContextSubject:
     """The learner of a run, or of overrides. Raises ValueError for one that reads no contexts."""
     trusted = [config_dir] if config_dir else []
     if run is not None:
-        return Subject(run.config, run.learner, trusted, f"after task {run.learned}", True)
+        return ContextSubject(run.config, run.learner, trusted, f"after task {run.learned}", True)
     base = composed(words, config_dir=config_dir)
     learner = base.assembly.learner
     if isinstance(learner.adapter, Evolving):
         raise ValueError(f"adapter={learner.adapter.name}: its fast weights are prompts, not written while reading")
-    return Subject(base.config, learner, trusted, base.weights, False)
+    return ContextSubject(base.config, learner, trusted, base.weights, False)
 
 
-def read_context(subject: Subject, lengths: Lengths, *, progress: Callable[[str], None]) -> dict[str, Any]:
+def read_context(subject: ContextSubject, lengths: Lengths, *, progress: Callable[[str], None]) -> dict[str, Any]:
     """Return all numbers: of questions where the source asks any, else of running text."""
     check_lengths(subject, lengths)
     starts = starts_of(subject.learner, has_stream=subject.has_stream)
@@ -77,7 +79,7 @@ def read_context(subject: Subject, lengths: Lengths, *, progress: Callable[[str]
             )
         tables = {"asked": _asked(subject, source, starts, lengths, half=half, progress=progress)}
     else:
-        batch = text_of(subject, lengths)
+        batch = long_rows(subject, lengths)
         tables = probe_text(
             subject.learner, batch, starts, lengths=lengths.tokens, block=lengths.last, half=half, progress=progress
         )
@@ -93,7 +95,7 @@ def read_context(subject: Subject, lengths: Lengths, *, progress: Callable[[str]
     return {"settings": settings, **tables}
 
 
-def check_lengths(subject: Subject, lengths: Lengths) -> None:
+def check_lengths(subject: ContextSubject, lengths: Lengths) -> None:
     """Raise ValueError for a context that the model has no positions for, or no tokens in."""
     model = subject.learner.model
     if not hasattr(model, "get_input_embeddings"):
@@ -116,7 +118,7 @@ def positions_of(model: Any) -> int | None:
     return positions
 
 
-def text_of(subject: Subject, lengths: Lengths) -> Batch:
+def long_rows(subject: ContextSubject, lengths: Lengths) -> Batch:
     """Rows of the eval part of each task, as long as the longest context."""
     longest = lengths.tokens[-1]
     # Only the eval part is read: small batches keep the stream's fingerprints cheap.
@@ -127,19 +129,25 @@ def text_of(subject: Subject, lengths: Lengths) -> Batch:
         _, stream = build_data(config, base_seed=config["base"]["seed"], trusted=subject.trusted)
         batches = [each.evaluation() for each in stream.tasks]
     except ValueError as error:
-        raise in_words(error, longest) from error
+        raise by_option(error, longest) from error
     if stream.layout is not None:
         raise ValueError(f"task={task['name']}: its rows are problems, and no context grows before them")
     return Batch.stack(batches)
 
 
-def in_words(error: ValueError, length: int) -> ValueError:
+def by_option(error: ValueError, length: int) -> ValueError:
     """What a source refuses, by the option that was typed."""
     return ValueError(str(error).replace(f"task.seq_len={length}", f"--lengths {length}"))
 
 
 def _asked(
-    subject: Subject, source: Asked, starts: Starts, lengths: Lengths, *, half: bool, progress: Callable[[str], None]
+    subject: ContextSubject,
+    source: Asked,
+    starts: Starts,
+    lengths: Lengths,
+    *,
+    half: bool,
+    progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """A row for each length and class, and for each length one of the control, without answers."""
     control = _control_of(subject)
@@ -149,7 +157,7 @@ def _asked(
             batches = _questions(source, length, lengths.sequences)
             absent = _questions(control, length, lengths.sequences) if control is not None else {}
         except ValueError as error:
-            raise in_words(error, length) from error
+            raise by_option(error, length) from error
         if absent:
             batches |= {ABSENT: Batch.stack(list(absent.values()))}
         where = [seen(window, *source.distances(c, length=length)) for c in _classes(source)]
@@ -159,7 +167,7 @@ def _asked(
     return rows
 
 
-def _control_of(subject: Subject) -> Source | None:
+def _control_of(subject: ContextSubject) -> Source | None:
     """The same source where no answer stands in the text; None where it has no such control."""
     source = subject.config["source"]
     if source.get("present") is not True:

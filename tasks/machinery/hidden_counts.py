@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ttt.tasks.machinery.puzzles import Hay, Puzzle, Space, coined, distinct
+from ttt.tasks.machinery.puzzles import Hay, Puzzle, Space, draw_coined, draw_distinct
 
 # How often a common word stands in a list at most, and how many times as often as the others.
 REPEATS, RATIO = 30, 10
@@ -47,8 +47,8 @@ class _Listing(ABC):
         return right
 
     def puzzle(self, rng: np.random.Generator, *, present: bool, space: Space) -> Puzzle:
-        frequent = distinct(coined, rng, self.count)
-        right = frequent if present else distinct(coined, rng, self.count, but=frequent)
+        frequent = draw_distinct(draw_coined, rng, self.count)
+        right = frequent if present else draw_distinct(draw_coined, rng, self.count, but=frequent)
         question = self.question.format(count=self.count)
         answer = f" {', '.join(self.in_order(right))}."
         room = space.tokens - space.cost(question) - space.cost(answer)
@@ -64,7 +64,7 @@ class _Listing(ABC):
         used = {*frequent, *right}
         counts = self.repeats(room, max(space.cost(f" {word}") for word in frequent))
         for k, repeats in enumerate(counts):
-            word = frequent[k] if k < self.count else distinct(coined, rng, 1, but=used)[0]
+            word = frequent[k] if k < self.count else draw_distinct(draw_coined, rng, 1, but=used)[0]
             room -= repeats * space.cost(f" {word}")
             if room < 0:
                 break
@@ -72,7 +72,9 @@ class _Listing(ABC):
             listing += [f" {word}"] * repeats
         # One word more than those asked for: else nothing is more frequent than anything.
         if len({*listing}) <= self.count:
-            raise ValueError(f"task.seq_len={space.tokens - 1}: too short for a list whose {self.count} words stand out")
+            raise ValueError(
+                f"task.seq_len={space.tokens - 1}: too short for a list whose {self.count} words stand out"
+            )
         return listing
 
 

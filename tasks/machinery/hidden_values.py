@@ -17,7 +17,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ttt.tasks.machinery.puzzles import Draw, Hay, Puzzle, Space, distinct, letters, number, uuid, words
+from ttt.tasks.machinery.puzzles import (
+    Draw,
+    Hay,
+    Puzzle,
+    Space,
+    draw_distinct,
+    draw_letters,
+    draw_number,
+    draw_uuid,
+    draw_words,
+)
 
 CITIES = (
     "Lima", "Oslo", "Cairo", "Quito", "Hanoi", "Tunis", "Dakar", "Riga", "Sofia", "Accra", "Delhi", "Turin", "Perth",
@@ -42,9 +52,9 @@ class City:
         return [CITIES, self.needle, self.question, self.answer]
 
     def puzzle(self, rng: np.random.Generator, *, present: bool, space: Space) -> Puzzle:
-        city, right = CITIES[rng.integers(len(CITIES))], number(rng, digits=self.digits)
+        city, right = CITIES[rng.integers(len(CITIES))], draw_number(rng, digits=self.digits)
         # Without a needle another number stands there, so that nothing else differs.
-        shown = right if present else number(rng, digits=self.digits)
+        shown = right if present else draw_number(rng, digits=self.digits)
         return Puzzle(
             hidden=[self.needle.format(city=city, number=shown)],
             question=self.question.format(city=city),
@@ -80,11 +90,15 @@ class Values:
         return [*settings, self.needle, self.question]
 
     def puzzle(self, rng: np.random.Generator, *, present: bool, space: Space) -> Puzzle:
-        draws: dict[Value, Draw] = {"number": partial(number, digits=self.digits), "words": words, "uuid": uuid}
+        draws: dict[Value, Draw] = {
+            "number": partial(draw_number, digits=self.digits),
+            "words": draw_words,
+            "uuid": draw_uuid,
+        }
         draw = draws[self.value]
-        key, *keys = distinct(words, rng, 1 + self.others)
-        values = distinct(draw, rng, self.count + self.others, but=(key, *keys))
-        right = values[: self.count] if present else distinct(draw, rng, self.count, but=(key, *keys, *values))
+        key, *keys = draw_distinct(draw_words, rng, 1 + self.others)
+        values = draw_distinct(draw, rng, self.count + self.others, but=(key, *keys))
+        right = values[: self.count] if present else draw_distinct(draw, rng, self.count, but=(key, *keys, *values))
         what = {"number": "number", "words": "word", "uuid": "uuid"}[self.value]
         named = {"what": what + "s" * (self.count > 1), "key": key, "is_or_are": "are" if self.count > 1 else "is"}
         sentences = [
@@ -122,8 +136,8 @@ class Variables:
 
     def puzzle(self, rng: np.random.Generator, *, present: bool, space: Space) -> Puzzle:
         length = 1 + self.count
-        names = distinct(letters, rng, length * (2 + self.others))
-        value, *values = distinct(partial(number, digits=self.digits), rng, 2 + self.others)
+        names = draw_distinct(draw_letters, rng, length * (2 + self.others))
+        value, *values = draw_distinct(partial(draw_number, digits=self.digits), rng, 2 + self.others)
         chain, unseen = names[:length], names[length : 2 * length]
         others = [
             sentence

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ttt.tasks.machinery.hidden_counts import CommonWords, FrequentWords
 from ttt.tasks.machinery.hidden_values import City, Value, Values, Variables
-from ttt.tasks.machinery.puzzles import Kind
+from ttt.tasks.machinery.puzzles import PuzzleKind
 
 KindName = Literal[
     "city", "single-1", "single-2", "single-3", "multi-key", "multi-value", "variable-tracking", "common-words",
@@ -27,7 +27,9 @@ KINDS: Mapping[KindName, tuple[type[Any], dict[str, Any]]] = {
 }
 
 
-def kind_of_needle(name: KindName, *, digits: int, value: Value | None, count: int | None, others: int | None) -> Kind:
+def kind_of_needle(
+    name: KindName, *, digits: int, value: Value | None, count: int | None, others: int | None
+) -> PuzzleKind:
     """Return a kind, with what was typed in place of its usual numbers.
 
     Raises ValueError for an argument that this kind does not have.
@@ -40,7 +42,7 @@ def kind_of_needle(name: KindName, *, digits: int, value: Value | None, count: i
         if name not in having:
             raise ValueError(f"source.{argument}={x}: source.kind={name} has none; allowed with {', '.join(having)}")
     settings = usual | typed | ({"digits": digits} if "digits" in _arguments(kind) else {})
-    built: Kind = kind(**settings)
+    built: PuzzleKind = kind(**settings)
     return built
 
 

@@ -52,7 +52,7 @@ class Puzzle:
     listing: Sequence[str] = ()
 
 
-class Kind(Protocol):
+class PuzzleKind(Protocol):
     """A kind of puzzle."""
 
     hay: Hay
@@ -72,32 +72,32 @@ class Kind(Protocol):
         ...
 
 
-def number(rng: np.random.Generator, *, digits: int) -> str:
+def draw_number(rng: np.random.Generator, *, digits: int) -> str:
     return "".join(str(digit) for digit in rng.integers(0, 10, size=digits))
 
 
-def words(rng: np.random.Generator) -> str:
+def draw_words(rng: np.random.Generator) -> str:
     """Return two words, such as `amber-otter`."""
     return f"{ADJECTIVES[rng.integers(len(ADJECTIVES))]}-{NOUNS[rng.integers(len(NOUNS))]}"
 
 
-def uuid(rng: np.random.Generator) -> str:
+def draw_uuid(rng: np.random.Generator) -> str:
     """Return what looks like a UUID: 8-4-4-4-12 hexadecimal digits."""
     digits = rng.bytes(16).hex()
     return "-".join(digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
 
 
-def letters(rng: np.random.Generator) -> str:
+def draw_letters(rng: np.random.Generator) -> str:
     """Return a name of five capital letters."""
     return "".join(chr(65 + k) for k in rng.integers(0, 26, size=5))
 
 
-def coined(rng: np.random.Generator) -> str:
+def draw_coined(rng: np.random.Generator) -> str:
     """Return a word that does not exist, such as `bakilo`."""
     return "".join(CONSONANTS[rng.integers(len(CONSONANTS))] + VOWELS[rng.integers(len(VOWELS))] for _ in range(3))
 
 
-def distinct(draw: Draw, rng: np.random.Generator, count: int, *, but: Collection[str] = ()) -> list[str]:
+def draw_distinct(draw: Draw, rng: np.random.Generator, count: int, *, but: Collection[str] = ()) -> list[str]:
     """Draw until there are `count` different texts, none of them in `but`."""
     drawn: dict[str, None] = {}
     while len(drawn) < count:

@@ -62,6 +62,7 @@ NEEDS = {
     "source/fashion-mnist": ["source.path=null", "task.seq_len=50"],
     "source/sotu": ["source.path=speeches", "source.years=1"],
     "source/needle": ["task.seq_len=300"],
+    "source/mqar": ["source.pairs=[2,3]"],
     "task/curriculum": ["task.num_tasks=1"],
     "task/recall-sequence": ["task.distances=[2]", "task.facts=[2]"],
     "task/label-sequence": ["task.example_len=4"],

@@ -15,7 +15,7 @@ from harness import FAST, SMALL, TINY, Outcome, only_run, run_here
 from pretrained_runs import QUICK, tiny_pretrained
 
 from ttt.cli import probe
-from ttt.probes.context import compared, probe_asked, probe_text, read_rows, seen, starts_of
+from ttt.probes.context import compared, probe_asked, probe_text, read_losses, seen, starts_of
 from ttt.stream import IGNORE, Batch
 
 # More than one piece.
@@ -52,7 +52,7 @@ def test_pieces_cost_what_the_whole_costs(mode, window):
     state, write = starts_of(learner, has_stream=True)[mode]
     expected = naive_bits(learner, batch, state, write=write)
     for start in (0, 131):
-        reading = read_rows(learner, batch, state, write=write, start=start)
+        reading = read_losses(learner, batch, state, write=write, start=start)
         torch.testing.assert_close(reading.bits_RT.float(), expected[:, start:], atol=1e-4, rtol=1e-4, equal_nan=True)
 
 

@@ -21,7 +21,7 @@ from ttt.devices.collective import over_devices
 from ttt.evaluation.exact import tally_exact, with_exact
 from ttt.evaluation.modes import modes, reads_base, starting
 from ttt.evaluation.rewards import solve_rewards
-from ttt.evaluation.tally import exact_answers, profile, shares, tally, tally_along
+from ttt.evaluation.tally import bits_along, exact_answers, shares, tally, tally_along
 from ttt.learner import Engine, scored_logits, scored_targets
 from ttt.objectives.reward import Reward
 from ttt.results.scores import Scores
@@ -93,7 +93,7 @@ def evaluate_along(
         mode: shares(part, answers=answers, exact=exact) | by_quantity(earned.get(mode, []))
         for mode, part in zip(measured, totals, strict=True)
     }
-    along = profile(totals[measured.index("fast")]) if initial else None
+    along = bits_along(totals[measured.index("fast")]) if initial else None
     return {mode: scores.get(mode, scores["slow"]) for mode in wanted}, along
 
 

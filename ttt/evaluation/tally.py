@@ -78,7 +78,7 @@ def bits_and_hits(sums_J3S: Tensor) -> dict[str, list[float]]:
     return {quantity: numbers[quantity] for quantity in (*QUANTITIES, *IN_BYTES) if quantity in numbers}
 
 
-def profile(sums: Tensor) -> list[list[float]]:
+def bits_along(sums: Tensor) -> list[list[float]]:
     """Bits per scored token in each of PIECES, from the sums of each task."""
     along = sums[:, -PIECES:]
     bits: list[list[float]] = (along[..., 0] / along[..., 2] / math.log(2)).tolist()

@@ -44,7 +44,7 @@ class Asked(Source, Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class RowLosses:
     """What rows cost: `bits_RT` is NaN where nothing is scored; `right_R`: rows without a miss."""
 
     bits_RT: Tensor
@@ -86,7 +86,7 @@ def seen(window: int | None, least: int, most: int) -> str:
 
 
 @torch.no_grad()
-def read_rows(
+def read_losses(
     learner: Learner,
     batch: Batch,
     state: FastState,
@@ -95,7 +95,7 @@ def read_rows(
     start: int,
     half: bool = False,
     exact: bool = False,
-) -> Reading:
+) -> RowLosses:
     """Read rows from `state`, and score them from position `start` on; `half`: in bf16.
 
     `exact`: the learner also writes the answers by itself.
@@ -114,7 +114,7 @@ def read_rows(
             if exact:
                 reader.restore(before)
                 right.append(exact_rows(reader, part, start=start).cpu())
-    return Reading(torch.cat(bits), torch.cat(right) if exact else torch.empty(0), seconds)
+    return RowLosses(torch.cat(bits), torch.cat(right) if exact else torch.empty(0), seconds)
 
 
 def _read_bits(reader: Reader, batch: Batch, start: int) -> Tensor:
@@ -149,11 +149,11 @@ def probe_text(
     rows = []
     for length in lengths:
         text, is_longest = last_tokens(batch, length), length == lengths[-1]
-        readings: dict[Mode, Reading] = {}
+        readings: dict[Mode, RowLosses] = {}
         for mode, (state, write) in starts.items():
             progress(f"{mode}, {length} tokens")
             start = 0 if is_longest else length - block
-            readings[mode] = read_rows(learner, text, state, write=write, start=start, half=half)
+            readings[mode] = read_losses(learner, text, state, write=write, start=start, half=half)
         bits = {mode: reading.bits_RT[:, -block:].nanmean(1) for mode, reading in readings.items()}
         where = {"length": length, "seen": seen(window, length - block, length)}
         rows.append(where | compared(bits) | _times(readings, tokens=text.num_tokens))
@@ -182,11 +182,11 @@ def probe_asked(
     """Return a row for each batch: loss and share of exact answers in each mode."""
     rows = []
     for name, batch in batches.items():
-        readings: dict[Mode, Reading] = {}
+        readings: dict[Mode, RowLosses] = {}
         for mode, (state, write) in starts.items():
             progress(f"{mode}, {batch.tokens_BT.shape[1]} tokens, {name}")
             start = first_scored(batch)
-            readings[mode] = read_rows(learner, batch, state, write=write, start=start, half=half, exact=True)
+            readings[mode] = read_losses(learner, batch, state, write=write, start=start, half=half, exact=True)
         exact = {f"{mode}_exact": float(reading.right_R.double().mean()) for mode, reading in readings.items()}
         bits = compared({mode: reading.bits_RT.nanmean(1) for mode, reading in readings.items()})
         rows.append({"where": name, **bits, **exact, **_times(readings, tokens=batch.num_tokens)})
@@ -208,6 +208,6 @@ def compared(bits: Mapping[Mode, Tensor]) -> dict[str, float]:
     return numbers
 
 
-def _times(readings: Mapping[Mode, Reading], *, tokens: int) -> dict[str, float]:
+def _times(readings: Mapping[Mode, RowLosses], *, tokens: int) -> dict[str, float]:
     """Microseconds for each token that is read, in each mode."""
     return {f"{mode}_us": 1e6 * reading.seconds / tokens for mode, reading in readings.items()}
