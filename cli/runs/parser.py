@@ -27,6 +27,8 @@ def parse_command(argv: Sequence[str]) -> argparse.Namespace:
     for name, instead in REFUSED.items():
         if getattr(typed, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(typed, name)}: not an option of ttt-run; {instead}")
+    if typed.resolve and not typed.cfg:
+        raise UsageError("--resolve: goes with --cfg job, as in ttt-run --cfg job --resolve")
     return typed
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -35,7 +35,7 @@ class Nano(nn.Module):
         name: str,
         vocab_size: int,
         seq_len: int,
-        layers: Size,
+        layers: Annotated[int, Ge(1), Le(10_000)],
         width: Size,
         heads: Size,
         mlp_width: Size,

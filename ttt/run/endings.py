@@ -29,6 +29,10 @@ class Outcome(NamedTuple):
     where: str | None = None
 
 
+# What numpy, torch and CUDA say of sizes for which there is no memory, or no number.
+TOO_LARGE = ("can't allocate memory", "out of memory", "Unable to allocate", "Overflow when unpacking", "too large")
+
+
 class LostError(RuntimeError):
     """Another process of this run ended first, and says why."""
 
@@ -47,11 +51,28 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
         return Outcome(ExitCode.REQUEUE, "requeue", str(error), {})
     if isinstance(error, NonFiniteError):
         return Outcome(ExitCode.DIVERGED, "failed", str(error), {})
+    if is_too_large(error):
+        return Outcome(ExitCode.USAGE, "failed", too_large(error), {})
     if isinstance(error, OSError) and error.errno in FULL:
         return Outcome(ExitCode.DISK, "failed", f"no room on the disk for {error.filename}: {error.strerror}", {})
     if isinstance(error, OSError) and not str(error.filename or folder.path).startswith(str(folder.path)):
         return Outcome(ExitCode.DATA, "failed", f"data cannot be read: {first_line(error)}", {})
     return _bug(folder, error, rank=rank)
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Were the sizes that were typed more than this machine can hold?"""
+    if isinstance(error, MemoryError | OverflowError):
+        return True
+    return isinstance(error, RuntimeError | TypeError) and any(words in str(error) for words in TOO_LARGE)
+
+
+def too_large(error: BaseException) -> str:
+    """The line for sizes that do not fit."""
+    return (
+        f"too large for the memory here: {first_line(error)[:200]}; smaller are model.width, model.mlp_width, "
+        "task.seq_len and task.batch_size (trainer.accumulate=N reads a batch in N parts)"
+    )
 
 
 def _bug(folder: RunFolder, error: BaseException, *, rank: int) -> Outcome:
