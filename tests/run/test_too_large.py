@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness import FAST, TINY, only_run, run_here
+from harness import FAST, SMALL, TINY, only_run, run_here
 
 from ttt.training import train as training
 
@@ -27,7 +27,7 @@ def test_memory_that_runs_out_inside_a_run_is_no_bug(tmp_path, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes.")
 
     monkeypatch.setattr(training, "loss_of", exhausted)
-    outcome = run_here([*TINY, *FAST, "base=none"], tmp_path)
+    outcome = run_here([*SMALL, *FAST, "base=none"], tmp_path)
     assert outcome.code == 2
     status = json.loads((only_run(tmp_path) / "status.json").read_text())
     assert status["status"] == "failed"
