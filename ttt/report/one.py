@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ttt.config.visible import visible
 from ttt.report import inside, page, tables
+from ttt.report.context import context_table
 from ttt.report.curves import stream_pictures
 from ttt.report.heatmap import heat_maps
 from ttt.report.known import known_table
 from ttt.report.record import Record, read_record
 from ttt.report.samples import written_table
-from ttt.report.text import clean, command, run_sentence
+from ttt.report.text import command, run_sentence
 from ttt.results.scores import MEANINGS
 from ttt.results.tuning import obeys_continual_rule
 from ttt.storage.files import write_bytes
@@ -49,14 +51,14 @@ def run_content(record: Record) -> dict[str, Any]:
     config, results = record.config, record.results
     names = [config[group].get("name", group) for group in ("adapter", "strategy", "optimizer")]
     return {
-        "title": clean(f"{config['task'].get('name', 'task')}: {'-'.join(names)}, seed {config['seed']}"),
+        "title": visible(f"{config['task'].get('name', 'task')}: {'-'.join(names)}, seed {config['seed']}"),
         "sentence": run_sentence(config, tasks=len(results.tasks), scenario=results.scenario),
         "status": status(record),
-        "run_id": clean(record.folder.resolve().name),
+        "run_id": visible(record.folder.resolve().name),
         "command": command(record.environment),
         # The command of a sweep starts many runs, of which this is one.
         "is_sweep": any(word in ("-m", "--multirun") for word in record.environment.get("command") or ()),
-        "config_text": clean(record.config_text),
+        "config_text": visible(record.config_text),
         "complete": record.complete,
         "has_fast": record.has_fast,
         "main_mode": record.main_mode,
@@ -73,6 +75,7 @@ def run_content(record: Record) -> dict[str, Any]:
         "plasticity": list(inside.plasticity_pictures(record)),
         "samples": printable_samples(record),
         "written": written_table(record),
+        "context": context_table(record),
         "costs": tables.cost_table(record),
         "environment": tables.environment_table(record),
         "fingerprints": tables.fingerprint_table(record),
@@ -82,14 +85,14 @@ def run_content(record: Record) -> dict[str, Any]:
 def status(record: Record) -> Status:
     word = str(record.status.get("status", "unknown"))
     reason, rows = str(record.status.get("reason", "")), len(record.results.rows)
-    when = clean(str(record.status.get("time", ""))).replace("T", " ")
+    when = visible(str(record.status.get("time", ""))).replace("T", " ")
     if word == "done" and record.complete:
         return Status("done", word, when, "")
     kind = "failed" if word == "failed" else "other"
     learned = f"{rows - 1} phases were learned by then" if rows else "nothing by then"
     why = f": {reason}" if reason else ""
     alert = f"This run is not done ({word}{why}). The page shows what was measured: {learned}."
-    return Status(kind, word, when, clean(alert))
+    return Status(kind, word, when, visible(alert))
 
 
 def search_warning(config: Mapping[str, Any]) -> str:
@@ -97,7 +100,7 @@ def search_warning(config: Mapping[str, Any]) -> str:
     objective = str((config.get("sweep") or {}).get("objective", ""))
     if not objective or obeys_continual_rule(objective):
         return ""
-    return clean(
+    return visible(
         f"sweep.objective={objective} breaks the rule of continual learning: the current task alone does not tell it. "
         "Hyper-parameters that a search chose by it have seen earlier or later tasks."
     )
@@ -106,4 +109,4 @@ def search_warning(config: Mapping[str, Any]) -> str:
 def printable_samples(record: Record) -> list[dict[str, str]] | None:
     if record.samples is None:
         return None
-    return [{key: clean(str(sample[key])) for key in ("task", "text")} for sample in record.samples]
+    return [{key: visible(str(sample[key])) for key in ("task", "text")} for sample in record.samples]
