@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs smollm2 triton bench study studies wheel lock lock-check sbom clean torture
+.PHONY: help run test check docs smollm2 triton bench study studies wheel lock lock-check sbom clean torture promises
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: .venv/ready  ## install, then the tests
 
 torture: .venv/ready  ## runs stopped, killed and damaged in many ways (ten minutes); TRIAL=forty for one of them
 	PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py $(TRIAL)
+
+promises: .venv/ready  ## what every part promises, on runs of seconds (ten minutes)
+	PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "every_part or not every_part" tests/promises/test_every_part.py
 
 check: .venv/ready links  ## lint and types
 	$(BIN)/ruff check .

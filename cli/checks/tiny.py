@@ -19,7 +19,7 @@ WITH_STRATEGY = {"adapter": "mlp_fast"}
 # Settings that were not typed, where the part has them.
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "task": {"num_tasks": 3, "batch_size": 4, "steps_per_task": 4, "eval_sequences": 4},
-    "adapter": {"chunk": 4, "prompt": 6},
+    "adapter": {"chunk": 4, "like.chunk": 4, "prompt": 6},
     "strategy": {"every": 2, "size": 12, "samples": 8, "maturity": 2, "replacement_rate": 0.1, "rank": 2, "tau": 0.5},
     "optimizer": {"lr": 0.01},
 }
@@ -62,14 +62,22 @@ def _sizes(config: Mapping[str, Any], typed: set[str]) -> Iterator[str]:
     for group, sizes in SIZES.items():
         for key, value in sizes.items():
             # Only numbers are made small: one strategy acts every 1,000 steps, another every task.
-            is_open = key in config[group] and f"{group}.{key}" not in typed
-            if is_open and not isinstance(config[group][key], str):
+            section, _, name = f"{group}.{key}".rpartition(".")
+            there = _section(config, section)
+            if name in there and f"{group}.{key}" not in typed and not isinstance(there[name], str):
                 yield f"{group}.{key}={value}"
     yield from (f"trainer.{key}={value}" for key, value in TRAINER.items() if f"trainer.{key}" not in typed)
     if "model" not in typed:
         yield from (f"model.{key}={value}" for key, value in MODEL.items() if f"model.{key}" not in typed)
     if not typed & {"model", "source", "task", "task.seq_len"}:
         yield f"task.seq_len={SEQ_LEN}"
+
+
+def _section(config: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """The section at a path with dots; empty where there is none."""
+    for name in path.split("."):
+        config = config.get(name) or {}
+    return config
 
 
 def _command(words: Sequence[str], config_dir: str | None) -> argparse.Namespace:

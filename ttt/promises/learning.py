@@ -34,9 +34,12 @@ def gradients_reach(case: TinyRun) -> Ruling:
     # Steps first: what starts at zero may hide what stands before it.
     _step(engine, assembly)
     loss_of(engine.learner, assembly.recipe, assembly.stream.phases[0].batch(0), step=0).backward()
-    for name, parameter in engine.learner.model.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    learned = {name: x for name, x in engine.learner.model.named_parameters() if x.requires_grad}
+    if not assembly.recipe.objective.is_plain and not any(
+        x.grad is not None and x.grad.any() for x in learned.values()
+    ):
+        return not_given("no answer earned more than another, so there is nothing to learn from")
+    for name, parameter in learned.items():
         if parameter.grad is None:
             return broken(f"{name}: no gradient reaches it")
         if not parameter.grad.isfinite().all() or not parameter.grad.any():
