@@ -14,12 +14,14 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from ttt.config.identity import LATER_TRAINER, NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config.identity import LATER_EVAL, LATER_SOURCE, LATER_TRAINER, NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import from_json
 from ttt.storage.run_folder import RunFolder
 
+# Settings that came later, by the section that has them.
+LATER: dict[str, Mapping[str, Any]] = {"trainer.": LATER_TRAINER, "eval.": LATER_EVAL, "source.": LATER_SOURCE}
 # More values than any config of a run has. A few lines of YAML aliases can stand for billions.
 MOST_VALUES = 100_000
 
@@ -102,7 +104,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if key in ("_target_", "cache_dir"):
             continue
         # Runs from before there was the setting had this value.
-        if prefix == "trainer." and (key, value) in LATER_TRAINER.items():
+        if (key, value) in LATER.get(prefix, {}).items():
             continue
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
