@@ -27,7 +27,7 @@ def show_context(numbers: dict[str, Any]) -> list[RenderableType]:
         _table(title, numbers[name], keys, modes)
         for name, (title, keys) in {
             "block": (f"the last {settings['block']} tokens", ("length",)),
-            "along": ("the longest rows by position", ("from", "to")),
+            "along": ("by position", ("from", "to")),
             "asked": ("answers by length and depth", ("length", "where")),
         }.items()
         if name in numbers

@@ -11,6 +11,7 @@ from sources import build_source, shared_source
 
 from ttt.config.identity import identity
 from ttt.run.compose import compose_run
+from ttt.storage.read import flatten
 from ttt.stream import IGNORE
 
 LENGTH = 900
@@ -170,5 +171,8 @@ def test_runs_keep_their_names():
     config = compose_run(["source=needle"])
     source = {key: x for key, x in config["source"].items() if key not in ("kind", "value", "count", "others")}
     assert identity(config, data="d") == identity(config | {"source": source}, data="d")
+    # Nor do they set methods apart.
+    plain = config | {"source": source, "eval": {k: x for k, x in config["eval"].items() if k != "exact"}}
+    assert flatten(plain) == flatten(config)
     other = compose_run(["source=needle", "source.kind=single-2"])
     assert identity(other, data="d") != identity(config, data="d")
