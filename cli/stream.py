@@ -17,21 +17,25 @@
 RUN is a folder that ttt-run made. Every token is scored before it is read. Memory does not grow
 with the text: attention keeps what its window sees (model.window, or --context). The table, or with
 --json every event, goes to the standard output, progress to standard error. Exit codes: 0; 2 the
-command or the text was wrong; 130 Ctrl-C (with --state it goes on when typed again).
+command or the text was wrong; 77 the disk is full; 78 a file cannot be read or written; 130 Ctrl-C
+(with --state it goes on when typed again).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ttt.cli.console import say_error
 from ttt.cli.streaming.arguments import is_several, stream_options
 from ttt.cli.streaming.inputs import Record, label, one_text, records, side_by_side
 from ttt.run.exit_codes import ExitCode
+from ttt.storage.files import FULL
 
 if TYPE_CHECKING:
     from ttt.serving.readers import Readers
@@ -47,11 +51,17 @@ def main() -> None:
         torch.set_num_threads(typed.threads)
         stream(typed)
     except ValueError as error:
-        print(f"ttt-stream: {error}", file=sys.stderr)
+        say_error(f"ttt-stream: {error}")
         sys.exit(ExitCode.USAGE)
     except KeyboardInterrupt:
-        print("ttt-stream: stopped", file=sys.stderr)
+        say_error("ttt-stream: stopped")
         sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output wants no more; Python would complain when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        say_error(f"ttt-stream: {error.filename}: {error.strerror}")
+        sys.exit(ExitCode.DISK if error.errno in FULL else ExitCode.DATA)
 
 
 def stream(typed: argparse.Namespace) -> None:

@@ -126,6 +126,8 @@ def check_together(typed: argparse.Namespace) -> None:
         raise ValueError("--append: needs --state, which has read something before")
     if typed.session is not None and not (several and typed.say):
         raise ValueError(f"--session {typed.session}: says which of several texts goes on; needs --say, and --sessions")
+    if typed.each and typed.session is not None:
+        check_word("--session", typed.session, typed.files)
     if typed.say and several and typed.session is None:
         raise ValueError(f"--say {typed.say}: with several texts, say which one goes on: --session NAME")
     for name in ("top_k", "top_p", "stop"):

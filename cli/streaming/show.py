@@ -35,8 +35,9 @@ def line_of(event: Event) -> str:
 def session_numbers(session: Session) -> dict[str, Any]:
     """All that was measured of a text."""
     meter = session.meter
-    points = [{"end": p.end, "norm": p.norm} | bits_of(p.score) for p in meter.points]
-    return {"tokens": meter.read, "bytes": meter.size, "norm": meter.norm} | bits_of(meter.total) | {"points": points}
+    points = [{"end": p.end, "norm": p.norm, **bits_of(p.score)} for p in meter.points]
+    sizes = {"tokens": meter.read, "bytes": meter.size, "norm": meter.norm}
+    return {**sizes, **bits_of(meter.total), "points": points}
 
 
 def total_of(sessions: Mapping[str, Session]) -> Score:

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from rich.console import Console
-
+from ttt.cli.console import Console
 from ttt.cli.streaming.arguments import is_several
 from ttt.cli.streaming.opening import Opened
 from ttt.cli.streaming.show import line_of, numbers_of, result_of, session_numbers, total_of
+from ttt.config.visible import visible
 from ttt.results.rows import plain
 from ttt.serving.readers import Readers
 from ttt.serving.rules import Event
@@ -39,7 +39,7 @@ class Watch:
         self._status = self._screen.status("")
         self._log: BinaryIO | None = None
         self._start = self._said = time.perf_counter()
-        self._before = 0
+        self._before, self._has_begun = 0, False
 
     def __enter__(self) -> Watch:
         return self
@@ -57,17 +57,14 @@ class Watch:
         self._before = self._read
         if self._typed.out is not None:
             self._log = open_log(self._typed.out, size=extra.get("events", 0))
-        owner, lanes = self._opened.owner, sessions.form.empty
-        kept = f"{lanes.size / 1e6:.2f} MB for each text" + (
-            f"; {self._before:,} tokens read before" * bool(self._before)
-        )
-        self._screen.print(f"reads with {owner.named()}, {self._opened.weights}; {kept}", soft_wrap=True)
         if self._screen.is_terminal:
             self._status.start()
         self._start = self._said = time.perf_counter()
 
     def after_round(self, events: Sequence[Event]) -> None:
         """Say what happened, then save: what is said twice after a kill is said alike."""
+        if not self._has_begun:
+            self._say_head()
         for event in events:
             line = json.dumps(plain(numbers_of(event)), ensure_ascii=False)
             if self._typed.json:
@@ -78,6 +75,13 @@ class Watch:
                 self._say(f"the fast weights leave their usual range: norm {line_of(event)}")
         self._save()
         self._progress()
+
+    def _say_head(self) -> None:
+        # Not before something is read: a wrong text is refused in one line.
+        self._has_begun = True
+        before = f"; {self._before:,} tokens were read before" if self._before else ""
+        size = f"{self._sessions.form.empty.size / 1e6:.2f} MB of state for each text{before}"
+        self._say(f"reads with {self._opened.owner.named()}, {self._opened.weights}; {size}")
 
     def show(self) -> None:
         """The result."""
@@ -99,7 +103,8 @@ class Watch:
     def said(self, session: str, tokens: Sequence[int]) -> None:
         """What was written behind a text."""
         text = self._opened.text(tokens)
-        print(json.dumps({"event": "said", "session": session, "text": text}) if self._typed.json else text, flush=True)
+        said = json.dumps({"event": "said", "session": session, "text": text})
+        print(said if self._typed.json else visible(text), flush=True)
         self._save()
 
     def _say(self, line: str) -> None:

@@ -11,8 +11,7 @@ from ttt.learner import Reader, Sampling
 from ttt.serving.lanes import is_memory
 from ttt.serving.upkeep import Upkeep
 
-# The fast weights of prompts are not written while reading.
-READ = [("none", {}), *(variant for variant in WITHIN if variant[0] not in ("prompt_fast", "prompt_pool"))]
+READ = [("none", {}), *WITHIN]
 SHORT, LONG = text_of(0), text_of(1, 200)
 
 
@@ -24,6 +23,12 @@ def bits_by_session(events):
     return {event.session: event.score.nats for event in events if event.kind == "end"}
 
 
+def read_all(readers, *parts):
+    for part in parts or (SHORT,):
+        readers.feed("a", part)
+    readers.finish()
+
+
 @pytest.mark.parametrize("variant", READ, ids=name_of)
 def test_the_sums_are_those_of_one_pass(tmp_path, variant):
     adapter, options = variant
@@ -31,9 +36,7 @@ def test_the_sums_are_those_of_one_pass(tmp_path, variant):
     for block in (7, 64):
         events = []
         readers = readers_of(tmp_path, adapter, learner=learner, block=block, events=events)
-        for part in (SHORT[:3], SHORT[3:30], SHORT[30:]):
-            readers.feed("a", part)
-        readers.finish()
+        read_all(readers, SHORT[:3], SHORT[3:30], SHORT[30:])
         score = events[-1].score
         assert (events[-1].kind, score.tokens, score.bytes) == ("end", len(SHORT) - 1, len(SHORT) - 1)
         assert score.nats == pytest.approx(nats_at_once(learner, SHORT), abs=1e-5)
@@ -76,7 +79,6 @@ def test_sessions_on_the_disk_come_back_to_the_bit(tmp_path):
     states = []
     for budget in (10**9, 0):
         readers = readers_of(tmp_path / str(budget), lanes=2, budget=budget)
-        (tmp_path / str(budget)).mkdir(exist_ok=True)
         for start in range(0, 90, 10):
             for name, text in texts.items():
                 readers.feed(name, text[start : start + 10])
@@ -119,9 +121,7 @@ def test_no_byte_moves_a_score_before_it(tmp_path):
 @pytest.mark.parametrize("rounds", range(1, 9))
 def test_one_text_goes_on_after_any_block(tmp_path, rounds):
     path, whole = tmp_path / "a.state", []
-    readers = readers_of(tmp_path, events=whole)
-    readers.feed("a", SHORT)
-    readers.finish()
+    read_all(readers_of(tmp_path, events=whole))
     before, after = [], []
 
     def save_then_die(readers):
@@ -131,13 +131,10 @@ def test_one_text_goes_on_after_any_block(tmp_path, rounds):
 
     dying = readers_of(tmp_path, events=before, after_round=save_then_die)
     with pytest.raises(KilledError):
-        dying.feed("a", SHORT)
-        dying.finish()
+        read_all(dying)
     again = readers_of(tmp_path, events=after)
     assert again.read_file(path, "a", append=False) == {"events": len(before)}
-    for part in (SHORT[:11], SHORT[11:]):
-        again.feed("a", part)
-    again.finish()
+    read_all(again, SHORT[:11], SHORT[11:])
     events = before + after
     # The last round of all ends the text: typed again, it says so again.
     assert events[: len(whole)] == whole
@@ -155,7 +152,6 @@ def test_many_texts_go_on_after_any_round(tmp_path, rounds):
         readers.finish()
 
     whole, before, after = [], [], []
-    (tmp_path / "whole").mkdir()
     feed(readers_of(tmp_path / "whole", "delta_fast", lanes=2, events=whole, budget=9000))
     count = 0
 
@@ -180,8 +176,7 @@ def test_many_texts_go_on_after_any_round(tmp_path, rounds):
 def test_another_text_is_refused_and_new_text_is_read_behind(tmp_path):
     path = tmp_path / "a.state"
     readers = readers_of(tmp_path)
-    readers.feed("a", SHORT)
-    readers.finish()
+    read_all(readers)
     readers.write_file(path, "a", {})
     again = readers_of(tmp_path)
     again.read_file(path, "a", append=False)
@@ -195,8 +190,7 @@ def test_another_text_is_refused_and_new_text_is_read_behind(tmp_path):
     events = []
     again = readers_of(tmp_path, events=events)
     again.read_file(path, "a", append=True)
-    again.feed("a", LONG)
-    again.finish()
+    read_all(again, LONG)
     assert events[-1].score.nats == pytest.approx(nats_at_once(learner_of(), SHORT + LONG), abs=1e-5)
 
 
@@ -204,9 +198,7 @@ def test_another_text_is_refused_and_new_text_is_read_behind(tmp_path):
 def test_upkeep_is_a_plain_loop_over_blocks(tmp_path, upkeep):
     """The same by hand: read a block, then change the state."""
     events, learner = [], learner_of()
-    readers = readers_of(tmp_path, learner=learner, upkeep=upkeep, events=events, window=1)
-    readers.feed("a", SHORT)
-    readers.finish()
+    read_all(readers_of(tmp_path, learner=learner, upkeep=upkeep, events=events, window=1))
     norms = [event.norm for event in events if event.kind == "window"]
     reader, expected, tokens = Reader(learner), [], list(SHORT)
     for i in range(0, len(tokens), 8):
@@ -251,5 +243,5 @@ def test_an_unknown_session_is_refused_with_the_nearest(tmp_path):
 
 
 def test_attention_without_a_bound_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="model.window=null.*--context"):
+    with pytest.raises(ValueError, match=r"model\.window=null.*--context"):
         readers_of(tmp_path, learner=learner_of(window=None))

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from ttt.adapters.base import Adapter, FastState, shared
 from ttt.devices.collective import collect_over_devices, mean_over_devices
 from ttt.devices.one_device import Devices
+from ttt.devices.scaler import restart_scaler
 from ttt.devices.shards import follow, unsharded
 from ttt.learner.learner import Learner
 
@@ -40,6 +41,7 @@ class Engine:
     def build(cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1) -> Engine:
         """Set up a learner with its optimizer; the fast state starts anew."""
         is_sharded = _is_sharded(fabric)
+        restart_scaler(fabric)
         for group in optimizer.param_groups:
             # Schedules are shares of this rate; torch's own schedulers use the same key.
             group["initial_lr"] = group["lr"]

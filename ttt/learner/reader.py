@@ -60,7 +60,8 @@ class Reader:
         stop = torch.tensor(list(sampling.stop), device=tokens_BT.device, dtype=torch.long)
         ends_B = torch.zeros(len(tokens_BT), dtype=torch.bool, device=tokens_BT.device)
         # A lane that has ended reads padding, which changes nothing in it.
-        next_BT, segment_BT, written = tokens_BT, torch.zeros_like(tokens_BT), []
+        next_BT, segment_BT = tokens_BT, torch.zeros_like(tokens_BT)
+        written: list[Tensor] = []
         while len(written) < tokens and not bool(ends_B.all()):
             logits_B1V = self.read(next_BT.clamp(min=0), segment_BT=segment_BT, last=True)
             next_BT = sampling.pick(logits_B1V[:, -1], generator).masked_fill(ends_B, PADDING)[:, None]

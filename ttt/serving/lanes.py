@@ -57,7 +57,7 @@ def size_of(lane: Lane) -> int:
     return sum(x.numel() * x.element_size() for x in lane.values())
 
 
-def _same_length(name: str, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+def _same_length(name: str, parts: list[Tensor]) -> list[Tensor]:
     """Attention's tokens [1, S] or [1, H, S, K], filled up on the left with padding."""
     if not name.startswith(ATTENTION):
         return parts

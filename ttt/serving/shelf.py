@@ -83,6 +83,7 @@ class Shelf:
     """`budget`: bytes that lanes may take in memory. `folder` holds the others."""
 
     def __init__(self, form: Form, *, folder: Path, budget: int) -> None:
+        folder.mkdir(exist_ok=True)
         self._form, self._folder, self._budget = form, folder, budget
         # Those used last stand at the end.
         self._lanes: OrderedDict[str, Lanes] = OrderedDict()
@@ -126,7 +127,6 @@ class Shelf:
 
     def load(self) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Every session's content by name, and what `save` got as extra; empty for a new folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self._folder)
         if not (self._folder / INDEX).is_file():
             return {}, {}

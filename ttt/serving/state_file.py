@@ -3,7 +3,7 @@
     {"format": "1", "reader": {"model": "nano", "adapter": "mlp_fast", "weights": "5f0c...", ...},
      "settings": {"block": 256, ...}, "session": {"last": 101, "place": {"start": 8192, ...}, ...}}
 
-`sha256` beside it is taken over all tensors, so that a changed bit is noticed.
+`sha256` beside it is taken over the manifest and all tensors, so that a changed bit is noticed.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def write_state(path: Path, saved: Saved, *, owner: Owner) -> None:
     """Write a file that is whole whenever it exists."""
     tensors = {name: x.detach().cpu().contiguous() for name, x in saved.tensors.items()}
     manifest = {"format": FORMAT, "reader": asdict(owner), "settings": saved.settings, "session": saved.session}
-    header = {"manifest": json.dumps(manifest), "sha256": digest_of(tensors)}
-    write_bytes(path, save(tensors, metadata=header))
+    text = json.dumps(manifest)
+    write_bytes(path, save(tensors, metadata={"manifest": text, "sha256": digest_of(text, tensors)}))
 
 
 def read_state(path: Path, *, owner: Owner) -> Saved:
@@ -70,8 +70,8 @@ def read_state(path: Path, *, owner: Owner) -> Saved:
         raise ValueError(f"{path}: no state of a reader, or damaged ({error})") from error
     if "manifest" not in header:
         raise ValueError(f"{path}: no state of a reader (its header has no manifest)")
-    if header.get("sha256") != digest_of(tensors):
-        raise ValueError(f"{path}: damaged: its tensors are not those that were saved")
+    if header.get("sha256") != digest_of(header["manifest"], tensors):
+        raise ValueError(f"{path}: damaged: what it holds is not what was saved")
     manifest = json.loads(header["manifest"])
     if manifest["format"] != FORMAT:
         raise ValueError(f"{path}: written by another release (format {manifest['format']}, here {FORMAT})")
@@ -93,9 +93,9 @@ def check_owner(saved: Owner, owner: Owner, *, path: Path) -> None:
         raise ValueError(f"{path}: the state of {saved.run} with {hashes}")
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
-    digest = hashlib.sha256()
+def digest_of(manifest: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the manifest, and names, types, shapes and bytes of the tensors."""
+    digest = hashlib.sha256(manifest.encode())
     for name, x in sorted(tensors.items()):
         digest.update(f"{name} {x.dtype} {list(x.shape)}\n".encode())
         digest.update(x.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
