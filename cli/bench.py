@@ -24,8 +24,7 @@ import argparse
 from collections.abc import Iterable
 from importlib.resources import files
 
-from rich.console import Console
-
+from ttt.cli.console import Console
 from ttt.config.messages import suggest
 
 TYPES = ("float32", "bfloat16")

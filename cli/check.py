@@ -16,8 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
+from ttt.cli.console import Console, say_error
 from ttt.cli.probes.arguments import OneLineParser
 from ttt.run.exit_codes import ExitCode
 
@@ -31,7 +30,7 @@ def main() -> None:
         typed = typed_options(sys.argv[1:])
         code = check(typed.words, config_dir=typed.config_dir)
     except ValueError as error:
-        print(f"ttt-check: {error}", file=sys.stderr)
+        say_error(f"ttt-check: {error}")
         sys.exit(ExitCode.USAGE)
     if code:
         sys.exit(code)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ttt.cli.console import say_error
 from ttt.cli.tables import views
 from ttt.cli.tables.options import compare_options
 from ttt.cli.tables.pictures import look_of
@@ -50,7 +51,7 @@ def main() -> None:
             only_stream(comparisons, "--wandb")
         write(comparisons, typed, form=form)
     except ValueError as error:
-        print(f"ttt-compare: {error}", file=sys.stderr)
+        say_error(f"ttt-compare: {error}")
         sys.exit(ExitCode.USAGE)
     _say(typed, runs, comparisons)
 
@@ -58,9 +59,9 @@ def main() -> None:
 def _say(typed: argparse.Namespace, runs: RunSearch, comparisons: Sequence[Comparison]) -> None:
     """Say what is not in the table: on stderr, since programs read stdout."""
     if runs.unfinished:
-        print(f"ttt-compare: left out{_unfinished(runs)}", file=sys.stderr)
+        say_error(f"ttt-compare: left out{_unfinished(runs)}")
     for line in tuning_lines([run for each in comparisons for group in each.groups for run in group.runs]):
-        print(f"ttt-compare: {line}", file=sys.stderr)
+        say_error(f"ttt-compare: {line}")
     if typed.wandb:
         # Imported here, like all that draws or uploads: a table alone appears at once.
         from ttt.report.push import push
@@ -92,7 +93,7 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
     if not comparisons:
         raise refusals[0][1]
     for name, refusal in refusals:
-        print(f"ttt-compare: left out {name}: {refusal}", file=sys.stderr)
+        say_error(f"ttt-compare: left out {name}: {refusal}")
     groups = [group for comparison in comparisons for group in comparison.groups]
     names = read_names(typed.label, groups, [c for comparison in comparisons for c in comparison.view.sheet.columns])
     return [comparison._replace(names=names) for comparison in comparisons]

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ttt.cli.console import say_error
 from ttt.run.exit_codes import ExitCode
 
 
@@ -28,7 +29,7 @@ def main() -> None:
         sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
         export(typed.run, to=typed.to, merge=typed.merge, trusted=trusted)
     except ValueError as error:
-        print(f"ttt-export: {error}", file=sys.stderr)
+        say_error(f"ttt-export: {error}")
         sys.exit(ExitCode.USAGE)
     size = sum(file.stat().st_size for file in typed.to.iterdir())
     print(f"wrote {typed.to} ({size / 1e6:,.0f} MB)")

@@ -31,8 +31,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
+from ttt.cli.console import Console, say_error
 from ttt.cli.probes.arguments import SIZES, probe_options
 from ttt.run.exit_codes import ExitCode
 
@@ -69,7 +70,7 @@ def main() -> None:
         start = time.perf_counter()
         answer = answer_of(run, typed)
     except ValueError as error:
-        print(f"ttt-probe: {error}", file=sys.stderr)
+        say_error(f"ttt-probe: {error}")
         sys.exit(ExitCode.USAGE)
     seconds = time.perf_counter() - start
     console = Console(highlight=False)

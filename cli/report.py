@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ttt.cli.console import say_error
 from ttt.cli.tables.parser import CommandParser
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
@@ -23,7 +24,7 @@ def main() -> None:
         check_output(typed.output)
         print(write_page(typed))
     except ValueError as error:
-        print(f"ttt-report: {error}", file=sys.stderr)
+        say_error(f"ttt-report: {error}")
         sys.exit(ExitCode.USAGE)
 
 

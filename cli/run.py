@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from ttt.cli.announce import announce_folder, announce_refusal
 from ttt.cli.commands import print_all
 from ttt.cli.completion.shells import script
+from ttt.cli.console import say_error
 from ttt.cli.runs.check import check_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
@@ -62,11 +64,24 @@ def run_one(
         return ExitCode.REQUEUE
     except TerminatedError as stop:
         return 128 + stop.number
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        print(f"ttt-run: no room on the disk for {error.filename}: {error.strerror}", file=sys.stderr)
+    except Exception as error:
+        return _before_it_began(error)
+
+
+def _before_it_began(error: Exception) -> int:
+    """Say why a run could not begin; return its exit code. Raises a UsageError as it is."""
+    from ttt.run.endings import is_too_large, too_large
+
+    if isinstance(error, UsageError):
+        raise error
+    if is_too_large(error):
+        raise UsageError(too_large(error)) from error
+    if isinstance(error, OSError) and error.errno in FULL:
+        say_error(f"ttt-run: no room on the disk for {error.filename}: {error.strerror}")
         return ExitCode.DISK
+    # A bug of ours, or of the user's own part: the traceback says where.
+    traceback.print_exception(error)
+    return ExitCode.BUG
 
 
 def preview_one(config: dict[str, Any], *, trusted: list[Path]) -> int:
@@ -104,7 +119,7 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
 def complain(error: UsageError) -> int:
     """Print the one line of a refusal; return its exit code."""
     if is_first_here():
-        print(f"ttt-run: {error}", file=sys.stderr)
+        say_error(f"ttt-run: {error}")
         announce_refusal(str(error))
     return ExitCode.USAGE
 
@@ -112,7 +127,7 @@ def complain(error: UsageError) -> int:
 def interrupted() -> int:
     """Print the one line of Ctrl-C outside the stream of a run; return its exit code."""
     if is_first_here():
-        print("ttt-run: interrupted", file=sys.stderr)
+        say_error("ttt-run: interrupted")
     return ExitCode.INTERRUPTED
 
 

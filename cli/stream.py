@@ -1,11 +1,11 @@
 """ttt-stream: read text that goes on, and learn while reading.
 
-    ttt-stream RUN book.txt             bits per byte over time, beside the same model without writes
+    ttt-stream RUN book.txt             bits per byte over time, and without writes
     cat book.txt | ttt-stream RUN       the same from the standard input
     ttt-stream model=smollm2 adapter=mlp_fast_convert --context 512 book.txt
                                         the model that ttt-run would take, before any training
     ttt-stream RUN book.txt --state book.state
-                                        keep what it remembers; the same command goes on after a kill
+                                        keep its memory; typed again, it goes on
     ttt-stream RUN more.txt --state book.state --append
                                         read on in another text
     ttt-stream RUN a.txt b.txt c.txt --each
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttt.cli.console import say_error
 from ttt.cli.streaming.arguments import is_several, stream_options
-from ttt.cli.streaming.inputs import Record, label, one_text, records, side_by_side
+from ttt.cli.streaming.inputs import TextPart, one_text, records, side_by_side, text_name
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.files import FULL
 
@@ -79,14 +79,14 @@ def stream(typed: argparse.Namespace) -> None:
             rules, start=typed.start, storage=Storage(folder, int(typed.memory * 1e6)), after_round=watch.after_round
         )
         watch.begin(sessions, restore(sessions, typed))
-        for record in records_of(typed):
+        for record in input_of(typed):
             sessions.feed(record.session, record.data)
             if record.ends:
                 sessions.end(record.session)
         sessions.finish()
         watch.show()
         if typed.say:
-            name = typed.session or label(typed.files)
+            name = typed.session or text_name(typed.files)
             watch.said(name, sessions.generate(name, tokens=typed.say, sampling=sampling))
 
 
@@ -96,10 +96,10 @@ def restore(sessions: Readers, typed: argparse.Namespace) -> dict[str, Any]:
         return {}
     if is_several(typed):
         return sessions.load(append=typed.append)
-    return sessions.read_file(typed.state, label(typed.files), append=typed.append)
+    return sessions.read_file(typed.state, text_name(typed.files), append=typed.append)
 
 
-def records_of(typed: argparse.Namespace) -> Iterator[Record]:
+def input_of(typed: argparse.Namespace) -> Iterator[TextPart]:
     """The input as parts of one text or of several."""
     if typed.sessions:
         return records(typed.files)

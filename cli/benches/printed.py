@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
 from ttt.cli.benches.timing import Row, ratio
+from ttt.cli.console import Console
 
 # Widths of the columns that hold words; a column of numbers is as wide as its name.
 WORD_WIDTHS = {

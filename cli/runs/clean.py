@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ttt.cli.console import say_error
 from ttt.cli.runs.subword import SubwordParser
 from ttt.config.messages import UsageError
 from ttt.run.exit_codes import ExitCode
@@ -88,7 +88,7 @@ def _remove(leftovers: Sequence[Leftover]) -> int:
             each.remove()
             removed += 1
         except OSError as error:
-            print(f"ttt-run: clean: {each.path}: {error.strerror or error}", file=sys.stderr)
+            say_error(f"ttt-run: clean: {each.path}: {error.strerror or error}")
     print(f"{removed} removed")
     return ExitCode.DONE if removed == len(leftovers) else ExitCode.FAILED
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from ttt.cli.console import Console
 from ttt.cli.runs.display import Display
 from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
 from ttt.compare.published import values_about

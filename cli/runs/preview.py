@@ -6,9 +6,9 @@ import lzma
 import math
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from ttt.cli.console import Console
 from ttt.run.assemble import Assembly
 from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample_text
 

@@ -7,10 +7,10 @@ logger=LOGGER from the start. Without --logger it is the tracker that the run wa
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ttt.cli.console import say_error
 from ttt.cli.runs.subword import SubwordParser
 from ttt.config.messages import UsageError, suggest
 from ttt.run.exit_codes import ExitCode
@@ -52,7 +52,7 @@ def _sync(run: Rebuilt) -> int:
     # Trackers raise whatever their network and their client raise; the next run may still go.
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"ttt-run: sync: {run.folder}: {first_line}", file=sys.stderr)
+        say_error(f"ttt-run: sync: {run.folder}: {first_line}")
         return ExitCode.FAILED
     print(f"{run.folder}: {where}")
     return ExitCode.DONE

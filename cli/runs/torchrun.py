@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ttt.cli.console import say_error
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import RunFolder
 
@@ -103,5 +104,5 @@ def exit_code_of(codes: dict[int, int], folder: RunFolder) -> int:
     if folder.status().get("status") in ("running", "requeue"):
         folder.set_status(status, reason=reason)
         folder.close()
-        print(f"ttt-run: {reason}; files {folder.path}", file=sys.stderr)
+        say_error(f"ttt-run: {reason}; files {folder.path}")
     return ExitCode.BUG

@@ -15,14 +15,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ttt.cli.console import say_error
 from ttt.cli.sweeps.job import Starter
 from ttt.cli.sweeps.sweep import Sweep, count_jobs
 from ttt.compare.nulls import Null
 from ttt.compare.runs import Run
 from ttt.config.messages import UsageError, suggest
 from ttt.run.compose import Composer, composing, resolve
-from ttt.storage.read import flatten, read_config, read_json
+from ttt.storage.read import flatten, read_config
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_object
 
 # Sections that are a choice of one YAML file by its name.
 CHOICES = ("source", "model", "base", "objective", "adapter", "optimizer", "strategy", "also", "logger")
@@ -49,7 +51,7 @@ def start_nulls(runs: Sequence[Run], null: Null) -> int:
     folder = output_dir(runs[0])
     how = f"{jobs} at a time, into {folder}, for about {_duration(seconds)}, as their own runs took"
     count = f"{len(commands)} {'null' if len(commands) == 1 else 'nulls'} ({null.typed}) to run"
-    print(f"ttt-compare: {count}: {how}; --no-start refuses instead", file=sys.stderr)
+    say_error(f"ttt-compare: {count}: {how}; --no-start refuses instead")
     starter = Starter(
         folder=folder / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
         cwd=Path.cwd(),
@@ -127,7 +129,7 @@ def _option(group: str, section: Mapping[str, Any], composer: Composer) -> str:
 def _config_dir(run: Run) -> str | None:
     """The folder of the user's own YAML files with which a run was started."""
     file = RunFolder(run.folder).environment
-    command = read_json(file).get("command", []) if file.is_file() else []
+    command = read_object(file, {}).get("command", []) if file.is_file() else []
     for word, after in zip(command, [*command[1:], ""], strict=True):
         if word.startswith("--config-dir"):
             return word.partition("=")[2] or after

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ttt.cli.announce import read_announcement
+from ttt.cli.console import Console
 from ttt.cli.runs.display import EVERYTHING, Display, span
 from ttt.cli.sweeps.job import Job, announcement_file, read_jobs
 from ttt.storage.journal import last_record

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean
 
 from omegaconf import DictConfig
-from rich.console import Console
 
+from ttt.cli.console import Console, say_error
 from ttt.cli.runs.display import span
 from ttt.cli.sweeps.grid import varied
 from ttt.cli.sweeps.job import read_objective
@@ -96,7 +96,7 @@ class Listing:
             print(f"ttt-run: {self._wrong} of {self._total} combinations have the folder of another: they differ in "
                   "nothing that determines the numbers", file=sys.stderr)  # fmt: skip
         if refused:
-            print(f"ttt-run: {refused} of {self._total} combinations do not fit together", file=sys.stderr)
+            say_error(f"ttt-run: {refused} of {self._total} combinations do not fit together")
         return ExitCode.USAGE if self._wrong or refused else ExitCode.DONE
 
     def _estimate(self, left: int, *, jobs: int) -> str:

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ttt.cli.console import Console
 from ttt.cli.tables.latex import latex
 from ttt.cli.tables.words import cell_text, detail
 from ttt.compare.table import Cell, Sheet
+from ttt.config.visible import cell as csv_cell
 
 # Columns where no terminal says how many there are.
 WIDTH = 140
@@ -116,7 +117,7 @@ def comma_separated(records: Sequence[Mapping[str, object]]) -> str:
     if records:
         writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({name: csv_cell(value) for name, value in record.items()} for record in records)
     return out.getvalue().rstrip("\n")
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
+from ttt.cli.console import Console
 from ttt.cli.tables.formats import FORMATS, WIDTH, comma_separated, json_text, markdown, print_table
 from ttt.cli.tables.latex import LABEL, latex
 from ttt.cli.tables.parser import check_word

@@ -13,8 +13,8 @@ from torch import nn
 from ttt.bases.until import AGE, RecentMean
 from ttt.learner import cross_entropy
 from ttt.optimizers.adamw import AdamW
-from ttt.storage.read import read_json
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_json
 
 STEPS, LIFETIME = 7, 3
 

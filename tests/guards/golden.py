@@ -32,7 +32,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "golden.json"
 # Metrics, by the last word of their names, and keys of the file.
-LATER = ("gained", "gained_slope", "kept", "forgetting_per_gained", "tags")
+LATER = ("gained", "gained_slope", "kept", "forgetting_per_gained", "tags", "sha256")
 # Loaded before the first fork, as far as a tree has it: its import takes longer than most runs.
 PRELOADED = ("torch._dynamo", "pandas", "pyarrow.parquet", "ttt.cli.run", "ttt.assemble", "ttt.run.execute", "ttt.loop")
 TINY = (

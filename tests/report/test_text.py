@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ttt.report.text import UNDEFINED, clean, duration, number, thin
+from ttt.config.visible import visible
+from ttt.report.text import UNDEFINED, duration, number, thin
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (200, "3 min 20 s"), (3720, "1 h 02 min")])
@@ -15,7 +16,7 @@ def test_durations(seconds, text):
 def test_numbers():
     texts = [number(x) for x in (1.23456, -0.0, 12345.6, 0.00012, float("nan"))]
     assert texts == ["1.235", "0.000", "12,346", "0.00012", UNDEFINED]
-    assert clean("a\x00b\ud800\tc\n") == "a\u2400b?\tc\n"
+    assert visible("a\x00b\ud800\tc\n") == "a\u2400b?\tc\n"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 29, 30, 31, 1000])

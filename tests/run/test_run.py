@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
-from commands import assert_refused
+from damages import damage
 from harness import FAST, TINY, only_run, run_here
 
 from ttt.learner import Learner
+from ttt.results.events import from_record
 from ttt.run import execute, references
+from ttt.storage.journal import read
+from ttt.storage.run_folder import RunFolder
 from ttt.strategies.naive import Naive
 
 FILES = {"config.yaml", "environment.json", "status.json", "metrics.jsonl", "results.json", "samples.json",
@@ -61,14 +63,36 @@ def test_a_run_that_is_done_is_not_run_again(finished):
     assert before == {path: path.stat().st_mtime_ns for path in only_run(where).rglob("*")}
 
 
-def test_results_that_are_cut_short_are_refused_by_the_name_of_their_file(finished, tmp_path):
+DAMAGED = [*((name, "hole") for name in ("status.json", "results.json", "config.yaml", "environment.json")),
+           ("status.json", "list"), ("results.json", "number"), ("config.yaml", "object"),
+           ("environment.json", "empty"),
+           ("metrics.jsonl", "hole"), ("metrics.jsonl", "no UTF-8"), ("metrics.jsonl", "empty")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), DAMAGED)
+def test_a_damaged_file_is_named_and_written_anew(name, kind, finished, tmp_path):
     shutil.copytree(finished[0] / "outputs", tmp_path / "outputs")
-    folder = only_run(tmp_path)
-    file = folder / "results.json"
-    file.write_text(file.read_text()[:99])
-    assert_refused(run_here([*TINY, *FAST], tmp_path), Path(*folder.parts[-4:]) / file.name)
+    run = only_run(tmp_path)
+    before = (run / "results.json").read_bytes()
+    damage(run / name, kind)
+    if name == "metrics.jsonl":
+        # A run that is done does not read it.
+        (run / "status.json").unlink()
+    outcome = run_here([*TINY, *FAST], tmp_path)
+    assert (outcome.code, outcome.err) == (0, "")
+    (line,) = [line for line in outcome.out.splitlines() if "damaged" in line or "missing" in line]
+    assert str(run.relative_to(tmp_path) / name) in line
+    assert (run / "results.json").read_bytes() == before
+    assert not RunFolder(run).damages()
+    assert all(map(from_record, read(run / "metrics.jsonl")))
+
+
+def test_results_that_were_changed_are_refused_by_the_name_of_their_file(finished, tmp_path):
+    shutil.copytree(finished[0] / "outputs", tmp_path / "outputs")
+    file = only_run(tmp_path) / "results.json"
+    file.write_text(file.read_text().replace("0.", "1.", 1))
     with pytest.raises(ValueError, match=re.escape(str(file))):
-        references.values({"joint": folder})
+        references.values({"joint": only_run(tmp_path)})
 
 
 def test_same_seed_same_results_other_seed_other_results(finished, tmp_path):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ttt.cli.compare import compare as choose
 from ttt.cli.compare import only_stream
+from ttt.cli.console import Console
 from ttt.cli.tables.formats import FORMATS, WIDTH, markdown, print_table, text_of
 from ttt.cli.tables.options import compare_options
 from ttt.compare.runs import find_runs

@@ -17,8 +17,9 @@ from ttt.metrics.seeds import ratio_of
 from ttt.results import catalogue
 from ttt.results.by_task import each_task, is_mean_over_tasks, is_of_tasks, on_tasks
 from ttt.results.results import Results
-from ttt.storage.read import flatten, read_config, read_costs, read_json, read_results
+from ttt.storage.read import flatten, read_config, read_costs, read_results
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_object
 
 # Sweeps have a folder each in this one, with a file NNNN.json for each of their jobs.
 SWEEPS = "sweeps"
@@ -109,7 +110,7 @@ def find_runs(paths: Iterable[str]) -> RunSearch:
             if run.results.exists():
                 done.add(run.path)
             else:
-                unfinished[run.path] = str(read_json(run.status_file).get("status", "unknown"))
+                unfinished[run.path] = str(run.status().get("status", "unknown"))
     return RunSearch(sorted(done), dict(sorted(unfinished.items())))
 
 
@@ -122,7 +123,7 @@ def _tops(path: Path) -> list[Path]:
 
 def _run_of_job(job: Path, sweep: Path) -> Path | None:
     """The folder of a run by the file of its job; None for one that did not get so far."""
-    folder = read_json(job).get("folder")
+    folder = read_object(job, {}).get("folder")
     if not folder:
         return None
     # The sweep lies beside its runs, and a job names its folder from where the sweep was started:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ttt.compare.runs import Run
 from ttt.config.messages import show
-from ttt.storage.read import read_json
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_object
 
 
 def reporting(runs: Sequence[Run]) -> list[Run]:
@@ -40,5 +40,5 @@ def _rule(record: Mapping[str, Any]) -> str:
 def tuning_of(run: Run) -> Mapping[str, Any]:
     """What the run's tuning.json says; empty where no sweep chose by it or for it."""
     file = RunFolder(run.folder).tuning
-    content: Mapping[str, Any] = read_json(file) if file.is_file() else {}
+    content = read_object(file, {}) if file.is_file() else {}
     return content

@@ -11,8 +11,9 @@ from ttt.compare.frontier import RATE, Frontier
 from ttt.compare.groups import Group, headline
 from ttt.compare.names import READABLE, readable_key
 from ttt.compare.table import Cell, Sheet, by_metric, by_task
+from ttt.config.visible import visible
 from ttt.report.parts import PageCell, Table, text_cell
-from ttt.report.text import UNDEFINED, clean, number, sentence_case, thin
+from ttt.report.text import UNDEFINED, number, sentence_case, thin
 from ttt.results import catalogue
 from ttt.results.scores import MEANINGS, MODES, quantity_of
 
@@ -71,11 +72,11 @@ def group_table(groups: Sequence[Group], metrics: Mapping[str, str], *, baseline
 def from_sheet(sheet: Sheet, *, name: str, caption: str) -> Table:
     head = dict(zip(keys_called(sheet.keys), sheet.keys, strict=True))
     for column in sheet.columns:
-        head[called(column) if column.count("/") == 2 else clean(column)] = column
+        head[called(column) if column.count("/") == 2 else visible(column)] = column
     rows = []
     for words, cells in sheet.rows:
         # Learning rates and seeds are among the words, and sort as numbers.
-        texts = (PageCell(clean(w), value=w if is_number(w) else "") for w in words)
+        texts = (PageCell(visible(w), value=w if is_number(w) else "") for w in words)
         rows.append([*texts, *map(interval_cell, cells)])
     return Table(name, caption, head, rows)
 
@@ -154,7 +155,7 @@ def chosen(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
 
 def short(group: Group) -> str:
     """Return a group's name in a legend, such as "mlp_fast, learning rate 0.001"."""
-    return clean(READABLE.method(group.label)).replace("$", r"\$")
+    return visible(READABLE.method(group.label)).replace("$", r"\$")
 
 
 def comparable(groups: Sequence[Group]) -> bool:

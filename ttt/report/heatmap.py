@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 
+from ttt.config.visible import visible
 from ttt.figures.heat import COLORMAP
 from ttt.report.record import Record
-from ttt.report.text import clean, number, thin
+from ttt.report.text import number, thin
 from ttt.results.results import Results
 from ttt.results.scores import MEANINGS, quantity_of, sign
 
@@ -104,7 +105,7 @@ def heat_map(
     results: Results, mode: str, quantity: str, *, rows: list[int], columns: list[int], scale: tuple[float, float]
 ) -> Heat:
     r = results.matrix(mode, quantity)
-    names = [clean(name) for name in results.tasks]
+    names = [visible(name) for name in results.tasks]
     # A stream may teach several tasks in one phase: the row is called by the first of them.
     taught = {int(row): j for j, row in reversed(list(enumerate(results.learned_at)))}
     # A share has nothing before its point: it needs one digit more than a loss.

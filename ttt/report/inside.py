@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
+from ttt.config.visible import visible
 from ttt.figures.bands import Band, bands
 from ttt.metrics.curves import Curves
 from ttt.report.parts import Picture, picture
 from ttt.report.record import Record
 from ttt.report.steps import POINTS
-from ttt.report.text import clean, thin
+from ttt.report.text import thin
 from ttt.results import catalogue
 
 # Lines of a picture, and characters of a task's name in its legend.
@@ -84,7 +85,7 @@ def _loss_line(curves: Curves, task: int, *, name: str) -> Band:
     picked = measured[thin(len(measured), to=POINTS)]
     # Curves count higher as better: their values are negative losses.
     losses = (-curves.values[picked, task]).tolist()
-    return Band(clean(name)[:NAME].replace("$", r"\$"), curves.times[picked].tolist(), losses)
+    return Band(visible(name)[:NAME].replace("$", r"\$"), curves.times[picked].tolist(), losses)
 
 
 def _over_steps(lines: list[Band], ends: list[float]) -> Axes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from ttt.compare.runs import Run, RunSearch, read_run
 from ttt.compare.select import where
 from ttt.compare.streams import by_stream
 from ttt.config.messages import show
+from ttt.config.visible import visible
 from ttt.report import contrast, page
 from ttt.report.drawings import comparison_drawings, draw_all
 from ttt.report.one import search_warning
 from ttt.report.parts import PageCell, Table, number_cell, text_cell
-from ttt.report.text import clean, thin
+from ttt.report.text import thin
 from ttt.storage.files import write_bytes
-from ttt.storage.read import read_config, read_json
+from ttt.storage.read import read_config
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_object
 
 # At most this many rows in the tables of runs: the page has to stay small enough to open.
 RUNS, UNFINISHED = 1000, 100
@@ -61,7 +63,7 @@ def comparison_content(folders: RunSearch, *, folder: Path, wish: Wish) -> dict[
     several = f", on {len(streams)} streams" if len(streams) > 1 else ""
     return {
         "title": f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} in {groups_of}{several}",
-        "command": clean(wish.command),
+        "command": visible(wish.command),
         "searches": sorted({text for _, groups in streams for text in search_warnings(groups)}),
         "streams": [
             stream_content(groups, baseline, name=name if several else "", number=number, folder=folder)
@@ -111,7 +113,7 @@ def stream_content(groups: Sequence[Group], baseline: str, *, name: str, number:
         "runs": run_table(groups, list(metrics)[:4], folder=folder),
     }
     return {
-        "name": clean(name),
+        "name": visible(name),
         "mark": mark,
         "sentence": comparison_sentence(groups, [run for group in groups for run in group.runs]),
         "modes": contrast.mode_meanings(metrics, groups),
@@ -137,7 +139,7 @@ def comparison_sentence(groups: Sequence[Group], runs: Sequence[Run]) -> str:
         f"{all_of('strategy.name')}, optimizers {all_of('optimizer.name')}; {len(seeds)} "
         f"{'seed' if len(seeds) == 1 else 'seeds'} ({spelled(seeds)}). Only the seed differs within a group."
     )
-    return clean(text)
+    return visible(text)
 
 
 def spelled(seeds: Sequence[int]) -> str:
@@ -173,7 +175,7 @@ def run_table(groups: Sequence[Group], metrics: Sequence[str], *, folder: Path) 
         numbers = [number_cell(run.metric(metric)) for metric in metrics]
         files = RunFolder(run.folder)
         link = relative(files.report if files.report.is_file() else files.results, folder)
-        name = PageCell(clean(run.folder.name), link=link)
+        name = PageCell(visible(run.folder.name), link=link)
         rows.append([name, *label, PageCell(str(run.seed), value=str(run.seed)), *numbers])
     keys = list(groups[0].label)
     columns = {"run": "leads to its page, or to its results.json if it has none"}
@@ -203,5 +205,5 @@ def unfinished_table(folders: RunSearch, *, folder: Path) -> Table | None:
 
 def _reason(run: Path) -> str:
     file = RunFolder(run).status_file
-    status: Mapping[str, Any] = read_json(file) if file.is_file() else {}
+    status = read_object(file, {}) if file.is_file() else {}
     return str(status.get("reason", ""))

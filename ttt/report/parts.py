@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from ttt.config.visible import visible
 from ttt.figures import style
 from ttt.figures.bands import TICKS
-from ttt.report.text import UNDEFINED, clean, number
+from ttt.report.text import UNDEFINED, number
 
 # Inches: two pictures fit side by side on a desktop and one on a phone, with letters of about
 # 10 points on both.
@@ -80,7 +81,7 @@ def number_cell(x: float, *, why: str = "", strong: bool = False) -> PageCell:
 
 
 def text_cell(text: str, *, title: str = "") -> PageCell:
-    return PageCell(clean(text), title=clean(title))
+    return PageCell(visible(text), title=visible(title))
 
 
 def picture(draw: Callable[[], Axes], *, name: str, title: str, caption: str, measured: bool = False) -> Picture:

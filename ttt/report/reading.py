@@ -10,10 +10,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from ttt.config.visible import visible
 from ttt.figures.bands import Band, bands
 from ttt.report import page
 from ttt.report.parts import Picture, Table, number_cell, picture, text_cell
-from ttt.report.text import clean
 from ttt.storage.files import write_bytes
 
 CAPTION = "By bytes of the text; each point is the mean of a stretch."
@@ -34,7 +34,7 @@ def write_reading(file: Path, content: Mapping[str, Any]) -> None:
     sessions: Mapping[str, Mapping[str, Any]] = content["sessions"]
     reader = content["reader"]
     sentence = f"{reader['run']}: {reader['model']} with {reader['adapter']}, {content['seconds']:,.0f} s"
-    shown: dict[str, Any] = {"title": clean(f"Read by {reader['run']}"), "sentence": clean(sentence)}
+    shown: dict[str, Any] = {"title": visible(f"Read by {reader['run']}"), "sentence": visible(sentence)}
     shown |= {"texts": _table(sessions), "pictures": list(_pictures(sessions))}
     write_bytes(file, page.render("reading.html", shown).encode())
 
@@ -65,7 +65,7 @@ def _lines(shown: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> list[B
 
 
 def _line(name: str, points: Sequence[Mapping[str, Any]], key: str) -> Band:
-    return Band(clean(name), [point["end"] for point in points], [_values(point)[key] for point in points])
+    return Band(visible(name), [point["end"] for point in points], [_values(point)[key] for point in points])
 
 
 def _draw(lines: Sequence[Band], *, ylabel: str, zero: bool) -> Axes:

@@ -15,8 +15,9 @@ from ttt.report.unfinished import rebuild, so_far
 from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.storage import journal
-from ttt.storage.read import read_config, read_json, read_results
+from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_json, read_object
 
 Json = Mapping[str, Any]
 
@@ -118,7 +119,7 @@ def read_record(folder: Path) -> Record:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(file) if file.is_file() else {}
+    content = read_object(file, {}) if file.is_file() else {}
     return content
 
 

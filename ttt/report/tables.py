@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ttt.config.visible import visible
 from ttt.metrics.matrix import Matrix
 from ttt.report.parts import PageCell, Table, number_cell, text_cell
 from ttt.report.record import Record
-from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES, UNDEFINED, clean, duration, number, thin
+from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES, UNDEFINED, duration, number, thin
 from ttt.results import catalogue
 from ttt.results.scores import MEANINGS, quantity_of
 
@@ -209,7 +210,7 @@ def fingerprint_table(record: Record) -> Table:
     # Before the first evaluation no task has a name.
     names = record.results.tasks if len(record.results.tasks) == len(prints) else numbers
     picked = thin(len(prints), to=TASKS) if prints else []
-    rows = [[text_cell(names[j]), PageCell(clean(str(prints[j]))[:PRINT])] for j in picked]
+    rows = [[text_cell(names[j]), PageCell(visible(str(prints[j]))[:PRINT])] for j in picked]
     note = f"{len(picked)} of {len(prints)} tasks; environment.json has all." if len(picked) < len(prints) else ""
     columns = {"task": "", "fingerprint": ""}
     return Table("fingerprints", "Hash of the first samples of each task", columns, rows, note)

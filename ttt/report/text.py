@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttt.config.visible import visible
+
 # What a headline shows, in this order; labels and units are in ttt.results.catalogue.
 HEADLINE = (
     "avg_before",
@@ -47,18 +49,9 @@ def sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def clean(text: str) -> str:
-    """Return printable text: newlines and tabs stay, other control characters become symbols."""
-    # Encoding replaces the halves of surrogate pairs, which UTF-8 cannot hold.
-    text = text.encode("utf-8", "replace").decode()
-    return "".join(
-        chr(0x2400 + ord(c)) if c < " " and c not in "\n\t" else "\ufffd" if "\x7f" <= c < "\xa0" else c for c in text
-    )
-
-
 def tick(name: str) -> str:
     """Return a name short enough for an axis."""
-    name = clean(name).replace("\n", " ")
+    name = visible(name).replace("\n", " ")
     name = name if len(name) <= TICK else name[: TICK - 1] + "…"
     # Matplotlib would typeset what is between two dollars as a formula.
     return name.replace("$", r"\$")
@@ -87,7 +80,7 @@ def command(environment: Mapping[str, Any]) -> str:
     """Return the command as one would type it again; empty if it was not recorded."""
     words: Sequence[str] = environment.get("command") or []
     # The first word is the path of the script on the machine of the run.
-    return clean(shlex.join(["ttt-run", *words[1:]])) if words else ""
+    return visible(shlex.join(["ttt-run", *words[1:]])) if words else ""
 
 
 def run_sentence(config: Mapping[str, Any], *, tasks: int, scenario: str) -> str:
@@ -107,4 +100,4 @@ def run_sentence(config: Mapping[str, Any], *, tasks: int, scenario: str) -> str
         f"{scenario}-incremental), {base}, with strategy {name['strategy']} and optimizer {name['optimizer']}{rate}; "
         f"seed {config['seed']}."
     )
-    return clean(text)
+    return visible(text)

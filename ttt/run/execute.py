@@ -17,7 +17,6 @@ from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.diagnose import Diagnosis
 from ttt.results.results import Results
-from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
 from ttt.run.endings import LostError, Outcome, ending
 from ttt.run.exit_codes import ExitCode
@@ -32,9 +31,10 @@ from ttt.sinks.background import Background
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.environment import peak_memory_bytes
-from ttt.storage.files import remove_unfinished, write_json
-from ttt.storage.journal import Journal
+from ttt.storage.files import remove_unfinished
+from ttt.storage.journal import Journal, mend
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import write_results
 from ttt.training.clock import Clock
 from ttt.training.saving import Saving
 
@@ -141,12 +141,14 @@ def _run(
     assembly: Assembly, fabric: Devices, folder: RunFolder, watcher: Watcher, sink: Background, results: Results
 ) -> Clock:
     watcher.announce(assembly, folder, fabric.device)
+    for fault in folder.damaged:
+        watcher.note(f"damaged, and written anew: {fault}")
     # The first process speaks for all.
     causal = causal_line(assembly, fabric) if fabric.is_global_zero else ""
     watcher.note(f"causal   {causal}")
     with watcher.live(assembly):
         session, position = _begin(assembly, fabric, folder, watcher, results, causal=causal)
-        with _journal(fabric, folder, position=position) as journal:
+        with _journal(fabric, folder, watcher, position=position) as journal:
             # The journal is now cut to the checkpoint: it tells a sink what was measured before.
             if journal is not None:
                 sink.start(assembly.info)
@@ -155,7 +157,7 @@ def _run(
                 run_stream(session)
     # Results are on the disk before anything is shown.
     if fabric.is_global_zero:
-        write_json(folder.results, as_json(results))
+        write_results(folder.results, results)
     return session.clock
 
 
@@ -219,5 +221,12 @@ def _newest(fabric: Devices, folder: RunFolder, watcher: Watcher) -> Checkpoint 
     return checkpoint.load(folder.checkpoints / name) if name and newest[0] is None else newest[0]
 
 
-def _journal(fabric: Devices, folder: RunFolder, *, position: int) -> AbstractContextManager[Journal | None]:
-    return closing(Journal(folder.metrics, position=position)) if fabric.is_global_zero else nullcontext()
+def _journal(
+    fabric: Devices, folder: RunFolder, watcher: Watcher, *, position: int
+) -> AbstractContextManager[Journal | None]:
+    if not fabric.is_global_zero:
+        return nullcontext()
+    end, fault = mend(folder.metrics, position=position)
+    if fault:
+        watcher.note(f"{fault}; the results are whole without it")
+    return closing(Journal(folder.metrics, position=end))

@@ -26,13 +26,12 @@ from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.results.rows import plain
-from ttt.results.saved import as_json
 from ttt.run.assemble import Assembly
 from ttt.run.record import write_page
 from ttt.run.watcher import Watcher
-from ttt.storage.files import write_json
 from ttt.storage.read import read_results
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import write_results
 
 STRATEGIES = ("joint", "independent", "frozen")
 # `untrained` is a mean over networks with these seeds.
@@ -127,7 +126,7 @@ def add_references(
         before = plain(results.references)
         results.references = measured(assembly, fabric, references, before=results.references)
         if fabric.is_global_zero and plain(results.references) != before:
-            write_json(folder.results, as_json(results))
+            write_results(folder.results, results)
             if assembly.config["report"]:
                 write_page(folder, watcher)
     finally:

@@ -17,8 +17,9 @@ from ttt.run.exit_codes import ExitCode
 from ttt.run.info import describe
 from ttt.sinks.base import RunInfo, Sink
 from ttt.storage.journal import read
-from ttt.storage.read import read_config, read_json, read_results
+from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import read_environment
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Rebuilt:
         if not (files_of.results.is_file() and files_of.environment.is_file()):
             raise ValueError(f"{folder}: is not done; its own command resumes it, with its tracker")
         config = read_config(folder)
-        section = config["logger"] if logger in (None, config["logger"]["name"]) else _option(str(logger))
+        section = config["logger"] if logger in (None, config.get("logger", {}).get("name")) else _option(str(logger))
         if section["name"] == "none":
             raise ValueError(f"{folder}: was run with logger=none; say which, as in --logger csv")
         return cls(folder, _info(files_of, config), build(section, group="logger", given={}, trusted=()))
@@ -68,7 +69,7 @@ def _option(name: str) -> dict[str, Any]:
 
 def _info(folder: RunFolder, config: Mapping[str, Any]) -> RunInfo:
     """Who the run is, as it said when it ran: its id is in the name of its folder."""
-    recorded = read_json(folder.environment)
+    recorded = read_environment(folder.environment)
     data = recorded["data"]["source"]
     info = describe(dict(config), data=data)
     run_id = folder.path.resolve().name.rpartition("-")[2]

@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ttt.config.visible import cell
 from ttt.results.events import Evaluated, Event, Probed, Trained
 from ttt.results.results import Results
 from ttt.sinks.base import Past, RunInfo
@@ -53,7 +54,7 @@ class CsvSink:
     def _append(self, file: str, rows: Sequence[Sequence[object]]) -> None:
         # Without newline="" the csv module's own line ends would be doubled on some systems.
         with (self._folder / file).open("a", newline="") as stream:
-            csv.writer(stream).writerows(rows)
+            csv.writer(stream).writerows(map(cell, row) for row in rows)
 
 
 def _scores(event: Evaluated | Probed) -> Iterator[tuple[str, str, int, float]]:

@@ -79,6 +79,9 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     write_json(part / STATE, checkpoint.state)
+    # The library gives its files to their owner alone: whoever may read the others reads these.
+    for path in part.glob("*.safetensors"):
+        path.chmod((part / STATE).stat().st_mode)
     write_json(part / MANIFEST, {path.name: sha256(path) for path in sorted(part.iterdir())})
 
 

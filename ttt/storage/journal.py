@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttt.results.events import Evaluated, Event, as_record
+from ttt.results.events import Evaluated, Event, as_record, from_record
 from ttt.results.rows import plain
+from ttt.storage.files import write_bytes
 
 
 class Journal:
@@ -44,7 +45,7 @@ class Tail:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the records that are new; none while there is no file.
 
-        Raises ValueError naming the file and the line of a record that is not JSON.
+        Raises ValueError naming the file and the line of a record that is no event.
         """
         if not self._file.is_file():
             return
@@ -61,7 +62,7 @@ class Tail:
 def read(file: Path) -> list[dict[str, Any]]:
     """Return the records of a metrics.jsonl in order, or an empty list if there is no such file.
 
-    Raises ValueError naming the file and the line of a record that is not JSON.
+    Raises ValueError naming the file and the line of a record that is no event.
     """
     return list(Tail(file))
 
@@ -71,9 +72,32 @@ def _record(line: bytes, *, where: str) -> dict[str, Any]:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where} is no JSON object")
+    if not isinstance(record, dict) or "event" not in record:
+        raise ValueError(f"{where} is no event")
     return record
+
+
+def mend(file: Path, *, position: int) -> tuple[int, str]:
+    """Take damaged lines out of a journal up to `position`, where a checkpoint says that it ends.
+
+    Return where it ends now, and what was wrong with it; empty for a whole one.
+    """
+    data = file.read_bytes()[:position] if file.is_file() else b""
+    lines = data.splitlines(keepends=True)
+    whole = [line for line in lines if _is_record(line)]
+    lost = [f"{len(lines) - len(whole)} lines are damaged and left out"] * (len(whole) < len(lines))
+    lost += ["its end is missing"] * (len(data) < position)
+    if lost:
+        write_bytes(file, b"".join(whole))
+    return sum(map(len, whole)), f"{file}: {', and '.join(lost)}" if lost else ""
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        from_record(_record(line, where=""))
+    except (ValueError, LookupError, TypeError):
+        return False
+    return line.endswith(b"\n")
 
 
 # The end of a journal that surely holds its last line, but for streams of thousands of tasks.
@@ -88,7 +112,6 @@ def last_record(file: Path) -> dict[str, Any] | None:
         # The last line may be half written, the first one cut.
         lines = stream.read().split(b"\n")[:-1]
     try:
-        record: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
+        return _record(lines[-1], where="") if lines else None
     except ValueError:
         return None
-    return record

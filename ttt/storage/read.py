@@ -5,7 +5,6 @@ Loads no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,21 +17,13 @@ from ttt.config.identity import LATER_EVAL, LATER_SOURCE, LATER_TRAINER, NOT_IDE
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import from_json
-from ttt.storage.run_folder import RunFolder
+from ttt.storage.run_folder import CONFIG, RunFolder
+from ttt.storage.whole import check_seal, read_object
 
 # Settings that came later, by the section that has them.
 LATER: dict[str, Mapping[str, Any]] = {"trainer.": LATER_TRAINER, "eval.": LATER_EVAL, "source.": LATER_SOURCE}
 # More values than any config of a run has. A few lines of YAML aliases can stand for billions.
 MOST_VALUES = 100_000
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming a file that is cut short."""
-    try:
-        return json.loads(file.read_bytes())
-    # Brackets in brackets without end are no file of ours either.
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: cut short or no JSON ({error})") from error
 
 
 def read_results(folder: Path) -> Results:
@@ -41,10 +32,11 @@ def read_results(folder: Path) -> Results:
     Raises ValueError naming a file that is cut short or of another version.
     """
     file = RunFolder(folder).results
-    content = read_json(file)
+    content = read_object(file, {"rows": list})
     try:
+        check_seal(content)
         return from_json(content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 
@@ -59,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         size = _size(config, at_most=MOST_VALUES)
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or size >= MOST_VALUES:
+    if not isinstance(config, dict) or not set(CONFIG) <= config.keys() or size >= MOST_VALUES:
         raise ValueError(f"{file}: holds no config")
     return config
 
@@ -89,7 +81,7 @@ def read_costs(folder: Path) -> dict[str, float]:
     """What a run took, by cost/run/KEY: keys of status.json in ttt.results.definitions.COSTS."""
     file = RunFolder(folder).status_file
     # Results can be copied without their status; then the costs are not known.
-    status = read_json(file) if file.is_file() else {}
+    status = read_object(file, {}) if file.is_file() else {}
     return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}
 
 

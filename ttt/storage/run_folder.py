@@ -14,17 +14,20 @@ checkpoints/      the state after each task
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ttt.storage.files import write_json
 from ttt.storage.lock import Lock
+from ttt.storage.whole import check_seal, read_environment, read_mapping, read_object
 
 # The page of a run in its folder, or of many runs in the folder that holds them.
 PAGE = "report.html"
+# What the config of a run says in any case.
+CONFIG = ("seed", "task")
 
 
 class RunFolder:
@@ -46,17 +49,35 @@ class RunFolder:
         self.tuning = path / "tuning.json"
         self.report = path / PAGE
         self.lock = Lock(path / "lock")
+        # What `open` saw that cannot be used; the run writes it anew.
+        self.damaged: list[str] = []
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; empty for a run that never began."""
-        return json.loads(self.status_file.read_text()) if self.status_file.is_file() else {}
+        """What status.json says; empty for a run that never began, or where that is damaged."""
+        try:
+            return read_object(self.status_file, {}) if self.status_file.is_file() else {}
+        except ValueError:
+            return {}
 
     def is_done(self) -> bool:
-        return self.status().get("status") == "done"
+        """Is the run done, with its files whole? Those that are not, a run writes anew."""
+        return self.status().get("status") == "done" and self.results.is_file() and not self.damages()
+
+    def damages(self) -> list[str]:
+        """The small files that cannot be used, each with the reason."""
+        checks: dict[Path, Callable[[], object]] = {
+            self.status_file: lambda: read_object(self.status_file, {"status": str}),
+            self.config: lambda: read_mapping(self.config, CONFIG),
+            self.environment: lambda: read_environment(self.environment),
+            self.results: lambda: check_seal(read_object(self.results, {"rows": list})),
+        }
+        faults = (_fault(check) for file, check in checks.items() if file.is_file())
+        return [fault for fault in faults if fault]
 
     def open(self) -> None:
         """Make the folder, take it, and say that it runs. Raises what `take` raises."""
         self.take()
+        self.damaged = self.damages()
         self.set_status("running")
 
     def take(self) -> None:
@@ -83,9 +104,10 @@ class RunFolder:
 
     def recorded_code(self) -> str | None:
         """Hash of the code that this folder's run began with."""
-        if not self.environment.is_file():
+        try:
+            code: str = read_environment(self.environment)["code"]
+        except (OSError, ValueError):
             return None
-        code: str = json.loads(self.environment.read_text())["code"]
         return code
 
     def error_log(self, rank: int) -> Path:
@@ -104,3 +126,12 @@ class RunFolder:
     def close(self) -> None:
         """Give the folder up."""
         self.lock.release()
+
+
+def _fault(check: Callable[[], object]) -> str:
+    """What a check raises, in one line; empty where it passes."""
+    try:
+        check()
+    except ValueError as error:
+        return str(error)
+    return ""
