@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ttt.devices.collective import deal
+from ttt.devices.scaler import restore_scaler, scaler_tensors
 from ttt.devices.shards import placed
 from ttt.learner import Engine
 from ttt.storage import checkpoint
@@ -14,12 +15,16 @@ from ttt.storage.checkpoint import Tensors
 
 
 def engine_tensors(engine: Engine) -> dict[str, Tensors]:
-    """Fast state, moments and generators, by group; slow weights are the caller's."""
+    """Fast state, moments, generators and the scaler of gradients, if there is one, by group.
+
+    Slow weights are the caller's.
+    """
+    scaler = scaler_tensors(engine.fabric)
     return {
         "fast": engine.whole_fast(),
         "optimizer": checkpoint.optimizer_tensors(engine.optimizer, engine.order),
         "rng": checkpoint.rng_tensors(),
-    }
+    } | ({"scaler": scaler} if scaler else {})
 
 
 def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
@@ -29,6 +34,7 @@ def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
     engine.learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
     checkpoint.restore_optimizer(engine.optimizer, tensors["optimizer"], engine.order)
     checkpoint.restore_rng(tensors["rng"])
+    restore_scaler(fabric, tensors.get("scaler", {}))
 
 
 def bytes_of_a_save(engine: Engine) -> int:
