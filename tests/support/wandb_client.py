@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
+from forked import Forked
 from harness import FAST, TINY
 
+from ttt.cli.run import main
 from ttt.results.events import from_record
+from ttt.run.session import Session
 from ttt.sinks.numbers import axis_values, event_numbers
 from ttt.storage.journal import read
 
@@ -34,6 +38,22 @@ def login(url):
         patch.setenv("WANDB_API_KEY", "x" * 40)
         patch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "0.1")
         yield
+
+
+def start_slowly(args, folder):
+    """Start the command as a process that publishes 20 events a second: its tracker keeps up."""
+    return Forked(_slowly, ["ttt-run", *args], folder)
+
+
+def _slowly():
+    publish = Session.publish
+
+    def publish_slowly(session, event):
+        publish(session, event)
+        time.sleep(0.05)
+
+    with mock.patch.object(Session, "publish", publish_slowly):
+        main()
 
 
 def client(*words, folder):
