@@ -134,7 +134,8 @@ class Needle(Endless):
         listing = [codes[text] for text in puzzle.listing]
         needles = [codes[text] for text in (*puzzle.hidden, *puzzle.others)]
         room -= sum(map(len, (*listing, *needles)))
-        if room < self._depths:
+        # Each part needs a place; a list may fill the text to its end.
+        if needles and room < self._depths:
             short = len(hay_T) - room + self._depths
             raise ValueError(f"task.seq_len={len(hay_T)}: too short for a needle and its question; at least {short}")
         # In the order of the puzzle, which a chain needs, within the part of the class.

@@ -9,6 +9,7 @@ that the question names, so that one answer is right.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,20 +63,25 @@ class _Listing(ABC):
         """Return the words of the list, each as often as it stands there."""
         listing: list[str] = []
         used = {*frequent, *right}
-        counts = self.repeats(room, max(space.cost(f" {word}") for word in frequent))
-        for k, repeats in enumerate(counts):
+        cost = max(space.cost(f" {word}") for word in frequent)
+        self._check(room, cost, space.tokens - 1)
+        for k, repeats in enumerate(self.repeats(room, cost)):
             word = frequent[k] if k < self.count else draw_distinct(draw_coined, rng, 1, but=used)[0]
             room -= repeats * space.cost(f" {word}")
             if room < 0:
                 break
             used.add(word)
             listing += [f" {word}"] * repeats
-        # One word more than those asked for: else nothing is more frequent than anything.
-        if len({*listing}) <= self.count:
-            raise ValueError(
-                f"task.seq_len={space.tokens - 1}: too short for a list whose {self.count} words stand out"
-            )
         return listing
+
+    def _check(self, room: int, cost: int, tokens: int) -> None:
+        """Raise ValueError where no words stand out of a list of `room` tokens, in rows of `tokens`."""
+        least = next(size for size in itertools.count(max(room, 1)) if next(self.repeats(size, cost), None))
+        if least > room:
+            raise ValueError(
+                f"task.seq_len={tokens}: too short for a list whose {self.count} words stand out; "
+                f"at least {tokens + least - room}"
+            )
 
 
 class CommonWords(_Listing):

@@ -148,6 +148,17 @@ def test_kinds_differ_and_the_default_is_what_it_was():
     assert kinds[0].fingerprint == shared_source("source=needle").fingerprint
 
 
+@pytest.mark.parametrize("kind", ["common-words", "frequent-words"])
+def test_a_list_takes_what_its_refusal_says(kind):
+    source = source_of(kind)
+    with pytest.raises(ValueError, match="at least") as refused:
+        source.evaluation(np.array([0]), rows=1, length=100)
+    least = int(str(refused.value).split()[-1])
+    for length in range(least, least + 60):
+        (text, answer), *_ = rows_of(source, np.array([0]), length=length)
+        assert answer == f" {SOLVERS[kind](text)}."
+
+
 @pytest.mark.parametrize(
     ("typed", "part"),
     [
