@@ -23,7 +23,7 @@ def stream_options(argv: list[str], *, about: str) -> argparse.Namespace:
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    take_words(typed)
+    sort_words(typed)
     check_numbers(typed)
     check_word("--start", typed.start, STARTS)
     check_together(typed)
@@ -78,7 +78,7 @@ def is_several(typed: argparse.Namespace) -> bool:
     return bool(typed.each or typed.sessions)
 
 
-def take_words(typed: argparse.Namespace) -> None:
+def sort_words(typed: argparse.Namespace) -> None:
     """Tell overrides, which have a =, from the run folder, which comes first, and from files."""
     typed.overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
     paths = [word for word in typed.words if word not in typed.overrides]

@@ -19,7 +19,7 @@ PART = 1 << 14
 FORM = 'must be {"session": name, "text": text}'
 
 
-class Record(NamedTuple):
+class TextPart(NamedTuple):
     """More of the text of a session; `ends`: there is no more."""
 
     session: str
@@ -44,47 +44,47 @@ def _files_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
-def one_text(names: Sequence[str]) -> Iterator[Record]:
+def one_text(names: Sequence[str]) -> Iterator[TextPart]:
     """The files as one text, in order, under the name of them all."""
-    session = label(names)
+    session = text_name(names)
     for name in names:
-        for data in parts_of(name):
-            yield Record(session, data)
+        for data in file_parts(name):
+            yield TextPart(session, data)
 
 
-def label(names: Sequence[str]) -> str:
+def text_name(names: Sequence[str]) -> str:
     """What one text of these files is called."""
     return ", ".join("standard input" if name == STDIN else name for name in names)
 
 
-def side_by_side(names: Sequence[str], *, lanes: int, part: int) -> Iterator[Record]:
+def side_by_side(names: Sequence[str], *, lanes: int, part: int) -> Iterator[TextPart]:
     """The files as texts of their own, `lanes` of them at a time, `part` bytes of each in turn."""
     waiting, active = iter(names), list[tuple[str, Iterator[bytes]]]()
     while True:
         while len(active) < lanes and (name := next(waiting, None)) is not None:
-            active.append((name, parts_of(name, size=part)))
+            active.append((name, file_parts(name, size=part)))
         if not active:
             return
         for name, parts in list(active):
             data = next(parts, None)
             if data is None:
                 active.remove((name, parts))
-            yield Record(name, data or b"", ends=data is None)
+            yield TextPart(name, data or b"", ends=data is None)
 
 
-def records(names: Sequence[str]) -> Iterator[Record]:
+def records(names: Sequence[str]) -> Iterator[TextPart]:
     """The records of JSON lines. Raises ValueError, naming the line, for what is none."""
     for name in names:
         with _opened(name) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    record = _record(line, where=f"{label([name])}: line {number}")
+                    record = _record(line, where=f"{text_name([name])}: line {number}")
                     # A long text comes in parts, so that memory stays flat.
                     for i in range(0, len(record.data), PART):
-                        yield Record(record.session, record.data[i : i + PART])
+                        yield TextPart(record.session, record.data[i : i + PART])
 
 
-def parts_of(name: str, *, size: int = PART) -> Iterator[bytes]:
+def file_parts(name: str, *, size: int = PART) -> Iterator[bytes]:
     """A file in parts, as soon as there is something to read."""
     with _opened(name) as file:
         # A pipe gives what it has: a text that is still being written is read as it comes.
@@ -101,13 +101,13 @@ def _opened(name: str) -> BinaryIO:
         raise ValueError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _record(line: bytes, *, where: str) -> Record:
+def _record(line: bytes, *, where: str) -> TextPart:
     try:
         content = json.loads(line)
         session, text = content["session"], content["text"]
         if not isinstance(session, str) or not isinstance(text, str):
             raise ValueError(f"{where}: {FORM}")
-        return Record(session, text.encode())
+        return TextPart(session, text.encode())
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}, byte {error.start}: not UTF-8 ({error.reason})") from error
     except UnicodeEncodeError as error:

@@ -16,10 +16,10 @@ from ttt.cli.probes.overrides import composed
 from ttt.cli.streaming.arguments import is_several
 from ttt.learner import Learner, Sampling, slow_hash
 from ttt.run.open import open_run
-from ttt.serving.checks import check_adapter
-from ttt.serving.coder import ByteCoder, Coder, Place, coder_of
+from ttt.serving.checks import check_writes
+from ttt.serving.coder import ByteCoder, Coder, TextPlace, coder_of
 from ttt.serving.readers import AfterRound, Readers, Storage
-from ttt.serving.rules import Rules
+from ttt.serving.rules import ReadingRules
 from ttt.serving.state_file import Owner
 from ttt.serving.upkeep import Upkeep
 from ttt.stream import Source
@@ -34,11 +34,11 @@ class Opened:
     learner: Learner
     source: Source
     owner: Owner
-    new_coder: Callable[[Place], Coder]
+    new_coder: Callable[[TextPlace], Coder]
     weights: str
 
     def sessions(
-        self, rules: Rules, *, start: Start, storage: Storage, after_round: AfterRound = lambda events: None
+        self, rules: ReadingRules, *, start: Start, storage: Storage, after_round: AfterRound = lambda events: None
     ) -> Readers:
         """Sessions of this learner. Raises ValueError where memory would grow with their texts."""
         return Readers(
@@ -52,7 +52,7 @@ class Opened:
 
     def token(self, text: str) -> int:
         """The token that this text is. Raises ValueError where it is several, or none."""
-        coder = self.new_coder(Place())
+        coder = self.new_coder(TextPlace())
         tokens = [int(token) for piece in (*coder.feed(text.encode()), *coder.close()) for token in piece.tokens]
         if len(tokens) != 1:
             raise ValueError(f"{text!r}: is {len(tokens)} tokens of this model; must be one")
@@ -65,10 +65,10 @@ class Opened:
         return self.source.show(np.asarray(tokens))
 
 
-def rules_of(typed: argparse.Namespace) -> Rules:
+def rules_of(typed: argparse.Namespace) -> ReadingRules:
     upkeep = Upkeep(decay=typed.decay, max_norm=typed.max_norm, reset=typed.reset_tokens)
     lanes = typed.lanes if is_several(typed) else 1
-    return Rules(block=typed.block, window=typed.window, lanes=lanes, plain=not typed.no_control, upkeep=upkeep)
+    return ReadingRules(block=typed.block, window=typed.window, lanes=lanes, plain=not typed.no_control, upkeep=upkeep)
 
 
 def sampling_of(typed: argparse.Namespace, opened: Opened) -> Sampling:
@@ -107,6 +107,6 @@ def _of_words(words: Sequence[str], context: int | None, config_dir: Path | None
 
 def _opened(learner: Learner, source: Source, config: Mapping[str, Any], *, name: str, weights: str) -> Opened:
     adapter = config["adapter"]
-    check_adapter(learner, adapter)
+    check_writes(learner, adapter)
     owner = Owner(name, config["model"]["name"], adapter["name"], adapter, slow_hash(learner.model))
     return Opened(learner, source, owner, coder_of(source), weights)

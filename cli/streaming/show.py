@@ -9,21 +9,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from ttt.cli.probes.show import new_table
-from ttt.serving.meter import Point, Score, joined
+from ttt.serving.meter import Score, Stretch, joined
 from ttt.serving.rules import Event
-from ttt.serving.session import Session
+from ttt.serving.session import TextSession
 
 # Lines of a table: stretches of one text, or texts.
 LINES, TEXTS = 16, 40
 
 
-def numbers_of(event: Event) -> dict[str, Any]:
+def event_numbers(event: Event) -> dict[str, Any]:
     """An event as JSON: the same reading gives the same bytes, so it has no clock in it."""
     head = {"event": event.kind, "session": event.session, "tokens": event.read, "bytes": event.end}
-    return head | bits_of(event.score) | {"norm": event.norm}
+    return head | score_bits(event.score) | {"norm": event.norm}
 
 
-def bits_of(score: Score) -> dict[str, float | None]:
+def score_bits(score: Score) -> dict[str, float | None]:
     """Bits per byte, and those of the same model without writes."""
     return {"bits": score.bits, "bits_without_writes": score.plain_bits}
 
@@ -32,15 +32,15 @@ def line_of(event: Event) -> str:
     return f"{event.norm:.4g} after {event.end:,} bytes of {event.session}"
 
 
-def session_numbers(session: Session) -> dict[str, Any]:
+def session_numbers(session: TextSession) -> dict[str, Any]:
     """All that was measured of a text."""
     meter = session.meter
-    points = [{"end": p.end, "norm": p.norm, **bits_of(p.score)} for p in meter.points]
+    points = [{"end": p.end, "norm": p.norm, **score_bits(p.score)} for p in meter.points]
     sizes = {"tokens": meter.read, "bytes": meter.size, "norm": meter.norm}
-    return {**sizes, **bits_of(meter.total), "points": points}
+    return {**sizes, **score_bits(meter.total), "points": points}
 
 
-def total_of(sessions: Mapping[str, Session]) -> Score:
+def total_of(sessions: Mapping[str, TextSession]) -> Score:
     """The score of all texts together."""
     everything = Score()
     for session in sessions.values():
@@ -48,7 +48,7 @@ def total_of(sessions: Mapping[str, Session]) -> Score:
     return everything
 
 
-def result_of(sessions: Mapping[str, Session]) -> tuple[str, Table]:
+def result_of(sessions: Mapping[str, TextSession]) -> tuple[str, Table]:
     """Bits per byte over one text, or a line for each of several: what they are, and a table."""
     if len(sessions) == 1:
         (session,) = sessions.values()
@@ -72,11 +72,11 @@ def _table(first: str, rows: Sequence[Sequence[str]], *more: str) -> Table:
     return table
 
 
-def _point(point: Point) -> list[str]:
+def _point(point: Stretch) -> list[str]:
     return [f"{point.end:,}", *_cells(point.score), f"{point.norm:.4g}"]
 
 
-def _text(session: Session) -> list[str]:
+def _text(session: TextSession) -> list[str]:
     meter = session.meter
     return [session.name, *_cells(meter.total), f"{meter.norm:.4g}", f"{meter.size:,}"]
 

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from ttt.cli.console import Console
 from ttt.cli.streaming.arguments import is_several
 from ttt.cli.streaming.opening import Opened
-from ttt.cli.streaming.show import line_of, numbers_of, result_of, session_numbers, total_of
+from ttt.cli.streaming.show import event_numbers, line_of, result_of, session_numbers, total_of
 from ttt.config.visible import visible
 from ttt.results.rows import plain
 from ttt.serving.readers import Readers
 from ttt.serving.rules import Event
-from ttt.serving.session import Session
+from ttt.serving.session import TextSession
 from ttt.storage.files import write_json
 
 EVENTS, NUMBERS, PAGE = "events.jsonl", "stream.json", "report.html"
@@ -66,7 +66,7 @@ class Watch:
         if not self._has_begun:
             self._say_head()
         for event in events:
-            line = json.dumps(plain(numbers_of(event)), ensure_ascii=False)
+            line = json.dumps(plain(event_numbers(event)), ensure_ascii=False)
             if self._typed.json:
                 print(line, flush=True)
             if self._log is not None:
@@ -112,7 +112,7 @@ class Watch:
         self._screen.print(line, soft_wrap=True, markup=False)
 
     @property
-    def _texts(self) -> Mapping[str, Session]:
+    def _texts(self) -> Mapping[str, TextSession]:
         return self._sessions.sessions
 
     @property

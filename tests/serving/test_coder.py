@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_tokenizers import TEXT, WORDS, byte_level, llama
 
 from ttt.serving import coder
-from ttt.serving.coder import ByteCoder, Place, TextCoder
+from ttt.serving.coder import ByteCoder, TextCoder, TextPlace
 from ttt.tasks.machinery.model_tokenizer import ModelTokenizer
 
 KINDS = {"bytes": None, "byte level": (), "words": (WORDS,), "llama": "llama"}
@@ -23,7 +23,7 @@ def tokenizer(kind):
 
 
 def new_coder(kind, place=None):
-    place = place or Place()
+    place = place or TextPlace()
     if kind == "bytes":
         return ByteCoder(place)
     return TextCoder(place, encode=tokenizer(kind).encode, token_bytes=tokenizer(kind).token_bytes)
@@ -63,7 +63,7 @@ def test_it_goes_on_from_any_token(kind, stop, size):
     coder.PIECE, data = 40, TEXT.encode()
     reading = new_coder(kind)
     pieces = reading.feed(data) + reading.close()
-    place, before = Place(), []
+    place, before = TextPlace(), []
     while len(before) < stop:
         first, rest = pieces.pop(0).cut(stop - len(before))
         before += first.tokens.tolist()

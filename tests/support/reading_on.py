@@ -11,7 +11,7 @@ from tiny_adapters import batch_of, make
 
 from ttt.serving.coder import ByteCoder
 from ttt.serving.readers import Readers, Storage
-from ttt.serving.rules import Rules
+from ttt.serving.rules import ReadingRules
 from ttt.serving.state_file import Owner
 
 
@@ -28,7 +28,7 @@ def readers_of(folder, adapter="mlp_fast", *, block=8, lanes=1, budget=10**9, wi
                upkeep=None, start=None, after_round=None, learner=None, plain=True):  # fmt: skip
     """Readers that put their events into the list `events`."""
     learner = learner or learner_of(adapter)
-    rules = Rules(block=block, lanes=lanes, window=window, plain=plain, **({"upkeep": upkeep} if upkeep else {}))
+    rules = ReadingRules(block=block, lanes=lanes, window=window, plain=plain, **({"upkeep": upkeep} if upkeep else {}))
     seen = [] if events is None else events
 
     def hear(new):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from ttt.config.messages import UsageError
 from ttt.learner import Sampling
 from ttt.serving.meter import Score
 from ttt.serving.readers import Readers, Storage
-from ttt.serving.rules import Rules
+from ttt.serving.rules import ReadingRules
 from ttt.serving.upkeep import Upkeep
 
 
@@ -41,13 +43,15 @@ class Sessions:
         memory: float = 1000.0,
         config_dir: str | Path | None = None,
     ) -> None:
-        self._idle = tempfile.TemporaryDirectory(prefix="ttt-sessions-")
         self._keeps = state is not None
-        storage = Storage(Path(self._idle.name if state is None else state), int(memory * 1e6))
+        place = Path(tempfile.mkdtemp(prefix="ttt-sessions-") if state is None else state)
+        if state is None:
+            weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        storage = Storage(place, int(memory * 1e6))
         folder = run.folder if isinstance(run, Run) else Path(run)
         own_parts = Path(config_dir) if config_dir is not None else None
         try:
-            rules = Rules(block=block, lanes=lanes, plain=False, upkeep=Upkeep(decay, max_norm, reset))
+            rules = ReadingRules(block=block, lanes=lanes, plain=False, upkeep=Upkeep(decay, max_norm, reset))
             self._opened = open_reading(folder, (), context=context, config_dir=own_parts)
             self._readers: Readers = self._opened.sessions(rules, start=start, storage=storage)
             if state is not None:

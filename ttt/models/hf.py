@@ -49,7 +49,7 @@ class HfModel(nn.Module):
         self._check(vocab_size=vocab_size, seq_len=seq_len)
         # The window of each kind of layer; None: attention sees everything.
         self._windows = {kind: _narrower(own_window, window) for kind, own_window in windows_of(self.lm.config).items()}
-        self._is_narrowed = window is not None
+        self.window, self._is_narrowed = _widest(self._windows.values()), window is not None
         self._cache_argument = cache_argument(self.lm)
         self.fingerprint = which.fingerprint()
         # Torch counts the changes of a tensor, so that unchanged weights need not be saved again.
@@ -62,11 +62,6 @@ class HfModel(nn.Module):
         """The commit on the hub that the weights come from; None for a folder."""
         commit: str | None = getattr(self.lm.config, "_commit_hash", None)
         return commit
-
-    @property
-    def window(self) -> int | None:
-        """How many tokens the widest attention sees; None: all of them."""
-        return _widest(self._windows.values())
 
     def unchanged(self) -> frozenset[str]:
         """Return the names of parameters that nothing has changed since they were read."""

@@ -11,7 +11,7 @@ from ttt.learner.reader import ATTENTION
 from ttt.serving.lanes import Lane
 
 
-def check_adapter(learner: Learner, adapter: Mapping[str, Any]) -> None:
+def check_writes(learner: Learner, adapter: Mapping[str, Any]) -> None:
     """Raise ValueError for an adapter that writes nothing while it reads on.
 
     `adapter`: its section of the config.
@@ -24,7 +24,7 @@ def check_adapter(learner: Learner, adapter: Mapping[str, Any]) -> None:
 
 
 def check_attention(learner: Learner, lane: Lane) -> None:
-    """Raise ValueError where attention would keep every token, so that memory grows with the text."""
+    """Raise ValueError where attention would keep every token: memory would grow with the text."""
     keeps = any(name.startswith(ATTENTION) for name in lane)
     if keeps and getattr(learner.model, "window", None) is None:
         raise ValueError(

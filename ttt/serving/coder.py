@@ -26,7 +26,7 @@ PIECE, MOST = 4096, 1 << 18
 
 
 @dataclass(frozen=True)
-class Place:
+class TextPlace:
     """Where a reader is in a text: `tokens` tokens behind the beginning of a piece at byte `start`.
 
     `digest`: a checksum of the text before `start`, by which the text is recognised.
@@ -46,7 +46,7 @@ class Piece:
 
     tokens: Ints
     sizes: Ints
-    place: Place
+    place: TextPlace
     data: bytes
     is_bytes: bool
 
@@ -58,7 +58,7 @@ class Piece:
         if self.is_bytes or count == len(self.tokens):
             data = data[count:] if self.is_bytes else b""
             before = self.data[: len(self.data) - len(data)]
-            place = Place(place.start + len(before), 0, zlib.crc32(before, place.digest))
+            place = TextPlace(place.start + len(before), 0, zlib.crc32(before, place.digest))
         else:
             place = replace(place, tokens=place.tokens + count)
         return first, replace(self, tokens=self.tokens[count:], sizes=self.sizes[count:], place=place, data=data)
@@ -79,7 +79,7 @@ class Coder(Protocol):
 class ByteCoder:
     """Every byte is a token; nothing is held back."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TextPlace) -> None:
         assert place.tokens == 0, "every byte begins a piece"
         self._place = place
 
@@ -94,9 +94,9 @@ class ByteCoder:
 
 
 class TextCoder:
-    """`encode`: text to tokens; `token_bytes`: the bytes of each token [V], where they are fixed."""
+    """`encode`: text to tokens; `token_bytes`: bytes of each token [V], where they are fixed."""
 
-    def __init__(self, place: Place, *, encode: Callable[[str], Ints], token_bytes: Ints | None) -> None:
+    def __init__(self, place: TextPlace, *, encode: Callable[[str], Ints], token_bytes: Ints | None) -> None:
         self._encode, self._token_bytes = encode, token_bytes
         self._place, self._left_out = replace(place, tokens=0), place.tokens
         self._text, self._taken = "", place.start
@@ -137,12 +137,12 @@ class TextCoder:
             sizes = np.zeros_like(tokens)
             sizes[-1:] = len(data)
         piece = Piece(tokens, sizes, self._place, data, is_bytes=False)
-        self._place = Place(self._place.start + len(data), 0, zlib.crc32(data, self._place.digest))
+        self._place = TextPlace(self._place.start + len(data), 0, zlib.crc32(data, self._place.digest))
         left_out, self._left_out = self._left_out, 0
         return piece.cut(left_out)[1] if left_out else piece
 
 
-def coder_of(source: Source) -> Callable[[Place], Coder]:
+def coder_of(source: Source) -> Callable[[TextPlace], Coder]:
     """What makes a coder for texts as `source` has them.
 
     Raises ValueError for a source that is not made of text.

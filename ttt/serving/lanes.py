@@ -1,7 +1,7 @@
 """What readers remember, lane by lane: cut a batch into lanes, and join lanes into a batch.
 
-A lane is what `Reader.export` returns, for one row. All lanes of a learner have the same names; only
-attention's tokens differ in number, until the window is full.
+A lane is what `Reader.export` returns, for one row. All lanes of a learner have the same names;
+only attention's tokens differ in number, until the window is full.
 Shapes: S tokens of attention, H heads, K head width.
 """
 
@@ -36,7 +36,7 @@ def is_memory(name: str) -> bool:
     return name.startswith(FAST) and not name.startswith(FAST + OPEN)
 
 
-def join(lanes: Sequence[Lane]) -> Lane:
+def join_lanes(lanes: Sequence[Lane]) -> Lane:
     """The lanes as one batch."""
     assert all(lane.keys() == lanes[0].keys() for lane in lanes), "lanes of one learner have the same names"
     return {name: torch.cat(_same_length(name, [lane[name] for lane in lanes])) for name in lanes[0]}

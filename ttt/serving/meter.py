@@ -47,7 +47,7 @@ class Score:
 
 
 @dataclass
-class Point:
+class Stretch:
     """A stretch of the text: its score, where it ends, and the norm of the fast weights there."""
 
     score: Score
@@ -94,7 +94,7 @@ class Meter:
     window: Score = field(default_factory=Score)
     blocks: int = 0
     usual: UsualRange = field(default_factory=UsualRange)
-    points: list[Point] = field(default_factory=list)
+    points: list[Stretch] = field(default_factory=list)
     stride: int = 1
     windows: int = 0
 
@@ -108,7 +108,7 @@ class Meter:
         """Put the open window onto the curve, and return its score."""
         window, self.window, self.blocks = self.window, Score(), 0
         if self.windows % self.stride == 0:
-            self.points.append(Point(Score(), self.size, self.norm))
+            self.points.append(Stretch(Score(), self.size, self.norm))
         # At least one point is there: the first window is always a multiple of the stride.
         self.points[-1].score.add(window)
         self.points[-1].end, self.points[-1].norm = self.size, self.norm
@@ -124,16 +124,16 @@ class Meter:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Meter:
         scores = {name: Score(**content[name]) for name in ("total", "window")}
-        points = [Point(Score(**point["score"]), point["end"], point["norm"]) for point in content["points"]]
+        points = [Stretch(Score(**point["score"]), point["end"], point["norm"]) for point in content["points"]]
         return cls(**content | scores | {"points": points, "usual": UsualRange(**content["usual"])})
 
 
-def joined(points: Sequence[Point]) -> Point:
+def joined(points: Sequence[Stretch]) -> Stretch:
     """One point for the stretch of one or two."""
     score = Score()
     for point in points:
         score.add(point.score)
-    return Point(score, points[-1].end, points[-1].norm)
+    return Stretch(score, points[-1].end, points[-1].norm)
 
 
 def _per_byte(nats: float, size: int) -> float | None:

@@ -15,12 +15,12 @@ from ttt.adapters.base import FastState
 from ttt.config.messages import suggest
 from ttt.learner import Learner, Sampling
 from ttt.serving.checks import check_attention
-from ttt.serving.coder import Coder, Place
+from ttt.serving.coder import Coder, TextPlace
 from ttt.serving.lanes import Lane, empty_lane, is_memory
 from ttt.serving.meter import Score
 from ttt.serving.reading import listen, read_blocks, speak
-from ttt.serving.rules import Event, EventKind, Rules
-from ttt.serving.session import Block, Session
+from ttt.serving.rules import Event, EventKind, ReadingRules
+from ttt.serving.session import TextBlock, TextSession
 from ttt.serving.shelf import Form, Lanes, Shelf
 from ttt.serving.state_file import Owner
 
@@ -36,7 +36,7 @@ class Storage:
 
 
 class Readers:
-    """The readers of sessions, which have names. `start`: the fast weights that a new one begins with.
+    """The readers of sessions, which have names. `start`: what fast weights begin with.
 
     `after_round` is called with the events of every round, when all sessions are at rest.
     """
@@ -45,9 +45,9 @@ class Readers:
         self,
         learner: Learner,
         *,
-        new_coder: Callable[[Place], Coder],
+        new_coder: Callable[[TextPlace], Coder],
         owner: Owner,
-        rules: Rules,
+        rules: ReadingRules,
         start: FastState,
         storage: Storage,
         after_round: AfterRound = lambda events: None,
@@ -61,7 +61,7 @@ class Readers:
         )
         self._shelf = Shelf(self.form, folder=storage.folder, budget=storage.budget)
         self._after_round = after_round
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, TextSession] = {}
         self._ended: set[str] = set()
         self._records, self._replayed = 0, 0
 
@@ -70,7 +70,7 @@ class Readers:
         """The bytes of all fast weights and attention that are in memory."""
         return self._shelf.in_memory
 
-    def named(self, name: str) -> Session:
+    def named(self, name: str) -> TextSession:
         """A session. Raises ValueError, with the nearest name, for one that there is not."""
         if name not in self.sessions:
             raise ValueError(f"session {name!r}: unknown; {suggest(name, self.sessions)}")
@@ -82,7 +82,7 @@ class Readers:
         Raises ValueError for what is no text, or not the text that was read before.
         """
         if name not in self.sessions:
-            self.sessions[name] = Session(name, self._new_coder)
+            self.sessions[name] = TextSession(name, self._new_coder)
         self._ended.discard(name)
         self.sessions[name].feed(data)
         self._go_on()
@@ -151,7 +151,7 @@ class Readers:
         self._shelf.put(session, lanes)
 
     def read_file(self, path: Path, name: str, *, append: bool) -> dict[str, Any]:
-        """Take the session in a file under this name, and return the extra that it was written with."""
+        """Take the session in a file under this name, and return the extra that is with it."""
         content, lanes = self.form.read(path)
         self._take(name, content, append=append)
         self._shelf.put(self.sessions[name], lanes)
@@ -159,7 +159,7 @@ class Readers:
         return extra
 
     def _take(self, name: str, content: dict[str, Any], *, append: bool) -> None:
-        self.sessions[name] = Session.from_json(name, content, new_coder=self._new_coder)
+        self.sessions[name] = TextSession.from_json(name, content, new_coder=self._new_coder)
         if append:
             self.sessions[name].append()
 
@@ -169,7 +169,7 @@ class Readers:
         while self._records >= self._replayed and self._is_due():
             self._round()
 
-    def _ready(self) -> list[Session]:
+    def _ready(self) -> list[TextSession]:
         """The sessions that have a block to read, or the rest of their text."""
         least = {True: 1, False: self.rules.block}
         return [x for name, x in self.sessions.items() if x.waiting >= least[name in self._ended]]
@@ -195,7 +195,7 @@ class Readers:
         self._shelf.keep_budget(self.sessions)
         self._after_round(events)
 
-    def _read(self, blocks: Sequence[Block], lanes: Sequence[Lanes]) -> list[tuple[Score, Lanes]]:
+    def _read(self, blocks: Sequence[TextBlock], lanes: Sequence[Lanes]) -> list[tuple[Score, Lanes]]:
         """The score of each block, and the lanes that have read it."""
         nats, writing = read_blocks(self._learner, blocks, [x.writing for x in lanes], write=True)
         scores = [Score(len(block.targets), block.bytes, n) for block, n in zip(blocks, nats, strict=True)]
@@ -213,7 +213,7 @@ class Readers:
         assert self.form.empty.plain is not None
         return {name: self.form.empty.plain[name] if is_memory(name) else x for name, x in lane.items()}
 
-    def _measured(self, session: Session, block: Block, score: Score, *, norm: float) -> list[Event]:
+    def _measured(self, session: TextSession, block: TextBlock, score: Score, *, norm: float) -> list[Event]:
         """Note the score of a block, and return what is to be said about it."""
         meter = session.meter
         meter.add(score, tokens=len(block.tokens), size=int(block.sizes.sum()), norm=norm)
@@ -222,11 +222,11 @@ class Readers:
             events.append(self._event("window", session, meter.close_window()))
         return events
 
-    def _closing(self, session: Session) -> list[Event]:
+    def _closing(self, session: TextSession) -> list[Event]:
         """The last window of a session, and its score as a whole."""
         is_open = session.meter.blocks > 0
         rest = [self._event("window", session, session.meter.close_window())] if is_open else []
         return [*rest, self._event("end", session, session.meter.total)]
 
-    def _event(self, kind: EventKind, session: Session, score: Score) -> Event:
+    def _event(self, kind: EventKind, session: TextSession, score: Score) -> Event:
         return Event(kind, session.name, session.meter.read, session.meter.size, score, session.meter.norm)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ttt.learner import Learner, Reader, Sampling
 from ttt.models.cache import PADDING
-from ttt.serving.lanes import Lane, cut, join
-from ttt.serving.session import Block
+from ttt.serving.lanes import Lane, cut, join_lanes
+from ttt.serving.session import TextBlock
 from ttt.stream import IGNORE
 
 
 def read_blocks(
-    learner: Learner, blocks: Sequence[Block], lanes: Sequence[Lane], *, write: bool
+    learner: Learner, blocks: Sequence[TextBlock], lanes: Sequence[Lane], *, write: bool
 ) -> tuple[list[float], list[Lane]]:
     """The nats of each block, predicted by its lane, and the lanes that have read it.
 
@@ -52,12 +52,12 @@ def nats_of(logits_BTV: Tensor, targets_BT: Tensor) -> list[float]:
 def reader_of(learner: Learner, lanes: Sequence[Lane], *, write: bool) -> Reader:
     """A reader that goes on where these lanes stopped."""
     reader = Reader(learner, write=write)
-    reader.restore(join(lanes))
+    reader.restore(join_lanes(lanes))
     return reader
 
 
 def speak(learner: Learner, lane: Lane, *, last: int, tokens: int, sampling: Sampling) -> tuple[list[int], Lane]:
-    """Tokens that are written behind `last`, and the lane that has read all but the last of them."""
+    """Tokens written behind `last`, and the lane that has read all but the newest of them."""
     reader = reader_of(learner, [lane], write=True)
     token_11 = torch.tensor([[last]], device=next(learner.parameters()).device)
     written_1T = reader.generate(token_11, tokens=tokens, sampling=sampling)

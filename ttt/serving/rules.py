@@ -12,7 +12,7 @@ EventKind = Literal["window", "norm", "end"]
 
 
 @dataclass(frozen=True)
-class Rules:
+class ReadingRules:
     """How texts are read.
 
     `block`: tokens that are read at once; `window`: blocks of an event; `lanes`: sessions that are

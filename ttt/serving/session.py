@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ttt.serving.coder import Coder, Piece, Place
+from ttt.serving.coder import Coder, Piece, TextPlace
 from ttt.serving.meter import Meter
 from ttt.stream import Ints
 
 
 @dataclass(frozen=True)
-class Block:
-    """Tokens to score, with their bytes; `last` comes before them, None at the beginning of a text."""
+class TextBlock:
+    """Tokens to score, with their bytes; `last` is before them, None where a text begins."""
 
     tokens: Ints
     sizes: Ints
@@ -42,16 +42,16 @@ class Block:
 
 
 @dataclass
-class Session:
+class TextSession:
     """A text by its name. `last`: its newest token, which is scored but not read yet.
 
     `place`: where its first unread token lies; what comes again of the text before is passed over.
     """
 
     name: str
-    new_coder: Callable[[Place], Coder]
+    new_coder: Callable[[TextPlace], Coder]
     last: int | None = None
-    place: Place = field(default_factory=Place)
+    place: TextPlace = field(default_factory=TextPlace)
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
@@ -65,11 +65,11 @@ class Session:
 
     def append(self) -> None:
         """What is fed from here on is new text, behind what was read."""
-        self.place = Place()
+        self.place = TextPlace()
         self._begin()
 
     def feed(self, data: bytes) -> None:
-        """Take more of the text. Raises ValueError where it is not the text that was read before."""
+        """Take more of the text. Raises ValueError where it is not what was read before."""
         head = data[: self._read_before.start - self._passed]
         if head:
             self._passed, self._digest = self._passed + len(head), zlib.crc32(head, self._digest)
@@ -99,7 +99,7 @@ class Session:
         self._pieces.extend(new)
         self.waiting += sum(len(piece.tokens) for piece in new)
 
-    def next_block(self, size: int) -> Block:
+    def next_block(self, size: int) -> TextBlock:
         """Take the next `size` tokens, or those that there are."""
         tokens, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         missing = size
@@ -111,7 +111,7 @@ class Session:
             self.place = rest.place
             if len(rest.tokens):
                 self._pieces.appendleft(rest)
-        block = Block(np.concatenate(tokens), np.concatenate(sizes), self.last)
+        block = TextBlock(np.concatenate(tokens), np.concatenate(sizes), self.last)
         self.waiting -= len(block.tokens)
         self.last = int(block.tokens[-1])
         return block
@@ -121,6 +121,6 @@ class Session:
         return {"last": self.last, "place": asdict(self.place), "meter": self.meter.as_json()}
 
     @classmethod
-    def from_json(cls, name: str, content: dict[str, Any], *, new_coder: Callable[[Place], Coder]) -> Session:
-        meter, place = Meter.from_json(content["meter"]), Place(**content["place"])
+    def from_json(cls, name: str, content: dict[str, Any], *, new_coder: Callable[[TextPlace], Coder]) -> TextSession:
+        meter, place = Meter.from_json(content["meter"]), TextPlace(**content["place"])
         return cls(name, new_coder, content["last"], place, meter)

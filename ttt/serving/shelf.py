@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ttt.serving.lanes import Lane, is_memory, size_of
-from ttt.serving.session import Session
+from ttt.serving.session import TextSession
 from ttt.serving.state_file import Owner, Saved, read_state, write_state
 from ttt.storage.files import remove_unfinished, write_json
 
@@ -53,7 +53,7 @@ class Form:
     owner: Owner
     settings: Mapping[str, Any]
 
-    def write(self, path: Path, session: Session, lanes: Lanes, extra: Mapping[str, Any] | None = None) -> None:
+    def write(self, path: Path, session: TextSession, lanes: Lanes, extra: Mapping[str, Any] | None = None) -> None:
         content = {"name": session.name, "extra": dict(extra or {}), **session.as_json()}
         write_state(path, Saved(lanes.tensors(), self.settings, content), owner=self.owner)
 
@@ -90,7 +90,7 @@ class Shelf:
         self._size = 0
         self._files: dict[str, str] = {}
 
-    def take(self, session: Session) -> Lanes:
+    def take(self, session: TextSession) -> Lanes:
         """The lanes of a session, which leave the shelf."""
         lanes = self._lanes.pop(session.name, None)
         if lanes is not None:
@@ -99,11 +99,11 @@ class Shelf:
         file = self._files.get(session.name)
         return self._form.empty if file is None else self._form.read(self._folder / file)[1]
 
-    def put(self, session: Session, lanes: Lanes) -> None:
+    def put(self, session: TextSession, lanes: Lanes) -> None:
         self._lanes[session.name] = lanes
         self._size += lanes.size
 
-    def keep_budget(self, sessions: Mapping[str, Session]) -> None:
+    def keep_budget(self, sessions: Mapping[str, TextSession]) -> None:
         """Move the lanes that were not used for longest to the disk, until the others fit."""
         while self._size > self._budget and self._lanes:
             name, lanes = self._lanes.popitem(last=False)
@@ -115,7 +115,7 @@ class Shelf:
         """The bytes of all lanes in memory."""
         return self._size
 
-    def save(self, sessions: Mapping[str, Session], extra: Mapping[str, Any]) -> None:
+    def save(self, sessions: Mapping[str, TextSession], extra: Mapping[str, Any]) -> None:
         """Make what all sessions are now the state of the folder; until then the old one counts."""
         for name, lanes in self._lanes.items():
             self._write(sessions[name], lanes)
@@ -138,7 +138,7 @@ class Shelf:
             raise ValueError(f"{self._folder / INDEX}: damaged ({error})") from error
         return {name: self._form.read(self._folder / file)[0] for name, file in self._files.items()}, extra
 
-    def _write(self, session: Session, lanes: Lanes) -> None:
+    def _write(self, session: TextSession, lanes: Lanes) -> None:
         digest = hashlib.sha256(session.name.encode()).hexdigest()[:16]
         file = f"{digest}-{session.meter.read:012d}.safetensors"
         # A session that has read nothing since it was written is on the disk already.

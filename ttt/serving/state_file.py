@@ -59,7 +59,10 @@ def write_state(path: Path, saved: Saved, *, owner: Owner) -> None:
 
 
 def read_state(path: Path, *, owner: Owner) -> Saved:
-    """What `write_state` wrote. Raises ValueError for a damaged file, and for that of another owner."""
+    """What `write_state` wrote.
+
+    Raises ValueError for a damaged file, and for that of another owner.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
