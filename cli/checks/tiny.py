@@ -64,13 +64,19 @@ def _sizes(config: Mapping[str, Any], typed: set[str]) -> Iterator[str]:
             # Only numbers are made small: one strategy acts every 1,000 steps, another every task.
             section, _, name = f"{group}.{key}".rpartition(".")
             there = _section(config, section)
-            if name in there and f"{group}.{key}" not in typed and not isinstance(there[name], str):
+            if name in there and f"{group}.{key}" not in typed and _is_larger(there[name], value):
                 yield f"{group}.{key}={value}"
     yield from (f"trainer.{key}={value}" for key, value in TRAINER.items() if f"trainer.{key}" not in typed)
     if "model" not in typed:
         yield from (f"model.{key}={value}" for key, value in MODEL.items() if f"model.{key}" not in typed)
     if not typed & {"model", "source", "task", "task.seq_len"}:
         yield f"task.seq_len={SEQ_LEN}"
+
+
+def _is_larger(present: Any, small: float) -> bool:
+    """Is it worth replacing? Rates are not sizes, and a word is no number."""
+    is_count = isinstance(present, int) and isinstance(small, int)
+    return present > small if is_count else not isinstance(present, str)
 
 
 def _section(config: Mapping[str, Any], path: str) -> Mapping[str, Any]:

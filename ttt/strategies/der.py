@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ttt.learner import Learner, cross_entropy
+from ttt.learner import Engine, Learner, cross_entropy
 from ttt.strategies.rehearsal import Balance, Rehearsal, batch_of, columns_of
 from ttt.strategies.shared import AtLeastOne, Coefficient
 from ttt.stream import IGNORE, Batch
@@ -68,6 +68,11 @@ class Der(Rehearsal):
             term = term + self._beta * cross_entropy(again_BTV, rows, reduction="mean")
         self._penalty = term.detach()
         return term
+
+    def end_task(self, engine: Engine, index: int) -> None:
+        super().end_task(engine, index)
+        # What the last batch drew is no memory.
+        self._again = None
 
     def terms(self) -> dict[str, float]:
         return {} if self._penalty is None else {"penalty": float(self._penalty)}
