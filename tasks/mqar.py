@@ -90,6 +90,7 @@ class Mqar(Endless):
         # The density of a power law: a place far behind the pairs is asked less often.
         weight_G = np.arange(1, (length - 2 * pairs) // 2 + 1) ** (self._power - 1.0)
         place_D = 2 * pairs + 2 * rng.choice(len(weight_G), size=pairs, replace=False, p=weight_G / weight_G.sum())
+        # What stands between the queries may look like keys and values, as in Zoology.
         tokens = rng.integers(0, self.vocab_size, size=length)
         tokens[: 2 * pairs] = np.stack([key_D, value_D[:pairs]], axis=-1).reshape(-1)
         tokens[place_D] = key_D

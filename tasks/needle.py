@@ -101,6 +101,7 @@ class Needle(Endless):
     def _hay(self, windows: Windows, *, rows: int, length: int) -> Ints:
         """Return the text in which needles are hidden [B, T]."""
         if self._kind.hay == "noise":
+            # The same in training and evaluation: it is there to be skipped, not to be learned.
             noise = self._haystack.encode(NOISE)
             return np.tile(noise, (rows, -(-length // len(noise))))[:, :length]
         if self._kind.hay == "window":

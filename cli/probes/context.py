@@ -124,6 +124,7 @@ def long_rows(subject: ContextSubject, lengths: Lengths) -> Batch:
     # Only the eval part is read: small batches keep the stream's fingerprints cheap.
     sizes = {"seq_len": longest, "eval_sequences": lengths.sequences, "batch_size": 1, "steps_per_task": 1}
     task = subject.config["task"] | sizes | {"train_tokens": None}
+    # What the base was trained on is not read here.
     config = subject.config | {"task": task, "base_source": None}
     try:
         _, stream = build_data(config, base_seed=config["base"]["seed"], trusted=subject.trusted)
@@ -158,6 +159,7 @@ def _asked(
             absent = _questions(control, length, lengths.sequences) if control is not None else {}
         except ValueError as error:
             raise by_option(error, length) from error
+        # In the control there is nothing at any depth: all depths are one row.
         if absent:
             batches |= {ABSENT: Batch.stack(list(absent.values()))}
         where = [seen(window, *source.distances(c, length=length)) for c in _classes(source)]

@@ -54,6 +54,7 @@ class _Listing(ABC):
         answer = f" {', '.join(self.in_order(right))}."
         room = space.tokens - space.cost(question) - space.cost(answer)
         listing = self._fill(rng, frequent, right, room=room, space=space)
+        # Shuffled, so that only counting helps.
         order = rng.permutation(len(listing))
         return Puzzle(listing=[listing[k] for k in order], question=question, answer=answer)
 
@@ -62,6 +63,7 @@ class _Listing(ABC):
     ) -> list[str]:
         """Return the words of the list, each as often as it stands there."""
         listing: list[str] = []
+        # What the control asks for stands nowhere in the list.
         used = {*frequent, *right}
         cost = max(space.cost(f" {word}") for word in frequent)
         self._check(room, cost, space.tokens - 1)
@@ -75,7 +77,7 @@ class _Listing(ABC):
         return listing
 
     def _check(self, room: int, cost: int, tokens: int) -> None:
-        """Raise ValueError where no words stand out of a list of `room` tokens, in rows of `tokens`."""
+        """Raise ValueError where no words stand out of `room` tokens, in a row of `tokens`."""
         least = next(size for size in itertools.count(max(room, 1)) if next(self.repeats(size, cost), None))
         if least > room:
             raise ValueError(

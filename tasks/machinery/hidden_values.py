@@ -101,6 +101,7 @@ class Values:
         right = values[: self.count] if present else draw_distinct(draw, rng, self.count, but=(key, *keys, *values))
         what = {"number": "number", "words": "word", "uuid": "uuid"}[self.value]
         named = {"what": what + "s" * (self.count > 1), "key": key, "is_or_are": "are" if self.count > 1 else "is"}
+        # Needles differ in key and value alone: nothing else tells the one that is asked for.
         sentences = [
             self.needle.format(what=what, key=name, value=value)
             for name, value in zip([key] * self.count + keys, values, strict=True)
@@ -138,6 +139,7 @@ class Variables:
         length = 1 + self.count
         names = draw_distinct(draw_letters, rng, length * (2 + self.others))
         value, *values = draw_distinct(partial(draw_number, digits=self.digits), rng, 2 + self.others)
+        # What the control asks for is drawn with all other names, so that it equals none of them.
         chain, unseen = names[:length], names[length : 2 * length]
         others = [
             sentence

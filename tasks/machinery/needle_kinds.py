@@ -14,6 +14,7 @@ KindName = Literal[
     "city", "single-1", "single-2", "single-3", "multi-key", "multi-value", "variable-tracking", "common-words",
     "frequent-words",
 ]  # fmt: skip
+# What a kind has beyond the arguments that are typed; see conf/source/needle.yaml.
 KINDS: Mapping[KindName, tuple[type[Any], dict[str, Any]]] = {
     "city": (City, {}),
     "single-1": (Values, {"hay": "noise"}),
@@ -37,6 +38,7 @@ def kind_of_needle(
     kind, usual = KINDS[name]
     changes = {"value": value, "count": count, "others": others}
     typed = {argument: x for argument, x in changes.items() if x is not None}
+    # A setting that does nothing would be believed to do something.
     for argument, x in typed.items():
         having = [word for word, (other, _) in KINDS.items() if argument in _arguments(other)]
         if name not in having:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+# A thousand pairs, hardly any of which stands in a haystack by chance.
 ADJECTIVES = (
     "amber", "brave", "calm", "dusty", "eager", "faint", "gentle", "hollow", "icy", "jolly", "keen", "lively",
     "mellow", "narrow", "olive", "proud", "quiet", "rapid", "silver", "tidy", "upper", "vivid", "warm", "young",
@@ -23,6 +24,7 @@ NOUNS = (
     "kettle", "ladder", "meadow", "needle", "orchid", "pebble", "quiver", "ribbon", "saddle", "temple",
     "urchin", "valley", "walnut", "yacht", "zebra", "bridge", "copper", "desert", "ember", "forest", "glacier",
 )  # fmt: skip
+# Three syllables make 600,000 words, so that long lists need not repeat any.
 CONSONANTS, VOWELS = "bdfghjklmnprstvwz", "aeiou"
 # window: one window of the haystack's text; joined: several, as many as are needed; noise: five
 # short sentences, again and again.

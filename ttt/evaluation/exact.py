@@ -42,6 +42,7 @@ def check_exact(exact: Any, *, stream: Stream, learner: Learner, is_cut: bool) -
 
 def has_questions(batch: Batch) -> bool:
     """Is anything read that is not scored?"""
+    # Padding is not scored either, and asks nothing.
     return bool(((batch.targets_BT == IGNORE) & (batch.segment_BT >= 0)).any())
 
 
@@ -54,6 +55,7 @@ def tally_exact(engine: Engine, batch: Batch, state: FastState, *, write: bool) 
     rows = max(TOKENS // batch.targets_BT.shape[1], 1)
     for start in range(0, len(batch.tokens_BT), rows):
         part = batch.rows(start, start + rows).to(engine.fabric.device)
+        # The learner itself: devices read different numbers of tokens, and must not wait here.
         reader = Reader(engine.learner, state=state, write=write)
         with engine.fabric.autocast():
             right_B = exact_rows(reader, part)
@@ -63,7 +65,7 @@ def tally_exact(engine: Engine, batch: Batch, state: FastState, *, write: bool) 
 
 
 def with_exact(sums_PS: Tensor, exact_2: Tensor) -> Tensor:
-    """Sums over the parts of a sequence, with those of whole rows behind them, in the first part."""
+    """Sums over the parts of a sequence, with those of whole rows behind them in the first."""
     columns_P2 = sums_PS.new_zeros(len(sums_PS), 2)
     columns_P2[0] = exact_2
     return torch.cat([sums_PS, columns_P2], 1)

@@ -47,6 +47,7 @@ def exact_rows(reader: Reader, batch: Batch, *, start: int = 0) -> Tensor:
         logits_B1V = reader.read(tokens_BT[:, t:start], segment_BT=batch.segment_BT[:, t:start], last=True)
         written_B, target_B = competing(logits_B1V, batch)[:, 0].argmax(-1), batch.targets_BT[:, t]
         right_B &= (written_B == target_B) | ~scored_BT[:, t]
+        # A row that is wrong stays wrong: without a right one, what follows does not matter.
         if not bool(right_B.any()) or start == tokens_BT.shape[1]:
             break
         # A row whose text goes on with something else than the answer keeps its own next token.

@@ -111,6 +111,7 @@ def read_losses(
             before = {name: x.clone() for name, x in reader.export().items()} if exact else {}
             bits.append(_read_bits(reader, part, start).cpu())
             seconds += time.perf_counter() - began
+            # The answers are written from where they begin, which the reader has passed by now.
             if exact:
                 reader.restore(before)
                 right.append(exact_rows(reader, part, start=start).cpu())
@@ -130,6 +131,7 @@ def _read_bits(reader: Reader, batch: Batch, start: int) -> Tensor:
 
 def last_tokens(batch: Batch, length: int) -> Batch:
     """The last `length` positions of each row."""
+    # Cut at the beginning: the ends of the rows, which are compared, stay the same.
     tokens_BT, targets_BT, segment_BT = (x[:, -length:] for x in batch[:3] if x is not None)
     return batch._replace(tokens_BT=tokens_BT, targets_BT=targets_BT, segment_BT=segment_BT)
 
@@ -152,6 +154,7 @@ def probe_text(
         readings: dict[Mode, RowLosses] = {}
         for mode, (state, write) in starts.items():
             progress(f"{mode}, {length} tokens")
+            # Only the longest rows also give the loss by position, from their first token on.
             start = 0 if is_longest else length - block
             readings[mode] = read_losses(learner, text, state, write=write, start=start, half=half)
         bits = {mode: reading.bits_RT[:, -block:].nanmean(1) for mode, reading in readings.items()}
@@ -198,6 +201,7 @@ def compared(bits: Mapping[Mode, Tensor]) -> dict[str, float]:
 
     A row in which nothing is scored says nothing.
     """
+    # Every row counts the same, however many of its tokens are scored.
     numbers: dict[str, float] = {}
     for mode, bits_R in bits.items():
         numbers[mode] = float(bits_R.nanmean())

@@ -35,6 +35,7 @@ def context_table(record: Record) -> Table:
 
 def _numbers(file: Path) -> dict[str, Any]:
     """What the probe left; nothing where it left no file, or one that cannot be read."""
+    # A page is not worth less for a probe that was interrupted.
     try:
         content = read_object(file, {"probe": str, "settings": dict}) if file.is_file() else {}
     except ValueError:
