@@ -14,7 +14,7 @@ from ttt.cli.console import Console, say_error
 from ttt.cli.runs.display import EVERYTHING, Display
 from ttt.cli.runs.live import Live, label, learned
 from ttt.cli.runs.outcome import say, show_results
-from ttt.results.events import Evaluated, Event, Notice, Outdated, Trained, Waiting
+from ttt.results.events import Damaged, Evaluated, Event, Notice, Outdated, Trained, Waiting
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
 from ttt.run.endings import Outcome
@@ -73,6 +73,8 @@ class Screen:
             self.note("base     another run trains it; waiting for that")
         elif isinstance(event, Outdated):
             self.note("base     the one that comes with ttt gives other numbers with this code; training it anew")
+        elif isinstance(event, Damaged):
+            self.note(f"base     damaged in the cache, training it anew: {event.reason}")
         elif isinstance(event, Evaluated):
             self.note(_evaluated(event, self._last))
         elif isinstance(event, Trained):

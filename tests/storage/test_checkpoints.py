@@ -136,3 +136,8 @@ def test_a_disk_that_is_too_small_is_noticed_before_it_is_full(tmp_path, monkeyp
     with pytest.raises(OSError, match="a base") as stop:
         check_space(tmp_path / "not" / "there", 10, what="a base")
     assert stop.value.errno == errno.ENOSPC
+
+
+def test_the_files_of_a_checkpoint_are_for_the_same_readers(tmp_path):
+    save(tmp_path / "task-0000", Checkpoint({"slow": {"w": torch.ones(2)}}, {}))
+    assert len({file.stat().st_mode for file in (tmp_path / "task-0000").iterdir()}) == 1

@@ -23,7 +23,7 @@ from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
 from ttt.optimizers.adamw import AdamW
 from ttt.optimizers.groups import Clip, Rate, WeightDecay
-from ttt.results.events import Trained, Waiting
+from ttt.results.events import Damaged, Trained, Waiting
 from ttt.storage.checkpoint import Checkpoint, load, save
 from ttt.storage.files import check_space, remove_unfinished
 from ttt.training.engine_state import bytes_of_a_save
@@ -191,12 +191,11 @@ def _valid_when_free(folder: Path, lock: FileLock, observe: Observe) -> bool:
         observe(Waiting())
         lock.acquire()
     remove_unfinished(folder.parent, prefix=folder.name)
-    return _is_valid(folder)
-
-
-def _is_valid(folder: Path) -> bool:
+    if not folder.exists():
+        return False
     try:
         load(folder)
-    except ValueError:
+    except ValueError as error:
+        observe(Damaged(str(error)))
         return False
     return True

@@ -102,7 +102,14 @@ class Outdated:
     """The base that comes with ttt is not what this code trains; it is trained. Not an `Event`."""
 
 
-Notice = Waiting | Outdated
+@dataclass(frozen=True)
+class Damaged:
+    """The base in the cache cannot be used, for a reason; it is trained anew. Not an `Event`."""
+
+    reason: str
+
+
+Notice = Waiting | Outdated | Damaged
 Event = Trained | Evaluated | Probed | Relearned
 
 
