@@ -39,6 +39,8 @@ def parser_of(command: str, subword: str = "") -> argparse.ArgumentParser:
             from ttt.cli.check import check_parser as build
         case "ttt-bench", _:
             from ttt.cli.bench import bench_parser as build
+        case "ttt-stream", _:
+            from ttt.cli.streaming.arguments import stream_parser as build
         case "ttt-export", _:
             from ttt.cli.export import export_parser as build
         case _:

@@ -19,7 +19,7 @@ def stream_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
     Raises ValueError in the user's words.
     """
-    parser = build_parser(about)
+    parser = stream_parser(about)
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -34,7 +34,7 @@ def stream_options(argv: list[str], *, about: str) -> argparse.Namespace:
     return typed
 
 
-def build_parser(about: str) -> CommandParser:
+def stream_parser(about: str = "") -> CommandParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = CommandParser(prog="ttt-stream", description=about, formatter_class=raw, allow_abbrev=False)
     add = parser.add_argument
