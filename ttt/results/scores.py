@@ -46,7 +46,7 @@ class Quantity:
 
     @property
     def title(self) -> str:
-        return f"{self.label.capitalize()} ({self.unit})"
+        return f"{self.label[:1].upper()}{self.label[1:]} ({self.unit})"
 
 
 QUANTITIES = {
