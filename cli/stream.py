@@ -74,6 +74,7 @@ def stream(typed: argparse.Namespace) -> None:
     opened = open_reading(typed.run, typed.overrides, context=typed.context, config_dir=typed.config_dir)
     sampling = sampling_of(typed, opened)
     with tempfile.TemporaryDirectory(prefix="ttt-stream-") as idle, Watch(typed, opened) as watch:
+        # Idle sessions lie where their state is kept, so that saving them is nothing more to do.
         folder = typed.state if typed.state is not None and is_several(typed) else Path(idle)
         sessions = opened.sessions(
             rules, start=typed.start, storage=Storage(folder, int(typed.memory * 1e6)), after_round=watch.after_round

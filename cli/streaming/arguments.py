@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ttt.cli.streaming.inputs import STDIN, check_files
 from ttt.cli.tables.parser import CommandParser, check_word
+from ttt.storage.run_folder import RunFolder
 
 NEVER = "never"
 STARTS = ("initial", "carried")
@@ -20,6 +21,7 @@ def stream_options(argv: list[str], *, about: str) -> argparse.Namespace:
     Raises ValueError in the user's words.
     """
     parser = stream_parser(about)
+    # Options may stand before, between or after the words.
     typed, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -80,12 +82,13 @@ def is_several(typed: argparse.Namespace) -> bool:
 
 def sort_words(typed: argparse.Namespace) -> None:
     """Tell overrides, which have a =, from the run folder, which comes first, and from files."""
+    # A file may have a = in its name: what exists is no override.
     typed.overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
     paths = [word for word in typed.words if word not in typed.overrides]
     if not typed.overrides and not paths:
         raise ValueError("say what reads: a run folder, or overrides such as model=smollm2; see ttt-stream --help")
     typed.run = None if typed.overrides else Path(paths[0])
-    if typed.overrides and paths and (Path(paths[0]) / "config.yaml").is_file():
+    if typed.overrides and paths and RunFolder(Path(paths[0])).config.is_file():
         raise ValueError(f"{typed.overrides[0]}: a run has its settings; name the run, or overrides, not both")
     files = paths if typed.overrides else paths[1:]
     typed.files = files or [STDIN]
@@ -134,6 +137,7 @@ def check_together(typed: argparse.Namespace) -> None:
         value = getattr(typed, name)
         if value is not None and not typed.say:
             raise ValueError(f"--{name.replace('_', '-')} {value}: does nothing without --say")
+    # At temperature 0 there is nothing to draw: the likeliest token is among any likely ones.
     for name in ("top_k", "top_p"):
         if getattr(typed, name) is not None and typed.temperature == 0:
             raise ValueError(f"--{name.replace('_', '-')}: does nothing at temperature 0; add --temperature 1")

@@ -66,6 +66,7 @@ def side_by_side(names: Sequence[str], *, lanes: int, part: int) -> Iterator[Tex
         if not active:
             return
         for name, parts in list(active):
+            # A file that is over makes room for the next one in the next turn.
             data = next(parts, None)
             if data is None:
                 active.remove((name, parts))

@@ -106,6 +106,7 @@ def _of_words(words: Sequence[str], context: int | None, config_dir: Path | None
 
 
 def _opened(learner: Learner, source: Source, config: Mapping[str, Any], *, name: str, weights: str) -> Opened:
+    # Before the weights are hashed, which takes a second for a large model.
     adapter = config["adapter"]
     check_writes(learner, adapter)
     owner = Owner(name, config["model"]["name"], adapter["name"], adapter, slow_hash(learner.model))

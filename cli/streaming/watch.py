@@ -22,8 +22,9 @@ from ttt.serving.readers import Readers
 from ttt.serving.rules import Event
 from ttt.serving.session import TextSession
 from ttt.storage.files import write_json
+from ttt.storage.run_folder import PAGE
 
-EVENTS, NUMBERS, PAGE = "events.jsonl", "stream.json", "report.html"
+EVENTS, NUMBERS = "events.jsonl", "stream.json"
 # Seconds between two lines of progress, where standard error is no terminal.
 PAUSE = 10.0
 WIDTH = 120
@@ -120,6 +121,7 @@ class Watch:
         return sum(x.meter.read for x in self._texts.values())
 
     def _save(self) -> None:
+        # Before the state, which says how long the file of events is.
         if self._log is not None:
             self._log.flush()
             os.fsync(self._log.fileno())

@@ -62,6 +62,7 @@ class Reader:
         # A lane that has ended reads padding, which changes nothing in it.
         next_BT, segment_BT = tokens_BT, torch.zeros_like(tokens_BT)
         written: list[Tensor] = []
+        # One read a token: what was written last is read when the next one is wanted.
         while len(written) < tokens and not bool(ends_B.all()):
             logits_B1V = self.read(next_BT.clamp(min=0), segment_BT=segment_BT, last=True)
             next_BT = sampling.pick(logits_B1V[:, -1], generator).masked_fill(ends_B, PADDING)[:, None]

@@ -58,6 +58,7 @@ def _pictures(sessions: Mapping[str, Mapping[str, Any]]) -> Iterator[Picture]:
 
 
 def _lines(shown: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> list[Band]:
+    # With several texts a second line for each would hide the first.
     lines = [_line(name, points, key) for name, points in shown.items()]
     if key == "bits" and len(shown) == 1:
         lines += [_line("without writes", points, "plain") for points in shown.values()]

@@ -103,6 +103,7 @@ class TextCoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
 
     def feed(self, data: bytes) -> list[Piece]:
+        # Bytes of a character that the last part has begun.
         held = len(self._decoder.getstate()[0])
         try:
             self._text += self._decoder.decode(data)
@@ -138,6 +139,7 @@ class TextCoder:
             sizes[-1:] = len(data)
         piece = Piece(tokens, sizes, self._place, data, is_bytes=False)
         self._place = TextPlace(self._place.start + len(data), 0, zlib.crc32(data, self._place.digest))
+        # Only the first piece can have been read in part.
         left_out, self._left_out = self._left_out, 0
         return piece.cut(left_out)[1] if left_out else piece
 

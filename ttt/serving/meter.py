@@ -113,6 +113,7 @@ class Meter:
         self.points[-1].score.add(window)
         self.points[-1].end, self.points[-1].norm = self.size, self.norm
         self.windows += 1
+        # Half as many points of twice the length: the curve keeps its size, however long the text.
         if len(self.points) > POINTS:
             self.points = [joined(self.points[i : i + 2]) for i in range(0, len(self.points), 2)]
             self.stride *= 2

@@ -54,6 +54,7 @@ class Readers:
     ) -> None:
         self._learner, self._new_coder, self.rules = learner.eval(), new_coder, rules
         writing = empty_lane(learner, start, write=True)
+        # What a reader keeps is known only once it has read.
         check_attention(learner, writing)
         compares = rules.plain and any(is_memory(name) for name in writing)
         self.form = Form(
@@ -83,6 +84,7 @@ class Readers:
         """
         if name not in self.sessions:
             self.sessions[name] = TextSession(name, self._new_coder)
+        # A text that was over goes on: its next block waits until it is full again.
         self._ended.discard(name)
         self.sessions[name].feed(data)
         self._go_on()
@@ -100,6 +102,7 @@ class Readers:
                 session.end()
                 self._ended.add(name)
         self.drain()
+        # Once more, also where nothing was left to read: whoever listens hears that it is the end.
         self._after_round([event for name in self.sessions for event in self._closing(self.sessions[name])])
 
     def drain(self) -> None:
@@ -122,6 +125,7 @@ class Readers:
         plain = lanes.plain
         if plain is not None:
             plain = self._unwritten(listen(self._learner, plain, tokens=[session.last, *written[:-1]]))
+        # The newest token waits, as everywhere: it is read with what comes next.
         session.last = written[-1]
         session.meter.read += len(written)
         self._shelf.put(session, Lanes(writing, plain))
@@ -181,6 +185,7 @@ class Readers:
 
     def _round(self) -> None:
         """Read a block of each of those sessions that have read least."""
+        # An order that follows from what is saved, so that it is the same after a break.
         sessions = sorted(self._ready(), key=lambda x: (x.meter.read, x.name))[: self.rules.lanes]
         blocks = [session.next_block(self.rules.block) for session in sessions]
         lanes = [self._shelf.take(session) for session in sessions]
@@ -192,6 +197,7 @@ class Readers:
             )
             self._shelf.put(session, Lanes(writing, after.plain))
             events += self._measured(session, block, score, norm=norm)
+        # Not within the round, whose lanes must all be in memory.
         self._shelf.keep_budget(self.sessions)
         self._after_round(events)
 
@@ -199,6 +205,7 @@ class Readers:
         """The score of each block, and the lanes that have read it."""
         nats, writing = read_blocks(self._learner, blocks, [x.writing for x in lanes], write=True)
         scores = [Score(len(block.targets), block.bytes, n) for block, n in zip(blocks, nats, strict=True)]
+        # Without fast weights there is nothing to compare: both readings would be one.
         silent = [x.plain for x in lanes if x.plain is not None]
         if not silent:
             return [(score, Lanes(lane, None)) for score, lane in zip(scores, writing, strict=True)]

@@ -26,12 +26,14 @@ def read_blocks(
     A token is scored before it is read: the last one of a block is read with the next block.
     """
     length = max(len(block.inputs) for block in blocks)
+    # A text of one token has nothing to be predicted from.
     if length == 0:
         return [0.0] * len(blocks), list(lanes)
     reader, device = reader_of(learner, lanes, write=write), next(learner.parameters()).device
     tokens_BT = torch.zeros(len(blocks), length, dtype=torch.long)
     targets_BT, segment_BT = torch.full_like(tokens_BT, IGNORE), torch.full_like(tokens_BT, PADDING)
     for row, block in enumerate(blocks):
+        # Shorter blocks are filled up on the right with padding, which is not read.
         width = len(block.inputs)
         tokens_BT[row, :width] = torch.from_numpy(block.inputs)
         targets_BT[row, :width] = torch.from_numpy(block.targets)

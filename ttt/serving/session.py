@@ -70,6 +70,7 @@ class TextSession:
 
     def feed(self, data: bytes) -> None:
         """Take more of the text. Raises ValueError where it is not what was read before."""
+        # The part that was read before only has to be recognised.
         head = data[: self._read_before.start - self._passed]
         if head:
             self._passed, self._digest = self._passed + len(head), zlib.crc32(head, self._digest)
@@ -109,6 +110,7 @@ class TextSession:
             sizes.append(first.sizes)
             missing -= len(first.tokens)
             self.place = rest.place
+            # The rest of a piece stays first in line.
             if len(rest.tokens):
                 self._pieces.appendleft(rest)
         block = TextBlock(np.concatenate(tokens), np.concatenate(sizes), self.last)

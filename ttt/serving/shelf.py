@@ -75,6 +75,7 @@ class Form:
             {name.removeprefix(prefix): x.to(device) for name, x in tensors.items() if name.startswith(prefix)}
             for prefix in (WRITING, PLAIN)
         ]
+        # Fast weights that are never written are not in the file: all sessions share them.
         plain = None if self.empty.plain is None else self.empty.plain | parts[1]
         return Lanes(parts[0], plain)
 
@@ -106,6 +107,7 @@ class Shelf:
     def keep_budget(self, sessions: Mapping[str, TextSession]) -> None:
         """Move the lanes that were not used for longest to the disk, until the others fit."""
         while self._size > self._budget and self._lanes:
+            # The first is the one that has waited longest.
             name, lanes = self._lanes.popitem(last=False)
             self._size -= lanes.size
             self._write(sessions[name], lanes)
@@ -119,8 +121,10 @@ class Shelf:
         """Make what all sessions are now the state of the folder; until then the old one counts."""
         for name, lanes in self._lanes.items():
             self._write(sessions[name], lanes)
+        # The index last: the files that it names are whole by then.
         files = {name: self._files[name] for name in sessions if name in self._files}
         write_json(self._folder / INDEX, {"sessions": files, "extra": dict(extra)})
+        # Older states, and those that a killed command wrote and never named.
         for path in self._folder.glob("*.safetensors"):
             if path.name not in set(files.values()):
                 path.unlink()
@@ -139,6 +143,7 @@ class Shelf:
         return {name: self._form.read(self._folder / file)[0] for name, file in self._files.items()}, extra
 
     def _write(self, session: TextSession, lanes: Lanes) -> None:
+        # A session may have any name, a file may not.
         digest = hashlib.sha256(session.name.encode()).hexdigest()[:16]
         file = f"{digest}-{session.meter.read:012d}.safetensors"
         # A session that has read nothing since it was written is on the disk already.

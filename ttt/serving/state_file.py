@@ -75,6 +75,7 @@ def read_state(path: Path, *, owner: Owner) -> Saved:
         raise ValueError(f"{path}: no state of a reader (its header has no manifest)")
     if header.get("sha256") != digest_of(header["manifest"], tensors):
         raise ValueError(f"{path}: damaged: what it holds is not what was saved")
+    # Its checksum is right: from here on it is what some release of ours wrote.
     manifest = json.loads(header["manifest"])
     if manifest["format"] != FORMAT:
         raise ValueError(f"{path}: written by another release (format {manifest['format']}, here {FORMAT})")
@@ -84,6 +85,7 @@ def read_state(path: Path, *, owner: Owner) -> Saved:
 
 def check_owner(saved: Owner, owner: Owner, *, path: Path) -> None:
     """Raise ValueError, naming both, where the state is that of another model or adapter."""
+    # From the outside in, so that the refusal names what a person would see first.
     if saved.model != owner.model or saved.adapter != owner.adapter:
         raise ValueError(f"{path}: the state of {saved.named()}, not of {owner.named()}")
     for key in sorted({*saved.adapter_settings, *owner.adapter_settings}):

@@ -33,6 +33,7 @@ class Upkeep:
 
         `before` and `after`: how many tokens were read up to the block, and with it.
         """
+        # Open chunks and attention stay: they belong to the text, not to what was learned from it.
         names = [name for name in lane if is_memory(name)]
         if self.reset is not None and before // self.reset < after // self.reset:
             lane = lane | {name: start[name] for name in names}
