@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -15,22 +15,18 @@ from ttt.devices.precision import best_precision
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-def measure_precision(adapters: Sequence[str], *, rounds: int) -> list[Row]:
-    """Return for each adapter the time of bf16-mixed as a share of that of fp32."""
-    rows: list[Row] = []
+def measure_precision(adapters: Sequence[str], *, rounds: int) -> Iterator[Row]:
+    """Yield for each adapter the time of bf16-mixed as a share of that of fp32."""
     for adapter in adapters:
         seconds = paired({precision: _steps(adapter, precision) for precision in PRECISIONS}, rounds=rounds)
         share = ratio(seconds["bf16-mixed"], seconds["32-true"])
-        rows.append(
-            {
-                "adapter": adapter,
-                "bf16-mixed / 32-true": share.median,
-                "least": share.low,
-                "most": share.high,
-                "auto here": best_precision(torch.device("cpu")),
-            }
-        )
-    return rows
+        yield {
+            "adapter": adapter,
+            "bf16-mixed / 32-true": share.median,
+            "least": share.low,
+            "most": share.high,
+            "auto here": best_precision(torch.device("cpu")),
+        }
 
 
 def _steps(adapter: str, precision: str) -> Callable[[], None]:

@@ -147,7 +147,8 @@ class Starter:
             if said:
                 return str(said)
         # It died before it could say anything: the last line that it printed is all there is.
-        lines = log_file(self.folder, number).read_text(errors="replace").strip().splitlines()
+        log = log_file(self.folder, number)
+        lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
         return lines[-1].strip() if lines else "no output"
 
     def _write(self, job: Job) -> Job:
