@@ -60,7 +60,9 @@ def main() -> None:
         # Whoever read the output wants no more; Python would complain when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        say_error(f"ttt-stream: {error.filename}: {error.strerror}")
+        # Writing to a file that is open names none.
+        where = f"{error.filename}: " if error.filename else ""
+        say_error(f"ttt-stream: {where}{error.strerror}")
         sys.exit(ExitCode.DISK if error.errno in FULL else ExitCode.DATA)
 
 
@@ -70,6 +72,7 @@ def stream(typed: argparse.Namespace) -> None:
     from ttt.cli.streaming.watch import Watch
     from ttt.serving.readers import Storage
 
+    # What can be refused without the model is refused before it is loaded.
     rules = rules_of(typed)
     opened = open_reading(typed.run, typed.overrides, context=typed.context, config_dir=typed.config_dir)
     sampling = sampling_of(typed, opened)

@@ -36,6 +36,7 @@ def check_files(names: Sequence[str]) -> None:
         if path.is_dir():
             raise ValueError(f"{name}: is a folder; name the files in it")
         parent = path.absolute().parent
+        # A typo in the name is far more likely than one in the folder.
         near = difflib.get_close_matches(path.name, _files_in(parent), n=1)
         raise ValueError(f"{name}: no such file" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
 
@@ -78,6 +79,7 @@ def records(names: Sequence[str]) -> Iterator[TextPart]:
     for name in names:
         with _opened(name) as file:
             for number, line in enumerate(file, start=1):
+                # An empty line at the end of a file is no record.
                 if line.strip():
                     record = _record(line, where=f"{text_name([name])}: line {number}")
                     # A long text comes in parts, so that memory stays flat.

@@ -35,6 +35,7 @@ def line_of(event: Event) -> str:
 def session_numbers(session: TextSession) -> dict[str, Any]:
     """All that was measured of a text."""
     meter = session.meter
+    # Not by `asdict`: whoever reads the file wants bits and not nats.
     points = [{"end": p.end, "norm": p.norm, **score_bits(p.score)} for p in meter.points]
     sizes = {"tokens": meter.read, "bytes": meter.size, "norm": meter.norm}
     return {**sizes, **score_bits(meter.total), "points": points}
@@ -53,6 +54,7 @@ def result_of(sessions: Mapping[str, TextSession]) -> tuple[str, Table]:
     if len(sessions) == 1:
         (session,) = sessions.values()
         points = session.meter.points
+        # Neighbouring stretches become one, until a screen has room for them.
         step = -(-len(points) // LINES) or 1
         rows = [_point(joined(points[i : i + step])) for i in range(0, len(points), step)]
         rows.append(["all", *_cells(session.meter.total), f"{session.meter.norm:.4g}"])

@@ -56,6 +56,7 @@ class Watch:
         """Begin to follow; `extra` was kept beside the state that reading goes on from."""
         self._sessions = sessions
         self._before = self._read
+        # What was said after the last saved state is said again: cut it off.
         if self._typed.out is not None:
             self._log = open_log(self._typed.out, size=extra.get("events", 0))
         if self._screen.is_terminal:
@@ -127,6 +128,7 @@ class Watch:
             os.fsync(self._log.fileno())
         if self._typed.state is None:
             return
+        # Kept beside the state, so that both go on from the same block.
         extra = {"events": self._log.tell() if self._log is not None else 0}
         if is_several(self._typed):
             self._sessions.save(extra)

@@ -46,6 +46,7 @@ class Sessions:
         self._keeps = state is not None
         place = Path(tempfile.mkdtemp(prefix="ttt-sessions-") if state is None else state)
         if state is None:
+            # Removed with the object; a context manager would be one more thing to remember.
             weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         storage = Storage(place, int(memory * 1e6))
         folder = run.folder if isinstance(run, Run) else Path(run)
@@ -54,6 +55,7 @@ class Sessions:
             rules = ReadingRules(block=block, lanes=lanes, plain=False, upkeep=Upkeep(decay, max_norm, reset))
             self._opened = open_reading(folder, (), context=context, config_dir=own_parts)
             self._readers: Readers = self._opened.sessions(rules, start=start, storage=storage)
+            # What is read from here on is new text: nobody feeds the old one again.
             if state is not None:
                 self._readers.load(append=True)
         except ValueError as error:
@@ -69,10 +71,12 @@ class Sessions:
 
         Each token is scored before it is read; None where none was scored.
         """
+        # Copies: the sums themselves grow while it reads.
         before = {name: replace(self._score(name)) for name in texts}
         try:
             for name, text in texts.items():
                 self._readers.feed(name, text.encode() if isinstance(text, str) else text)
+            # Whoever calls wants the numbers of this text now, not when a block is full.
             for name in texts:
                 self._readers.end(name)
             self._readers.drain()

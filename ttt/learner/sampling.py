@@ -47,6 +47,7 @@ class Sampling:
         """What is drawn from, [B, V]; temperature must be above 0."""
         scaled_BV = logits_BV.float() / self.temperature
         if self.top_k is not None and self.top_k < scaled_BV.shape[1]:
+            # Ties with the k-th stay, so that nothing depends on how equal ones are sorted.
             least_B1 = scaled_BV.topk(self.top_k).values[:, -1:]
             scaled_BV = scaled_BV.masked_fill(scaled_BV < least_B1, float("-inf"))
         p_BV = scaled_BV.softmax(-1)

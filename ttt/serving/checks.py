@@ -18,6 +18,7 @@ def check_writes(learner: Learner, adapter: Mapping[str, Any]) -> None:
     """
     if isinstance(learner.adapter, Evolving):
         raise ValueError(f"adapter={adapter['name']}: its fast weights are prompts, which no reading writes")
+    # Nor could it be kept open: its tokens would pile up until an end that never comes.
     for key in ("write_at", "test_write_at"):
         if adapter.get(key) == "document":
             raise ValueError(f"adapter.{key}=document: writes when a document ends, and a text that goes on has no end")

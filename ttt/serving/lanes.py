@@ -65,5 +65,6 @@ def _same_length(name: str, parts: list[Tensor]) -> list[Tensor]:
     longest = max(x.shape[axis] for x in parts)
     # The mask goes by positions and documents: what lies under padding is never looked at.
     value = PADDING if axis == 1 else 0
+    # F.pad counts from the last dimension on.
     below = [0, 0] * (parts[0].dim() - 1 - axis)
     return [F.pad(x, (*below, longest - x.shape[axis], 0), value=value) for x in parts]

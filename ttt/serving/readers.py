@@ -144,12 +144,14 @@ class Readers:
         contents, extra = self._shelf.load()
         for name, content in contents.items():
             self._take(name, content, append=append)
+        # New text has no rounds that could be the same.
         self._replayed = 0 if append else extra.get("records", 0)
         return extra
 
     def write_file(self, path: Path, name: str, extra: Mapping[str, Any]) -> None:
         """Write one session as a file of its own."""
         session = self.sessions[name]
+        # From the disk, if it was moved there.
         lanes = self._shelf.take(session)
         self.form.write(path, session, lanes, extra)
         self._shelf.put(session, lanes)

@@ -100,6 +100,7 @@ def check_owner(saved: Owner, owner: Owner, *, path: Path) -> None:
 
 def digest_of(manifest: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the manifest, and names, types, shapes and bytes of the tensors."""
+    # The manifest too: a changed place would read the wrong text without a word.
     digest = hashlib.sha256(manifest.encode())
     for name, x in sorted(tensors.items()):
         digest.update(f"{name} {x.dtype} {list(x.shape)}\n".encode())
