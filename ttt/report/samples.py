@@ -21,7 +21,7 @@ def written_table(record: Record) -> Table:
         "end": "when it was written last",
     }
     by_row: dict[tuple[int, str], dict[int, dict[str, Any]]] = {}
-    for line in read(RunFolder(record.folder).written):
+    for line in read(RunFolder(record.folder).written, field="row"):
         by_row.setdefault((line["task"], line["mode"]), {})[line["row"]] = line
     rows = []
     for (task, mode), lines in sorted(by_row.items()):

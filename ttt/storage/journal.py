@@ -37,15 +37,18 @@ class Journal:
 
 
 class Tail:
-    """The records of a journal that is being written; each is read once, as it comes."""
+    """The records of a file that is being written; each is read once, as it comes.
 
-    def __init__(self, file: Path) -> None:
-        self._file, self._position, self._lines = file, 0, 0
+    `field`: what every record has.
+    """
+
+    def __init__(self, file: Path, *, field: str = "event") -> None:
+        self._file, self._field, self._position, self._lines = file, field, 0, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the records that are new; none while there is no file.
 
-        Raises ValueError naming the file and the line of a record that is no event.
+        Raises ValueError naming the file and the line of what is no such record.
         """
         if not self._file.is_file():
             return
@@ -56,24 +59,25 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self._position, self._lines = self._position + len(line), self._lines + 1
-                yield _record(line, where=f"{self._file}: line {self._lines}")
+                yield _record(line, field=self._field, where=f"{self._file}: line {self._lines}")
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """Return the records of a metrics.jsonl in order, or an empty list if there is no such file.
+def read(file: Path, *, field: str = "event") -> list[dict[str, Any]]:
+    """Return the records of a file of lines in order, or an empty list if there is no such file.
 
-    Raises ValueError naming the file and the line of a record that is no event.
+    By default those of a metrics.jsonl. Raises ValueError naming the file and the line of what is
+    no record with `field`.
     """
-    return list(Tail(file))
+    return list(Tail(file, field=field))
 
 
-def _record(line: bytes, *, where: str) -> dict[str, Any]:
+def _record(line: bytes, *, where: str, field: str = "event") -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({error})") from error
-    if not isinstance(record, dict) or "event" not in record:
-        raise ValueError(f"{where} is no event")
+    if not isinstance(record, dict) or field not in record:
+        raise ValueError(f"{where} is no record with {field!r}")
     return record
 
 
