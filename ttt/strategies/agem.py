@@ -38,6 +38,7 @@ class Agem(Rehearsal):
         self._steps = self._projected = 0
 
     def memory(self, batch: Batch, *, step: int) -> Batch | None:
+        # Rows of earlier tasks do not join the batch: they only give a direction in `gradients`.
         self.see(batch)
         return None
 
@@ -45,6 +46,7 @@ class Agem(Rehearsal):
         rows, learner = self.draw(), engine.learner
         if rows is None:
             return
+        # autograd.grad raises for a frozen parameter.
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with engine.fabric.autocast(), unheard():
             logits_BTV, _ = learner(rows, learner.adapter.initial())
@@ -70,6 +72,7 @@ class Agem(Rehearsal):
 @torch.no_grad()
 def project(gradient: list[torch.Tensor], reference: list[torch.Tensor]) -> bool:
     """Change `gradient` in place until it does not point against `reference`; was that needed?"""
+    # The gradients of all parameters count as one long vector, as in the paper.
     dot = torch.stack([x.sum() for x in torch._foreach_mul(gradient, reference)]).sum()
     if not dot < 0:
         return False

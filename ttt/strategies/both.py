@@ -42,6 +42,7 @@ class Both(Strategy):
         self._parts = (first, second)
         # A stable sort: of two that do not differ here, the first one stays first.
         self._in_turn = sorted(self._parts, key=lambda part: not part.replaces)
+        # A property of one holds for the pair, but the pair learns only where both do.
         self.is_fresh = first.is_fresh or second.is_fresh
         self.renews = first.renews or second.renews
         self.learns = first.learns and second.learns
@@ -107,6 +108,7 @@ class Both(Strategy):
             part.end_task(engine, index)
 
     def evaluating(self, task: int | None) -> AbstractContextManager[None]:
+        # Both are open when this returns; whoever closes the stack closes them in reverse order.
         stack = ExitStack()
         for part in self._parts:
             stack.enter_context(part.evaluating(task))
@@ -120,6 +122,7 @@ class Both(Strategy):
         return {f"{i}.{name}": x for i, part in enumerate(self._parts) for name, x in part.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        # Two characters come off again: the digit of the place and the dot.
         for i, part in enumerate(self._parts):
             part.restore({name[2:]: x for name, x in state.items() if name.startswith(f"{i}.")})
 

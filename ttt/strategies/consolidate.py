@@ -69,6 +69,7 @@ class Consolidate(Strategy):
         learner, carried = engine.learner, engine.shared_fast()
         moved, whole = [], []
         for weight, key in self._pairs:
+            # The shared state has one lane: the mean over lanes, the same on every device.
             moved_DF = self._share * truncated(carried[key][0], rank=self._rank)
             moved.append(moved_DF.norm())
             whole.append(weight.norm())
@@ -97,5 +98,6 @@ def truncated(s_DF: Tensor, *, rank: int | None) -> Tensor:
     # The decomposition would raise on NaN; the weights carry it on to the check of the loss.
     if rank is None or rank >= min(s_DF.shape) or not bool(s_DF.isfinite().all()):
         return s_DF
+    # The first singular values and vectors give the nearest matrix of that rank (Eckart and Young).
     u_DK, sigma_K, v_KF = torch.linalg.svd(s_DF, full_matrices=False)
     return (u_DK[:, :rank] * sigma_K[:rank]) @ v_KF[:rank]

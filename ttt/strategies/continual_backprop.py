@@ -46,6 +46,7 @@ class ContinualBackprop(Recycling):
         super().begin(engine, stream)
         # Names and weights, looked up once: the look-up is a good part of the cost of a step.
         self._out = [(layer.name, layer.weight_out.detach()) for layer in self.layers]
+        # The columns of the matrix out of a layer are its hidden units.
         weights = [weight for _, weight in self._out]
         self.utility = [torch.zeros(weight.shape[1], device=weight.device) for weight in weights]
         # On the CPU: every step counts the mature units, and must not wait for the device.
@@ -57,12 +58,15 @@ class ContinualBackprop(Recycling):
         self.steps += 1
         chosen: dict[int, Tensor] = {}
         for number, (name, weight) in enumerate(self._out):
+            # The running mean u <- decay * u + (1 - decay)
+            # * (activity times outgoing weights), in place.
             self.utility[number].lerp_(activity(self.heard[name]) * sizes(weight), 1 - self._decay)
             self.age[number] += 1
             if (units_K := self._least_useful(number)) is not None:
                 chosen[number] = units_K
         if chosen:
             self.renew(engine, chosen)
+            # A new unit starts at age zero, so that `maturity` protects it until it has learned.
             for number, units_K in chosen.items():
                 self.utility[number][units_K.to(self.utility[number].device)] = 0.0
                 self.age[number][units_K.numpy()] = 0
@@ -72,9 +76,11 @@ class ContinualBackprop(Recycling):
         mature_F = self.age[number] > self._maturity
         self.due[number] += self._rate * int(np.count_nonzero(mature_F))
         count = int(self.due[number])
+        # The fraction of a unit that is left over waits for later steps.
         self.due[number] -= count
         if not count:
             return None
+        # Only from here on does a step wait for the device, and most steps have returned before.
         units_M = mature_F.nonzero()[0]
         # The running mean starts at zero: divide by the weight that it has gathered since.
         useful_M = self.utility[number].double().cpu().numpy()[units_M] / (1 - self._decay ** self.age[number][units_M])

@@ -31,5 +31,7 @@ class Cumulative(Strategy):
             dealt = Dealt(stream.phases[: i + 1], taken=list(taken), key=i)
             changed.append(replace(phase, batch=dealt.batch))
             for p in range(i + 1):
+                # Count the rows of phase p that this phase
+                # deals: the next phase goes on behind them.
                 taken[p] += share(phase.steps * rows, p, of=i + 1)
         return changed

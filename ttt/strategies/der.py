@@ -62,6 +62,7 @@ class Der(Rehearsal):
         if self._again is None:
             return None
         rows, then_BSV = self._again
+        # Behind the task's own rows come those that `memory` returned.
         again_BTV = logits_BTV[own:]
         term = self._alpha * squared_distance(again_BTV, then_BSV, rows)
         if self._beta:
@@ -92,6 +93,7 @@ def packed(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     scored_BT = targets_BT != IGNORE
     is_there_BS = _is_there(scored_BT, width=int(scored_BT.sum(1).max()))
     logits_BSV = logits_BTV.new_zeros(*is_there_BS.shape, logits_BTV.shape[-1])
+    # Both masks run through their rows in order, so the k-th scored token lands in place k.
     logits_BSV[is_there_BS] = logits_BTV[scored_BT]
     return logits_BSV
 
@@ -103,6 +105,7 @@ def squared_distance(now_BTV: Tensor, then_BSV: Tensor, batch: Batch) -> Tensor:
     squares_NV = (now_BTV[scored_BT].float() - then_NV).square()
     if batch.outputs_BV is None:
         return squares_NV.mean()
+    # The flags of a row count for each of its scored tokens.
     competes_NV = batch.outputs_BV[:, None].expand_as(now_BTV)[scored_BT]
     return (squares_NV * competes_NV).sum() / competes_NV.sum()
 

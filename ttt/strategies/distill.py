@@ -38,5 +38,6 @@ class Distill(Distilling):
         scored_BT = batch.targets_BT != IGNORE
         heads = None
         if batch.outputs_BV is not None:
+            # Each token has one head, the outputs that compete in its row: [N, 1, V].
             heads = batch.outputs_BV[:, None].expand_as(slow_BTV)[scored_BT][:, None]
         return self.penalised(logits_BTV[:own][scored_BT], slow_BTV[scored_BT], heads_HV=heads)

@@ -81,6 +81,7 @@ class LayerReset(Strategy):
         random = generator(self._stream, index)
         for name, parameter, start in zip(self._names, self._reset, self._start, strict=True):
             parameter.copy_(start if self._to == "start" else redrawn(name, start, random))
+            # Moments of the old weights would push the new ones on.
             engine.optimizer.state.pop(parameter, None)
 
     def state(self) -> dict[str, Tensor]:

@@ -41,11 +41,14 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the update adds to the layer's output."""
+        # Two thin products: the matrix B A, as large as W0, is never built.
         a_RI, b_OR = self.a_RI.to(x.dtype), self.b_OR.to(x.dtype)
         return self.scale * F.linear(F.linear(x, a_RI), b_OR)
 
     def start(self, random: torch.Generator) -> None:
         """Draw A as nn.Linear draws its weight, and set B to zero: nothing is added yet."""
+        # nn.Linear draws from U(-1 / sqrt(I), 1 / sqrt(I)). The draw is made on the CPU, so that
+        # all devices begin alike.
         bound = self.a_RI.shape[1] ** -0.5
         self.a_RI.copy_((2 * torch.rand(self.a_RI.shape, generator=random) - 1) * bound)
         self.b_OR.zero_()

@@ -106,6 +106,7 @@ class LoraTask(LowRankUpdates):
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        # Names are TASK.LAYER.a and TASK.LAYER.b; `now` stands beside them.
         device = self.weights[0].device
         self._now = int(state["now"]) if "now" in state else None
         tasks = sorted({int(name.split(".")[0]) for name in state if name != "now"})

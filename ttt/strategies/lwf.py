@@ -59,10 +59,13 @@ class Lwf(Distilling):
     def end_task(self, engine: Engine, index: int) -> None:
         self._old = weights_of(engine.learner.model)
         if self._has_classes:
+            # The labels seen in this task are old ones from here on.
             old_HV, self._present_V = self._present_V[None], torch.zeros_like(self._present_V)
         else:
             assert self._stream is not None
             outputs_BV = self._stream.tasks[self._stream.phases[index].task].evaluation().outputs_BV
+            # Where all outputs compete (domain), the old
+            # ones are all of them: that is what None means.
             if outputs_BV is None:
                 return
             # All rows of a task have the same outputs.

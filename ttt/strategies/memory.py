@@ -40,6 +40,8 @@ class Memory:
         """Return `rows` rows at random, with replacement; None where there are none."""
         if not self.ready:
             return None
+        # Uniform numbers lie in [0, 1), so the product
+        # stays below `ready`, and the cast rounds down.
         places = (self._random.take(rows) * self.ready).astype(np.int64)
         return _rows_at(places, self.columns)
 
@@ -98,6 +100,7 @@ class Memory:
 
 def padded(x_BS: Tensor, width: int) -> Tensor:
     """Append zeros along the second dimension, up to `width` entries."""
+    # F.pad counts dimensions from the last one: pairs of zeros skip those behind the second.
     return F.pad(x_BS, (*(0, 0) * (x_BS.dim() - 2), 0, width - x_BS.shape[1]))
 
 

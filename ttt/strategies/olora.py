@@ -52,6 +52,7 @@ class OLora(LowRankUpdates):
         for update, earlier_XI in zip(self.updates, self._earlier, strict=False):
             assert update.a_RI.grad is not None
             # The gradient of |x| is the sign of x; at 0, where it has none, it pulls nowhere.
+            # So the gradient of sum |A_t A^T| is sign(A_t A^T) A, with A the rows of earlier tasks.
             sign_RX = (update.a_RI @ earlier_XI.T).sign()
             update.a_RI.grad.addmm_(sign_RX, earlier_XI, alpha=self._coefficient)
 
@@ -59,6 +60,7 @@ class OLora(LowRankUpdates):
     def end_task(self, engine: Engine, index: int) -> None:
         rows = [update.a_RI.detach().clone() for update in self.updates]
         for weight, update in zip(self.weights, self.updates, strict=True):
+            # The layer computes the same before and after: the next update starts at zero.
             weight.add_(update.delta())
         pairs = zip(self._earlier, rows, strict=True)
         self._earlier = [torch.cat(pair) for pair in pairs] if self._earlier else rows

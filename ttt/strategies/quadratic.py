@@ -57,6 +57,8 @@ class Quadratic(Strategy):
             self.pull(importance)
             return
         for i, (parameter, new) in enumerate(zip(self.trained, importance, strict=True)):
+            # Two parabolas add up to one, F (x - m)^2 + G (x - theta)^2 = (F + G) (x - m')^2 +
+            # rest, with m' = m + G / (F + G) (theta - m) and rest = F G / (F + G) (theta - m)^2.
             total = self.importance[i] + new
             # Where neither task needs a weight, 0 / tiny leaves its anchor alone.
             share = new / total.clamp_min(torch.finfo(total.dtype).tiny)

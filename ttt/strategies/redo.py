@@ -35,6 +35,7 @@ class Redo(Recycling):
         super().begin(engine, stream)
         self._dormant: Tensor | None = None
         # The activity of each unit, summed since the last time.
+        # The sums are not divided by the number of steps, which would cancel in s_f.
         self._activity = [torch.zeros(x.weight_out.shape[1], device=x.weight_out.device) for x in self.layers]
 
     @torch.no_grad()

@@ -45,6 +45,8 @@ class Rehearsal(Strategy):
     def begin(self, engine: Engine, stream: Stream) -> None:
         # As many as a batch has, unless the user said how many.
         self._rows = self._rows or batch_rows(stream.phases)
+        # A group is what gets an equal share of the
+        # memory: all rows, or those of a task or a label.
         groups = {"reservoir": 1, "task": len(stream.tasks), "class": stream.vocab_size}
         self._stream, self._device = stream, engine.fabric.device
         self.stored = Memory(size=self._size, groups=groups[self._balance], key=key_of(stream))

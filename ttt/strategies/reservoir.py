@@ -40,6 +40,7 @@ class UniformRows:
         block, row = divmod(self.taken, BLOCK)
         self.taken += 1
         if self._block is None or self._block[0] != (block, count):
+            # The key and the number of the block are the seed: no state has to be saved.
             numbers = np.random.default_rng([*self._key, block]).random((BLOCK, count))
             self._block = (block, count), numbers
         return self._block[1][row]
@@ -66,11 +67,13 @@ class Reservoir:
         random_2B = self._random.take(2 * rows).reshape(2, -1)
         if self.filled == self.size and self._has_share_G[group].all():
             # Whole arrays at once: all but the beginning of a stream takes this path.
+            # Algorithm R: the n-th row draws a rank below n and replaces the row of that rank.
             row_at = self._replace(group, (random_2B[0] * nth).astype(np.int64))
         else:
             each = zip(np.broadcast_to(group, rows), nth, *random_2B, strict=True)
             places = [self._place(*row) for row in each]
             row_at = {place: b for b, place in enumerate(places) if place is not None}
+        # Unlike `+=`, `add.at` counts a group once for each of its rows.
         np.add.at(self.seen_G, group, rows if isinstance(group, int) else 1)
         if not row_at:
             return NOTHING, NOTHING
@@ -109,6 +112,7 @@ class Reservoir:
             self._has_share_G |= self.stored_G == self.stored_G.max()
             taken_from, rank = group, int(random * nth)
             if not self._has_share_G[group]:
+                # A group below its share grows at the cost of the largest one.
                 taken_from = int(self.stored_G.argmax())
                 rank = int(other * self.stored_G[taken_from])
             if rank >= self.stored_G[taken_from]:
@@ -125,5 +129,6 @@ def _nth_of_its_group(group_B: Ints) -> Ints:
     order = np.argsort(group_B, kind="stable")
     sorted_B = group_B[order]
     nth_B = np.empty_like(group_B)
+    # Sorted by group, a row's number is its place less the place of its group's first row.
     nth_B[order] = np.arange(1, len(group_B) + 1) - np.searchsorted(sorted_B, sorted_B)
     return nth_B

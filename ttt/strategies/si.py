@@ -54,6 +54,7 @@ class Si(Quadratic):
 
     @torch.no_grad()
     def stepped(self, engine: Engine) -> None:
+        # Before minus after is minus the change: the path grows where a step went downhill.
         torch._foreach_sub_(self._before, self.trained)
         torch._foreach_addcmul_(self.path, self._gradient, self._before)
 
