@@ -59,6 +59,7 @@ class Composer:
         return self._names(group, ObjectType.CONFIG)
 
     def _names(self, group: str, kind: ObjectType) -> list[str]:
+        # Hydra looks into the user's folder as well if the overrides show it the search path.
         names = self.loader.get_group_options(group, kind, config_name="config", overrides=list(self.searchpath))
         return sorted(names)
 

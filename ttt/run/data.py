@@ -23,6 +23,7 @@ def build_data(config: dict[str, Any], *, base_seed: int, trusted: Sequence[Path
         return source, stream
     other = build_source(config, trusted, section="base_source")
     _check_base_source(config, source, other)
+    # Only the base changes: the tasks are still cut from the first source.
     return source, replace(stream, base=task.base_of(other, base_seed=base_seed))
 
 
@@ -54,6 +55,8 @@ def _check_base_source(config: dict[str, Any], source: Source, other: Source) ->
     """A token must mean the same in both."""
     tokenizers = [config[section].get("tokenizer") for section in ("source", "base_source")]
     typed = f"source@base_source={other.name}"
+    # A BPE vocabulary is learned from its own source:
+    # two of one name give a number another meaning.
     if tokenizers[0] != tokenizers[1] or str(tokenizers[0]).startswith("bpe-"):
         raise ValueError(
             f"{typed}: its tokenizer is {tokenizers[1]}, that of source={source.name} is {tokenizers[0]}; both must be "
@@ -61,5 +64,6 @@ def _check_base_source(config: dict[str, Any], source: Source, other: Source) ->
         )
     if other.vector_size != source.vector_size:
         raise ValueError(f"{typed}: tokens and vectors do not mix")
+    # The model has an output for each token of the stream; a base that uses fewer does no harm.
     if other.vocab_size > source.vocab_size:
         raise ValueError(f"{typed}: has {other.vocab_size} tokens, source={source.name} only {source.vocab_size}")

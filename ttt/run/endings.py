@@ -39,6 +39,7 @@ class LostError(RuntimeError):
 
 def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
     """What a run comes to that this error has ended."""
+    # From the special to the general: what is asked further down also holds for errors further up.
     if isinstance(error, KeyboardInterrupt):
         return Outcome(ExitCode.INTERRUPTED, "requeue", "interrupted", {})
     if isinstance(error, StoppedError):
@@ -46,6 +47,7 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
         return Outcome(code, "requeue", f"signal {signal.Signals(error.number).name}", {})
     if isinstance(error, TerminatedError):
         name = signal.Signals(error.number).name
+        # A shell reports a process that a signal ended as 128 plus the signal's number.
         return Outcome(128 + error.number, "requeue", f"a second signal ({name})", {})
     if isinstance(error, LostError):
         return Outcome(ExitCode.REQUEUE, "requeue", str(error), {})
@@ -55,6 +57,8 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
         return Outcome(ExitCode.USAGE, "failed", too_large(error), {})
     if isinstance(error, OSError) and error.errno in FULL:
         return Outcome(ExitCode.DISK, "failed", f"no room on the disk for {error.filename}: {error.strerror}", {})
+    # What lies inside the run's folder is no data: an
+    # error there is a bug, and so is one without a name.
     if isinstance(error, OSError) and not str(error.filename or folder.path).startswith(str(folder.path)):
         return Outcome(ExitCode.DATA, "failed", f"data cannot be read: {first_line(error)}", {})
     return _bug(folder, error, rank=rank)
@@ -77,6 +81,7 @@ def too_large(error: BaseException) -> str:
 
 def _bug(folder: RunFolder, error: BaseException, *, rank: int) -> Outcome:
     log = folder.error_log(rank)
+    # A log that cannot be written must not hide the error that it was for.
     with contextlib.suppress(OSError):
         write_bytes(log, "".join(traceback.format_exception(error)).encode())
     return Outcome(ExitCode.BUG, "failed", f"{type(error).__name__}: {first_line(error)} (see {log.name})", {})

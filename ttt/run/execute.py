@@ -80,6 +80,7 @@ def _outcome(
         if not (results.rows or folder.metrics.exists()):
             # Refused before anything was measured: nothing stays behind.
             if fabric.is_global_zero:
+                # An empty folder would look like a run that has begun.
                 folder.discard()
             raise UsageError(str(error)) from error
         return ending(error, folder, rank=fabric.global_rank)
@@ -100,6 +101,7 @@ def _conclude(
     # A process that is told to stop has no time for pictures.
     if assembly.config["report"] and outcome.status != "requeue":
         write_page(folder, watcher)
+    # The tracker comes last: it may wait for a network, and everything else is on the disk by then.
     where = sink.finish(results, numbers=outcome.numbers, exit_code=outcome.code)
     folder.close()
     return outcome._replace(where=where)
@@ -128,6 +130,7 @@ def _with_others(fabric: Devices) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # Errors of gloo itself are plain RuntimeErrors, which only their text tells apart.
         broken = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         if fabric.world_size == 1 or not broken:
             raise
@@ -168,6 +171,7 @@ def _begin(
     recipe = assembly.recipe
     settings = assembly.settings
     saving = Saving(settings.save_every, settings.save_minutes, stop=pending, deferred=deferred)
+    # Also where a checkpoint replaces these weights: strategies and probes refer to the base.
     engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher, saving))
     # Drift is measured from the base itself, not from what a checkpoint holds: probe it first.
     is_probed = assembly.plan.diagnostics
@@ -217,6 +221,7 @@ def _newest(fabric: Devices, folder: RunFolder, watcher: Watcher) -> Checkpoint 
         state = newest[0].state
         return checkpoint.name_after(len(state["rows"]) - 1, step=state.get("task_step", 0))
 
+    # All processes must go on from one checkpoint, also where a disk shows them different ones.
     name = decided(fabric, find)
     return checkpoint.load(folder.checkpoints / name) if name and newest[0] is None else newest[0]
 
@@ -226,6 +231,7 @@ def _journal(
 ) -> AbstractContextManager[Journal | None]:
     if not fabric.is_global_zero:
         return nullcontext()
+    # What was measured after the checkpoint is measured again and must not stand there twice.
     end, fault = mend(folder.metrics, position=position)
     if fault:
         watcher.note(f"{fault}; the results are whole without it")

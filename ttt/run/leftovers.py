@@ -47,6 +47,7 @@ class Leftover:
         """Delete it. Raises OSError where that is not allowed, or where a run is making it."""
         if self.what == "base":
             lock = self.path.with_suffix(".lock")
+            # A run that makes this base holds the lock; Timeout is an OSError.
             with FileLock(lock, timeout=0):
                 shutil.rmtree(self.path)
             lock.unlink(missing_ok=True)
@@ -74,6 +75,7 @@ def old_logs(folder: Path) -> Iterator[Leftover]:
         if parent.name == SWEEPS:
             inside = [parent / name for name in sorted(folders) if not (parent / name).is_symlink()]
             yield from (Leftover.of("log", sweep) for sweep in inside if _has_ended(sweep))
+            # os.walk goes only into what is left in `folders`.
             folders.clear()
 
 
@@ -89,6 +91,8 @@ def unused_cache(cache: Path, folders: Sequence[Path]) -> tuple[list[Leftover], 
         noted.add(run)
         if run in runs:
             used |= set(note.get("cached", ()))
+        # The note of a run outside the folders stays;
+        # what that run has in the cache counts as unused.
         elif not run.is_dir():
             unused.append(Leftover.of("note", file))
     for kind in CACHED:
@@ -110,6 +114,7 @@ def runs_below(folder: Path) -> Iterator[RunFolder]:
 def _has_ended(sweep: Path) -> bool:
     jobs = [_read(file) for file in sweep.glob("[0-9]*.json")]
     here = socket.gethostname()
+    # Whether a process of another machine is alive cannot be seen from here: it counts as running.
     return not any(job.get("status") == "running" and (job["host"] != here or alive(job["pid"])) for job in jobs)
 
 

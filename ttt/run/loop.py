@@ -40,6 +40,7 @@ def end_row(session: Session) -> None:
     session.check_numbers()
     measure_row(session)
     session.save()
+    # After the last row nothing is left to do: a signal comes too late, and the run is done.
     is_last = len(session.results.rows) > len(session.stream.phases)
     number = None if is_last and not session.plan.savings else session.asked()
     if number is not None:
@@ -70,6 +71,7 @@ def reset_for_task(engine: Engine, recipe: Recipe) -> None:
 def learn(session: Session, phase: Phase, index: int) -> None:
     """Take the steps of one phase, with reports, and evaluations where the plan says so."""
     clock, plan, start = session.clock, session.plan, session.task_step
+    # `clock.step` counts through the whole stream, `progress.step` through this phase.
     before, reported = clock.step - start, start
     every = piece_length(plan, report_every=session.report_every)
     pieces: list[Progress] = []
@@ -92,6 +94,7 @@ def learn(session: Session, phase: Phase, index: int) -> None:
         if is_report:
             session.publish(_trained(session, phase, index, joined_progress(pieces, since=reported)))
             pieces, reported = [], progress.step
+        # The report comes first, so that a curve's point stands behind the steps that led to it.
         if is_due(plan, progress.step, of=phase.steps):
             _measure_inside(session, index, progress.step)
         # At rest: no gradient waits for its step, and no value for its report.
@@ -126,6 +129,7 @@ def _trained(session: Session, phase: Phase, index: int, done: Progress) -> Trai
         task_step=done.step,
         task_steps=phase.steps,
         tokens_per_second=done.tokens / done.seconds,
+        # Losses are computed in nats and published in bits.
         loss=done.loss / math.log(2),
         lr=done.lr,
         terms=done.terms | done.watched,
@@ -136,6 +140,7 @@ def _trained(session: Session, phase: Phase, index: int, done: Progress) -> Trai
 def measure_row(session: Session) -> None:
     """Add one row to R: the tasks that the plan says, and sometimes the base, in every mode."""
     engine, stream, recipe, results = session.engine, session.stream, session.recipe, session.results
+    # Evaluations are timed apart, so that tokens per second are those of training alone.
     row, start = len(results.rows), time.perf_counter()
     columns = session.plan.columns(row, stream=stream)
     current = stream.phases[row - 1].task if row else None
@@ -163,6 +168,7 @@ def measure_row(session: Session) -> None:
             row=row,
             columns=columns,
             current=current,
+            # `learned_at` holds the row after the first phase of each task.
             seen=[j for j, first in enumerate(stream.learned_at) if first <= row],
             tasks=scores,
             base=base,

@@ -35,4 +35,5 @@ def learn_only(model: nn.Module, only: Sequence[str] | None, *, own_names: Colle
 def _names(word: str, name: str, own_names: Collection[str]) -> bool:
     if word == ADAPTER:
         return name not in own_names
+    # The dots keep layers.1 from choosing layers.10.
     return f".{word}." in f".{name}."

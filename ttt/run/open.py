@@ -108,6 +108,7 @@ def not_a_run(path: Path) -> str:
         parent = next(p for p in path.absolute().parents if p.exists())
         # The first part of the path that does not exist is the one that was mistyped.
         missing = path.absolute().relative_to(parent).parts[0]
+        # Names are compared at the place where the path breaks off.
         near = difflib.get_close_matches(missing, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
         return "no such folder" + (f"; did you mean {parent / near[0]}?" if near else "")
     if not path.is_dir():

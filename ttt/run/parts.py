@@ -38,6 +38,7 @@ def build_strategy(config: dict[str, Any], trusted: Sequence[Path]) -> Strategy:
 
 def build_optimizer(config: dict[str, Any], trusted: Sequence[Path]) -> tuple[OptimizerFactory, Pace]:
     """What moves the slow weights, and at which pace: one section of the config names both."""
+    # The signature of `Pace` says which keys are about timing, so that no list has to follow it.
     names = inspect.signature(Pace).parameters
     timing = {name: value for name, value in config.items() if name in names}
     # `only` says which weights an optimizer gets; build_learner freezes the others.
@@ -91,10 +92,12 @@ def build_learner(
     config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, optimizer: OptimizerFactory
 ) -> tuple[Learner, frozenset[str]]:
     """A learner with fresh weights, and the names of the parameters that are the model's own."""
+    # Initial weights belong to the base, which runs of several seeds may share.
     torch.manual_seed(config["base"]["seed"])
     sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
     model = build_model(config["model"], sizes=sizes, trusted=trusted)
     check_adapter(config, model)
+    # Taken before the adapter brings parameters of its own.
     own_names = frozenset(name for name, _ in model.named_parameters())
     adapter = build_adapter(config["adapter"], layout=stream.layout, trusted=trusted)
     learner = Learner(model, adapter=adapter, optimizer=optimizer)

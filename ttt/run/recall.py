@@ -69,6 +69,7 @@ def recall(config: Mapping[str, Any], *, trusted: Sequence[Path]) -> Place | Non
     """Where the run of this config lies; None where that is not certain."""
     try:
         note = json.loads(_note(config, trusted).read_bytes())
+        # Stamps are taken from sizes and times: reading all the data again would take too long.
         unchanged = all(stamp(path) == before for path, before in note["reads"].items())
         return Place(Path(note["folder"]), note["run_code"]) if unchanged and note["code"] == CODE else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

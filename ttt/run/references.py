@@ -50,6 +50,7 @@ def config_of(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
     changed.pop("also", None)
     changed["strategy"] = _option("strategy", strategy)
     changed["logger"] = _option("logger", "none")
+    # Curves and relearning cost time, and of a reference nobody reads them.
     changed["eval"] |= {"anytime": None, "savings": False}
     return changed
 
@@ -124,6 +125,8 @@ def add_references(
     try:
         results = _stored(folder)
         before = plain(results.references)
+        # All processes measure, since a pass of a model
+        # may need them all; only the first one writes.
         results.references = measured(assembly, fabric, references, before=results.references)
         if fabric.is_global_zero and plain(results.references) != before:
             write_results(folder.results, results)

@@ -49,6 +49,7 @@ def save_run(
         "strategy": recipe.strategy.state(),
         "objective": recipe.objective.state(),
     }
+    # All processes take part: cut parameters are put together from the shares of each.
     tensors = {group: whole_tensors(content, keep=journal is not None) for group, content in tensors.items()}
     if journal is None:
         return
@@ -56,10 +57,12 @@ def save_run(
         "history": history.extend(results.rows, results.points),
         "task_step": task_step,
         "clock": clock.state(),
+        # The journal is on the disk before the checkpoint that refers to a place in it.
         "journal_position": journal.settled(),
     }
     name = checkpoint.name_after(len(results.rows) - 1, step=task_step)
     checkpoint.save(folder / name, Checkpoint(tensors, state))
+    # Old ones go only now that the new one is complete.
     for old in checkpoint.in_order(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 

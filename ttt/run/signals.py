@@ -49,6 +49,7 @@ class _Stop:
             return
         self.count += 1
         if self.count > 2:
+            # `finally` blocks and exit handlers do not run here: one of them may be what hangs.
             os._exit(128 + number)
         if self.count == 2:
             _set_alarm(0)
@@ -56,6 +57,7 @@ class _Stop:
         self.number = number
         if not self.is_deferred:
             raise KeyboardInterrupt if number == signal.SIGINT else StoppedError(number)
+        # An evaluation may take longer than a scheduler waits: then the alarm calls `late`.
         _set_alarm(GRACE)
 
     def late(self, number: int, frame: FrameType | None) -> None:
