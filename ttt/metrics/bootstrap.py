@@ -72,6 +72,7 @@ def bootstrap(samples: Sequence[Sample], *, draws: int = DRAWS) -> Interval:
     if len(samples) < 2 or math.isnan(value):
         # One seed says nothing about other seeds, however many tasks it has.
         return between(value, NAN, NAN, n=len(samples))
+    # From the widest to the narrowest: bases, the seeds of each base, the tasks of each seed.
     (drawn_DN2,) = _draws([samples], draws)
     return _middle(value, _ratios(drawn_DN2), n=len(samples), sd=spread(values_N2))
 
@@ -101,6 +102,7 @@ def _middle(value: float, numbers_D: Matrix, *, n: int, sd: float) -> Interval:
 def _ratios(pairs_DN2: Matrix) -> Matrix:
     """The ratio of the means over runs in each draw [D]; NaN where too little was gained."""
     above_D, below_D = np.moveaxis(np.nanmean(pairs_DN2, axis=1), -1, 0)
+    # A mean of the ratios of runs would be ruled by the runs with the smallest denominators.
     return np.asarray(above_D / np.where(below_D > NOISE, below_D, NAN))
 
 
@@ -115,6 +117,7 @@ def _draws(arms: Sequence[Sequence[Sample]], draws: int) -> list[Matrix]:
         count = int(places.sum())
         tasks = _draw_tasks([arm[run].pairs_J2 for arm in arms], count, rng)
         null_tasks = _draw_tasks([arm[run].null_J2 for arm in arms], count, rng)
+        # The same draws serve both arms, so that what a task adds to both cancels out.
         for k, arm in enumerate(arms):
             drawn[k][places] = arm[run].value(tasks=tasks[k], null_tasks=null_tasks[k])
     return drawn
@@ -131,6 +134,7 @@ def _draw_runs(bases: Sequence[Hashable], draws: int, rng: Generator) -> Rows:
     """Draw bases, then of each base as many runs as it has: [D, N], with -1 in empty places."""
     members = [np.array([i for i, other in enumerate(bases) if other == base]) for base in dict.fromkeys(bases)]
     most = max((len(runs) for runs in members), default=0)
+    # A base may be drawn twice or not at all; empty places of smaller bases stay -1.
     base_DB = rng.integers(max(len(members), 1), size=(draws, len(members)))
     runs_DBN = np.full((draws, len(members), most), -1)
     for k, runs in enumerate(members):

@@ -15,6 +15,7 @@ def dominated_area(points: Sequence[Point], *, reference: Point) -> float:
     axis adds nothing. More points can only enlarge the area, so compare methods over the same
     learning rates and against the same reference. NaN where a value was not measured.
     """
+    # Only NaN differs from itself.
     if any(value != value for point in points for value in point):
         return float("nan")
     # From right to left each point adds the strip that rises above the points before it.

@@ -139,6 +139,7 @@ def bwt_pairs(a: Matrix, at: Rows) -> float:
 
     Source: Díaz-Rodríguez et al. (2018).
     """
+    # Row by row: `learned` is a vector over tasks, which numpy subtracts from every row.
     return mean_of((a - learned(a, at))[_rows(a) > at])
 
 
@@ -219,6 +220,8 @@ def needed_cell(metric: Metric, a: Matrix, at: Rows) -> tuple[int, int] | None:
 
     def is_nan(count: int) -> bool:
         """Whether the metric is NaN with 0 in all unmeasured cells but the first `count`."""
+        # Zero stands for a cell that was measured: whether
+        # a metric is defined rarely hangs on its value.
         filled = np.where(np.isnan(a), 0, a)
         filled[tuple(cells[:count].T)] = np.nan
         return bool(np.isnan(metric(filled, at)))

@@ -78,6 +78,7 @@ def erank(sigma_K: Tensor) -> float:
 
     Source: Roy & Vetterli 2007.
     """
+    # entr(p) = -p ln p, and 0 at p = 0.
     return _rank(sigma_K, torch.special.entr(sigma_K / sigma_K.sum()).sum().exp())
 
 

@@ -106,6 +106,7 @@ def normalised(a: Matrix, references: References, *, noise: float = NOISE) -> Ma
     0: as at the start of the stream; 1: as after joint training. Every metric of matrix.py takes q.
     NaN for a task on which joint training gains no more than `noise` (in the unit of A).
     """
+    # Dividing by next to nothing would let one such task rule the mean.
     room = references.joint[-1] - a[0]
     return (a - a[0]) / np.where(room > noise, room, np.nan)
 

@@ -55,6 +55,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
+    # ddof=1: the mean was estimated from the same values.
     sd = float(x.std(ddof=1)) if n > 1 else NAN
     half = t_quantile(n - 1) * sd / float(np.sqrt(n)) if n > 1 else NAN
     return Interval(mean=float(x.mean()) if n else NAN, half=half, n=n, sd=sd)
@@ -74,6 +75,7 @@ def fieller(pairs_N2: Matrix) -> Interval:
     x, y = map(float, pairs_N2.mean(0))
     (xx, xy), (_, yy) = (t_quantile(n - 1) ** 2 * np.cov(pairs_N2.T) / n).tolist()
     # The bounds are the roots of (y^2 - yy) theta^2 - 2 (x y - xy) theta + (x^2 - xx).
+    # With |mean of the denominators| <= t * its standard error, `square` is not positive.
     square, linear, rest = y * y - yy, x * y - xy, x * x - xx
     if square <= 0:
         return between(ratio, -INF, INF, n=n, sd=sd)
