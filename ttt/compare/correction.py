@@ -21,6 +21,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     order = sorted((i for i, p in enumerate(ps) if not math.isnan(p)), key=lambda i: ps[i])
     corrected, largest = list(ps), 0.0
     for rank, i in enumerate(order):
+        # The smallest p is multiplied by the number of tests, the next one by one less, and so on;
+        # none may come out below the one before it.
         largest = max(largest, min(1.0, (len(order) - rank) * ps[i]))
         corrected[i] = largest
     return corrected
@@ -46,6 +48,7 @@ def notes(sheet: Sheet, *, correct: Correct = "none") -> list[str]:
     if not tests:
         return []
     lines = []
+    # With n pairs there are 2^n sign patterns, and the two extreme ones always count.
     fewest = min(cell.interval.n for cell in tests)
     least = 2 / 2**fewest * (len(tests) if correct == "holm" else 1)
     if least > LEVEL:

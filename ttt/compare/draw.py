@@ -85,6 +85,7 @@ def _draw_method(axes: Axes, line: Line, frontier: Frontier, *, index: int, name
 def _arms(intervals: Sequence[Interval]) -> list[list[float]]:
     """How far each interval reaches below and above its mean; NaN where it has no bound."""
     arms = [[x.mean - x.low for x in intervals], [x.high - x.mean for x in intervals]]
+    # matplotlib cannot draw to infinity, and leaves out what is NaN.
     return [[arm if math.isfinite(arm) else math.nan for arm in side] for side in arms]
 
 

@@ -44,6 +44,7 @@ class Line:
     @property
     def units(self) -> list[Unit]:
         """The seeds (and bases, where these are pooled) that have every rate of the line."""
+        # A seed that lacks a rate would have a smaller area for that reason alone.
         shared = set.intersection(*({run.unit for run in group.runs} for group in self.groups))
         return [run.unit for run in self.groups[0].runs if run.unit in shared]
 
@@ -82,6 +83,7 @@ class Frontier:
             raise ValueError(f"--frontier {key}: these runs do not differ in it; {suggest(key, groups[0].label)}")
         members: dict[str, list[Group]] = {}
         for group in groups:
+            # A label is a dict and cannot be a key; its text can.
             members.setdefault(str(_without(key, group)), []).append(group)
         lines = [
             Line(_without(key, alike[0]), sorted(alike, key=lambda group: group.label[key]))
@@ -100,6 +102,7 @@ class Frontier:
         NaN where no run has both. All lines share one reference: an area means nothing without it.
         """
         runs = [run for line in self.lines for group in line.groups for run in group.runs]
+        # Oriented: higher is better on both axes, whichever way the metrics point.
         points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
         measured = [point for point in points if all(map(math.isfinite, point))] or [[NAN, NAN]]
         return min(x for x, _ in measured), min(y for _, y in measured)

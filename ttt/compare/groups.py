@@ -118,6 +118,8 @@ def group_runs(runs: Sequence[Run], *, by: IntervalBy = "t") -> list[Group]:
     A bootstrap knows bases: runs of one method on several bases are one group then. Raises
     ValueError where equal seeds saw different streams, or a seed of a method is there twice.
     """
+    # Runs on which hyper-parameters were chosen would
+    # make the chosen ones look better than they are.
     runs = reporting(runs)
     check_streams(runs)
     runs = in_bytes(pooled_over_bases(runs) if by == "bootstrap" else _without_base_seeds(runs))
@@ -125,6 +127,7 @@ def group_runs(runs: Sequence[Run], *, by: IntervalBy = "t") -> list[Group]:
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
+    # What all runs share is left out of their labels.
     keys = _telling_keys(runs)
     groups = [
         Group({key: alike[0].config.get(key, "") for key in keys}, sorted(alike, key=lambda run: run.seed), by)

@@ -74,6 +74,7 @@ def pair(runs: Sequence[Run], candidates: Sequence[Path], null: Null) -> dict[Pa
             nulls.setdefault(config["seed"], []).append((folder, flat))
     pairs = {}
     for run in runs:
+        # A null has the seed of its run: what chance does to a seed is then subtracted with it.
         folders = [folder for folder, config in nulls.get(run.seed, []) if null.belongs(config, run.config)]
         if folders:
             pairs[run.folder] = folders[0]

@@ -67,6 +67,7 @@ def draw_prompts(count: int, *, length: int, vocab: int, seed: int) -> PlantedPr
     planted_B = torch.randint(1, third - 1, (count,), generator=rng)
     query_B = torch.randint(length - third, length, (count,), generator=rng)
     k_B = torch.randint(vocab, (count,), generator=rng)
+    # k plus 1 .. V - 1, modulo V: any word but k*, each with the same chance.
     v_B = (k_B + torch.randint(1, vocab, (count,), generator=rng)) % vocab
     tokens_BT = torch.randint(vocab - 2, (count, length), generator=rng)
     # The other tokens are drawn from V - 2 words: shift them past k* and v*, the smaller first.
@@ -99,6 +100,7 @@ def probe_activations(
     off: list[Columns] = []
     for start in range(0, len(prompts.tokens_BT), ROWS):
         part = PlantedPrompts(*(x.to(device) for x in prompts)).rows(start, start + ROWS)
+        # `true_prompts` counts over all parts, and each part takes what is left of it.
         true = part.rows(0, max(0, true_prompts - start))
         values = written_values(unembedding(learner.model), part, rng=rng)
         with watching(learner.model) as seen:
@@ -135,6 +137,8 @@ def written_values(unembed_VD: Tensor, prompts: PlantedPrompts, *, rng: torch.Ge
 
     "shuffled" takes the next token of another position that is written: same words, wrong places.
     """
+    # The last position gets the first token, but it is
+    # never written: `read_write` stops before n - 1.
     next_BT = prompts.tokens_BT.roll(-1, dims=1)
     # Sorting by chance shuffles the written positions; 2.0 keeps all others after them.
     chance_BT = torch.rand(next_BT.shape, generator=rng).to(next_BT.device)
@@ -182,6 +186,7 @@ def key_geometry(z_BTF: Tensor, prompts: PlantedPrompts) -> Columns:
     other_BT = (positions_T < prompts.query_B[:, None]) & (positions_T != prompts.planted_B[:, None])
     return {
         "c_align": at(cosine_BT, prompts.planted_B),
+        # A mean over the other earlier positions: the mask is 0 at all others.
         "collision": (cosine_BT.abs() * other_BT).sum(1) / other_BT.sum(1),
         "effective_rank": effective_rank(z_BTF[:SVD_ROWS]),
     }

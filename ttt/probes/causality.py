@@ -58,8 +58,11 @@ class ProbeSizes:
         """All places of the sequences, or as much as WORK allows; `places`: this many, whatever."""
         parameters = sum(parameter.numel() for parameter in learner.parameters())
         # What each mode may read.
+        # A pass costs about one multiplication per parameter and token.
         tokens = int(WORK / parameters / len(modes_of(learner)))
         length = min(length, max(tokens // (2 * OTHER_ROWS), shortest(chunk)))
+        # The bounds are memory for tokens, memory for
+        # logits, an eighth of the work, and a fixed number.
         rows = min(TOKENS // length, SCORES // (length * vocab_of(learner)), tokens // (8 * length), MOST_ROWS)
         affordable = max((tokens // length - OTHER_ROWS) // 2, BRIEF_ROWS)
         return cls(length, min(places or affordable, length), max(rows, 2))
@@ -144,6 +147,7 @@ def _starts(learner: Learner, token_RT: Tensor) -> list[Start]:
     if "carried" in wanted:
         left = learner.fast
         if not any(bool(x.any()) for x in left.values()):
+            # An untrained run has carried nothing yet: what a reading leaves stands in for it.
             left = learner.adapter.carry(Reading(learner, starts[-1], Passage.of(token_RT)).after)
         starts.append(Start("carried", shared(left), write=True))
     return starts

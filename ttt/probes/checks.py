@@ -61,6 +61,7 @@ class ModeProbe:
 
     def order(self, flips: Sequence[Flip]) -> list[Check]:
         """Flips in place: scores before them, those of other rows, and a second reading."""
+        # All tokens of the odd rows are flipped, and no even row may notice.
         odd_R1 = torch.arange(len(self._reading.text.token_RL))[:, None] % 2 == 1
         change_RT = self._reading.moved_by(odd_R1.expand(-1, self._length + 1))
         lanes = self._moved("state from earlier tokens", "other rows", change_RT, ~odd_R1, "row {row} with other rows")
@@ -69,6 +70,8 @@ class ModeProbe:
             # In rows that mix every score would move: each flip is read alone.
             reading = Reading(self._learner, self._start, reading.text.rows([0]))
         change_NT = moved_by_each(reading, flips)
+        # A profile is about the distance from one token,
+        # so flips of a whole rest say nothing to it.
         single = [n for n, flip in enumerate(flips) if not flip.onward]
         self.profile = profile(change_NT[single], [flips[n].at for n in single]) if single else []
         return [*self._before_flips(change_NT, torch.tensor([flip.at for flip in flips])), lanes, *self._second()]
@@ -127,6 +130,7 @@ class ModeProbe:
     def _pieces(self, chunk: int | None) -> list[Check]:
         """Read in pieces, a reader gives the same scores and leaves earlier states alone."""
         batch, length, size = self._reading.text.batch, self._length, chunk or self._length
+        # Cuts just before, at and just behind the border of a chunk, where states are handed on.
         inner = {1, size - 1, size, size + 2, length // 2, length - 1}
         ends = sorted({0, length, *(end for end in inner if 0 < end < length)})
         reader = Reader(self._learner, state=self._start.state, write=self._start.write)
@@ -140,6 +144,8 @@ class ModeProbe:
         where = "position {t} when read in pieces"
         whole = self._moved("state from earlier tokens", "in pieces", change_RT, torch.tensor(True), where)
         states = self._check("state from earlier tokens", "states of pieces", moved, "the state before a piece")
+        # Pieces have other shapes than the whole, and
+        # arithmetic of another shape rounds differently.
         return [replace(whole, allowed=TOLERANCE), states]
 
     def lifetimes(self) -> list[Check]:
@@ -169,6 +175,7 @@ class ModeProbe:
     ) -> Check:
         """The check of the largest change of a score in the places that `still` marks."""
         held_RT = change_RT.nan_to_num(torch.inf).masked_fill(~still, 0)
+        # argmax counts through the flattened tensor.
         row, t = divmod(int(held_RT.argmax()), self._length)
         at = None if at_R is None else int(at_R[row])
         return self._check(condition, what, float(held_RT[row, t]), where.format(row=row, t=t, score=t + 1, at=at))

@@ -125,6 +125,7 @@ def _read_bits(reader: Reader, batch: Batch, start: int) -> Tensor:
         tokens, targets, segment = (x[:, first : first + PIECE] for x in batch[:3] if x is not None)
         logits_RTV = competing(reader.read(tokens, segment_BT=segment).float(), batch)
         nats = F.cross_entropy(logits_RTV.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+        # cross_entropy gives 0 where nothing is scored: NaN keeps that out of every mean.
         bits.append((nats.double() / math.log(2)).view_as(targets).masked_fill(targets == IGNORE, math.nan))
     return torch.cat(bits, 1)
 

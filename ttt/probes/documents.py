@@ -63,6 +63,7 @@ def with_foreign_beginnings(batches: Sequence[Batch]) -> list[Batch]:
     What writes gain in the second half is then no memory of the document: the control.
     """
     swapped = []
+    # Each document gets the beginning of the next one, and the last that of the first.
     for batch, other in zip(batches, [*batches[1:], *batches[:1]], strict=True):
         half = batch.tokens_BT.shape[1] // 2
         tokens_BT, targets_BT = batch.tokens_BT.clone(), batch.targets_BT.clone()
@@ -80,6 +81,7 @@ def losses_of(bits_RT: Tensor, hits_RT: Tensor, targets_RT: Tensor, *, token_byt
     parts = [slice(length * p // PIECES, length * (p + 1) // PIECES) for p in range(PIECES)]
     per_byte = math.nan
     if token_bytes is not None:
+        # IGNORE is negative and no index; multiplied by `scored_RT` such places count no bytes.
         bytes_RT = torch.as_tensor(token_bytes)[targets_RT.clamp(min=0)] * scored_RT
         per_byte = _ratio(bits_RT[:, late][scored_RT[:, late]].sum(), bytes_RT[:, late].sum())
     return DocumentLosses(

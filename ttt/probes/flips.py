@@ -54,6 +54,7 @@ class Passage:
         """The same documents with another token wherever `flip_RL` is true."""
         # A generator of its own, so that no random number of the run is used up.
         draws_RL = torch.randint(1, max(vocab, 2), self.token_RL.shape, generator=torch.Generator().manual_seed(0))
+        # 1 .. V - 1 further, modulo V: never the token itself.
         other_RL = (self.token_RL + draws_RL.to(self.token_RL)) % vocab
         return Passage(torch.where(flip_RL.to(self.token_RL.device), other_RL, self.token_RL), self.segment_RT)
 
@@ -123,6 +124,7 @@ def places(length: int, *, chunk: int | None, count: int) -> list[int]:
     Before place 0 nothing is scored; the token at `length` is only the target of the last position.
     """
     borders = range(chunk or length, length, chunk or length)
+    # The place behind a border reads what the chunk has written: leaks show there first.
     near = [border + step for step in (1, 0, -1, 2) for border in borders]
     even = torch.linspace(1, length, min(count, length)).long().tolist()
     # A dict drops repetitions and keeps the order.
@@ -133,6 +135,7 @@ def places(length: int, *, chunk: int | None, count: int) -> list[int]:
 def profile(change_NT: Tensor, at_N: Sequence[int]) -> list[float]:
     """The largest change at each distance from the flip, from -T to T."""
     length = change_NT.shape[1]
+    # Shifted so that the flip stands in the middle of 2 T + 1 places.
     shifted = [F.pad(change_T, (length - at, at + 1)) for change_T, at in zip(change_NT, at_N, strict=True)]
     distances: list[float] = torch.stack(shifted).amax(0).tolist()
     return distances

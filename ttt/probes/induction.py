@@ -42,6 +42,7 @@ def standing(logit_BV: Tensor, word_B: Tensor) -> Standing:
     """Compare the logit of `word_B` in each row with the logits of all other words."""
     value_B1 = logit_BV.gather(1, word_B[:, None])
     is_other_BV = torch.ones_like(logit_BV, dtype=torch.bool).scatter(1, word_B[:, None], False)
+    # Each row lacks exactly one word, so that the rest is a matrix again.
     others_BX = logit_BV[is_other_BV].view(len(logit_BV), -1)
     mean_B, sd_B = others_BX.mean(1), others_BX.std(1)
     value_B = value_B1.squeeze(1)
@@ -51,6 +52,7 @@ def standing(logit_BV: Tensor, word_B: Tensor) -> Standing:
 def minus_earlier_mean(z_BTF: Tensor) -> Tensor:
     """Return z_t minus the mean of z_0 .. z_{t-1}, which is known at t; z_0 is unchanged."""
     count_T1 = torch.arange(z_BTF.shape[1], device=z_BTF.device, dtype=z_BTF.dtype).clamp(min=1)[:, None]
+    # cumsum includes z_t itself, which is subtracted again; at t = 0 the sum is empty.
     return z_BTF - (z_BTF.cumsum(1) - z_BTF) / count_T1
 
 
@@ -60,6 +62,7 @@ def read_write(z_BTF: Tensor, *, value_BTD: Tensor, query_B: Tensor) -> Tensor:
     The position t = n - 1 is left out because its next token is the query itself.
     """
     query_BF = z_BTF[torch.arange(len(z_BTF), device=z_BTF.device), query_B]
+    # (sum of v_t z_t^T) z_n = sum of v_t (z_t . z_n): T numbers instead of a D x F matrix.
     match_BT = torch.einsum("btf,bf->bt", z_BTF, query_BF)
     written_BT = torch.arange(z_BTF.shape[1], device=z_BTF.device) < query_B[:, None] - 1
     return torch.einsum("bt,btd->bd", match_BT * written_BT, value_BTD)

@@ -62,6 +62,7 @@ def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
         yield seen
     finally:
         for handle in handles:
+            # Also after an error: a hook that stays would keep every pass's activations.
             handle.remove()
         for name, parts in pieces.items():
             seen[name] = Seen(*(torch.cat(x, dim=1) for x in zip(*parts, strict=True)))
@@ -120,6 +121,7 @@ def tensor_numbers(state: FastState, model: nn.Module) -> list[dict[str, Any]]:
             continue
         down = layers.get(name.rpartition(".")[0])
         weight = down.weight if down is not None else None
+        # The first dimension is that of the lanes.
         norm = float(tensor.flatten(1).float().norm(dim=1).mean())
         is_matrix = tensor.dim() > 2 and min(tensor.shape[-2:]) > 1
         in_place = isinstance(weight, Tensor) and weight.shape == tensor.shape[-2:]

@@ -28,6 +28,7 @@ def untouched(learner: Learner) -> Iterator[None]:
         try:
             learner.eval()
             for parameter in silent:
+                # `.data` is exchanged and not written to, so that the zeros come back as they were.
                 parameter.data = SPREAD * torch.randn(parameter.shape, generator=generator).to(parameter)
             yield
         finally:
