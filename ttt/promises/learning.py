@@ -64,6 +64,7 @@ def starts_plain(case: TinyRun) -> Ruling:
     batch, learner = assembly.stream.tasks[0].evaluation(), assembly.learner
     with torch.no_grad():
         # Weights are drawn before an adapter is attached, so both models have the same ones.
+        # A model without an adapter has an empty fast state.
         expected_BTV, _ = plain.learner(batch, {})
         logits_BTV, _ = learner(batch, learner.adapter.initial(), write=False)
     ruling = same_scores(logits_BTV, expected_BTV, tolerance=0, where=" before anything is written or learned")
@@ -105,6 +106,7 @@ def rate_scales(case: TinyRun) -> Ruling:
     """At a learning rate of zero nothing moves: schedules change `lr` of each group."""
     engine, assembly = _set_up(case)
     before = _weights(engine)
+    # Schedules do just this, see `_move` in ttt/training/train.py.
     for group in engine.optimizer.param_groups:
         group["lr"] = 0.0
     _step(engine, assembly)

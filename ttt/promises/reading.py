@@ -96,7 +96,9 @@ def writes(case: ReadingCase) -> Ruling:
     after = case.learner.adapter.carry(case.whole[1])
     if not any(bool(x.any()) for x in after.values()):
         return broken("reading with writes on leaves a state of zeros")
+    # Copied, because a part that writes in place would change both.
     before = copied(after)
+    # Other sequences than those that wrote the state: reading the same again might change nothing.
     _, left = case.run(passage(case.token_BT.flip(1)), after, write=False)
     moved = difference(left, before)
     return broken(f"a state moves by {moved:.2g} with writes off") if moved else _flipped(case, "writes off")
@@ -213,6 +215,7 @@ def _close(state: FastState, expected: FastState, *, tolerance: float, where: st
     """States of two readings whose shapes round differently."""
     for name, x in expected.items():
         largest = float((state[name] - x).abs().max()) if x.numel() else 0.0
+        # `not <=` counts NaN as a difference; states near zero are held to an absolute bound.
         if not largest <= tolerance * max(float(x.abs().max()) if x.numel() else 0.0, 1.0):
             return broken(f"{name}{where}: differs by {largest:.2g}")
     return HOLDS

@@ -104,6 +104,7 @@ def goes_on(new: Callable[[], Assembly]) -> Ruling:
         folder = Path(place)
         whole = stream_through(new(), folder / "whole")
         # All of the second run's chance, weights and states come from the checkpoint.
+        # The last checkpoint is that of the end: the one before it still has a task to learn.
         rest = stream_through(new(), folder / "rest", after=checkpoint.in_order(folder / "whole")[-2])
     for group in whole.tensors:
         tensors, again = (_without_times(saved.tensors[group]) for saved in (whole, rest))

@@ -98,6 +98,7 @@ def resumes_with_state(case: StrategyCase) -> Ruling:
 def memory_counted(case: StrategyCase) -> Ruling:
     """Its state, whose size is reported as its memory, holds all tensors that grow with tasks."""
     first, last = case.learned.uncounted[0], case.learned.uncounted[-1]
+    # A first task may leave a tensor that stays, such as an anchor: only growth is a memory.
     if last <= first + SCRATCH:
         return HOLDS
     return broken(f"tensors outside its state grow from {first:,} bytes after task 1 to {last:,}")
@@ -109,6 +110,7 @@ def uncounted(strategy: Strategy, model: nn.Module) -> int:
     tensors = {x.untyped_storage().data_ptr(): x for x in _tensors(vars(strategy).values())}
     for parameter in model.parameters():
         tensors.pop(parameter.untyped_storage().data_ptr(), None)
+    # State is made of copies in part, so sizes are compared and not tensors.
     return _bytes(tensors.values()) - _bytes(strategy.state().values())
 
 

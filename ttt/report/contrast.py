@@ -103,6 +103,7 @@ def interval_cell(cell: Cell) -> PageCell:
     text = f"{sign}{number(mean)}" + (f" ± {number(half)}" if math.isfinite(half) else "")
     title = [f"{n} {'seed' if n == 1 else 'seeds'}", f"sd {number(sd)}" if math.isfinite(sd) else "no interval"]
     # Phones and paper have no pointer: what a difference is worth stands in its cell.
+    # A space that does not break keeps p and its number on one line.
     text += ("*" if cell.resolved else "") + (f", p\u00a0{cell.p:.3g}" if math.isfinite(cell.p) else "")
     return PageCell(text, value=repr(mean), title=", ".join(title), strong=cell.ahead)
 

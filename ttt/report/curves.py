@@ -62,6 +62,7 @@ def at_rows(record: Record, metric: str, a: Matrix, rows: Sequence[int]) -> list
     at = record.results.learned_at
     values = []
     for i in rows:
+        # A metric with an unmeasured cell is NaN, and thinned rows lack most cells.
         covered = (at <= i) & np.isfinite(a[i])
         values.append(METRICS[metric].of(a[: i + 1, covered], at[covered]) if covered.any() else math.nan)
     return values
@@ -118,6 +119,7 @@ def early_minus_late(scores: Json, column: int) -> float:
 def forgetting_curve(record: Record) -> Picture:
     rows, note = drawn_rows(record)
     metric = record.forgetting
+    # Without fast weights the main mode is slow itself, and one line is drawn.
     modes = list(dict.fromkeys(["slow", record.main_mode]))
     values = {mode: at_rows(record, metric, oriented(record, mode), rows) for mode in modes}
     lines = [Band(f"mode {mode}", rows, y) for mode, y in values.items()]

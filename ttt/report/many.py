@@ -88,6 +88,7 @@ def choose_baselines(streams: Sequence[Sequence[Group]], typed: str) -> list[str
         except ValueError as error:
             refusals.append(error)
             baselines.append("")
+    # A baseline may be missing in some streams, but not in all of them.
     if not any(baselines):
         raise refusals[0]
     return baselines
@@ -168,6 +169,7 @@ def search_warnings(groups: Sequence[Group]) -> list[str]:
 def run_table(groups: Sequence[Group], metrics: Sequence[str], *, folder: Path) -> Table:
     """List every run, with a link to its own page, or to its numbers if it has none."""
     every = [(group, run) for group in groups for run in group.runs]
+    # The table is thinned, and all numbers above it are of all runs.
     picked = thin(len(every), to=RUNS)
     rows = []
     for group, run in (every[k] for k in picked):

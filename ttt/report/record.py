@@ -130,5 +130,6 @@ def _reason_of_death(files: RunFolder, status: Json) -> dict[str, str]:
     """
     if status.get("status") != "running" or not files.lock.path.is_file():
         return {}
+    # The system releases a lock with its process, however that ended.
     gone = not files.lock.is_taken()
     return {"reason": "its process is gone; the same command resumes it"} if gone else {}

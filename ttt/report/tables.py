@@ -156,6 +156,8 @@ def cost_table(record: Record) -> Table:
     status: dict[str, Any] = dict(record.status)
     events = [*record.trained, *record.evaluated]
     if events and "seconds" not in status:
+        # Seconds and tokens are counted from the start of
+        # the stream: the latest event has all of them.
         last = max(events, key=lambda event: float(event["seconds"]))
         status |= {"seconds": last["seconds"], "tokens": last["tokens"]}
     rows = [[text_cell(name), PageCell(text)] for name, text in cost_lines(status)]

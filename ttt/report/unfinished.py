@@ -66,9 +66,11 @@ def so_far(results: Results) -> Results:
 
     They hold only the tasks that were learned by then.
     """
+    # `rebuild` puts tasks that are not learned yet at a row that does not exist.
     learned = [j for j, row in enumerate(results.learned_at) if row < len(results.rows)]
     if len(learned) == len(results.tasks):
         return results
+    # Number of a task in the whole stream -> its number among those that are learned.
     place = {j: k for k, j in enumerate(learned)}
     part = Results(
         scenario=results.scenario,
