@@ -44,6 +44,7 @@ class Arithmetic(Swapped):
             )
         self.symbols = range(10)
         self._modulus = self.modulus or 10**self.digits
+        # 1, 10, 100, ...: the ones stand first, as digits are written here.
         self._places = 10 ** np.arange(self.digits)
         return 2 * self.digits + 1, self.digits
 

@@ -56,6 +56,8 @@ class Automata(Endless):
         self._emission, self._next = self._make()
         self._start = stationary(self._emission, self._next)
         self._rate = entropy_rate(self._emission, self._next)
+        # Drawing by inverse CDF: a uniform number picks the
+        # first symbol whose cumulative share exceeds it.
         self._steps, self._start_steps = np.cumsum(self._emission, axis=-1), np.cumsum(self._start, axis=-1)
         # The last step must be exactly 1: otherwise a uniform number just below 1 finds no symbol.
         self._steps /= self._steps[..., -1:]
@@ -83,6 +85,7 @@ class Automata(Endless):
         return f"automaton {index}"
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
+        # One number for the first state, and one for each of `length` tokens and the last target.
         return self._run(rng.choice(classes, size=rows), rng.random((rows, length + 2)))
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
@@ -113,6 +116,7 @@ class Automata(Endless):
         # The forward algorithm: a belief over states, normalised after every symbol.
         belief_BQ, bits_BT = self._start[classes], np.zeros(window.shape)
         for t, symbol_B in enumerate(window.T):
+            # p(state, symbol | symbols before): its sum is the probability of the symbol.
             joint_BQ = belief_BQ * emission_BQA[row_B, :, symbol_B]
             total_B = joint_BQ.sum(axis=1)
             bits_BT[:, t] = -np.log2(total_B)
@@ -137,6 +141,7 @@ class Automata(Endless):
         state_B = first_B + (uniform_BT[:, :1] >= self._start_steps[classes_B]).sum(axis=1)
         window = np.empty((uniform_BT.shape[1] - 1, len(classes_B)), dtype=np.int64)
         for symbol_B, uniform_B in zip(window, uniform_BT.T[1:, :, None], strict=True):
+            # argmax of booleans is the first True; `out` writes the symbols into the window.
             (steps[state_B] > uniform_B).argmax(axis=1, out=symbol_B)
             state_B = following[state_B * self.num_symbols + symbol_B]
         return whole_rows(window.T[:, :-1], window.T[:, 1:])
@@ -181,6 +186,7 @@ def reach(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether state r can be reached from state q in zero or more steps: [..., Q, R]."""
     paths = links | np.eye(links.shape[-1], dtype=bool)
     # Each squaring doubles the length of the paths.
+    # For booleans @ is "and" inside "or": a path of two links.
     for _ in range(int(links.shape[-1]).bit_length()):
         paths = paths @ paths
     return paths
@@ -189,6 +195,7 @@ def reach(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def recurrent(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether every state that q reaches leads back to q: [..., Q]."""
     paths = reach(links)
+    # ~p | q reads "p implies q": whatever q reaches can reach q.
     lead_back: NDArray[np.bool_] = np.all(~paths | np.swapaxes(paths, -1, -2), axis=-1)
     return lead_back
 

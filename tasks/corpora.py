@@ -49,6 +49,7 @@ class Corpora:
         self.symbols = range(self.vocab_size)
         counts = [sum(map(len, source.families())) for source in self._sources]
         self._part = np.repeat(np.arange(len(counts)), counts)
+        # The number of a class is its number within its part plus the offset of that part.
         self._offset = np.cumsum([0, *counts[:-1]])
         # Names count too: classes are called after them.
         content = [f"{name} {source.fingerprint}" for name, source in self.parts.items()]
@@ -112,6 +113,7 @@ class Corpora:
         return np.concatenate(numbers)
 
     def take(self, units: Ints, *, length: int) -> Batch:
+        # A row of running text is one unit, so the first column says it all.
         parts, part_units = units[:, 0] % len(self._sources), units // len(self._sources)
         present = np.flatnonzero(np.bincount(parts))
         batches = [self._sources[p].take(part_units[parts == p], length=length) for p in present]

@@ -87,6 +87,7 @@ class Csv(Answers):
             what = "cannot be read" if path.exists() else f"no such file{_nearest(path)}"
             raise ValueError(f"source.path={self.path}: {what}; allowed: {WHAT}")
         inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file() and file.suffix in KINDS)
+        # Hidden files and folders hold what tools left there.
         files = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
         if not files:
             raise ValueError(f"source.path={self.path}: holds no such file; allowed: {WHAT}")

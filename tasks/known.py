@@ -68,6 +68,7 @@ def windows(text: str, *, source: Textual, rows: int, length: int) -> Batch:
     lines = text.splitlines(keepends=True)
     ends = np.linspace(0, len(lines), rows + 1).astype(int)
     stretches = ("".join(lines[start:end]) for start, end in pairwise(ends))
+    # Tokenising the whole stretch would take long, and only its beginning is read.
     tokens = [source.encode(stretch[: CHARACTERS * (length + 1)])[: length + 1] for stretch in stretches]
     return padded_rows(tokens, scored=[1] * rows)
 

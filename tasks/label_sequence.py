@@ -82,6 +82,7 @@ class LabelSequence(StreamSettings):
         if self.examples is not None and self.examples > fit:
             raise ValueError(f"task.examples={self.examples}: only {fit} fit into task.seq_len={self.seq_len}")
         in_row = min(self.examples or fit, self.num_examples)
+        # Division that rounds up: every example is in the eval part.
         rows = -(-self.num_examples // in_row)
         return Sizes(batch_size=self.batch_size, length=in_row * width - 1, eval_sequences=rows)
 
@@ -136,5 +137,6 @@ class LabelTask:
         width = examples_BKL.shape[-1]
         window = examples_BKL.reshape(len(examples_BKL), -1)
         targets = np.full_like(window, IGNORE)
+        # Every `width`-th token is a label.
         targets[:, width - 1 :: width] = window[:, width - 1 :: width]
         return whole_rows(window[:, :-1], targets[:, 1:])

@@ -84,6 +84,7 @@ def shingles(text: str) -> np.ndarray:
     # FNV's prime as the base of a polynomial, modulo 2 ** 64, for all places at once.
     for offset in range(SHINGLE_BYTES):
         hashes = hashes * np.uint64(1099511628211) + data[offset : offset + size]
+    # A shingle counts once per text, however often it stands there.
     return np.unique(hashes)
 
 
@@ -118,6 +119,7 @@ def group_relatives(rows: list[dict[str, str]]) -> list[int]:
                 related[i, j] = True
     group = list(range(len(rows)))
     for i, j in zip(*np.nonzero(related), strict=True):
+        # Joining a pair renumbers one whole group: related texts end in one, also over others.
         low, high = sorted((group[i], group[j]))
         group = [low if g == high else g for g in group]
     return group

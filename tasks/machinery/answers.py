@@ -75,6 +75,7 @@ class Answers(ExampleParts):
         names = self._class_names([name for _, _, name in whole])
         class_of = {name: number for number, name in enumerate(names)}
         classes_N = np.array([class_of[name] for _, _, name in whole])
+        # Parts are cut before the tokenizer is trained, which must not see eval texts.
         is_eval_N = last_share(classes_N, self.eval_share)
         texts = (f"{whole[i][0]}{self.separator}{whole[i][1]}{self.end}" for i in np.flatnonzero(~is_eval_N))
         tokenizer, content = text_tokenizer(self.tokenizer, texts=texts, model_tokenizer=model_tokenizer)
@@ -202,6 +203,7 @@ class Answers(ExampleParts):
             place = 0
             for prompt, answer in (self._coded[number] for number in numbers):
                 begin, stop = place + len(prompt), place + len(prompt) + len(answer)
+                # Targets are shifted by one below: here they stand at their own place.
                 window[row, place:begin], window[row, begin:stop] = prompt, answer
                 targets[row, begin:stop] = answer
                 place = stop

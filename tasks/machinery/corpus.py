@@ -120,6 +120,7 @@ class Corpus(ABC):
 
     def whole_evaluation(self, classes: Ints, *, length: int) -> Batch:
         """Return all runs of the eval parts of `classes` in rows of `length` tokens."""
+        # A class has several runs where spans of its eval part were cut out.
         starts, ends = (np.concatenate([self._runs[c][k] for c in classes]) for k in (0, 1))
         return rows_side_by_side(self._tokens, starts, ends, length=length)
 
@@ -176,6 +177,7 @@ class Corpus(ABC):
                 f"in one piece); {longest - 1} is the most that fits"
             )
         places = np.linspace(0, total[-1] - 1, count).astype(np.int64)
+        # A place belongs to the first run whose running total exceeds it.
         run = np.searchsorted(total, places, side="right")
         return starts[run] + places - (total - feasible)[run]
 

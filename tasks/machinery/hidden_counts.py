@@ -78,6 +78,7 @@ class _Listing(ABC):
 
     def _check(self, room: int, cost: int, tokens: int) -> None:
         """Raise ValueError where no words stand out of `room` tokens, in a row of `tokens`."""
+        # The formula of `repeats` is not inverted: sizes are tried until a list comes out.
         least = next(size for size in itertools.count(max(room, 1)) if next(self.repeats(size, cost), None))
         if least > room:
             raise ValueError(

@@ -106,6 +106,7 @@ class Images(Examples):
     def _block(self, tokens: Ints) -> list[str]:
         """Return the lines of one example: missing patches are blank, a label shows as NO_PIXEL."""
         per_side = self._side // self.patch
+        # The first pixel of a patch is its highest digit.
         weights_P = self.levels ** np.arange(self.patch * self.patch)[::-1]
         cells = np.full((self._length, self.patch * self.patch), "  ")
         for place, token in enumerate(tokens[: self._length]):
