@@ -72,6 +72,7 @@ class PermutedSequence(StreamSettings):
             every = np.arange(sum(len(family) for family in families))
             return every, every
         held, rest = hold_out(source, wanted=None, needed=count, base_seed=base_seed)
+        # The base's seed decides what may be permuted, the run's seed what of it is.
         chosen = np.random.default_rng([seed, CHOOSE]).permutation(held)[:count]
         return np.array([families[f][0] for f in chosen]), np.array(rest, dtype=np.int64)
 

@@ -31,5 +31,6 @@ class Stationary(StreamSettings):
             self.task([view], name=f"the same, part {i + 1}", key=[seed, LEARN, i])
             for i in range(self.needed("num_tasks"))
         ]
+        # The base is of the same view too: the stream teaches nothing that is new.
         base = self.base([view], base_seed=base_seed, key=BASE)
         return self.stream(source, base=base, tasks=tasks, scenario=scenario, seed=seed)

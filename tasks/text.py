@@ -72,6 +72,7 @@ class Text(Corpus):
         files = [path for path in folder.glob("*/**/*") if path.is_file() and not _hidden(path.relative_to(folder))]
         if not files:
             raise ValueError(f"source.path={self.path}: there is no file in its folders; {LAYOUT}")
+        # The order of a folder's entries differs between file systems, and the text must not.
         return sorted(files)
 
 

@@ -90,6 +90,7 @@ class Passes:
             return self.read(step)
         visit, place = divmod(step, self.visit_steps)
         # The pass in which the batch begins keeps it.
+        # Passes stand end to end: the first unit of the batch says in which one it lies.
         turn = place * self._batch_units // len(self._units)
         return self._whole(visit, turn)[place - self._first_batch(turn)]
 
@@ -114,6 +115,7 @@ class Passes:
 
     def _whole(self, visit: int, turn: int) -> list[Batch]:
         """Return all batches that begin in one pass of a visit, made at once."""
+        # Passes are numbered through all visits, so that each has an order of its own.
         epoch = visit * self._passes + turn
         batches = CACHE.find(self, epoch)
         if batches is not None:

@@ -77,6 +77,7 @@ def _prepare(
         manifest = {"rows": count, "recipe": recipe, "files": {DATA: _facts(part / DATA)}}
         (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         try:
+            # POSIX: a rename onto a folder that is not empty fails, so the first one wins.
             part.rename(folder)
         except OSError:
             # Another process was first; its rows are the same.

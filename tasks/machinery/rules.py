@@ -154,6 +154,7 @@ class Rules(ABC):
 
     def skills(self, *, rows: int, rng: np.random.Generator) -> Batch:
         program_BP = np.full((rows, SLOTS), NONE)
+        # Every instruction in every place, as often as any other.
         word_B, slot_B = divmod(spread(rows, over=SLOTS * len(self.instructions)), SLOTS)
         program_BP[np.arange(rows), slot_B] = word_B
         question_BQ = self.ask(rows, rng=rng, lesson=True)
@@ -161,6 +162,7 @@ class Rules(ABC):
 
     def verify(self, batch: Batch, answer_BA: Tensor) -> Tensor:
         """Return the reward [B]: 1 where the whole answer is right, else 0."""
+        # Nothing is given for half an answer: the reward is that of a verifier.
         return (answer_BA == self.layout.answers(batch)).all(1).float()
 
     def means(self, prompt: Prompt, question_BQ: Tensor) -> Tensor:

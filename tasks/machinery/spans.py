@@ -82,6 +82,8 @@ def _contains(spans: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
         # Sorted, so that a look-up finds in the cache what the last one read: twenty times as fast.
         order = np.argsort(hashes)
         in_order = hashes[order]
+        # The first span that is not smaller: equal if the hash is among them. clip: behind the last
+        # one there is none to compare with.
         contains[order] = spans[np.searchsorted(spans, in_order).clip(max=len(spans) - 1)] == in_order
     return contains
 
@@ -93,6 +95,7 @@ def _hashed(text: Bytes) -> Iterator[tuple[int, Hashes]]:
         # A block overlaps the next one, so that the span at its last byte is whole.
         block = value[text[start : start + BLOCK + SPAN - 1]]
         prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(block * power[: len(block)])])
+        # Unsigned numbers wrap round modulo 2^64, which is what the formula asks for.
         yield start, (prefix[SPAN:] - prefix[:-SPAN]) * inverse[: len(block) - SPAN + 1]
 
 

@@ -34,6 +34,7 @@ def token_bytes(tokenizer: tokenizers.Tokenizer, *, vocab_size: int) -> Ints | N
     sizes = np.zeros(vocab_size, dtype=np.int64)
     for token, number in tokenizer.get_vocab(with_added_tokens=False).items():
         if is_byte_level:
+            # GPT-2's alphabet writes each byte as one character.
             sizes[number] = len(token)
         else:
             sizes[number] = 1 if has_bytes and BYTE.fullmatch(token) else len(token.replace(SPACE, " ").encode())

@@ -55,4 +55,5 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
             above = path.relative_to(root).parts[: -node.level] if node.level else ()
             name = ".".join([*above, *([node.module] if node.module else [])])
             # `from package import module` names a module behind `import`.
+            # Names that are no file beside it are dropped by `_beside`.
             yield from (name, *(f"{name}.{alias.name}".lstrip(".") for alias in node.names))

@@ -33,10 +33,12 @@ def rows_side_by_side(tokens: NDArray[Any], starts: Ints, ends: Ints, *, length:
     """Return the stretches [start, end) of `tokens` as rows, stretch after stretch."""
     # The first token of a stretch is no target: a stretch of one token has no row.
     counts = -(-(ends - starts - 1).clip(min=0) // length)
+    # The number of each row within its stretch: 0, 1, 2, then 0 again with the next stretch.
     number_R = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first_R = np.repeat(starts, counts) + number_R * length
     place_RW = first_R[:, None] + np.arange(length + 1)
     last_R1 = np.repeat(ends, counts)[:, None] - 1
+    # Places behind the end read the last token: what they hold is masked below.
     window_RW = tokens[np.minimum(place_RW, last_R1)].astype(np.int64)
     has_target_RT = place_RW[:, 1:] <= last_R1
     tokens_RT = np.where(has_target_RT, window_RW[:, :-1], 0)
