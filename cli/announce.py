@@ -40,6 +40,7 @@ def read_announcement(file: Path) -> dict[str, Any]:
     """What a run announced; empty for one that has not got so far."""
     if not file.is_file():
         return {}
+    # The file is never half written: `write_json` swaps whole files.
     content: dict[str, Any] = json.loads(file.read_text())
     return content
 

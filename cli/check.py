@@ -62,6 +62,7 @@ def check(words: list[str], *, config_dir: str | None) -> int:
     config = tiny_config(words, config_dir=config_dir)
     trusted = [Path(config_dir).resolve()] if config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
+    # Sums in one thread have one order: promises to the bit are about the part, not about threads.
     torch.set_num_threads(1)
     console, broken = Console(highlight=False), 0
     if not console.is_terminal:

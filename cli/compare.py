@@ -90,11 +90,13 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
             continue
         sheet = replace(sheet, notes=notes(sheet, correct=typed.correct))
         comparisons.append(Comparison(replace(view, sheet=sheet), groups, stream.name, stream.where))
+    # Several streams may each have a reason: the first one is enough to go on.
     if not comparisons:
         raise refusals[0][1]
     for name, refusal in refusals:
         say_error(f"ttt-compare: left out {name}: {refusal}")
     groups = [group for comparison in comparisons for group in comparison.groups]
+    # Read once for all streams: a name may be about one of them alone.
     names = read_names(typed.label, groups, [c for comparison in comparisons for c in comparison.view.sheet.columns])
     return [comparison._replace(names=names) for comparison in comparisons]
 
@@ -170,6 +172,7 @@ def default_metrics(groups: Sequence[Group]) -> list[str]:
 
 def _is_known(groups: Sequence[Group], metric: str) -> bool:
     """Does any run have a number for it?"""
+    # Only NaN differs from itself.
     return any(value == value for group in groups for value in group.values(metric))
 
 

@@ -68,6 +68,7 @@ def main() -> None:
         if typed.out is not None:
             make_folder(typed.out)
         start = time.perf_counter()
+        # Refusals may still come: whether a probe fits a learner shows only when it looks at it.
         answer = answer_of(run, typed)
     except ValueError as error:
         say_error(f"ttt-probe: {error}")

@@ -71,6 +71,7 @@ def write_page(typed: argparse.Namespace) -> str:
                 f"{runs}: holds no finished run to compare; {len(folders)} unfinished, the first in {folders[0]}"
             )
         else:
+            # The page shows the command that makes it again.
             wish = Wish(typed.where, typed.baseline, shlex.join(["ttt-report", *sys.argv[1:]]))
             file = write_comparison(search, to=typed.output or default_page(typed.runs), wish=wish)
     except OSError as error:

@@ -161,6 +161,7 @@ def answer(typed: argparse.Namespace) -> int:
     display = display_of(typed)
     # Hydra wants options before overrides.
     options = [word for word in sys.argv[1:] if word not in (*typed.overrides, "--preview", *OPTIONS)]
+    # Hydra reads sys.argv by itself.
     sys.argv[1:] = [*options, *typed.overrides]
     if not typed.hydra_help:
         sweeps = expand(typed)
@@ -203,6 +204,8 @@ def one_after_another(sweeps: Sequence[tuple[argparse.Namespace, DictConfig]]) -
     """
     code = 0
     for typed, config in sweeps:
+        # Exit codes are ordered by how bad they are:
+        # done, failed runs, then all that stops a study.
         code = max(code, sweep(typed, config))
         if code > ExitCode.FAILED:
             break

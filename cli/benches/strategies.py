@@ -104,6 +104,7 @@ class BareMlp:
         first, steps = assembly.stream.tasks[0], assembly.stream.phases[0].steps
         # A pass, rounded up to whole batches: then both loops take the same number of steps.
         batches = [first.batch(step) for step in range(-(-steps // PASSES))]
+        # The examples of one pass, in memory: the bare loop shuffles them by itself.
         self._x_NX = torch.cat([batch.tokens_BT for batch in batches]).flatten(0, 1)
         self._y_N = torch.cat([batch.targets_BT for batch in batches]).flatten()
         evaluations = [task.evaluation() for task in assembly.stream.tasks]
@@ -176,6 +177,7 @@ class Side:
             self.assembly.recipe.strategy.end_task(self.engine, self.index)
             self.index += 1
             self._begin_task()
+            # Only the last change of tasks is kept: with a memory it is the most expensive one.
             self.between = time.process_time() - start
 
     def _begin_task(self) -> None:

@@ -55,6 +55,7 @@ def _choices(typed: set[str]) -> Iterator[str]:
         if group not in typed:
             yield f"{group}={name}"
     if fast and "adapter" not in typed:
+        # A strategy may work on what is carried from task to task.
         yield "adapter.reset=never"
 
 

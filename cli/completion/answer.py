@@ -68,6 +68,7 @@ def _option_before(parser: argparse.ArgumentParser, words: Sequence[str]) -> arg
     option = parser._option_string_actions.get(word)
     if option is None:
         return None
+    # How many words the option takes at most: the word at hand must be one of these.
     most = option.nargs if isinstance(option.nargs, int) else math.inf if option.nargs in ("+", "*") else 1
     return option if distance <= most else None
 
@@ -93,6 +94,7 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 def _listed(current: str, names: Iterable[str]) -> list[str]:
     """Values that may be several, with commas; of names with slashes only the next part."""
     before, comma, last = current.rpartition(",")
+    # A dict keeps the order and drops what several names begin with.
     parts = dict.fromkeys(_up_to_slash(name, len(last)) for name in _starting(last, names))
     return [f"{before}{comma}{part}" for part in parts if part not in before.split(",")]
 

@@ -37,6 +37,7 @@ class Settings:
             return [name for name in self._heads(head) if name.startswith(head)]
         before, comma, last = value.rpartition(",")
         typed = before.split(",")
+        # In a list with commas no value is offered twice.
         values = (x for x in self._values(head.lstrip("+")) if x.startswith(last) and x not in typed)
         return [f"{head}={before}{comma}{x}" for x in values]
 

@@ -68,6 +68,7 @@ def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
 def take_words(typed: argparse.Namespace) -> None:
     """Tell the run folder from overrides, which only some probes take: `run` and `overrides`."""
+    # A word with a = in it may still be a folder's name, if there is such a folder.
     is_named = (
         typed.probe != "documents"
         and len(typed.words) == 1

@@ -109,6 +109,7 @@ def _cell(check: dict[str, Any]) -> str:
 
 def _foot(numbers: dict[str, Any]) -> str:
     """What the zeros of the table are to be held against."""
+    # If a flipped token moved nothing behind it either, a table of zeros would prove nothing.
     moved = max(max(profile) for profile in numbers["profiles"].values())
     words = [f"for comparison: one flipped token moves scores that come after it by up to {moved:.2g}"]
     if numbers["writes_move"] is not None:

@@ -164,6 +164,7 @@ def _asked(
             batches |= {ABSENT: Batch.stack(list(absent.values()))}
         where = [seen(window, *source.distances(c, length=length)) for c in _classes(source)]
         measured = probe_asked(subject.learner, batches, starts, half=half, progress=progress)
+        # The control has no needle, and so no distance that attention could see.
         labels = [*where, *([""] if absent else [])]
         rows += [{"length": length, "seen": label, **row} for label, row in zip(labels, measured, strict=True)]
     return rows

@@ -35,6 +35,7 @@ def read_settings(
     measures the same goes on behind it.
     """
     runs, keys = split(words), varied(words)
+    # Rows are told apart by what was typed: other words are measured anew.
     measured = {json.dumps([row["overrides"], row.get("foreign", False)]): row for row in _journal(out)}
     rows = []
     for number, run in enumerate(runs, start=1):

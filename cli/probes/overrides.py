@@ -32,6 +32,7 @@ def composed(words: Sequence[str], *, config_dir: Path | None) -> Composed:
     config = resolve(check_command(parse_command([*words, *options])))
     trusted = [config_dir] if config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
+    # A probe reads in one process, whatever the trainer of the words says.
     here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
     assembly = assemble(config | {"trainer": config["trainer"] | here}, trusted=trusted)
     device, base = assembly.settings.device(), assembly.base

@@ -94,6 +94,7 @@ def _verdict(before: Curve, after: Curve, data: str) -> str:
     """What recalibration takes away of the drift of mode slow."""
     drifts = [after[k][f"slow_{data}"] - before[k][f"slow_{data}"] for k in (0, -1)]
     line = f"drift of mode slow on the {data}: {drifts[0]:+.3f} bits, after {after[-1]['step']} steps {drifts[1]:+.3f}"
+    # Without a loss there is no share of it that could be miscalibration.
     if drifts[0] <= 0:
         return line
     # Steps may bring the run below its base, or the base below the run: no share is beyond these.

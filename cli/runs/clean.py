@@ -58,6 +58,7 @@ def _leftovers(typed: argparse.Namespace) -> list[Leftover]:
     leftovers = [each for folder in folders for each in (*old_checkpoints(folder, keep=keep), *old_logs(folder))]
     if typed.keep_cache:
         return leftovers
+    # Runs without a note may have anything in the cache, so that nothing of it may go.
     unused, silent = unused_cache(typed.cache.expanduser(), folders)
     if silent:
         print(f"cache kept: {silent} runs do not say what they have in it; type each once more, or delete it by hand")

@@ -51,11 +51,13 @@ class Forecast:
         if isinstance(event, Trained):
             self._pace = 1 / event.tokens_per_second
             if event.task == 0:
+                # Steps that are left, in the tokens that a step has taken on average.
                 self.base = round(event.tokens * (event.task_steps / event.task_step - 1))
             else:
                 self.base, self._learned = 0, event.tokens
         elif isinstance(event, Evaluated):
             self.base, self._rows = 0, event.row + 1
+            # Most of the time since the last report of training went to this row.
             self._measuring = seconds / len(event.columns)
 
     def left(self) -> float | None:

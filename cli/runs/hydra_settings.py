@@ -35,6 +35,7 @@ def check_hydra(config: DictConfig, *, plain: DictConfig) -> None:
                 raise UsageError(f"{path}: is not set in ttt; allowed: {', '.join(ALLOWED)}")
     for part in ("launcher", "sweeper"):
         for path, value in _leaves(config._get_node(part), f"hydra.{part}"):
+            # A `_target_` is called: a class from anywhere would be somebody's code.
             if path.endswith("._target_") and not str(value).startswith(CLASSES):
                 raise UsageError(f"{path}={value}: must be a launcher or sweeper of Hydra's")
 

@@ -112,6 +112,7 @@ def metric_table(results: Results) -> Table:
         for key in (*HEADLINE, *(PEERS if results.references else ())):
             label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
             cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
+            # Adding zero turns -0.0 into 0.0.
             table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]
         table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")

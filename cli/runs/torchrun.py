@@ -93,6 +93,7 @@ def exit_code_of(codes: dict[int, int], folder: RunFolder) -> int:
     victims = (ExitCode.REQUEUE, ExitCode.TERMINATED, -signal.SIGTERM)
     causes = {rank: code for rank, code in codes.items() if code not in victims} or codes
     rank = min(causes)
+    # A negative code is the number of the signal that killed the process.
     code = causes[rank]
     if code not in (ExitCode.FAILED, ExitCode.BUG) and code > 0:
         return code

@@ -47,6 +47,7 @@ def start_nulls(runs: Sequence[Run], null: Null) -> int:
         commands.setdefault(tuple(null_overrides(run, null)), run)
     trainer = read_config(runs[0].folder)["trainer"]
     jobs = count_jobs("auto", accelerator=trainer["accelerator"], devices=trainer["devices"])
+    # A null takes about as long as its run: it has the same budget.
     seconds = sum(run.costs.get(SECONDS, 0.0) for run in commands.values()) / min(jobs, len(commands))
     folder = output_dir(runs[0])
     how = f"{jobs} at a time, into {folder}, for about {_duration(seconds)}, as their own runs took"
@@ -78,6 +79,7 @@ def null_overrides(run: Run, null: Null) -> list[str]:
             more = [
                 f"{key}={_typed(value)}"
                 for key, value in ours.items()
+                # Keys that the null's stream does not have are about the shift that it lacks.
                 if key in theirs and theirs[key] != value and key not in but
             ]
             words = [*chosen, *more, f"seed={run.seed}", f"output_dir={_typed(str(output_dir(run)))}"]

@@ -77,6 +77,7 @@ class Listing:
                 continue
             folder = place.folder
             state = STATES[RunFolder(folder).status().get("status")]
+            # Runs in one folder are one run: two combinations differ in nothing that counts.
             if folder in self.folders:
                 self._wrong += 1
                 state = f"the same folder as [{self.folders.index(folder) + 1}]"

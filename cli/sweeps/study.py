@@ -75,6 +75,7 @@ def with_study(words: Sequence[str], *, name: str, sweep: Sequence[str]) -> list
     if any(key(word) == "experiment" for word in words):
         raise UsageError(f"--study {name}: is an experiment by itself; type no experiment= beside it")
     said = {key(word) for word in words}
+    # Either key that was typed replaces whichever of the two the study has.
     said |= set(SEEDS) if said & set(SEEDS) else set()
     folder = [] if "output_dir" in said else [f"output_dir=outputs/{name}"]
     return [f"experiment={name}", *(word for word in sweep if key(word) not in said), *folder, *words]

@@ -97,6 +97,7 @@ class Sweep:
         overview = self.open(total=total)
         overview.note(f"{total} runs, {self.jobs} at a time; their output is in {self.shown_folder}")
         try:
+            # Threads are enough: each only starts a process and waits for it.
             with overview.watch(), terminable(), ThreadPoolExecutor(self.jobs) as pool:
                 if tuning:
                     self._tune(pool, tuning, first, rest, overview)
@@ -188,6 +189,7 @@ def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
     """
     if jobs != "auto":
         return int(jobs)
+    # Looked up as a file: asking torch would load it in a process that only starts others.
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())
     processes = 1 if devices == "auto" else int(devices)
     return 1 if on_gpu else max(usable_cores() // processes, 1)

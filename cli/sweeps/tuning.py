@@ -63,6 +63,7 @@ class Tuning:
         """
         inside = {tuple(run): [self._seed(run, key) in seeds for key, seeds in self.on.items()] for run in runs}
         first = [run for run in runs if all(inside[tuple(run)])]
+        # A run that shares one of two kinds of seeds serves neither to choose nor to report.
         rest = [run for run in runs if not any(inside[tuple(run)])]
         if not first:
             raise ValueError(f"{self.typed}: no run of the sweep has these seeds")

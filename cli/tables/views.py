@@ -60,6 +60,7 @@ def matching_metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]
 
     Raises ValueError for a pattern that matches nothing.
     """
+    # The order is that of what was typed, and a metric that two patterns match stands once.
     names, picked = _names(groups), []
     for word in typed:
         matching = [name for name in names if fnmatch(name, word)]
