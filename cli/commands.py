@@ -13,6 +13,7 @@ COMMANDS = {
     "ttt-report": "one run, or many, as a page",
     "ttt-probe": "look into a run or a model: causality, fast weights, documents",
     "ttt-stream": "read text that goes on with a model that learns while it reads; bits per byte over time",
+    "ttt-eval": "tasks of lm-eval (RULER, multiple choice, your own), with fast weights written while reading",
     "ttt-check": "does a part of your own keep what adapters, strategies, data and models promise?",
     "ttt-bench": "what the harness and its kernels cost, measured here",
     "ttt-export": "a run's pretrained model as a Hugging Face folder",

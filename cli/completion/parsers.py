@@ -41,6 +41,8 @@ def parser_of(command: str, subword: str = "") -> argparse.ArgumentParser:
             from ttt.cli.bench import bench_parser as build
         case "ttt-stream", _:
             from ttt.cli.streaming.arguments import stream_parser as build
+        case "ttt-eval", _:
+            from ttt.cli.evals.arguments import eval_parser as build
         case "ttt-export", _:
             from ttt.cli.export import export_parser as build
         case _:

@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"adapters", "storage"},
     {"learner", "compare", "sinks"},
     {"strategies", "objectives", "probes", "report", "claims", "serving"},
-    {"training"},
+    {"training", "requests"},
     {"evaluation", "bases"},
     {"run"},
     {"export", "promises"},
