@@ -58,6 +58,7 @@ class Run:
     folder: Path
     trusted: tuple[Path, ...] = ()
 
+    # A frozen dataclass refuses assignments, but cached_property writes to `__dict__` itself.
     @cached_property
     def results(self) -> Results:
         """Everything that was measured, as ttt itself reads it."""
@@ -85,6 +86,7 @@ class Run:
             if kind not in allowed:
                 raise UsageError(f"{word}={kind!r}: this run did not measure it; {suggest(kind, allowed)}")
         values = results.matrix(mode, quantity)
+        # `current` is None in row 0 alone, which is left out here.
         after = ["before the stream", *(results.tasks[row["current"] or 0] for row in results.rows[1:])]
         return ResultArray(values, after, results.tasks)
 

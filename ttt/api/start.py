@@ -43,6 +43,7 @@ def run(*overrides: str, seed: int | None = None, config_dir: str | Path | None 
             raise UsageError(f"{word}: ttt.run is one run; {OPTIONS[word]}")
     config = resolve(check_command(parse_command([*_places(config_dir), *words])))
     trusted = [Path(config_dir).resolve()] if config_dir else []
+    # The user's own parts are imported by the names that their YAML gives.
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     display = Display(quiet=not progress)
     folder = show_recalled(config, trusted=trusted, display=display)

@@ -29,6 +29,7 @@ class Table:
 
     def __str__(self) -> str:
         with io.StringIO() as output:
+            # As a text it has no terminal, whose width and colours would depend on who looks.
             print_table(self.sheet, Console(file=output, width=WIDTH))
             return output.getvalue()
 

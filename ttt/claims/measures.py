@@ -137,6 +137,7 @@ def unprompted_gain(ours: Series, theirs: Series) -> float:
 def later_gaps(ours: Series, theirs: Series) -> Values:
     """Return the difference of success right after learning each task but the first, [J - 1]."""
     mine, other = (np.array(at_moment(run.run.results, run.main_mode, "success", "learned")) for run in (ours, theirs))
+    # Before the first task nothing was learned that could have cost plasticity.
     return (mine - other)[1:]
 
 

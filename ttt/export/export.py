@@ -61,6 +61,7 @@ def export(path: Path, *, to: Path, merge: bool, trusted: Sequence[Path]) -> Non
             part.chmod(0o755)
             for file in part.iterdir():
                 file.chmod(0o644)
+            # A rename replaces an empty folder of that name, and no other.
             part.replace(to)
     except OSError as error:
         raise ValueError(f"--to {to}: cannot be written: {error.strerror}") from error
@@ -99,6 +100,7 @@ def _write(folder: Path, run: OpenedRun, *, merge: bool) -> None:
     which = Pretrained(section["name"], revision=section["revision"], cache_dir=section["cache_dir"])
     model: Any = run.learner.model
     plain = plain_model(model.lm)
+    # The names that transformers knows: all other parameters came with the adapter.
     inside = {f"{INSIDE}{name}" for name in plain.state_dict()}
     weights: Mapping[str, Tensor] = {name: x.detach().cpu() for name, x in model.named_parameters()}
     scale = scale_of_updates(run.config) if has_updates(weights) else None
@@ -111,6 +113,7 @@ def _write(folder: Path, run: OpenedRun, *, merge: bool) -> None:
         weights = weights if scale is None else merged(weights, initial=weights, scale=scale)
         write_model(folder, plain, model.lm.state_dict() | _stripped(weights))
     copy_tokenizer(folder, which)
+    # safetensors saves no tensor whose numbers lie apart.
     brought = {name: x.contiguous() for name, x in without_updates(weights).items() if name not in inside}
     save_file(brought, folder / PARAMETERS)
     state = run.learner.fast

@@ -29,6 +29,7 @@ TOKENIZER = (
 
 def plain_model(lm: Any) -> Any:
     """Return a model of the same family and sizes without fast weights, and without memory yet."""
+    # Tensors on this device have shapes and no numbers.
     with torch.device("meta"):
         plain = type(lm)(copy.deepcopy(lm.config))
     plain.generation_config = lm.generation_config
@@ -38,7 +39,9 @@ def plain_model(lm: Any) -> Any:
 def write_model(folder: Path, plain: Any, weights: Mapping[str, Tensor]) -> None:
     """Write `weights` as those of the model `plain`."""
     names: Collection[str] = plain.state_dict().keys()
+    # assign: into tensors without memory nothing can be copied.
     plain.load_state_dict({name: weights[name].detach() for name in names}, assign=True)
+    # Assigned one by one, tied weights would be saved twice.
     plain.tie_weights()
     plain.save_pretrained(folder)
 

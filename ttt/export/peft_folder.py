@@ -38,6 +38,7 @@ def write_updates(folder: Path, weights: Mapping[str, Tensor], *, scale: float, 
         "base_model_name_or_path": str(place.absolute()) if place.is_dir() else str(place),
         "revision": which.revision,
         "r": rank,
+        # peft divides by the rank again.
         "lora_alpha": scale * rank,
         "lora_dropout": 0.0,
         "bias": "none",

@@ -75,6 +75,7 @@ def evolve(prompts: Sequence[Prompt], propose: Proposer, bench: Bench, search: S
     Return the new pool; None without a budget.
     """
     # The seed prompt competes in every round: a pool can drift to prompts that no longer help.
+    # Each prompt costs one rollout at least.
     prompts = distinct([*prompts, bench.layout.seed_prompt])[: bench.left]
     if not prompts:
         return None

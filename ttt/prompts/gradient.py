@@ -57,6 +57,7 @@ class SoftPrompts:
         taken = self.taken + 1
         first_KPD = BETA1 * self.first_KPD + (1 - BETA1) * gradient_KPD
         second_KPD = BETA2 * self.second_KPD + (1 - BETA2) * gradient_KPD.square()
+        # Both moments start at zero: they are divided by the weight that they have gathered.
         size_KPD = (second_KPD / (1 - BETA2**taken)).sqrt() + EPS
         prompt_KPD = self.prompt_KPD - step * first_KPD / (1 - BETA1**taken) / size_KPD
         return SoftPrompts(prompt_KPD, first_KPD, second_KPD, self.record_K, taken)

@@ -69,6 +69,7 @@ def _of_known_set(name: Name) -> Metric | None:
 def _table(name: Name) -> Mapping[str, Metric]:
     beside = {"cost": COSTS, "fast_gain": FAST_GAIN, "split": SPLIT}
     derived = {"regret": REGRET, "plasticity": PLASTICITY, "drift": DRIFT}
+    # A word in place of a mode decides first, then one in place of a quantity.
     return beside.get(name.mode) or derived.get(name.quantity) or METRICS
 
 
