@@ -71,6 +71,7 @@ class ChunkGrid:
         if self.slot_BT is None:
             return x_BGX[:, : self.length]
         index_BTX = self.slot_BT.unsqueeze(-1).expand(-1, -1, x_BGX.shape[-1])
+        # Padding reads the extra cell, which holds zeros.
         return F.pad(x_BGX, (0, 0, 0, 1)).gather(1, index_BTX)
 
 
@@ -148,6 +149,7 @@ def _any_in_chunk(mark_BT: Tensor, *, chunk_BT: Tensor, num_chunks: int) -> Tens
 def _segment_before(segment_BT: Tensor, real_BT: Tensor, segment_B: Tensor) -> Tensor:
     """Return the document of the last token before each token; padding in between is skipped."""
     time_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    # A running maximum of places gives the last token up to each one; shifted by one, before it.
     last_BT = F.pad(torch.where(real_BT, time_T, -1).cummax(1).values, (1, -1), value=-1)
     return torch.where(last_BT < 0, segment_B[:, None], segment_BT.gather(1, last_BT.clamp(min=0)))
 

@@ -33,6 +33,7 @@ class Recomputed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # The first two arguments are the functions themselves.
         needed = ctx.needs_input_grad[2:]
         inputs = [x.detach().requires_grad_(need) for x, need in zip(ctx.saved_tensors, needed, strict=True)]
         kind, dtype, enabled = ctx.cast

@@ -46,11 +46,14 @@ def delta_chunk(
         q_BNCK, k_BNCK, v_BNCV, beta_BNC1 = (_into_chunks(x, chunks, fill=0.0) for x in inputs)
         gate_BNC1 = _into_chunks(gate_BT[..., None].to(dtype), chunks, fill=1.0)
         decay_BNCC = products_between(gate_BNC1[..., 0])
+        # d: D leaves out the gate of its first token, which S_0 passes too.
         since_BNC1 = decay_BNCC[..., :1] * gate_BNC1[..., :1, :]
         step_BNCK = beta_BNC1 * k_BNCK
+        # Below the diagonal this is L; `_solve` reads nothing else of it.
         system_BNCC = decay_BNCC * (step_BNCK @ k_BNCK.mT)
         y_BNCV = _solve(system_BNCC, beta_BNC1 * v_BNCV)
         z_BNCK = _solve(system_BNCC, since_BNC1 * step_BNCK)
+        # Each key with the share of its write that is left at the end of the chunk.
         left_BNCK = decay_BNCC[..., -1, :, None] * k_BNCK
         # S_0 of the next chunk is S_0 keep + add.
         add_BNVK = y_BNCV.mT @ left_BNCK
@@ -58,6 +61,7 @@ def delta_chunk(
         keep_BNKK = since_BNC1[..., -1:, :] * eye_KK - z_BNCK.mT @ left_BNCK
         before_BNVK, state_BVK = _states(state_BVK.to(dtype), keep_BNKK=keep_BNKK, add_BNVK=add_BNVK)
         score_BNCC = decay_BNCC * (q_BNCK @ k_BNCK.mT)
+        # o = d S_0 q + sum_{i<=t} D[t, i] (k_i . q) u_i, with U = Y - Z S_0^T put in.
         o_BNCV = score_BNCC @ y_BNCV + (since_BNC1 * q_BNCK - score_BNCC @ z_BNCK) @ before_BNVK.mT
     return o_BNCV.flatten(1, 2)[:, :length].to(q_BTK.dtype), state_BVK
 

@@ -73,6 +73,7 @@ def with_writes(pending: Weights, *, k_BCK: Tensor, v_BCK: Tensor, lr_BCJ: Tenso
     s_BCF = torch.sigmoid(a_BCF)
     silu_BCF = a_BCF * s_BCF
     back_BCF = v_BCK @ weights["w1"]
+    # The gradient at W0 k: through W1, times W2 k, times silu'.
     slope_BCF = back_BCF * u_BCF * (s_BCF + silu_BCF * (1 - s_BCF))
     return {
         "w0": torch.baddbmm(pending["w0"], slope_BCF.mT, lr0_BC1 * k_BCK),
@@ -93,6 +94,7 @@ def _chunk_sums(
     keeps_BN = ~(drops_BN | F.pad(closes_BN[:, :-1], (1, 0)))
     start_B2 = torch.stack([state.mu_sum_B, state.count_B], dim=-1).to(mu_BNC.dtype)
     before_BN2, last_B2 = gated_scan(sums_BN2, gate_BN=keeps_BN.to(mu_BNC.dtype), start_BX=start_B2)
+    # A chunk that closes leaves nothing open.
     open_B2 = torch.where(closes_BN[:, -1:], 0, last_B2)
     return *(before_BN2 + sums_BN2).unbind(-1), *open_B2.unbind(-1)
 

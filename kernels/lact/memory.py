@@ -56,6 +56,7 @@ def newton_schulz(m_BXY: Tensor) -> Tensor:
     # X X^T is smaller on the shorter side, and P(X^T) = P(X)^T.
     wide = m_BXY.shape[-2] <= m_BXY.shape[-1]
     x_BXY = m_BXY if wide else m_BXY.mT
+    # The Frobenius norm is at least the largest singular value: all lie in [0, 1] from here on.
     x_BXY = x_BXY / (torch.linalg.matrix_norm(x_BXY, keepdim=True) + 1e-7)
     for _ in range(MUON_STEPS):
         square_BXX = x_BXY @ x_BXY.mT

@@ -82,10 +82,12 @@ def cell_weights(theta_BNC: Tensor, *, mu_BNC: Tensor, alpha_BNC: Tensor, token_
     # An empty cell has gates of 1 and steps of 0: it passes everything on unchanged.
     gates = torch.where(token_BNC, torch.stack([mu_BNC, 1 - alpha_BNC]), 1.0)
     products = products_between(gates)
+    # What was there before the chunk passes the gate of the first cell too.
     left_BNC1, keep_BNC1 = (products[..., :1] * gates[..., :1, None]).unbind(0)
     push_BNCC = products[0] * torch.where(token_BNC, theta_BNC, 0.0)[..., None, :]
     # An empty cell does not add the momentum to the memory.
     decay_BNCC = products[1] * token_BNC[..., None, :]
+    # A step enters the momentum first; the memory then sums up the momentum of every cell.
     write_BNCC, roll_BNC1 = (decay_BNCC @ torch.cat([push_BNCC, left_BNC1], dim=-1)).split([theta_BNC.shape[-1], 1], -1)
     return CellWeights(write_BNCC, push_BNCC, keep_BNC1, roll_BNC1, left_BNC1)
 
@@ -118,6 +120,7 @@ def _states(
     ):
         before.append(torch.where(opens_B11, fresh_BVG, carry_BVG))
         start_BVK, memory_BVK, momentum_BVK = before[-1].chunk(3, dim=-1)
+        # The errors v - S_start k, weighted: for the memory and its momentum in one product.
         wrote_BVK, pushed_BVK = torch.baddbmm(add_BVJ, start_BVK, take_BKJ, alpha=-1).chunk(2, dim=-1)
         memory_BVK = keep_B11 * memory_BVK + roll_B11 * momentum_BVK + wrote_BVK
         # A chunk that stays open keeps its start: the rest of it may come in another piece.

@@ -53,5 +53,6 @@ def merged(weights: Mapping[str, Tensor], *, initial: Mapping[str, Tensor], scal
                 "train with strategy.layers=[layers]"
             )
         a_RI, b_OR = weights[layer + A], weights[layer + B]
+        # The sum is rounded once, at its end: the factors are in fp32 also beside weights in bf16.
         result[name] = (matrix_OI.detach() + scale * b_OR.detach() @ a_RI.detach()).to(matrix_OI.dtype)
     return result

@@ -40,6 +40,8 @@ class RecentMean:
         weight = self._looks**AGE
         self._total += weight
         for mean, parameter in zip(self._mean, self._parameters, strict=True):
+            # mean <- mean + share * (w - mean), where the
+            # share is i^AGE over the sum of all so far.
             mean.lerp_(parameter.float(), weight / self._total)
 
     def state(self) -> dict[str, Tensor]:
@@ -61,6 +63,7 @@ class RecentMean:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model compute with the mean while open."""
+        # Clones: the mean is written into the parameters themselves.
         present = [parameter.detach().clone() for parameter in self._parameters]
         try:
             self.take()

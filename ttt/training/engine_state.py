@@ -31,6 +31,8 @@ def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
     """The inverse of `engine_tensors`, on any number of devices."""
     fabric = engine.fabric
     fast = {name: x.to(fabric.device) for name, x in tensors["fast"].items()}
+    # Where lanes are merged, every device holds the
+    # one state; else each holds that of its own lanes.
     engine.learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
     checkpoint.restore_optimizer(engine.optimizer, tensors["optimizer"], engine.order)
     checkpoint.restore_rng(tensors["rng"])

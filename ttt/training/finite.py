@@ -40,10 +40,12 @@ def check_finite_state(engine: Engine, *, where: str) -> None:
 
 def all_finite(fabric: Devices, tensors: Sequence[Tensor]) -> bool:
     """Are all numbers finite, on all devices? Waits for them."""
+    # Of a parameter that is cut, each device looks at its own part.
     shares = [local(x.detach()) for x in tensors if x.is_floating_point()]
     if not shares:
         return True
     bad = torch.stack([~x.isfinite().all() for x in shares]).any()
+    # Summed, so that all devices give the same answer: one number anywhere is enough.
     return not bool(over_devices(fabric, bad.float(), op="sum"))
 
 
@@ -57,6 +59,7 @@ def size_of_state(engine: Engine) -> float:
 
 
 def _rms(tensors: Sequence[Tensor]) -> float:
+    # The norm of all numbers is the norm of the norms of their tensors.
     norm = torch.stack([x.detach().double().norm() for x in tensors]).norm()
     return float(norm) / math.sqrt(sum(x.numel() for x in tensors))
 

@@ -31,6 +31,7 @@ class Pace:
     def factor(self, step: int, *, of: int) -> float:
         """The share of the learning rate at a step (from 0) of a task or stream of `of` steps."""
         if step < self.warmup:
+            # Never zero: the first step moves something too.
             return (step + 1) / self.warmup
         if self.schedule == "constant":
             return 1.0
@@ -39,6 +40,7 @@ class Pace:
 
     def group(self, step: int, *, of: int) -> int:
         """How many batches share the optimizer step of this batch (from 0) of a task."""
+        # The last group of a task has fewer batches where `slow_every` does not divide its steps.
         first = step - step % self.slow_every
         return min(self.slow_every, of - first)
 

@@ -36,6 +36,7 @@ class WriteDropout:
 
     def drops(self, task: str, step: int) -> bool:
         """Is the batch at this step of a task read without writes?"""
+        # numpy takes a list of integers as one seed; the bytes of the name stand for the task.
         key = [DROP, self.seed, *task.encode(), step]
         return bool(np.random.default_rng(key).random() < self.share)
 
