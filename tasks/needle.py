@@ -141,6 +141,7 @@ class Needle(Endless):
             raise ValueError(f"task.seq_len={len(hay_T)}: too short for a needle and its question; at least {short}")
         # In the order of the puzzle, which a chain needs, within the part of the class.
         inside = (depth + np.sort(rng.random(len(puzzle.hidden)))) * room / self._depths
+        # What only looks like a needle may lie anywhere, also outside of the part of the class.
         places = [*inside.astype(int), *(rng.random(len(puzzle.others)) * room).astype(int)]
         text, start = [], 0
         for k in np.argsort(places, kind="stable"):

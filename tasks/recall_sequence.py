@@ -136,6 +136,7 @@ class PlantedTask:
         questions = facts[rng.permutation(count)]
         questions_at = len(window_W) - 2 * count
         window_W[questions_at:] = questions.reshape(-1)
+        # Keys and values alternate: from the first value on, every second token is a value.
         is_scored_W[questions_at + 1 :: 2] = True
         facts_at = questions_at - distance - 2 * count
         window_W[facts_at : facts_at + 2 * count] = facts.reshape(-1)

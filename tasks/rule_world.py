@@ -70,5 +70,6 @@ class RuleWorld(Swapped):
             return np.roll(place_L, -1)
         # With an odd number of digits the last one has no partner, and the middle one no half.
         if name == "swap-pairs":
+            # x ^ 1 exchanges 0 and 1, 2 and 3, and so on.
             return np.where(place_L < 2 * half, place_L ^ 1, place_L)
         return np.concatenate([place_L[-half:], place_L[half : self.items - half], place_L[:half]])

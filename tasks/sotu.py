@@ -41,6 +41,7 @@ class Sotu(Corpus):
         for (year, _), text in self._texts().items():
             first = year // self.years * self.years
             name = f"{first}s" if self.years == 10 else f"{first}-{first + self.years - 1}"
+            # The first year of a class is also the number of its group.
             yield Document(name, first, text)
 
     def recipe(self) -> Mapping[str, Any]:

@@ -188,6 +188,7 @@ class StarGraph(Rules):
         # Sampled answers may hold words and marks, which are no nodes.
         node_BA = np.where((answer >= 0) & (answer < self.nodes), answer, self.nodes)
         from_BH, to_BH = node_BA[:, :-1], node_BA[:, 1:]
+        # Edges may be walked either way: one of two neighbours is the parent of the other.
         is_edge_BH = (parent_BN[row_B1, from_BH] == to_BH) | (parent_BN[row_B1, to_BH] == from_BH)
         is_way_B = (is_edge_BH & (from_BH != self.nodes) & (to_BH != self.nodes)).all(axis=1)
         has_ends_B = (answer[:, [0, -1]] == right[:, [0, -1]]).all(axis=1)

@@ -141,6 +141,7 @@ def _plain_decoding(
 ) -> Callable[[], None]:
     from transformers import DynamicCache
 
+    # The cache goes on growing from call to call, as that of a reader does.
     growing = {cache_argument(published): DynamicCache(), "use_cache": True}
     with torch.no_grad(), autocast():
         published(input_ids=tokens_BT, **growing)

@@ -29,6 +29,7 @@ def sparkline(values: Sequence[float], *, width: int = 12) -> str:
     size = -(-len(values) // width)
     means = [sum(piece) / len(piece) for piece in (values[i : i + size] for i in range(0, len(values), size))]
     low, high = min(means), max(means)
+    # Where all means are equal, the division below is by 1, and the line is flat.
     steps = len(LEVELS) - 1
     # NaN has no place on the curve.
     return "".join(LEVELS[round((x - low) / ((high - low) or 1.0) * steps)] if x == x else " " for x in means)

@@ -36,6 +36,7 @@ def dry_run(words: Sequence[str], *, config: DictConfig, config_dir: str | None,
     first, rest = tuning.divide(runs) if tuning else ([], runs)
     listing = Listing(len(first) + (tuning.count(rest) if tuning else len(rest)), varied(words), config_dir)
     listing.add(first)
+    # What is best shows only when all runs to choose by are done.
     if tuning and listing.states.count("done") < len(first):
         listing.note(f"then {tuning.count(rest)} runs, with what is best on {tuning.typed}")
     else:

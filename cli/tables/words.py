@@ -10,6 +10,7 @@ from ttt.compare.table import Cell
 def cell_text(cell: Cell) -> str:
     """mean ± half of the interval or its ends, with * where the interval leaves out zero."""
     mean, half, n, _, ends = cell.interval
+    # Only NaN differs from itself.
     if mean != mean:
         return "-"
     text = f"{mean:{'+' if cell.difference else ''}{_form(mean)}}"

@@ -127,6 +127,7 @@ def records_of(comparisons: Sequence[Comparison], *, form: str) -> list[dict[str
         sheet = comparison.view.sheet
         rows = run_records(comparison.groups, comparison.view.metrics) if form == "long" else sheet.records()
         records += [{"stream": comparison.stream, **row} for row in rows] if len(comparisons) > 1 else rows
+    # A dict keeps the order in which keys first appear.
     keys = list(dict.fromkeys(key for record in records for key in record))
     return [{key: record.get(key) for key in keys} for record in records]
 

@@ -128,6 +128,7 @@ def _delta_kernel(
         # A token reads what its chunk wrote up to and including itself: update, then apply.
         read_VC += tl.dot(u_VC, tl.trans(score_CC), input_precision="tf32x3")
         tl.store(read_ptr + at_CV, tl.trans(read_VC), mask=in_CV)
+        # Triton reads no single entry of a tensor: a sum over a mask picks the last one.
         whole = tl.sum(tl.where(at_C == first + C - 1, since_C, 0.0), axis=0)
         state_VK = whole * state_VK + _dot(u_VC * left_C[None, :], k_CK, HALVES, MMA)
     tl.store(last_ptr + at_VK, state_VK, mask=in_VK)

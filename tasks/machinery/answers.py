@@ -169,6 +169,7 @@ class Answers(ExampleParts):
     def _prompts(self) -> Ints:
         """Return the prompts as rows of equal length, with their lengths in front."""
         lengths = [len(c.prompt) for c in self._coded]
+        # Rows are compared whole: the length tells a prompt from the same one with zeros behind it.
         rows = np.zeros((len(lengths), 1 + max(lengths)), dtype=np.int64)
         for row, coded in zip(rows, self._coded, strict=True):
             row[0], row[1 : 1 + len(coded.prompt)] = len(coded.prompt), coded.prompt

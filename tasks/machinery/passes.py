@@ -123,6 +123,7 @@ class Passes:
         first, last = self._first_batch(turn), min(self._first_batch(turn + 1), self.visit_steps)
 
         def shuffle(table: Batch) -> list[Batch]:
+            # Only tasks whose rows are single units come here: a row is a unit.
             places = self._places(visit, first * self._rows, last * self._rows)
             return table.pick(places).cut(self._rows)
 

@@ -12,6 +12,7 @@ def run_records(groups: Sequence[Group], metrics: Sequence[str]) -> list[dict[st
     """Return a flat row for each run and metric; None where nothing was measured."""
     return [
         {
+            # A label is empty where the method does not have the key.
             **{key: None if value == "" else value for key, value in group.label.items()},
             "seed": run.seed,
             **({"base": run.base} if group.by == "bootstrap" else {}),

@@ -38,6 +38,7 @@ def criterion(curves: Curves, *, task: int) -> float:
 def first_steps(curves: Curves, *, task: int) -> Length:
     """Return the length from the start of a task's first phase until its criterion is met."""
     phase = curves.learned_in()[task]
+    # Phase k lies between ends[k - 1] and ends[k].
     start, stop = curves.ends[phase - 1 : phase + 1]
     # Both ends count: a criterion may be met before learning, which is a length of 0.
     inside = (curves.times >= start) & (curves.times <= stop)

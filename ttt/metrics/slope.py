@@ -34,6 +34,7 @@ def slope_interval(a: Matrix, at: Rows) -> Slope:
     x -= x.mean()
     spread = float((x**2).sum())
     slope = float((x * y).sum()) / spread
+    # x has a mean of zero, so the line passes through the mean of y.
     residual = y - y.mean() - slope * x
     half = _quantile(tasks - 2) * float(np.sqrt((residual**2).sum() / (tasks - 2) / spread))
     return Slope(slope, slope - half, slope + half)

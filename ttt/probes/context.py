@@ -107,6 +107,7 @@ def read_losses(
         reader = Reader(learner, state=state, write=write)
         with torch.autocast(part.tokens_BT.device.type, torch.bfloat16, enabled=half):
             began = time.perf_counter()
+            # What comes before `start` is read for its state alone.
             read_columns(reader, part, 0, start)
             before = {name: x.clone() for name, x in reader.export().items()} if exact else {}
             bits.append(_read_bits(reader, part, start).cpu())

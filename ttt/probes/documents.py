@@ -53,6 +53,7 @@ def read_document(
         flat = competing(logits_BTV.float(), row).flatten(0, 1)
         nats_T = F.cross_entropy(flat, row.targets_BT.flatten(), ignore_index=IGNORE, reduction="none")
         bits.append(nats_T.double() / math.log(2))
+        # Where nothing is scored this is False: `losses_of` leaves such places out.
         hits.append(flat.argmax(-1) == row.targets_BT.flatten())
     return losses_of(torch.stack(bits), torch.stack(hits), batch.targets_BT, token_bytes=token_bytes)
 

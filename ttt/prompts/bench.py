@@ -46,6 +46,7 @@ class Bench:
         played = self._policy(problem_R, torch.tensor(prompt_of_rollout, device=device))
         self.used += sum(counts)
         self._parts.append(played)
+        # Rollouts lie prompt after prompt: each ends where the counts so far end.
         ends = torch.tensor(counts).cumsum(0).tolist()
         return [played.pick(list(range(end - n, end))) for end, n in zip(ends, counts, strict=True)]
 

@@ -62,6 +62,7 @@ def anytime_pictures(record: Record) -> Iterator[Picture]:
     if not results.points or len(results.rows) < 2:
         return
     curves = results.curves(record.main_mode, "loss")
+    # A task that comes back gets one line.
     taught = list(dict.fromkeys(curves.taught))
     tasks = [taught[k] for k in thin(len(taught), to=LINES)]
     lines = [_loss_line(curves, task, name=results.tasks[task]) for task in tasks]

@@ -26,6 +26,7 @@ def written_table(record: Record) -> Table:
     rows = []
     for (task, mode), lines in sorted(by_row.items()):
         first, last = lines[min(lines)], lines[max(lines)]
+        # A run that is not done has no such row for the tasks that it has not reached.
         learned = lines.get(record.results.learned_at[task], {"text": "-"})
         texts = (first["opening"], first["text"], learned["text"], last["text"])
         rows.append([text_cell(first["task_name"]), text_cell(mode), *map(text_cell, texts)])

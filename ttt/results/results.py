@@ -115,6 +115,7 @@ class Results:
         if key not in self._matrices:
             r = np.full((self.phases + 1, len(self.tasks)), np.nan)
             for i, row in enumerate(self.rows):
+                # Thinned rows fill some columns only.
                 r[i, row["columns"]] = row["scores"][mode][quantity]
             # Whoever asks next gets the same array.
             r.setflags(write=False)

@@ -36,6 +36,7 @@ def causal_line(assembly: Assembly, fabric: Devices) -> str:
     try:
         with fabric.autocast():
             return probe_causality(learner.to(fabric.device), token_RT, chunk=chunk, sizes=sizes).line() + never
+    # Parts of the user's own take part in the probe, and may raise anything.
     except Exception as error:
         return f"not probed: {type(error).__name__}: {first_line(error)}"
 

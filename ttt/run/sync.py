@@ -74,6 +74,7 @@ def _info(folder: RunFolder, config: Mapping[str, Any]) -> RunInfo:
     info = describe(dict(config), data=data)
     run_id = folder.path.resolve().name.rpartition("-")[2]
     # Fingerprints of known texts and of published weights are in the name, and nowhere else.
+    # Where the id comes out as it was, so does the group.
     group = info.group if identity(config, data=data)[:8] == run_id else info.group.rpartition("/")[0]
     method = info.name.partition("/")[0]
     return RunInfo(

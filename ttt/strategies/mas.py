@@ -36,5 +36,6 @@ class Mas(Quadratic):
         batches = sampled_batches(self._stream.phases[index], samples=self._samples, per=self._per)
         new = importances(engine, batches, of=self.trained, score=squared_norm, power=1)
         if self.importance:
+            # O <- O + new, in the new tensors: the old ones are dropped.
             torch._foreach_add_(new, self.importance)
         self.pull(new)

@@ -37,5 +37,6 @@ class OnlineEwc(Ewc):
     def end_task(self, engine: Engine, index: int) -> None:
         new = self.information(engine, index)
         if self.importance:
+            # F* <- F_t + gamma F*, in the new tensors: the old ones are dropped.
             torch._foreach_add_(new, self.importance, alpha=self._gamma)
         self.pull(new)

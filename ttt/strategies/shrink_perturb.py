@@ -51,6 +51,7 @@ class ShrinkPerturb(Strategy):
         self._noise = [torch.empty_like(weight) for weight in self._weights] if self._perturb else []
 
     def begin_task(self, engine: Engine, index: int) -> None:
+        # The first task begins from the base as it is.
         if self._every == "task" and index:
             self._shake()
 
