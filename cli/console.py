@@ -1,4 +1,4 @@
-"""The console of all commands: what it prints are its own orders to the terminal, and no other's."""
+"""The console of all commands: no text that it prints can give orders to the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training step in bf16-mixed beside the same step in fp32: what trainer.precision=auto goes by."""
+"""A training step in bf16-mixed beside one in fp32: what trainer.precision=auto goes by."""
 
 from __future__ import annotations
 

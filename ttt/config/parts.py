@@ -1,4 +1,4 @@
-"""Which classes a group of the config may name in `_target_`: a part of one kind is no other kind."""
+"""Which classes a group of the config may name in `_target_`: those of its own kind alone."""
 
 from __future__ import annotations
 

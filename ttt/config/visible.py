@@ -21,7 +21,7 @@ def _symbol(character: re.Match[str]) -> str:
 
 
 def cell(value: object) -> object:
-    """Return a value for a CSV file: text that a spreadsheet would run as a formula gets a quote."""
+    """Return a value for a CSV file: text that would run as a formula there gets a quote."""
     if not isinstance(value, str):
         return value
     text = visible(value)

@@ -24,7 +24,7 @@ def restore_scaler(fabric: Devices, tensors: dict[str, Tensor]) -> None:
 
 
 def restart_scaler(fabric: Devices) -> None:
-    """Return the scaler to its start: a base from the cache leaves none, and one in training does."""
+    """Return the scaler to its start, whether the base was trained here or came from the cache."""
     scaler = _scaler(fabric)
     if scaler is not None:
         scaler.load_state_dict(type(scaler)(device=fabric.device.type).state_dict())

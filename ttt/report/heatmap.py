@@ -27,7 +27,7 @@ NOT_MEASURED = "·"
 class Square:
     """One cell of the map.
 
-    `value` has more digits than `text`; `level` is that of its colour, None if nothing was measured;
+    `value` has more digits than `text`; `level`: that of its colour, None if nothing was measured;
     `learned` marks the task that the row has just learned.
     """
 
