@@ -96,7 +96,7 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
     for name, refusal in refusals:
         say_error(f"ttt-compare: left out {name}: {refusal}")
     groups = [group for comparison in comparisons for group in comparison.groups]
-    # Read once for all streams: a name may be about one of them alone.
+    # Names are read once for all streams: one may be about a single stream.
     names = read_names(typed.label, groups, [c for comparison in comparisons for c in comparison.view.sheet.columns])
     return [comparison._replace(names=names) for comparison in comparisons]
 

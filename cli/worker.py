@@ -67,10 +67,10 @@ def work(order: dict[str, Any]) -> int:
 
 def _watch_starter(starter: int) -> None:
     """End this process when the one that started it is gone, however that ended."""
-    # A process whose parent is gone is handed to another one.
+    # POSIX gives a process whose parent is gone to another one.
     while os.getppid() == starter:
         time.sleep(LOOK_EVERY)
-    # By the same signal as from a scheduler, so that a run saves before it ends.
+    # It gets the signal that a scheduler would send, so that the run saves before it ends.
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -149,7 +149,8 @@ def _any_in_chunk(mark_BT: Tensor, *, chunk_BT: Tensor, num_chunks: int) -> Tens
 def _segment_before(segment_BT: Tensor, real_BT: Tensor, segment_B: Tensor) -> Tensor:
     """Return the document of the last token before each token; padding in between is skipped."""
     time_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
-    # A running maximum of places gives the last token up to each one; shifted by one, before it.
+    # A running maximum of places gives the last token up to
+    # each place, and the shift by one the last token before it.
     last_BT = F.pad(torch.where(real_BT, time_T, -1).cummax(1).values, (1, -1), value=-1)
     return torch.where(last_BT < 0, segment_B[:, None], segment_BT.gather(1, last_BT.clamp(min=0)))
 

@@ -56,7 +56,7 @@ class Automata(Endless):
         self._emission, self._next = self._make()
         self._start = stationary(self._emission, self._next)
         self._rate = entropy_rate(self._emission, self._next)
-        # Drawing by inverse CDF: a uniform number picks the
+        # A draw inverts the CDF: a uniform number picks the
         # first symbol whose cumulative share exceeds it.
         self._steps, self._start_steps = np.cumsum(self._emission, axis=-1), np.cumsum(self._start, axis=-1)
         # The last step must be exactly 1: otherwise a uniform number just below 1 finds no symbol.
@@ -85,7 +85,7 @@ class Automata(Endless):
         return f"automaton {index}"
 
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
-        # One number for the first state, and one for each of `length` tokens and the last target.
+        # The first state takes one number, and so do each of `length` tokens and the last target.
         return self._run(rng.choice(classes, size=rows), rng.random((rows, length + 2)))
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
@@ -116,7 +116,7 @@ class Automata(Endless):
         # The forward algorithm: a belief over states, normalised after every symbol.
         belief_BQ, bits_BT = self._start[classes], np.zeros(window.shape)
         for t, symbol_B in enumerate(window.T):
-            # p(state, symbol | symbols before): its sum is the probability of the symbol.
+            # This is p(state, symbol | symbols before), whose sum is the probability of the symbol.
             joint_BQ = belief_BQ * emission_BQA[row_B, :, symbol_B]
             total_B = joint_BQ.sum(axis=1)
             bits_BT[:, t] = -np.log2(total_B)
@@ -186,7 +186,7 @@ def reach(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether state r can be reached from state q in zero or more steps: [..., Q, R]."""
     paths = links | np.eye(links.shape[-1], dtype=bool)
     # Each squaring doubles the length of the paths.
-    # For booleans @ is "and" inside "or": a path of two links.
+    # For booleans @ is an "or" over "and": it finds paths of two links.
     for _ in range(int(links.shape[-1]).bit_length()):
         paths = paths @ paths
     return paths

@@ -49,7 +49,7 @@ class Curriculum(StreamSettings):
         for i, (length, share) in enumerate(zip(lengths, shares, strict=True)):
             # Key 0 is that of the task itself, which has rows of task.seq_len tokens.
             key, name = [seed, LEARN, 1 + i], f"rows of {length} tokens"
-            # Equal tokens in a batch, so that a step costs about the same at any length.
+            # Batches have equally many tokens, so that a step costs about the same at any length.
             rows = self.batch_size * self.seq_len // length
             stage = DrawnTask([view], name=name, key=key, sizes=replace(sizes, batch_size=rows, length=length))
             phases.append(Phase(name=name, task=0, steps=len(share), batch=stage.batch))

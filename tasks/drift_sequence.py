@@ -58,7 +58,7 @@ class DriftSequence(SplitSequence):
     def _mixed(self, tasks: Sequence[Task], turns: int, seed: int, turn: int, step: int) -> Batch:
         """Return a batch of the mixture in the middle of this step."""
         steps = int(self.steps_per_task)
-        # The middle of the step: both halves of a stream are then mirror images.
+        # A step counts from its middle, so that both halves of a stream are mirror images.
         now = turn + (step + 0.5) / steps
         share_J = concept_shares(now, concepts=len(tasks), schedule=self.schedule, turns=turns)
         return mixture(tasks, share_J, key=[seed, MIX], step=turn * steps + step, rows=self.batch_size)
@@ -74,7 +74,7 @@ def concept_shares(turn: float, *, concepts: int, schedule: str, turns: int) -> 
     """
     if schedule == "abrupt":
         return np.eye(concepts)[min(int(turn), turns - 1) % concepts]
-    # Time measured from the middle of the first turn: at whole numbers one concept stands alone.
+    # Time counts from the middle of the first turn: at whole numbers one concept stands alone.
     place = float(np.clip(turn - 0.5, 0, turns - 1))
     low = int(place)
     high = min(low + 1, turns - 1)

@@ -82,7 +82,7 @@ class LabelSequence(StreamSettings):
         if self.examples is not None and self.examples > fit:
             raise ValueError(f"task.examples={self.examples}: only {fit} fit into task.seq_len={self.seq_len}")
         in_row = min(self.examples or fit, self.num_examples)
-        # Division that rounds up: every example is in the eval part.
+        # The division rounds up, so that every example is in the eval part.
         rows = -(-self.num_examples // in_row)
         return Sizes(batch_size=self.batch_size, length=in_row * width - 1, eval_sequences=rows)
 

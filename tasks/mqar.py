@@ -89,7 +89,7 @@ class Mqar(Endless):
         right_D = value_D[:pairs] if self._present else value_D[pairs:]
         # The density of a power law: a place far behind the pairs is asked less often.
         weight_G = np.arange(1, (length - 2 * pairs) // 2 + 1) ** (self._power - 1.0)
-        # Two positions for each place: a key, and the one where its value would stand.
+        # A place has two positions: that of the key, and the one where its value would stand.
         place_D = 2 * pairs + 2 * rng.choice(len(weight_G), size=pairs, replace=False, p=weight_G / weight_G.sum())
         # What stands between the queries may look like keys and values, as in Zoology.
         tokens = rng.integers(0, self.vocab_size, size=length)

@@ -79,7 +79,7 @@ def measure_coverage() -> Iterator[Row]:
 def draw_population(rng: Generator) -> Population:
     """Draw the effects of all languages."""
     gained_L = 1 + rng.normal(0, LANGUAGE, LANGUAGES)
-    # The heavy tail that a normal distribution does not have.
+    # This is the heavy tail that a normal distribution does not have.
     gained_L[: LANGUAGES // 10] += OUTLIER
     return Population(0.3 * gained_L + rng.normal(0, LANGUAGE / 2, LANGUAGES), gained_L)
 
@@ -91,7 +91,7 @@ def draw_study(population: Population, design: Design, rng: Generator) -> list[S
         of_base = rng.normal(0, BASE)
         for _ in range(design.seeds):
             tasks = rng.choice(LANGUAGES, TASKS, replace=False)
-            # Shared by all tasks of the run: what a seed
+            # All tasks of the run share this: what a seed
             # or a base does is no noise of single tasks.
             change = of_base + rng.normal(0, SEED)
             gained_J = population.gained_L[tasks] + change + rng.normal(0, NOISE, TASKS)
@@ -104,6 +104,6 @@ def intervals(runs: list[Sample], metric: str) -> dict[str, Interval]:
     """The interval over seeds (of a ratio Fieller's), and the bootstrap's."""
     if metric == "forgotten / gained":
         return {"t": fieller(values_of(runs)), "bootstrap": bootstrap(runs, draws=DRAWS)}
-    # A denominator of 1 makes a mean of the ratio.
+    # With denominators of 1 the ratio of means is a mean.
     gained = [Sample(run.base, np.stack([run.pairs_J2[:, 1], np.ones(TASKS)], axis=1)) for run in runs]
     return {"t": t_interval(values_of(gained)[:, 0].tolist()), "bootstrap": bootstrap(gained, draws=DRAWS)}

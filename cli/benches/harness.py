@@ -54,7 +54,8 @@ class BareLoop:
         """Take STEPS training steps, the fast state carried from one to the next."""
         for batch in self._batches:
             with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-                # Straight to the adapter: the learner's checks are part of what the harness costs.
+                # This calls the adapter itself: what the learner
+                # adds is part of what the harness costs.
                 logits_BTV, after = self._adapter.read(self._model, batch, self._state, write=True)
             flat = (logits_BTV.float().flatten(0, 1), batch.targets_BT.flatten())
             loss = F.cross_entropy(*flat, ignore_index=IGNORE)

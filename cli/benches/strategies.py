@@ -104,7 +104,7 @@ class BareMlp:
         first, steps = assembly.stream.tasks[0], assembly.stream.phases[0].steps
         # A pass, rounded up to whole batches: then both loops take the same number of steps.
         batches = [first.batch(step) for step in range(-(-steps // PASSES))]
-        # The examples of one pass, in memory: the bare loop shuffles them by itself.
+        # The examples of one pass lie in memory, and the bare loop shuffles them by itself.
         self._x_NX = torch.cat([batch.tokens_BT for batch in batches]).flatten(0, 1)
         self._y_N = torch.cat([batch.targets_BT for batch in batches]).flatten()
         evaluations = [task.evaluation() for task in assembly.stream.tasks]

@@ -68,7 +68,7 @@ def _option_before(parser: argparse.ArgumentParser, words: Sequence[str]) -> arg
     option = parser._option_string_actions.get(word)
     if option is None:
         return None
-    # How many words the option takes at most: the word at hand must be one of these.
+    # The option takes so many words at most, and the word at hand must be one of these.
     most = option.nargs if isinstance(option.nargs, int) else math.inf if option.nargs in ("+", "*") else 1
     return option if distance <= most else None
 

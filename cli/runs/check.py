@@ -40,7 +40,7 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
         for override in overrides:
             _check_kind(override, sweep=typed.multirun)
             _check_group(override, groups, composer)
-        # First only the options: which keys there are depends on the parts that were chosen.
+        # Options come first: which keys there are depends on the parts that were chosen.
         choices = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         chosen = composer.config(choices)
         plain = composer.plain()

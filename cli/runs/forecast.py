@@ -51,7 +51,8 @@ class Forecast:
         if isinstance(event, Trained):
             self._pace = 1 / event.tokens_per_second
             if event.task == 0:
-                # Steps that are left, in the tokens that a step has taken on average.
+                # The steps that are left are counted in
+                # tokens, as many a step as on average so far.
                 self.base = round(event.tokens * (event.task_steps / event.task_step - 1))
             else:
                 self.base, self._learned = 0, event.tokens

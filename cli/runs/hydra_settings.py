@@ -30,7 +30,7 @@ def check_hydra(config: DictConfig, *, plain: DictConfig) -> None:
     for key in map(str, config):
         if key in VARYING:
             continue
-        # Nodes and not values: to read a value would resolve it.
+        # Nodes are compared and not values, because reading a value would resolve it.
         for path, value in _leaves(config._get_node(key), f"hydra.{key}"):
             if path not in FREE and value != dict(_leaves(plain._get_node(key), f"hydra.{key}")).get(path):
                 raise UsageError(f"{path}: is not set in ttt; allowed: {', '.join(ALLOWED)}")

@@ -30,7 +30,7 @@ class Live:
         rest = TextColumn("{task.fields[info]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
         name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32))
         columns = (SpinnerColumn(), name, BarColumn(bar_width=24 if self._is_wide else 10), MofNCompleteColumn(), rest)
-        # transient: nothing of the bars stays between the lines that do.
+        # transient takes the bars away when they stop: only lines stay on the screen.
         self._progress = Progress(*columns, console=console, transient=True, expand=True)
         self._stream = self._progress.add_task("stream", total=steps, info="")
         self._now = self._progress.add_task("base", total=None, info="")

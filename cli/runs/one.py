@@ -72,7 +72,7 @@ def start(
         decided(fabric, folder.open)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    # Outside of `try`: an error of a run that has begun is no refusal of the command.
+    # This stands outside of `try`: an error of a run that has begun is no refusal.
     outcome, results = execute(assembly, fabric, folder, screen, references or {})
     if fabric.is_global_zero:
         screen.ended(outcome, results, folder)

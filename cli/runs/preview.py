@@ -43,7 +43,7 @@ def table(stream: Stream) -> Table:
     shown = range(len(stream.tasks))
     if stream.base is not None:
         shown_table.add_row("base", "", "", *numbers(stream.base), stream.base.fingerprint[:12])
-    # The first ROWS tasks, and the last one if it is not among them.
+    # The table shows the first ROWS tasks, and the last one if it is not among them.
     for j in [*shown[:ROWS], *shown[max(ROWS, len(shown) - 1) :]]:
         steps = sum(phase.steps for phase in stream.phases if phase.task == j)
         train = steps * stream.tasks[j].batch(0).num_tokens

@@ -104,7 +104,7 @@ def _evaluated(event: Evaluated, last: Trained | None) -> str:
 
     Before the stream it is the mean over all tasks.
     """
-    # Places within the row: thinned rows lack some of the tasks.
+    # These are places within the row, because thinned rows lack some of the tasks.
     so_far = [k for k, j in enumerate(event.columns) if j in event.seen or event.row == 0]
     parts, unit = [], "bits"
     for mode, quantities in event.tasks.items():

@@ -81,8 +81,8 @@ def start_child(arguments: Sequence[str], *, cwd: Path, log: Path, announcement:
 def run_here(arguments: list[str], cwd: Path, log: Path, announcement: Path) -> None:
     """Be the forked process: do what `python -m ttt.cli.run` does, with everything loaded."""
     with log.open("w") as output, open(os.devnull) as nothing:
-        # The numbers and not sys.stdout: what C libraries
-        # and grandchildren print belongs to the log too.
+        # The file numbers are changed and not sys.stdout, so that what C libraries and
+        # grandchildren print goes into the log too.
         for stream, number in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(stream.fileno(), number)
     os.chdir(cwd)

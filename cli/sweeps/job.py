@@ -99,7 +99,7 @@ class Starter:
             announcement=announcement_file(self.folder, number),
             warm=warm,
         )
-        # Written before waiting: a sweep that is stopped has to know whom to stop.
+        # This is written before the wait: a sweep that is stopped has to know whom to stop.
         job = self._write(replace(job, pid=child.pid))
         try:
             child.wait()
@@ -190,6 +190,6 @@ def terminate_jobs(folder: Path, *, but: Collection[int] = ()) -> set[int]:
     pids = {job.pid for job in read_jobs(folder) if not job.ended and job.host == here} - set(but)
     alive_pids = {pid for pid in pids if alive(pid)}
     for pid in alive_pids:
-        # SIGTERM and not SIGKILL: a run saves its state before it ends.
+        # SIGTERM, unlike SIGKILL, lets a run save its state before it ends.
         os.kill(pid, signal.SIGTERM)
     return alive_pids

@@ -132,7 +132,7 @@ def _config_dir(run: Run) -> str | None:
     """The folder of the user's own YAML files with which a run was started."""
     file = RunFolder(run.folder).environment
     command = read_object(file, {}).get("command", []) if file.is_file() else []
-    # Typed as one word, --config-dir=DIR, or as two.
+    # The option may be one word, --config-dir=DIR, or two.
     for word, after in zip(command, [*command[1:], ""], strict=True):
         if word.startswith("--config-dir"):
             return word.partition("=")[2] or after

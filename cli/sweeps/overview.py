@@ -71,7 +71,7 @@ class Overview:
             watcher.join()
             if live:
                 live.stop()
-            # Once more: a run may have ended since the last look.
+            # A run may have ended since the last look.
             self._look()
 
     def _watch(self, stop: threading.Event, live: Live | None) -> None:

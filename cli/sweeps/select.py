@@ -43,7 +43,7 @@ def value_of(run: Sequence[str], key: str, composer: Composer) -> Any:
     """What a run has at `key`; a group such as `adapter` stands for its option."""
     group = key.removesuffix(".name")
     # Composing takes time: what was typed need not be composed.
-    # Of a key that is typed twice the last one counts, as Hydra has it.
+    # The last one counts of a key that is typed twice, as for Hydra.
     for word in reversed(run):
         name, _, value = word.lstrip("+").partition("=")
         if name in (key, group):

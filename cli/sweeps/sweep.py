@@ -189,7 +189,7 @@ def count_jobs(jobs: str | int, *, accelerator: str, devices: str | int) -> int:
     """
     if jobs != "auto":
         return int(jobs)
-    # Looked up as a file: asking torch would load it in a process that only starts others.
+    # A look at the file is enough: torch would have to be loaded to be asked.
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and Path("/dev/nvidia0").exists())
     processes = 1 if devices == "auto" else int(devices)
     return 1 if on_gpu else max(usable_cores() // processes, 1)

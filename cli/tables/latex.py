@@ -47,8 +47,8 @@ def _caption(sheet: Sheet) -> str:
 
 def _head_rows(names: Sequence[str]) -> list[list[str]]:
     """Names broken into as many rows as the longest needs; short ones stand at the bottom."""
-    # Reversed before and after: zip_longest fills up at
-    # the end, and short names lack lines at the top.
+    # Lines are reversed before and after: zip_longest fills up at the end, and short names have to
+    # be filled up at the top.
     broken = [[escaped(line) for line in textwrap.wrap(name, HEAD) or [""]][::-1] for name in names]
     return [list(row) for row in zip_longest(*broken, fillvalue="")][::-1]
 

@@ -91,7 +91,7 @@ def minus_null(typed: argparse.Namespace, runs: Sequence[Run]) -> list[Run]:
         from ttt.cli.sweeps.nulls import start_nulls
 
         code = start_nulls(missing, null)
-        # Looked for once more: the sweep may have run only some of them.
+        # Nulls are looked for once more: the sweep may have run only some of them.
         pairs = _pairs(typed, methods, null)
         if code and any(run.folder not in pairs for run in methods):
             raise SystemExit(code)

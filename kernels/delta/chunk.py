@@ -46,14 +46,14 @@ def delta_chunk(
         q_BNCK, k_BNCK, v_BNCV, beta_BNC1 = (_into_chunks(x, chunks, fill=0.0) for x in inputs)
         gate_BNC1 = _into_chunks(gate_BT[..., None].to(dtype), chunks, fill=1.0)
         decay_BNCC = products_between(gate_BNC1[..., 0])
-        # d: D leaves out the gate of its first token, which S_0 passes too.
+        # This is d. D leaves out the gate of the first token, which S_0 passes as well.
         since_BNC1 = decay_BNCC[..., :1] * gate_BNC1[..., :1, :]
         step_BNCK = beta_BNC1 * k_BNCK
         # Below the diagonal this is L; `_solve` reads nothing else of it.
         system_BNCC = decay_BNCC * (step_BNCK @ k_BNCK.mT)
         y_BNCV = _solve(system_BNCC, beta_BNC1 * v_BNCV)
         z_BNCK = _solve(system_BNCC, since_BNC1 * step_BNCK)
-        # Each key with the share of its write that is left at the end of the chunk.
+        # Each key is weighted by the share of its write that is left at the end of the chunk.
         left_BNCK = decay_BNCC[..., -1, :, None] * k_BNCK
         # S_0 of the next chunk is S_0 keep + add.
         add_BNVK = y_BNCV.mT @ left_BNCK

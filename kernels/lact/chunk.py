@@ -73,7 +73,7 @@ def with_writes(pending: Weights, *, k_BCK: Tensor, v_BCK: Tensor, lr_BCJ: Tenso
     s_BCF = torch.sigmoid(a_BCF)
     silu_BCF = a_BCF * s_BCF
     back_BCF = v_BCK @ weights["w1"]
-    # The gradient at W0 k: through W1, times W2 k, times silu'.
+    # The gradient reaches W0 k through W1, times W2 k, times silu'.
     slope_BCF = back_BCF * u_BCF * (s_BCF + silu_BCF * (1 - s_BCF))
     return {
         "w0": torch.baddbmm(pending["w0"], slope_BCF.mT, lr0_BC1 * k_BCK),

@@ -120,7 +120,7 @@ def _states(
     ):
         before.append(torch.where(opens_B11, fresh_BVG, carry_BVG))
         start_BVK, memory_BVK, momentum_BVK = before[-1].chunk(3, dim=-1)
-        # The errors v - S_start k, weighted: for the memory and its momentum in one product.
+        # One product gives the weighted errors v - S_start k, for the memory and for its momentum.
         wrote_BVK, pushed_BVK = torch.baddbmm(add_BVJ, start_BVK, take_BKJ, alpha=-1).chunk(2, dim=-1)
         memory_BVK = keep_B11 * memory_BVK + roll_B11 * momentum_BVK + wrote_BVK
         # A chunk that stays open keeps its start: the rest of it may come in another piece.

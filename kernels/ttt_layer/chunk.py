@@ -124,7 +124,7 @@ def weights_after(weights: Weights, *, steps: list[Step]) -> Weights:
     """Return the weights after all cells of the chunk."""
     after = {}
     for (w, b), (x_BCX, e_BCY) in zip(layer_names(weights), steps, strict=True):
-        # The steps of all cells in one product: sum_c e_c x_c^T.
+        # One product takes the steps of all cells together: sum_c e_c x_c^T.
         after[w] = torch.baddbmm(weights[w], e_BCY.mT, x_BCX, alpha=-1)
         after[b] = weights[b] - e_BCY.sum(1)
     return after

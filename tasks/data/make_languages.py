@@ -119,7 +119,7 @@ def group_relatives(rows: list[dict[str, str]]) -> list[int]:
                 related[i, j] = True
     group = list(range(len(rows)))
     for i, j in zip(*np.nonzero(related), strict=True):
-        # Joining a pair renumbers one whole group: related texts end in one, also over others.
+        # Joining a pair renumbers a whole group, so that texts related through others end in one.
         low, high = sorted((group[i], group[j]))
         group = [low if g == high else g for g in group]
     return group

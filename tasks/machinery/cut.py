@@ -122,6 +122,6 @@ def _row_order(order_L: Ints, length: int) -> Ints:
     period = len(order_L) + 1
     order_T = np.arange(length)
     is_content = order_T % period < period - 1
-    # The start of the example, plus the permuted place within it.
+    # Each position gets the start of its example plus the permuted place within it.
     order_T[is_content] = order_T[is_content] // period * period + order_L[order_T[is_content] % period]
     return order_T

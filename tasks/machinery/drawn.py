@@ -81,7 +81,7 @@ class DrawnTask:
         rows, length = self._sizes.eval_sequences, self._sizes.length
         if rows is None:
             return Batch.stack([view.whole_evaluation(length=length) for view in self._views])
-        # Evenly and without chance: the eval part is the same whenever it is read.
+        # Rows are spread without chance: the eval part is the same whenever it is read.
         view_B = spread(rows, over=len(self._views))
         return mix_rows(view_B, lambda v, count: self._views[v].evaluation(rows=count, length=length))
 

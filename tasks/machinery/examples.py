@@ -89,7 +89,8 @@ class Examples(ExampleParts):
     def _pack(self, example_BK: Ints) -> Batch:
         if self.vector_size is not None:
             return whole_rows(self._contents[example_BK], self._targets_N[example_BK])
-        # [B, K, L + 1]: content and label of each example; reshaped, they stand one after another.
+        # Content and label of each example lie side by side, [B, K, L + 1]; reshaped, examples
+        # stand one after another.
         pairs = np.concatenate([self._contents[example_BK], self._targets_N[example_BK][..., None]], axis=-1)
         window = pairs.reshape(len(example_BK), -1).astype(np.int64)
         targets_BT = np.full((window.shape[0], window.shape[1] - 1), IGNORE)

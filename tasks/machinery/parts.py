@@ -92,7 +92,7 @@ class ExampleParts(ABC):
     def draw(self, classes: Ints, *, rows: int, length: int, rng: np.random.Generator) -> Batch:
         """Draw a class for every example, evenly, then one of its train examples."""
         class_BK = rng.choice(classes, size=(rows, self.per_row(length=length)))
-        # The place of a drawn example: where its class begins, plus a place within the class.
+        # An example lies where its class begins, plus a drawn place within the class.
         return self._pack(self._flat[self._starts[class_BK] + rng.integers(self._sizes[class_BK])])
 
     def evaluation(self, classes: Ints, *, rows: int, length: int) -> Batch:
@@ -107,7 +107,7 @@ class ExampleParts(ABC):
             # classes of different sizes would skip some.
             whole = np.resize(np.concatenate([self._eval[c] for c in classes]), rows * per_row)
             return self._pack(_shuffled(whole).reshape(rows, per_row))
-        # How many examples each class gives; a class with fewer gives some of them again.
+        # Each class gives about as many examples; a class with fewer gives some of them again.
         picked, counts = np.unique(classes[spread(rows * per_row, over=len(classes))], return_counts=True)
         parts = [self._eval[c][spread(count, over=len(self._eval[c]))] for c, count in zip(picked, counts, strict=True)]
         return self._pack(_shuffled(np.concatenate(parts)).reshape(rows, per_row))

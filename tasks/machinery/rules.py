@@ -154,7 +154,7 @@ class Rules(ABC):
 
     def skills(self, *, rows: int, rng: np.random.Generator) -> Batch:
         program_BP = np.full((rows, SLOTS), NONE)
-        # Every instruction in every place, as often as any other.
+        # Every instruction stands in every place, as often as any other.
         word_B, slot_B = divmod(spread(rows, over=SLOTS * len(self.instructions)), SLOTS)
         program_BP[np.arange(rows), slot_B] = word_B
         question_BQ = self.ask(rows, rng=rng, lesson=True)

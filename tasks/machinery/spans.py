@@ -82,8 +82,8 @@ def _contains(spans: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
         # Sorted, so that a look-up finds in the cache what the last one read: twenty times as fast.
         order = np.argsort(hashes)
         in_order = hashes[order]
-        # The first span that is not smaller: equal if the hash is among them. clip: behind the last
-        # one there is none to compare with.
+        # searchsorted finds the first span that is not smaller, which equals the hash if any does;
+        # a hash behind the last one is compared with that.
         contains[order] = spans[np.searchsorted(spans, in_order).clip(max=len(spans) - 1)] == in_order
     return contains
 

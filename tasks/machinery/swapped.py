@@ -60,7 +60,7 @@ class Swapped(Rules, ABC):
         """Return answers [B, A] in which the two symbols of pair `part` change places."""
         names = np.arange(len(self.symbols), dtype=answer_BA.dtype)
         pair = list(self.pairs[part])
-        # A table of all symbols with two entries exchanged: one look-up swaps them everywhere.
+        # This is a table of all symbols with two exchanged: one look-up swaps them everywhere.
         names[pair] = pair[::-1]
         swapped_BA: Ints = names[answer_BA]
         return swapped_BA

@@ -33,7 +33,7 @@ def rows_side_by_side(tokens: NDArray[Any], starts: Ints, ends: Ints, *, length:
     """Return the stretches [start, end) of `tokens` as rows, stretch after stretch."""
     # The first token of a stretch is no target: a stretch of one token has no row.
     counts = -(-(ends - starts - 1).clip(min=0) // length)
-    # The number of each row within its stretch: 0, 1, 2, then 0 again with the next stretch.
+    # Rows are numbered within their stretch: 0, 1, 2, and 0 again with the next stretch.
     number_R = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first_R = np.repeat(starts, counts) + number_R * length
     place_RW = first_R[:, None] + np.arange(length + 1)

@@ -42,7 +42,7 @@ class Unfinished:
         if is_first:
             place = self.folder / checkpoint.name_after(0, step=step)
             checkpoint.save(place, Checkpoint(tensors, {"step": step} | state))
-            # One is enough: if it is damaged, the base is trained from its beginning.
+            # One checkpoint is enough: if it is damaged, the base is trained from its beginning.
             for old in checkpoint.in_order(self.folder)[:-1]:
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -63,7 +63,7 @@ class RecentMean:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model compute with the mean while open."""
-        # Clones: the mean is written into the parameters themselves.
+        # These are clones, because the mean is written into the parameters themselves.
         present = [parameter.detach().clone() for parameter in self._parameters]
         try:
             self.take()

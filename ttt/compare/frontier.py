@@ -102,7 +102,7 @@ class Frontier:
         NaN where no run has both. All lines share one reference: an area means nothing without it.
         """
         runs = [run for line in self.lines for group in line.groups for run in group.runs]
-        # Oriented: higher is better on both axes, whichever way the metrics point.
+        # Points are oriented: higher is better on both axes, whichever way the metrics point.
         points = [[better(m) * run.metric(m) for m in self.metrics] for run in runs]
         measured = [point for point in points if all(map(math.isfinite, point))] or [[NAN, NAN]]
         return min(x for x, _ in measured), min(y for _, y in measured)

@@ -94,7 +94,7 @@ def read_names(typed: Sequence[str], groups: Sequence[Group], columns: Sequence[
     heads, values = {}, {}
     keys = {key for group in groups for key in group.label}
     for text in typed:
-        # Cut at the first two signs only: a name may hold a = itself.
+        # Only the first two signs cut: a name may hold a = itself.
         key, *rest = (word.strip() for word in text.split("=", 2))
         key = f"{key}.name" if f"{key}.name" in keys else key
         if not rest or not all([key, *rest]):

@@ -61,7 +61,7 @@ class Run:
         if self.tasks is None and self.over == "mean" and self.null is None:
             # Computed from the rows, so that runs of different days are compared by one definition.
             return catalogue.metric(self.results, name)
-        # [None]: a sample of this one run, [1, 2].
+        # [None] makes a sample of this run alone, [1, 2].
         return ratio_of(self.sample(name).value()[None]) if self.is_about(name) else math.nan
 
     def sample(self, name: str) -> Sample:

@@ -33,7 +33,7 @@ def by_tag(groups: Sequence[Group], tag: str) -> list[Group]:
 
 
 def _stratum(group: Group, tag: str, value: str) -> Group:
-    # Run by run: with another seed the tasks of a kind stand in other places.
+    # Each run has columns of its own: another seed puts the tasks of a kind in other places.
     tasks = [[j for j, tags in enumerate(run.results.tags) if tags.get(tag) == value] for run in group.runs]
     runs = [replace(run, tasks=columns) for run, columns in zip(group.runs, tasks, strict=True) if columns]
     return Group({**group.label, tag: value}, runs, group.by)

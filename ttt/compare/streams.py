@@ -71,7 +71,8 @@ def conditions(runs: Sequence[Run], every: Sequence[Run]) -> list[str]:
     picked = []
     while others and alike:
         left = {key: [run for run in others if show(run.config.get(key, "")) == value] for key, value in alike.items()}
-        # Greedily: the key that leaves the fewest others, and a name before any other key.
+        # The search is greedy: it takes the key that leaves
+        # the fewest others, a name before any other key.
         key = min(left, key=lambda key: (len(left[key]), not key.endswith(".name"), key))
         # Even the best key leaves them all: these settings do not tell the streams apart.
         if len(left[key]) == len(others):

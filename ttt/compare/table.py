@@ -107,7 +107,7 @@ def by_metric(groups: Sequence[Group], metrics: Sequence[str], *, baseline: Base
         for i, group in enumerate(groups)
     ]
     if sort:
-        # By the group's own values, also where the cells show differences.
+        # Groups are sorted by their own values, also where cells show differences.
         order = sorted(range(len(groups)), key=lambda i: _worst_last(groups[i].interval(sort).mean, sort))
         rows = [rows[i] for i in order]
     title = _title(groups, baseline)
@@ -127,7 +127,7 @@ def _column(groups: Sequence[Group], metric: str, baseline: Baseline) -> list[Ce
     cells = [_cell(group, metric, baseline.get(i)) for i, group in enumerate(groups)]
     # The best is chosen by the values themselves, also where differences are shown.
     means = [_worst_last(group.interval(metric).mean, metric) for group in groups]
-    # Oriented so that smaller is better and NaN comes last.
+    # `means` are oriented so that smaller is better and NaN comes last.
     best = min(means)
     if len(groups) < 2 or math.isinf(best) or not is_judged(metric):
         return cells

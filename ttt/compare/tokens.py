@@ -33,7 +33,7 @@ def differ_in_tokens(runs: Sequence[Run]) -> bool:
 
 
 def _in_bytes(results: Results) -> Results:
-    # A shallow copy with new lists: the run's own results stay as they were read.
+    # The copy is shallow and gets new lists: the run's own results stay as they were read.
     twin = copy(results)
     twin.rows = [
         row | {"scores": _added(row["scores"]), "base": row["base"] and _added(row["base"])} for row in results.rows

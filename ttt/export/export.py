@@ -100,7 +100,7 @@ def _write(folder: Path, run: OpenedRun, *, merge: bool) -> None:
     which = Pretrained(section["name"], revision=section["revision"], cache_dir=section["cache_dir"])
     model: Any = run.learner.model
     plain = plain_model(model.lm)
-    # The names that transformers knows: all other parameters came with the adapter.
+    # These names are known to transformers: all other parameters came with the adapter.
     inside = {f"{INSIDE}{name}" for name in plain.state_dict()}
     weights: Mapping[str, Tensor] = {name: x.detach().cpu() for name, x in model.named_parameters()}
     scale = scale_of_updates(run.config) if has_updates(weights) else None

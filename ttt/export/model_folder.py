@@ -39,9 +39,9 @@ def plain_model(lm: Any) -> Any:
 def write_model(folder: Path, plain: Any, weights: Mapping[str, Tensor]) -> None:
     """Write `weights` as those of the model `plain`."""
     names: Collection[str] = plain.state_dict().keys()
-    # assign: into tensors without memory nothing can be copied.
+    # assign puts tensors in place: into those without memory nothing can be copied.
     plain.load_state_dict({name: weights[name].detach() for name in names}, assign=True)
-    # Assigned one by one, tied weights would be saved twice.
+    # Assigning has parted tied weights, which would then be saved twice.
     plain.tie_weights()
     plain.save_pretrained(folder)
 

@@ -53,7 +53,7 @@ def bands(
     if zero:
         axes.axhline(0, color=style.INK, linewidth=0.8, alpha=0.6)
     if names:
-        # Rounded up, so that no more than TICKS names stand there.
+        # The step is rounded up, so that no more than TICKS names stand there.
         shown = range(0, len(names), -(-len(names) // TICKS))
         axes.set_xticks(list(shown), [names[j] for j in shown], rotation=30, ha="right")
     axes.set(xlabel=xlabel, ylabel=ylabel)

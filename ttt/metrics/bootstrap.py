@@ -72,7 +72,7 @@ def bootstrap(samples: Sequence[Sample], *, draws: int = DRAWS) -> Interval:
     if len(samples) < 2 or math.isnan(value):
         # One seed says nothing about other seeds, however many tasks it has.
         return between(value, NAN, NAN, n=len(samples))
-    # From the widest to the narrowest: bases, the seeds of each base, the tasks of each seed.
+    # Draws go from the widest to the narrowest: bases, the seeds of a base, the tasks of a seed.
     (drawn_DN2,) = _draws([samples], draws)
     return _middle(value, _ratios(drawn_DN2), n=len(samples), sd=spread(values_N2))
 

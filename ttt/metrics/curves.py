@@ -63,7 +63,7 @@ class Curves:
     def phase_of(self, n: float) -> int:
         """Return the k with n_{k-1} < n <= n_k."""
         assert self.ends[0] < n <= self.ends[-1], f"no phase holds n = {n}"
-        # side=left: the end of a phase still belongs to that phase.
+        # searchsorted looks left by default: the end of a phase still belongs to that phase.
         return int(np.searchsorted(self.ends, n))
 
     def learned_in(self) -> dict[int, int]:

@@ -139,7 +139,7 @@ def bwt_pairs(a: Matrix, at: Rows) -> float:
 
     Source: Díaz-Rodríguez et al. (2018).
     """
-    # Row by row: `learned` is a vector over tasks, which numpy subtracts from every row.
+    # `learned` is a vector over tasks, which numpy subtracts from every row.
     return mean_of((a - learned(a, at))[_rows(a) > at])
 
 

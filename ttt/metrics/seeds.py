@@ -55,7 +55,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
-    # ddof=1: the mean was estimated from the same values.
+    # ddof=1 because the mean was estimated from the same values.
     sd = float(x.std(ddof=1)) if n > 1 else NAN
     half = t_quantile(n - 1) * sd / float(np.sqrt(n)) if n > 1 else NAN
     return Interval(mean=float(x.mean()) if n else NAN, half=half, n=n, sd=sd)

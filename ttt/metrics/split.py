@@ -61,7 +61,7 @@ def parts(metric: Metric, at: Rows, *, slow: Matrix, fast: Matrix, carried: Matr
     """
     assert metric in LINEAR, f"{metric.__name__} is not linear: its parts do not add up"
     added = float("nan") if carried is None else metric(carried - fast, at)
-    # Linear: the metric of a difference of matrices is the difference of the metrics.
+    # For a linear metric, that of a difference of matrices is the difference of the metrics.
     return Parts(slow=metric(slow, at), read=metric(fast - slow, at), carried=added)
 
 

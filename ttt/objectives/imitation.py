@@ -43,7 +43,7 @@ class Imitation:
         torch's global generator.
         """
         rows = len(batch.tokens_BT)
-        # From the global generator, whose state every checkpoint holds.
+        # These numbers come from the global generator, whose state every checkpoint holds.
         problem_R = torch.randperm(rows)[: self._quiz].to(batch.tokens_BT.device)
         played = play(problem_R, layout.prompts(batch)[problem_R])
         # Batches are indexed by numpy arrays, which lie on the CPU.

@@ -19,5 +19,5 @@ class AdamW:
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         groups = decay_groups(model, self._weight_decay)
-        # fused: one call for all parameters, where a small model would spend its step on calls.
+        # fused makes one call for all parameters: a small model would spend its step on calls.
         return torch.optim.AdamW(groups, lr=self._lr, betas=self._betas, fused=True)

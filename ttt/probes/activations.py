@@ -67,7 +67,7 @@ def draw_prompts(count: int, *, length: int, vocab: int, seed: int) -> PlantedPr
     planted_B = torch.randint(1, third - 1, (count,), generator=rng)
     query_B = torch.randint(length - third, length, (count,), generator=rng)
     k_B = torch.randint(vocab, (count,), generator=rng)
-    # k plus 1 .. V - 1, modulo V: any word but k*, each with the same chance.
+    # k* plus 1 .. V - 1, modulo V, is any word but k*, each with the same chance.
     v_B = (k_B + torch.randint(1, vocab, (count,), generator=rng)) % vocab
     tokens_BT = torch.randint(vocab - 2, (count, length), generator=rng)
     # The other tokens are drawn from V - 2 words: shift them past k* and v*, the smaller first.
@@ -186,7 +186,7 @@ def key_geometry(z_BTF: Tensor, prompts: PlantedPrompts) -> Columns:
     other_BT = (positions_T < prompts.query_B[:, None]) & (positions_T != prompts.planted_B[:, None])
     return {
         "c_align": at(cosine_BT, prompts.planted_B),
-        # A mean over the other earlier positions: the mask is 0 at all others.
+        # This is a mean over the other earlier positions: the mask is 0 at all others.
         "collision": (cosine_BT.abs() * other_BT).sum(1) / other_BT.sum(1),
         "effective_rank": effective_rank(z_BTF[:SVD_ROWS]),
     }

@@ -130,7 +130,7 @@ class ModeProbe:
     def _pieces(self, chunk: int | None) -> list[Check]:
         """Read in pieces, a reader gives the same scores and leaves earlier states alone."""
         batch, length, size = self._reading.text.batch, self._length, chunk or self._length
-        # Cuts just before, at and just behind the border of a chunk, where states are handed on.
+        # These cuts lie before, at and behind the border of a chunk, where states are handed on.
         inner = {1, size - 1, size, size + 2, length // 2, length - 1}
         ends = sorted({0, length, *(end for end in inner if 0 < end < length)})
         reader = Reader(self._learner, state=self._start.state, write=self._start.write)

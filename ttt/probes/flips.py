@@ -54,7 +54,7 @@ class Passage:
         """The same documents with another token wherever `flip_RL` is true."""
         # A generator of its own, so that no random number of the run is used up.
         draws_RL = torch.randint(1, max(vocab, 2), self.token_RL.shape, generator=torch.Generator().manual_seed(0))
-        # 1 .. V - 1 further, modulo V: never the token itself.
+        # 1 .. V - 1 further, modulo V, is never the token itself.
         other_RL = (self.token_RL + draws_RL.to(self.token_RL)) % vocab
         return Passage(torch.where(flip_RL.to(self.token_RL.device), other_RL, self.token_RL), self.segment_RT)
 
@@ -135,7 +135,7 @@ def places(length: int, *, chunk: int | None, count: int) -> list[int]:
 def profile(change_NT: Tensor, at_N: Sequence[int]) -> list[float]:
     """The largest change at each distance from the flip, from -T to T."""
     length = change_NT.shape[1]
-    # Shifted so that the flip stands in the middle of 2 T + 1 places.
+    # Changes are shifted so that each flip stands in the middle of 2 T + 1 places.
     shifted = [F.pad(change_T, (length - at, at + 1)) for change_T, at in zip(change_NT, at_N, strict=True)]
     distances: list[float] = torch.stack(shifted).amax(0).tolist()
     return distances

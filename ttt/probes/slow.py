@@ -44,7 +44,7 @@ def recalibrate(
     """
     device = next(learner.parameters()).device
     evaluations = [x.evaluation().to(device) for x in (base, *tasks)]
-    # No weight decay: it would move weights even where the loss is already at its minimum.
+    # Weight decay would move weights even where the loss is already at its minimum.
     optimizer = torch.optim.AdamW((p for p in learner.parameters() if p.requires_grad), lr=lr, weight_decay=0.0)
     rows = []
     for step in range(steps + 1):

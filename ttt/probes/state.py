@@ -62,7 +62,7 @@ def watching(model: nn.Module) -> Iterator[dict[str, Seen]]:
         yield seen
     finally:
         for handle in handles:
-            # Also after an error: a hook that stays would keep every pass's activations.
+            # Hooks go also after an error: one that stays would keep the activations of every pass.
             handle.remove()
         for name, parts in pieces.items():
             seen[name] = Seen(*(torch.cat(x, dim=1) for x in zip(*parts, strict=True)))

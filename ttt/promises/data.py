@@ -67,7 +67,7 @@ def pure(case: TaskCase) -> Ruling:
 
 def uses_no_chance(case: TaskCase) -> Ruling:
     """Reading batches uses up no random number of the run."""
-    # numpy's state is a tuple with an array: as text it compares in one go.
+    # numpy's state is a tuple with an array in it, which only as text compares at once.
     before, numpy_before = torch.get_rng_state(), str(np.random.get_state())
     for phase in case.stream.phases:
         phase.batch(0)

@@ -96,9 +96,10 @@ def writes(case: ReadingCase) -> Ruling:
     after = case.learner.adapter.carry(case.whole[1])
     if not any(bool(x.any()) for x in after.values()):
         return broken("reading with writes on leaves a state of zeros")
-    # Copied, because a part that writes in place would change both.
+    # This is a copy, because a part that writes in place would change both.
     before = copied(after)
-    # Other sequences than those that wrote the state: reading the same again might change nothing.
+    # These are not the sequences that wrote the state,
+    # of which a second reading might change nothing.
     _, left = case.run(passage(case.token_BT.flip(1)), after, write=False)
     moved = difference(left, before)
     return broken(f"a state moves by {moved:.2g} with writes off") if moved else _flipped(case, "writes off")

@@ -60,7 +60,7 @@ def stream_through(
 ) -> Checkpoint:
     """Learn as `learn` does, from random weights; return the last checkpoint."""
     learn(assembly, engine_of(assembly), folder, after=after, observers=observers)
-    # From the disk, since only what is written there can be gone on from.
+    # It is read from the disk, because a run can only go on from what is written there.
     return checkpoint.load(checkpoint.in_order(folder)[-1])
 
 

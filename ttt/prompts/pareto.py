@@ -30,7 +30,7 @@ def pareto_frontier(score_NV: Tensor) -> Tensor:
     alive_N = front_NV.any(1)
     # The order decides which of several prompts with the same front stays: the best mean.
     for n in reversed(by_mean(score_NV)):
-        # The problems on which another remaining prompt is among the best as well.
+        # On these problems another remaining prompt is among the best as well.
         company_V = front_NV[alive_N].sum(0) > 1
         if alive_N[n] and bool(company_V[front_NV[n]].all()):
             alive_N[n] = False

@@ -62,7 +62,7 @@ def palette() -> list[tuple[str, str]]:
     """Return the background and text colour of each level."""
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0, 1, LEVELS))[:, :3]
     # WCAG 2.1's relative luminance: above 0.179, black text has more contrast than white text.
-    # sRGB values are undone to linear light before they are weighed as the eye weighs them.
+    # sRGB values become linear light first, which is then weighed as the eye weighs it.
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     light = linear @ np.array([0.2126, 0.7152, 0.0722])
     codes = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in colours]

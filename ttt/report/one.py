@@ -86,7 +86,7 @@ def status(record: Record) -> Status:
     word = str(record.status.get("status", "unknown"))
     reason, rows = str(record.status.get("reason", "")), len(record.results.rows)
     when = visible(str(record.status.get("time", ""))).replace("T", " ")
-    # Both: the files of a run may have been copied while it wrote them.
+    # Both are asked: the folder may have been copied while the run wrote it.
     if word == "done" and record.complete:
         return Status("done", word, when, "")
     kind = "failed" if word == "failed" else "other"

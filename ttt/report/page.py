@@ -21,7 +21,7 @@ CONTENTS = "<!--contents-->"
 @cache
 def _templates() -> Environment:
     # Escape in every template: jinja2's choice by suffix would leave the SVG templates unescaped.
-    # StrictUndefined: a name that is missing raises, in place of an empty spot on the page.
+    # With StrictUndefined a missing name raises, in place of an empty spot on the page.
     environment = Environment(
         loader=PackageLoader("ttt.report"),
         autoescape=True,
@@ -46,7 +46,7 @@ def with_contents(text: str) -> str:
         f'<li{" class=stream" if name.startswith("about") else ""}><a href="#{name}">{title}</a></li>'
         for name, title in headings
     )
-    # Once: a task's text that holds the same words is left alone.
+    # Only the first one is replaced: a task's text that holds the same words is left alone.
     return text.replace(CONTENTS, f'<nav aria-label="contents"><ol>{links}</ol></nav>', 1)
 
 

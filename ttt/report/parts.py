@@ -131,7 +131,7 @@ def dress_legend(legend: Legend) -> None:
 def make_room(axes: Axes, legend: Legend) -> None:
     """Break a legend that is wider than the picture, and lower the axes by its further lines."""
     names = [text.get_text() for text in legend.get_texts()]
-    # As many names on a line as fit if all were as long as the longest.
+    # A line has as many names as would fit if all were as long as the longest.
     columns = max(1, min(len(names), int(LETTERS // (max(map(len, names), default=0) + HANDLE))))
     legend.set_ncols(columns)
     left, bottom, width, height = MARGINS

@@ -66,7 +66,7 @@ def phase_ends(trained: Sequence[Json]) -> list[float]:
 
 def binned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
     """Return at most POINTS points: means of `y` over blocks, each at the last x of its block."""
-    # Rounded up, so that there are never more than POINTS blocks.
+    # The size is rounded up, so that there are never more than POINTS blocks.
     size = max(1, math.ceil(len(x) / POINTS))
     blocks = [slice(k, k + size) for k in range(0, len(x), size)]
     return [float(x[block][-1]) for block in blocks], [float(np.mean(y[block])) for block in blocks]

@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
     """Return seconds as "1 h 02 min", "3 min 20 s" or "12.3 s"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    # Rounded before it is divided: 59.7 s past a minute becomes the next minute, and not 60 s.
+    # Seconds are rounded before they are divided: 1 min 59.7 s is 2 min, and not 1 min 60 s.
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

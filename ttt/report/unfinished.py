@@ -70,7 +70,7 @@ def so_far(results: Results) -> Results:
     learned = [j for j, row in enumerate(results.learned_at) if row < len(results.rows)]
     if len(learned) == len(results.tasks):
         return results
-    # Number of a task in the whole stream -> its number among those that are learned.
+    # This maps the number of a task in the whole stream to that among the learned ones.
     place = {j: k for k, j in enumerate(learned)}
     part = Results(
         scenario=results.scenario,

@@ -64,7 +64,7 @@ def each_task(results: Results, name: str, tasks: Sequence[int]) -> Matrix:
         of_columns = _columns(arguments, columns)
         return entry.parts(*of_columns) if entry.parts else (unit * entry.of(*of_columns), 1.0)
 
-    # Of one task at a time: the columns of a single task are a matrix with one column.
+    # Each metric is taken of one task at a time, as of a matrix with one column.
     pairs = np.array([pair([task]) for task in tasks], dtype=np.float64).reshape(-1, 2)
     counted = pairs[~np.isnan(pairs).any(1)]
     # The metric over all tasks at once tells a task that does not count from one with a hole.

@@ -46,7 +46,7 @@ def known_metrics() -> list[str]:
     # The names depend on what was measured, not on the numbers: NaN in every mode is enough.
     blank: Scores = {mode: {quantity: [math.nan] for quantity in ALL} for mode in MODES}
     results = Results(scenario="task", tasks=["a"], fingerprints=[""], learned_at=[1], entropy=[math.nan], phases=1)
-    # A row before the stream, and one after its only task.
+    # The rows are that before the stream and that after its only task.
     for _ in range(2):
         results.add(columns=[0], scores=blank, base=blank)
     return names(results)

@@ -76,7 +76,7 @@ def _first_hole(
 ) -> str:
     """The first cell that the metric needs and that is not finite, or why it is NaN without one."""
     finite = np.logical_and.reduce([np.isfinite(a) for a in matrices])
-    # As bytes and a tuple: the cache needs arguments that can be hashed.
+    # Bytes and a tuple can be hashed, which the cache needs.
     cell = _needed(metric.of, probe, finite.shape, finite.tobytes(), tuple(at.tolist()))
     if cell is None and not math.isnan(probe(metric.of, np.zeros(finite.shape), at)):
         return metric.too_small or "undefined"

@@ -39,7 +39,7 @@ class LostError(RuntimeError):
 
 def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
     """What a run comes to that this error has ended."""
-    # From the special to the general: what is asked further down also holds for errors further up.
+    # Special errors come before general ones: a question further down may fit them as well.
     if isinstance(error, KeyboardInterrupt):
         return Outcome(ExitCode.INTERRUPTED, "requeue", "interrupted", {})
     if isinstance(error, StoppedError):

@@ -171,7 +171,8 @@ def _begin(
     recipe = assembly.recipe
     settings = assembly.settings
     saving = Saving(settings.save_every, settings.save_minutes, stop=pending, deferred=deferred)
-    # Also where a checkpoint replaces these weights: strategies and probes refer to the base.
+    # The base is needed also where a checkpoint replaces
+    # its weights: strategies and probes refer to it.
     engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher, saving))
     # Drift is measured from the base itself, not from what a checkpoint holds: probe it first.
     is_probed = assembly.plan.diagnostics

@@ -29,7 +29,7 @@ def describe(config: dict[str, Any], *, data: str, weights: str = "") -> RunInfo
     if config.get("also") is not None:
         name["strategy"] += f"+{config['also']['name']}"
     method = f"{name['adapter']}-{name['strategy']}-{name['optimizer']}"
-    # Eight hex digits are 32 bits: enough to tell the runs of one method and seed apart.
+    # Eight hex digits are 32 bits, which are enough to tell the runs of one method and seed apart.
     run_id = identity(config, data=data, weights=weights)[:8]
     folder = Path(config["output_dir"]).expanduser() / name["task"] / method / f"seed{config['seed']}-{run_id}"
     # Runs that differ in nothing but the seed form one group.

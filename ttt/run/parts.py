@@ -97,7 +97,7 @@ def build_learner(
     sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
     model = build_model(config["model"], sizes=sizes, trusted=trusted)
     check_adapter(config, model)
-    # Taken before the adapter brings parameters of its own.
+    # This comes before the adapter brings parameters of its own.
     own_names = frozenset(name for name, _ in model.named_parameters())
     adapter = build_adapter(config["adapter"], layout=stream.layout, trusted=trusted)
     learner = Learner(model, adapter=adapter, optimizer=optimizer)

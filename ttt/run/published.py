@@ -98,7 +98,7 @@ def check_memory(learner: Learner, settings: TrainerSettings) -> None:
     if not isinstance(learner.model, HfModel) or free is None or settings.device().type != "cpu":
         return
     learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    # A gradient and MOMENTS numbers for each weight; the weights themselves are in memory already.
+    # Each weight takes a gradient and MOMENTS numbers; the weights are in memory already.
     needed = sum(parameter.numel() * parameter.element_size() * (1 + MOMENTS) for parameter in learned)
     if needed > free:
         count = sum(parameter.numel() for parameter in learned)

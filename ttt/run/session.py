@@ -91,7 +91,7 @@ class Session:
 
     def save(self) -> None:
         """Write a checkpoint of the stream as it stands, at rest between two steps."""
-        # First, because no run may ever go on from numbers that are not finite.
+        # This comes first: no run may ever go on from numbers that are not finite.
         self.check_numbers()
         save_run(
             self.engine,

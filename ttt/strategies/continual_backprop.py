@@ -58,8 +58,7 @@ class ContinualBackprop(Recycling):
         self.steps += 1
         chosen: dict[int, Tensor] = {}
         for number, (name, weight) in enumerate(self._out):
-            # The running mean u <- decay * u + (1 - decay)
-            # * (activity times outgoing weights), in place.
+            # In place: u <- decay * u + (1 - decay) * (activity times the sum of outgoing weights).
             self.utility[number].lerp_(activity(self.heard[name]) * sizes(weight), 1 - self._decay)
             self.age[number] += 1
             if (units_K := self._least_useful(number)) is not None:

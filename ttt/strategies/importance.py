@@ -80,7 +80,7 @@ def fisher(*, per: Per, labels: Labels, generator: Callable[[int], torch.Generat
             return nats
         # Clamped: a batch may have no scored position at all.
         scored = (batch.targets_BT != IGNORE).sum().clamp_min(1)
-        # Squared later on, the root becomes the number of rows.
+        # `importances` squares the gradient, and the root becomes the number of rows.
         return nats / scored * len(batch.targets_BT) ** 0.5
 
     return score

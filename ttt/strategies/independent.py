@@ -31,7 +31,7 @@ class Independent(Strategy):
         check_tasks(stream, name=self.name)
 
     def begin(self, engine: Engine, stream: Stream) -> None:
-        # Frozen parameters too: a strategy beside this one may change them.
+        # Frozen parameters are copied too: a strategy beside this one may change them.
         self._start = {name: x.detach().clone() for name, x in engine.learner.model.named_parameters()}
 
     @torch.no_grad()

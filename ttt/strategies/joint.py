@@ -25,7 +25,7 @@ class Joint(Strategy):
     runs_on = "any"
 
     def phases(self, stream: Stream) -> Sequence[Phase]:
-        # One dealer for the whole stream: every phase goes on where the one before it stopped.
+        # One dealer serves the whole stream, so that each phase goes on where the last one stopped.
         dealt = Dealt(stream.phases, taken=[0] * len(stream.phases), key=0)
         before = accumulate((phase.steps for phase in stream.phases), initial=0)
         return [

@@ -41,7 +41,7 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the update adds to the layer's output."""
-        # Two thin products: the matrix B A, as large as W0, is never built.
+        # Two thin products are enough: the matrix B A, as large as W0, is never built.
         a_RI, b_OR = self.a_RI.to(x.dtype), self.b_OR.to(x.dtype)
         return self.scale * F.linear(F.linear(x, a_RI), b_OR)
 

@@ -59,7 +59,7 @@ class Recycling(Strategy):
             random = generator(self._stream, self.steps, number)
             for linear, std in zip(self.layers[number].incoming, self._spread[number], strict=True):
                 units_K = units.to(linear.weight.device)
-                # Drawn on the CPU, so that all devices get the same weights.
+                # The numbers are drawn on the CPU, so that all devices get the same weights.
                 fresh = std * torch.randn(len(units_K), linear.in_features, generator=random)
                 linear.weight[units_K] = fresh.to(linear.weight)
                 forget(optimizer, linear.weight, units_K, dim=0)

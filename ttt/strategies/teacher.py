@@ -59,7 +59,7 @@ def distillation_loss(teacher_NV: Tensor, student_NV: Tensor, *, temperature: fl
         nats = F.kl_div(log_q, log_p, log_target=True, reduction="sum")
     else:
         without = ~heads_HV
-        # One distribution for each head, over the outputs of that head alone: [N, H, V].
+        # Each head has a distribution of its own, over its outputs alone: [N, H, V].
         log_p, log_q = (x[:, None].masked_fill(without, -torch.inf).log_softmax(-1) for x in (teacher, student))
         # Outside a head both are -inf, and their difference is NaN.
         nats = (log_p.exp() * (log_p - log_q).masked_fill(without, 0)).sum()

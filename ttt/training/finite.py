@@ -40,12 +40,12 @@ def check_finite_state(engine: Engine, *, where: str) -> None:
 
 def all_finite(fabric: Devices, tensors: Sequence[Tensor]) -> bool:
     """Are all numbers finite, on all devices? Waits for them."""
-    # Of a parameter that is cut, each device looks at its own part.
+    # Each device looks at its own part of a parameter that is cut.
     shares = [local(x.detach()) for x in tensors if x.is_floating_point()]
     if not shares:
         return True
     bad = torch.stack([~x.isfinite().all() for x in shares]).any()
-    # Summed, so that all devices give the same answer: one number anywhere is enough.
+    # The sum gives all devices the same answer: one number anywhere is enough.
     return not bool(over_devices(fabric, bad.float(), op="sum"))
 
 

@@ -31,7 +31,7 @@ class Pace:
     def factor(self, step: int, *, of: int) -> float:
         """The share of the learning rate at a step (from 0) of a task or stream of `of` steps."""
         if step < self.warmup:
-            # Never zero: the first step moves something too.
+            # The share is never zero: the first step moves something too.
             return (step + 1) / self.warmup
         if self.schedule == "constant":
             return 1.0

@@ -37,7 +37,7 @@ class Saving:
     stop: Callable[[], int | None] = nobody
     deferred: Callable[[], AbstractContextManager[None]] = nullcontext
     _step: int = field(default=0, init=False)
-    # A clock that nobody can set: a change of the system's time delays no checkpoint.
+    # Nobody can set this clock: a change of the system's time delays no checkpoint.
     _since: float = field(default_factory=time.monotonic, init=False)
 
     def restart(self, step: int) -> None:
