@@ -102,6 +102,7 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
     @hydra.main(version_base="1.3", config_path="pkg://ttt.conf", config_name="config")
     def start(config: DictConfig) -> int:
         sources = HydraConfig.get().runtime.config_sources
+        # Classes are imported only from a folder that was typed.
         trusted = [Path(source.path) for source in sources if source.provider == "command-line"]
         resolved = with_base_seed(dict(OmegaConf.to_container(config, resolve=True)))  # type: ignore[arg-type]
         sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
@@ -150,6 +151,7 @@ def answer(typed: argparse.Namespace) -> int:
 
     Return the exit code.
     """
+    # Questions about the command are answered without its config.
     if typed.help:
         print_all(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
@@ -167,6 +169,7 @@ def answer(typed: argparse.Namespace) -> int:
         sweeps = expand(typed)
         if sweeps[0].multirun and (typed.cfg or typed.info or typed.preview):
             raise UsageError("-m goes with neither --cfg, --info nor --preview: show one run at a time")
+        # A study is checked to its end before its first run starts.
         checked = [(each, check_command(each)) for each in sweeps]
         if sweeps[0].multirun:
             if several_started():
@@ -179,8 +182,10 @@ def answer(typed: argparse.Namespace) -> int:
                 words = [each.overrides for each in sweeps]
                 checked = [checked[i] for i in chosen_sweeps(words, only=only, config_dir=config_dir)]
             return one_after_another(checked)
+        # A run that is done is shown without torch.
         if not (typed.cfg or typed.info or typed.preview) and _show_finished(checked[0][1], typed.config_dir, display):
             return ExitCode.DONE
+    # Hydra composes the config once more, and calls the action with it.
     composed(preview_one if typed.preview else partial(run_one, display=display))()
     return 0
 

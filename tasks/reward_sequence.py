@@ -122,6 +122,7 @@ class HiddenTask:
 
     def _drawn(self, rows: int, *, key: Sequence[int]) -> Batch:
         batch = self._source.problems(self._class, rows=rows, rng=np.random.default_rng(key))
+        # The source has put the seed prompt at the head of each row.
         batch.tokens_BT[:, : len(self._prompt)] = torch.tensor(self._prompt)
         return batch
 

@@ -164,6 +164,8 @@ class StarGraph(Rules):
         `nodes` stands where there is none, and as the child of a centre that has several.
         """
         row_B1 = np.arange(len(question_BQ))[:, None]
+        # An edge takes three tokens, its two nodes and
+        # a mark; the last four tokens are the question.
         edge_BE2 = question_BQ[:, :-4].reshape(len(question_BQ), -1, 3)[..., :2]
         parent_BN = np.full((len(question_BQ), self.nodes + 1), self.nodes)
         child_BN = parent_BN.copy()

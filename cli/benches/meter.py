@@ -35,6 +35,7 @@ class _Meter(TorchDispatchMode):
         self._alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # Torch passes None where there are no keywords.
         out = func(*args, **(kwargs or {}))
         # A view moves no bytes.
         if not func.is_view:

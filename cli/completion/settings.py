@@ -107,6 +107,7 @@ def _words(default: str, *, hint: typing.Any) -> list[str]:
     if not words and str in options:
         return []
     words += ["null"] if type(None) in options else []
+    # Nobody types interpolations, lists or ??? as values.
     is_plain = default not in ("", MISSING) and not set(default) & set("${[ ")
     return list(dict.fromkeys([*words, default] if is_plain else words))
 

@@ -67,6 +67,7 @@ def _composed(composer: Composer, run: Sequence[str]) -> DictConfig:
     try:
         return composer.config(run)
     except UsageError as error:
+        # These are Hydra's words for a key that a section does not have.
         _, quote, rest = str(error).partition("Could not override '")
         if not quote:
             raise
@@ -153,6 +154,7 @@ def _check_key(override: Override, config: DictConfig, composer: Composer) -> No
     parts = key.split(".")
     # What `+` appends must at least lie in a section that somebody reads.
     walked = parts[:1] if override.is_add() or override.is_force_add() else parts
+    # The walk goes down the config name by name, and the first that is missing is refused.
     for depth, name in enumerate(walked):
         if not OmegaConf.is_dict(node) or name not in set(node):
             where = ".".join(parts[:depth])

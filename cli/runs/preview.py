@@ -78,6 +78,7 @@ def compressed(batches: list[Batch]) -> float:
     tokens = np.concatenate([b.tokens_BT.numpy().reshape(-1) for b in batches])
     # The fewest bytes that hold every token: a byte that is always zero would cost bits too.
     small = tokens.astype(np.min_scalar_type(tokens.max()))
+    # The raw format has no header, whose bytes would count for few tokens.
     return (
         8
         * len(lzma.compress(small.tobytes(), format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}]))

@@ -136,6 +136,7 @@ class Passes:
     def _places(self, visit: int, start: int, stop: int) -> Ints:
         """Return which units stand from `start` to `stop` in the passes of a visit, end to end."""
         count = len(self._units)
+        # A batch may lie in several passes: each of them gives a slice of its order.
         turns = range(start // count, -(-stop // count))
         orders = [
             self._order(visit * self._passes + turn)[max(start - turn * count, 0) : stop - turn * count]

@@ -147,6 +147,7 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     The base seed sets no method apart: base.seed is dropped from the configs. Raises ValueError for
     a method that ran one seed on several bases, because the seed is the unit.
     """
+    # Seeds are noted before base.seed is dropped from the configs.
     seeds = {run.folder: (run.seed, run.config.get("base.seed")) for run in runs}
     members: dict[str, list[Run]] = {}
     for run in _without_base_seed(runs):

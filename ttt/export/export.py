@@ -78,6 +78,7 @@ def open_exported(folder: Path, *, trusted: Sequence[Path] = ()) -> Learner:
         raise ValueError(f"{folder}: no folder that ttt-export wrote (it has no {SETTINGS})")
     content: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
     is_whole = not (folder / UPDATES).is_file()
+    # A folder with updates alone has no model: that one is read from where it was published.
     place = {"name": str(folder), "revision": None} if is_whole else {}
     model = build_model(content["model"] | place, sizes=content["sizes"], trusted=trusted)
     adapter = build_adapter(content["adapter"], layout=None, trusted=trusted)

@@ -42,6 +42,7 @@ def dress(axes: Axes, look: Look) -> None:
     _wrap_labels(axes)
     if look.size or look.font:
         for legend in list(figure.legends):
+            # A legend is laid out as it is made: for another size it has to be made anew.
             legend.remove()
         style.legend(axes, points=look.font or 9)
 

@@ -68,6 +68,7 @@ def is_too_large(error: BaseException) -> bool:
     """Were the sizes that were typed more than this machine can hold?"""
     if isinstance(error, MemoryError | OverflowError):
         return True
+    # Torch has no class of errors for these: only their text tells them apart.
     return isinstance(error, RuntimeError | TypeError) and any(words in str(error) for words in TOO_LARGE)
 
 

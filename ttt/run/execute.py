@@ -178,6 +178,7 @@ def _begin(
     is_probed = assembly.plan.diagnostics
     texts = assembly.known_sets.texts
     diagnosis = Diagnosis.at_base(engine, assembly.stream, strategy=recipe.strategy, texts=texts) if is_probed else None
+    # A full disk is noticed now, not after the first task.
     check_room(engine, folder.checkpoints)
     saved = _newest(fabric, folder, watcher)
     clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()

@@ -45,6 +45,7 @@ Values = dict[str, dict[str, dict[str, list[float]]]]
 
 def config_of(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a reference of the run that was assembled with this config."""
+    # The copy is deep, because sections are changed below and belong to the run's own config.
     changed = copy.deepcopy(dict(config)) | QUIET
     # A key that is null would be another run than one without it.
     changed.pop("also", None)
