@@ -57,23 +57,26 @@ def main() -> None:
 
 
 def run_evaluation(typed: argparse.Namespace) -> None:
-    """Ask everything, then print the table and write the file. Raises ValueError in user's words."""
+    """Ask everything, print the table, write the file. Raises ValueError in the user's words."""
     from ttt.cli.evals.opening import open_subject, respondent_of, suite_of
+    from ttt.cli.evals.quiet import Quiet
     from ttt.cli.evals.show import numbers_of
     from ttt.requests.model import RunModel
     from ttt.requests.suite import manager_of, run_suite
 
-    with tempfile.TemporaryDirectory(prefix="ttt-eval-") as folder, Console(stderr=True).status("") as status:
+    with tempfile.TemporaryDirectory(prefix="ttt-eval-") as folder, Quiet() as screen:
         # Tasks that measure their texts find the tokenizer here; their names are checked before.
         suite = suite_of(typed, tokenizer=Path(folder))
         manager = manager_of(suite)
+        screen.say("the model")
         subject = open_subject(typed.run, typed.overrides, config_dir=typed.config_dir)
         respondent = respondent_of(subject, mode=typed.mode, rows=typed.rows)
         subject.codec.save(Path(folder))
         model = RunModel(
             respondent, subject.codec, positions=subject.positions, seed=suite.seeds["torch_random_seed"],
-            progress=status.update,
+            progress=screen.say,
         )  # fmt: skip
+        screen.say("the tasks")
         start = time.perf_counter()
         measured = run_suite(suite, model, manager)
         seconds = time.perf_counter() - start
@@ -82,13 +85,15 @@ def run_evaluation(typed: argparse.Namespace) -> None:
 
 def show(typed: argparse.Namespace, numbers: dict[str, Any]) -> None:
     """Print the table, and write the numbers where there is a place for them."""
-    from ttt.cli.evals.show import table_of
+    from ttt.cli.evals.show import table_of, title_of
     from ttt.results.rows import plain
     from ttt.storage.files import write_json
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
+    # Whole, and not as markup: overrides may hold brackets.
+    console.print(title_of(numbers), markup=False, soft_wrap=True)
     console.print(table_of(numbers))
     place = typed.out or (typed.run and typed.run / "evals")
     if place is None:

@@ -84,7 +84,6 @@ def file_name(typed: argparse.Namespace, *, mode: str) -> str:
     """NAME.json: other settings get other names, so that numbers do not replace one another."""
     limit = [] if typed.limit is None else [f"limit{typed.limit}"]
     shots = [] if typed.shots is None else [f"{typed.shots}shot"]
-    words = "-".join(["+".join(typed.tasks), *shots, *limit, mode])
-    # A star, and what else no file should be called.
+    words = "-".join(["+".join(typed.tasks).replace("*", "all"), *shots, *limit, mode])
     plain = re.sub(r"[^\w.+-]", "_", words)[:200]
     return f"{typed.name or plain}.json"

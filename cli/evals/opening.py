@@ -38,7 +38,7 @@ def open_subject(run: Path | None, words: Sequence[str], *, config_dir: Path | N
     if run is None:
         made_of = composed(words, config_dir=config_dir)
         parts = made_of.assembly
-        return _subject(parts.learner, parts.source, made_of.config, name=" ".join(words), weights=made_of.weights)
+        return _subject(parts.learner, parts.source, parts.config, name=" ".join(words), weights=made_of.weights)
     trusted = [config_dir] if config_dir else []
     sys.path.extend(str(folder) for folder in trusted if str(folder) not in sys.path)
     opened = open_run(run, trusted=trusted)

@@ -38,13 +38,16 @@ def numbers_of(
     }
 
 
+def title_of(numbers: Mapping[str, Any]) -> str:
+    """What answered, in words."""
+    reader = numbers["reader"]
+    parts = f"model={reader['model']} adapter={reader['adapter']}, {reader['learned']}"
+    return f"{reader['run']} ({parts}), mode {numbers['mode']}"
+
+
 def table_of(numbers: Mapping[str, Any]) -> Table:
     """A line for each metric of each task."""
-    reader = numbers["reader"]
-    title = f"{reader['run']} (model={reader['model']} adapter={reader['adapter']}, {reader['learned']}), "
-    table = new_table(
-        escape(title + f"mode {numbers['mode']}"), "task", "metric", "shots", "n", "value", "error", left=2
-    )
+    table = new_table("", "task", "metric", "shots", "n", "value", "error", left=2)
     for task, row in numbers["results"].items():
         examples = numbers["examples"].get(task, {}).get("effective", "")
         for metric, value, error in _metrics(row):

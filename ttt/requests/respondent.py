@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -128,13 +128,14 @@ class Respondent:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.half)
 
 
-def sampling_of(settings: Mapping[str, object]) -> Sampling:
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """How a task's generation_kwargs draw: greedily, unless they say do_sample=true."""
-    number = {key: float(str(settings[key])) for key in ("temperature", "top_p", "top_k") if settings.get(key)}
-    if not settings.get("do_sample", "temperature" in number):
+    # A temperature alone means that it is drawn with.
+    draws = settings.get("do_sample", settings.get("temperature"))
+    temperature = float(settings.get("temperature", 1.0)) if draws else 0.0
+    if temperature == 0:
         return Sampling()
-    top_k = int(number["top_k"]) if "top_k" in number else None
-    return Sampling(temperature=number.get("temperature", 1.0), top_k=top_k, top_p=number.get("top_p"))
+    return Sampling(temperature=temperature, top_k=settings.get("top_k"), top_p=settings.get("top_p"))
 
 
 def _likelihood(logits_NV: Tensor, tokens: Tokens) -> Likelihood:

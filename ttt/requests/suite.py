@@ -105,7 +105,7 @@ def _measured(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
         rows[task] = {
             key: value
             for key, value in row.items()
-            if key.partition(",")[0].removesuffix("_stderr") not in names and key not in ("alias", "sample_len")
+            if key.partition(",")[0].removesuffix("_stderr") not in names and key not in ("name", "alias", "sample_len")
         }
     return rows
 
