@@ -19,13 +19,13 @@ def qkv(seed, batch=2, heads=2, length=13, width=4):
     ]
 
 
-def plainly(q, k, v, *, window, segment_BT):
+def plainly(q, k, v, *, window, segment_BA):
     """Attend with a T x T mask, by the definition."""
     length = q.shape[2]
     ago_TT = torch.arange(length)[:, None] - torch.arange(length)[None, :]
     seen_BTT = ((ago_TT >= 0) & (ago_TT < (window or length)))[None].expand(q.shape[0], -1, -1)
-    if segment_BT is not None:
-        seen_BTT = seen_BTT & (segment_BT[:, :, None] == segment_BT[:, None, :])
+    if segment_BA is not None:
+        seen_BTT = seen_BTT & (segment_BA[:, :, None] == segment_BA[:, None, :])
     score = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
     return score.masked_fill(~seen_BTT[:, None], float("-inf")).softmax(-1) @ v
 
@@ -44,7 +44,7 @@ def test_attention_in_blocks_is_attention(length, window, packed, seed):
     for form in (attend, plainly):
         for x in inputs:
             x.grad = None
-        out = form(q, k, v, window=window, segment_BT=segment_BT)
+        out = form(q, k, v, window=window, segment_BA=segment_BT)
         out.square().sum().backward()
         outcomes.append([out, *(x.grad.clone() for x in inputs)])
     for got, expected in zip(*outcomes, strict=True):
@@ -56,7 +56,7 @@ def test_a_window_does_not_cost_a_full_one():
 
     def operations(length, window):
         with FlopCounterMode(display=False) as counter:
-            attend(*qkv(0, length=length), window=window, segment_BT=None)
+            attend(*qkv(0, length=length), window=window, segment_BA=None)
         return counter.get_total_flops()
 
     assert operations(512, 32) == 2 * operations(256, 32)

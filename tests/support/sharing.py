@@ -59,9 +59,10 @@ class Uneven:
 
 def engine_for(config: dict[str, Any]) -> tuple[Any, Engine]:
     assembly = assemble(config, trusted=[])
-    fabric = assembly.settings.fabric()
-    optimizer = assembly.learner.configure_optimizers()
-    return assembly, Engine.build(fabric, assembly.learner, optimizer, accumulate=assembly.settings.accumulate)
+    settings, optimizer = assembly.settings, assembly.learner.configure_optimizers()
+    accumulate, processes = settings.accumulate, settings.context_parallel
+    engine = Engine.build(settings.fabric(), assembly.learner, optimizer, accumulate=accumulate, processes=processes)
+    return assembly, engine
 
 
 def learn(config: dict[str, Any], steps: int) -> dict[str, Any]:

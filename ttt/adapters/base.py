@@ -79,6 +79,15 @@ def passes_logits(adapter: Adapter) -> bool:
     return bool(getattr(adapter, "passes_logits", False))
 
 
+def crossing_of(adapter: Adapter) -> int | None:
+    """After every how many tokens may the fast state cross to the process of the later tokens?
+
+    None: never. Adapters whose state can cross have `crossing`.
+    """
+    crossing: int | None = getattr(adapter, "crossing", None)
+    return crossing
+
+
 # A protocol of its own: strategies that fold S into W0 must recognise adapters that allow it.
 @runtime_checkable
 class Additive(Protocol):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState, Lifetime, RunsOn
 from ttt.adapters.layers import LayerChoice, pick_layers
-from ttt.adapters.reading import Desk, Pass
+from ttt.adapters.reading import Desk, Pass, span_of
 from ttt.adapters.short_conv import short_conv
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -99,7 +99,8 @@ class BesideAttention:
     def read(
         self, model: nn.Module, batch: Batch, state: FastState, *, write: bool, cache: Cache | None = None
     ) -> tuple[Tensor, FastState]:
-        with self._desk.reading(batch, state, write=write, streaming=cache is not None) as now:
+        streaming, span = cache is not None, span_of(cache)
+        with self._desk.reading(batch, state, write=write, streaming=streaming, span=span) as now:
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
         return logits_BTV, now.after
 
@@ -155,6 +156,7 @@ class BesideLayer(nn.Module):
         else:
             o_BTHK, after = self.rule.recall(q_BTHK, state), state
         now.leave(self._name, after | rest)
+        now.hand_on(self._name)
         return self.out_proj(self.norm(o_BTHK.to(x_BTD.dtype)).flatten(2))
 
 

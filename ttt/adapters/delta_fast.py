@@ -45,6 +45,7 @@ class DeltaFast(BesideAttention):
             new_rule=lambda width: DeltaRule(width, heads=heads, gated=gated),
             executor="WY form, 32 tokens at a time, fp32",
         )  # fmt: skip
+        self.crossing = 1
 
 
 class DeltaRule(nn.Module):

@@ -79,6 +79,7 @@ class FastDown(nn.Module):
 
     def forward(self, z_BTF: Tensor) -> Tensor:
         out_BTD = self._fast(z_BTF)
+        self._desk.writing.now.hand_on(self._name)
         return out_BTD if self.bias is None else out_BTD + self.bias
 
     def _fast(self, z_BTF: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Lifetime
 from ttt.adapters.mlp_rule import WriteRule
-from ttt.adapters.reading import Desk, Pass
+from ttt.adapters.reading import Desk, Pass, span_of
 from ttt.kernels.chunks import chunk_grid
+from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 # What a reader must remember between pieces beside the cells of each layer: whether the open chunk
@@ -60,9 +61,12 @@ class MlpDesk:
 
     @contextmanager
     def reading(
-        self, batch: Batch, state: FastState, *, rule: WriteRule, write: bool, streaming: bool
+        self, batch: Batch, state: FastState, *, rule: WriteRule, write: bool, cache: Cache | None
     ) -> Iterator[WritePass]:
-        """Open a pass over `batch` that starts from `state`; `streaming`: rows may go on."""
+        """Open a pass over `batch` that starts from `state`; with `cache`, rows may go on."""
+        span = span_of(cache)
+        # Chunks that end with the part of a process leave nothing open for the next process.
+        streaming = cache is not None and not (span is not None and span.is_aligned(rule.chunk))
         whole, segment_BT = rule.write_at == "document", batch.segment_BT
         if whole and streaming and write:
             # A document that is open is written as a whole: read its earlier tokens' cells again.
@@ -72,7 +76,8 @@ class MlpDesk:
         chunk = longest_document(segment_BT) if whole and write else rule.chunk
         # Not thin: an open chunk needs its cells, because its targets mix neighbouring tokens.
         desk = Desk(chunk=chunk, lifetime=self.lifetime, thin=False)
-        with desk.reading(batch._replace(segment_BT=segment_BT), state, write=write, streaming=streaming) as now:
+        batch = batch._replace(segment_BT=segment_BT)
+        with desk.reading(batch, state, write=write, streaming=streaming, span=span) as now:
             self._writing = _BY_TIME[rule.write_at](now, rule)
             try:
                 yield self._writing

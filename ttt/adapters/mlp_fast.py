@@ -71,6 +71,7 @@ class MlpFast:
         if test_writes:
             check_rule(test, self._start, seq_len=seq_len, test=True)
         self._train, self._test = train, test
+        self.crossing = chunk if write_at == "chunk" else None
         self._desk = MlpDesk(Lifetime(reset, carry))
         self._sources = Sources(source)
         self._layers: dict[str, FastDown] = {}
@@ -94,7 +95,7 @@ class MlpFast:
     ) -> tuple[Tensor, FastState]:
         write = write and (self._test_writes or model.training)
         rule = self._train if model.training else self._test
-        with self._desk.reading(batch, state, rule=rule, write=write, streaming=cache is not None) as writing:
+        with self._desk.reading(batch, state, rule=rule, write=write, cache=cache) as writing:
             if write and not self._sources.hidden:
                 # Targets are made of embeddings, the same for every layer; only writes need them.
                 self._sources.share(self._embedding(batch.tokens_BT))

@@ -16,6 +16,7 @@ class NoAdapter:
     reset: Reset = "sequence"
     runs_on: RunsOn = "any"
     passes_logits = True
+    crossing = 1
 
     def __init__(self, *, name: str) -> None:
         self.name = name

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Lifetime
+from ttt.devices.context import Span
 from ttt.kernels.chunks import NOTHING_READ, ChunkGrid, Place, chunk_grid
+from ttt.models.cache import Cache
 from ttt.stream import Batch
 
 
@@ -24,7 +26,8 @@ class Pass:
     """One pass over one piece: what layers need beside their input, and the state they leave.
 
     `resets_BN`: fast weights return to zero before this chunk; `blank`: nothing was ever written
-    and this pass writes nothing, so the adapter may skip to the plain model.
+    and this pass writes nothing, so the adapter may skip to the plain model. `span`: the tokens of
+    this process, where several share the rows.
     """
 
     segment_BT: Tensor
@@ -35,11 +38,24 @@ class Pass:
     streaming: bool
     after: FastState = field(default_factory=dict)
     blank: bool = False
+    span: Span | None = None
 
     def state(self, layer: str) -> FastState:
-        """The state one layer starts from, without the layer's name; open names keep OPEN."""
+        """The state one layer starts from, without the layer's name; open names keep OPEN.
+
+        Where a process of earlier tokens hands on its state, wait for that.
+        """
+        received = None if self.span is None else self.span.relay.receive()
+        return self._of(layer, self.before) if received is None else received
+
+    def hand_on(self, layer: str) -> None:
+        """Send what one layer has left to the process of the later tokens, if there is one."""
+        if self.span is not None:
+            self.span.relay.send(self._of(layer, self.after))
+
+    def _of(self, layer: str, state: FastState) -> FastState:
         layer_state = {}
-        for name, tensor in self.before.items():
+        for name, tensor in state.items():
             prefix = OPEN if name.startswith(OPEN) else ""
             if name.startswith(f"{prefix}{layer}."):
                 layer_state[prefix + name.removeprefix(f"{prefix}{layer}.")] = tensor
@@ -70,14 +86,21 @@ class Desk:
         return self._now
 
     @contextmanager
-    def reading(self, batch: Batch, state: FastState, *, write: bool, streaming: bool) -> Iterator[Pass]:
-        """Open a pass over `batch` that starts from `state`; `streaming`: rows may go on."""
-        place = open_place(state) or (no_place(batch) if streaming else None)
+    def reading(
+        self, batch: Batch, state: FastState, *, write: bool, streaming: bool, span: Span | None = None
+    ) -> Iterator[Pass]:
+        """Open a pass over `batch` that starts from `state`; `streaming`: rows may go on.
+
+        `span`: rows are the part of this process.
+        """
+        place = open_place(state) if span is None else span.place(self.chunk)
+        if place is None and streaming:
+            place = no_place(batch)
         grid = chunk_grid(batch.segment_BT, self.chunk, after=place, thin=self._thin)
         resets_BN = grid.opens_BN if self.lifetime.reset == "sequence" else torch.zeros_like(grid.opens_BN)
         # Looked at only where it may save work: on a GPU, any() waits for everything before it.
         blank = not write and not any(bool(x.any()) for name, x in state.items() if not name.startswith(OPEN))
-        self._now = Pass(batch.segment_BT, grid, resets_BN, state, write, streaming, blank=blank)
+        self._now = Pass(batch.segment_BT, grid, resets_BN, state, write, streaming, blank=blank, span=span)
         if streaming:
             self._now.after |= {f"{OPEN}count": grid.end.count_B, f"{OPEN}segment": grid.end.segment_B}
         try:
@@ -85,6 +108,11 @@ class Desk:
         finally:
             # A model that is called outside `reading` must fail, not read a stale pass.
             self._now = None
+
+
+def span_of(cache: Cache | None) -> Span | None:
+    """The part of this process, if several processes share the rows of a pass."""
+    return cache if isinstance(cache, Span) else None
 
 
 def open_place(state: FastState) -> Place | None:

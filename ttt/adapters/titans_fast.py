@@ -54,6 +54,7 @@ class TitansFast(BesideAttention):
             new_rule=lambda width: TitansRule(width, heads=heads),
             executor=f"products of gates, {chunk} tokens at a time, fp32",
         )  # fmt: skip
+        self.crossing = chunk
 
 
 class TitansRule(nn.Module):

@@ -27,9 +27,9 @@ class BaseSetting:
     `new_learner` returns a learner whose fast state lives as `base.reset` says; `identity` names
     all that determines the weights, `content` the same without the code; `cache` is a folder that
     outlives the run; `observe` hears of progress; `accumulate` is into how many parts a device cuts
-    its rows. `model`: its section of the config; `initial`: the slow weights that it was built
-    with. `dropout`: which batches are read without writes. `saving`: when the state of the training
-    is saved, and who may stop it.
+    its rows, `processes` how many share each row. `model`: its section of the config; `initial`:
+    the slow weights that it was built with. `dropout`: which batches are read without writes.
+    `saving`: when the state of the training is saved, and who may stop it.
     """
 
     new_learner: Callable[[OptimizerFactory], Learner]
@@ -40,6 +40,7 @@ class BaseSetting:
     cache: Path
     observe: Observe
     accumulate: int
+    processes: int
     model: Mapping[str, Any]
     initial: SlowWeights
     dropout: WriteDropout = field(default_factory=WriteDropout)

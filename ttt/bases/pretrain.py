@@ -66,6 +66,8 @@ class Pretrain:
 
         With `until` it stays at 1, because nobody knows where the end is.
         """
+        # The lower of two lines counts: one rises over
+        # the warm-up, the other falls to zero at the end.
         return min((step + 1) / self._warmup, 1 - step / self._steps if self._until is None else 1.0)
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
@@ -77,6 +79,7 @@ class Pretrain:
             # Nobody reads before the first process has written.
             setting.fabric.barrier()
         finally:
+            # Other runs may be waiting for the lock, whatever has happened to this one.
             lock.release(force=True)
         saved = load(folder)
         self._check_loss(saved.state)
@@ -93,7 +96,8 @@ class Pretrain:
 
     def _engine(self, setting: BaseSetting) -> Engine:
         learner = setting.new_learner(self.optimizer)
-        return Engine.build(setting.fabric, learner, learner.configure_optimizers(), accumulate=setting.accumulate)
+        optimizer, fabric = learner.configure_optimizers(), setting.fabric
+        return Engine.build(fabric, learner, optimizer, accumulate=setting.accumulate, processes=setting.processes)
 
     def _make(self, setting: BaseSetting, folder: Path) -> None:
         """Write the base to `folder`: the one that comes with ttt, or one that is trained here."""
@@ -106,6 +110,7 @@ class Pretrain:
     def _train(self, setting: BaseSetting, folder: Path) -> None:
         """Train the base and write its weights, with the curve of its loss, to `folder`."""
         engine = self._engine(setting)
+        # A full disk is noticed before the training, not after it.
         check_space(folder, bytes_of_a_save(engine), what="the base")
         unfinished = Unfinished.of(folder, engine)
         with setting.saving.deferred():
@@ -114,6 +119,7 @@ class Pretrain:
         slow = whole_tensors(dict(engine.learner.model.named_parameters()), keep=is_first)
         if is_first:
             save(folder, Checkpoint(tensors={"slow": slow}, state=state))
+            # The checkpoints go only now that the base itself is whole.
             unfinished.remove()
 
     def _learn(self, engine: Engine, setting: BaseSetting, unfinished: Unfinished) -> dict[str, Any]:
@@ -139,6 +145,7 @@ class Pretrain:
         )
         for progress in reports:
             tokens, seconds = tokens + progress.tokens, seconds + progress.seconds
+            # Asking takes a look at the weights: the mean needs one at every report.
             is_reached = until is not None and until.is_reached()
             event = self._event(progress, tokens=tokens, seconds=seconds, is_last=is_reached)
             curve.append((event.step, event.loss))
@@ -148,6 +155,7 @@ class Pretrain:
             if progress.step < self._steps:
                 state = {"tokens": tokens, "seconds": seconds, "curve": curve}
                 _rest(setting, unfinished, progress.step, state, until)
+        # With `until` the last report may come long before the last step that was allowed.
         state = {"steps": event.step, "tokens": tokens, "seconds": seconds, "loss": event.loss, "curve": curve}
         return state if until is None else state | {"held_out_loss": until.end()}
 

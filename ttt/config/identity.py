@@ -13,7 +13,7 @@ from ttt.config.version import VERSION
 # Not part of what determines the numbers: where files go, who looks on, how many jobs run at once.
 _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
-_DEVICES = ("strategy", "devices", "nodes", "accumulate", "accelerator")
+_DEVICES = ("strategy", "devices", "nodes", "accumulate", "context_parallel", "accelerator")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers", "save_every", "save_minutes")
 # Settings that came later, and the value that runs had before: it leaves their names as they are.
 LATER_TRAINER = {"on_divergence": "stop"}

@@ -29,6 +29,7 @@ class TrainerSettings:
         devices: Annotated[int, Ge(1)] | Literal["auto"],
         nodes: Annotated[int, Ge(1)] | Literal["auto"],
         accumulate: Annotated[int, Ge(1)],
+        context_parallel: Annotated[int, Ge(1)] = 1,
         recompute: bool = False,
         accelerator: Literal["auto", "cpu", "cuda", "mps"],
         precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"],
@@ -49,6 +50,8 @@ class TrainerSettings:
             raise ValueError("trainer.precision=16-mixed: not with trainer.strategy=fsdp; use bf16-mixed")
         self.threads = int(threads) if threads != "auto" else max(1, usable_threads() // self.world.devices)
         self.accumulate, self.recompute = accumulate, recompute
+        self.context_parallel = context_parallel
+        self._check_context()
         self.report_every = report_every
         self.workers = workers
         self.save_every, self.save_minutes = save_every, save_minutes
@@ -75,8 +78,25 @@ class TrainerSettings:
 
     @property
     def parts(self) -> int:
-        """How many parts, of equally many rows, a batch is cut into: over devices and in turn."""
+        """How many parts a batch is cut into: over devices and in turn."""
         return self.world.size * self.accumulate
+
+    @property
+    def row_parts(self) -> int:
+        """How many parts, of equally many rows, a batch is cut into."""
+        return self.parts // self.context_parallel
+
+    def _check_context(self) -> None:
+        typed = f"trainer.context_parallel={self.context_parallel}"
+        if self.context_parallel == 1:
+            return
+        if self.world.strategy == "fsdp":
+            raise ValueError(f"{typed}: not with trainer.strategy=fsdp; use trainer=ddp")
+        if self.world.size % self.context_parallel:
+            raise ValueError(
+                f"{typed}: must divide the {self.world.size} process{'es' if self.world.size > 1 else ''} of this run; "
+                f"type trainer=ddp trainer.devices={self.context_parallel}, or a multiple of it"
+            )
 
     def fabric(self) -> Devices:
         """Set up the devices; join the other processes, where there are any."""

@@ -12,10 +12,12 @@ from torch.optim import Optimizer
 
 from ttt.adapters.base import Adapter, FastState, shared
 from ttt.devices.collective import collect_over_devices, mean_over_devices
+from ttt.devices.context import Context
 from ttt.devices.one_device import Devices
 from ttt.devices.scaler import restart_scaler
 from ttt.devices.shards import follow, unsharded
 from ttt.learner.learner import Learner
+from ttt.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Engine:
     `wrapped`: what Fabric made of the learner (precision, DDP, FSDP2). `order`: the parameters as
     the optimizer numbers them, whatever the devices. `accumulate`: into how many parts this device
     cuts its rows. `merges`: is one fast state carried on, rather than one for each lane?
-    `is_sharded`: are parameters cut over the devices?
+    `is_sharded`: are parameters cut over the devices? `context`: the place of this process among
+    those that share its rows; None where each reads rows of its own.
     """
 
     fabric: Devices
@@ -36,10 +39,16 @@ class Engine:
     accumulate: int
     merges: bool
     is_sharded: bool = False
+    context: Context | None = None
 
     @classmethod
-    def build(cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1) -> Engine:
-        """Set up a learner with its optimizer; the fast state starts anew."""
+    def build(
+        cls, fabric: Devices, learner: Learner, optimizer: Optimizer, *, accumulate: int = 1, processes: int = 1
+    ) -> Engine:
+        """Set up a learner with its optimizer; the fast state starts anew.
+
+        `processes`: how many share each row.
+        """
         is_sharded = _is_sharded(fabric)
         restart_scaler(fabric)
         for group in optimizer.param_groups:
@@ -54,12 +63,26 @@ class Engine:
             if fabric.world_size > 1:
                 wrapped.mark_forward_method("score")
         learner.fast = learner.adapter.initial()
-        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges_lanes(learner.adapter), is_sharded)
+        merges = merges_lanes(learner.adapter)
+        context = Context(fabric.global_rank, size=processes) if processes > 1 else None
+        return cls(fabric, learner, wrapped, optimizer, order, accumulate, merges, is_sharded, context)
 
     @property
     def parts(self) -> int:
-        """How many parts, of equally many rows, a batch is cut into: over devices and in turn."""
+        """How many parts a batch is cut into: over devices and in turn."""
         return self.fabric.world_size * self.accumulate
+
+    def own_rows(self, batch: Batch) -> Batch:
+        """The rows of this device, which it may share with others."""
+        size = 1 if self.context is None else self.context.size
+        rank, of = self.fabric.global_rank // size, self.fabric.world_size // size
+        assert len(batch.tokens_BT) % (of * self.accumulate) == 0, "rows divide by devices and accumulation"
+        return batch.share(rank, of=of)
+
+    def carried(self, state: FastState) -> FastState:
+        """What `state` gives to the next batch, once the mean over devices is taken."""
+        carried = self.learner.adapter.carry(state)
+        return carried if self.context is None else self.context.last(carried)
 
     def shared_fast(self) -> FastState:
         """The carried state as one lane, the same on every device."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState, passes_logits
+from ttt.devices.context import Context
 from ttt.devices.shards import is_cut
 from ttt.learner.losses import cross_entropy
 from ttt.models.cache import Cache
@@ -72,13 +73,18 @@ class Learner(nn.Module):
         assert isinstance(self.model, ScoredAlone)
         return self.model.logits_at(scored_BT)
 
-    def score(self, batch: Batch, state: FastState, *, own: int) -> tuple[Tensor, FastState]:
+    def score(
+        self, batch: Batch, state: FastState, *, own: int, context: Context | None = None
+    ) -> tuple[Tensor, FastState]:
         """The loss in nats summed over the scored tokens of a part of a batch.
 
-        Also return the state that its first `own` rows leave.
+        Also return the state that its first `own` rows leave. With `context`, score the tokens of
+        this process alone.
         """
-        logits, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)), scored=True)
+        batch, span = (batch, None) if context is None else context.cut(batch)
+        logits, after = self(batch, self.lanes(state, own, of=len(batch.tokens_BT)), cache=span, scored=True)
         nats = cross_entropy(logits, batch, reduction="sum")
+        nats = nats if span is None else nats + span.relay.tie()
         # DDP waits for a gradient of every parameter, also of those that only writes use.
         return nats if self._writes else nats + self._untouched(), first_lanes(after, own)
 

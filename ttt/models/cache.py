@@ -12,6 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PADDING = -1
 
@@ -115,6 +116,13 @@ class Cache:
         causal_PP = torch.ones(prefix, prefix, dtype=torch.bool, device=segment_BT.device).tril()
         top_BPA = F.pad(causal_PP, (0, position_BA.shape[1])).expand(len(segment_BT), -1, -1)
         return torch.cat([top_BPA, F.pad(seen_BTA, (prefix, 0), value=True)], 1)
+
+    def attend(self, name: str, q_BHQK: Tensor, k_BHQK: Tensor, v_BHQK: Tensor) -> Tensor:
+        """Attend from the prefix and the new tokens to all that they may see."""
+        k_BHAK, v_BHAK = self.extend(name, k_BHQK, v_BHQK)
+        # Learning through a cached pass needs second derivatives, which fast kernels lack.
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK, attn_mask=self.mask_B1QA)
 
     def extend(self, name: str, k_BHQK: Tensor, v_BHQK: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of the prefix, the kept and the new tokens, in this order."""

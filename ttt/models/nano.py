@@ -3,7 +3,7 @@
 RMSNorm, RoPE, full or sliding-window causal attention, SwiGLU, tied embeddings. Module names follow
 Hugging Face's Llama (`layers.N.mlp.down_proj`), so an adapter that fits one fits the other as well.
 Shapes: B batch, T time, D model width, F feed-forward width, H heads, K head width, V vocabulary,
-G attention blocks, W window.
+G attention blocks, W window, A keys: of the T tokens, and of some before them.
 """
 
 from __future__ import annotations
@@ -149,42 +149,41 @@ class Attention(nn.Module):
         qk_BHTK, v_BHTK = qkv_BTHK.transpose(1, 2).split([2 * self.heads, self.heads], dim=1)
         q_BHTK, k_BHTK = rotate(qk_BHTK, rope).chunk(2, dim=1)
         if cache is None:
-            out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BT=segment_BT)
+            out_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, window=self.window, segment_BA=segment_BT)
         else:
-            k_BHAK, v_BHAK = cache.extend(self.name, k_BHTK, v_BHTK)
-            # Learning through a cached pass needs second derivatives, which fast kernels lack.
-            with sdpa_kernel(SDPBackend.MATH):
-                out_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, attn_mask=cache.mask_B1QA)
+            out_BHTK = cache.attend(self.name, q_BHTK, k_BHTK, v_BHTK)
         return self.o_proj(out_BHTK.transpose(1, 2).flatten(2))
 
 
-def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int | None, segment_BT: Tensor | None) -> Tensor:
-    """Attend causally within a document; with a window, token t sees tokens t - window + 1 .. t."""
-    length = q_BHTK.shape[2]
-    if window is not None and window < length:
-        return _attend_window(q_BHTK, k_BHTK, v_BHTK, window=window, segment_BT=segment_BT)
-    if segment_BT is None:
+def attend(q_BHTK: Tensor, k_BHAK: Tensor, v_BHAK: Tensor, *, window: int | None, segment_BA: Tensor | None) -> Tensor:
+    """Attend causally within a document; with a window, token t sees tokens t - window + 1 .. t.
+
+    Queries are those of the last T tokens; with a window, fewer than that stand before them.
+    """
+    back = k_BHAK.shape[2] - q_BHTK.shape[2]
+    if window is not None and window < k_BHAK.shape[2]:
+        return _attend_window(q_BHTK, k_BHAK, v_BHAK, window=window, segment_BA=segment_BA)
+    if segment_BA is None:
+        assert back == 0, "torch counts its causal mask from the first key"
         # A flag in place of a mask lets torch choose a flash kernel.
-        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
-    same_BTT = segment_BT[:, :, None] == segment_BT[:, None, :]
-    return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=same_BTT.tril()[:, None])
+        return F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, is_causal=True)
+    same_BTA = segment_BA[:, back:, None] == segment_BA[:, None, :]
+    return F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, attn_mask=same_BTA.tril(back)[:, None])
 
 
-def _attend_window(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: int, segment_BT: Tensor | None) -> Tensor:
+def _attend_window(q_BHTK: Tensor, k_BHAK: Tensor, v_BHAK: Tensor, *, window: int, segment_BA: Tensor | None) -> Tensor:
     """Attend in blocks of `window` queries, in time T * 2W instead of T * T."""
-    length = q_BHTK.shape[2]
+    length, back = q_BHTK.shape[2], k_BHAK.shape[2] - q_BHTK.shape[2]
     blocks = -(-length // window)
     tail = blocks * window - length
-    q_BHGWK, k_BHGWK, v_BHGWK = (
-        F.pad(x, (0, 0, 0, tail)).unflatten(2, (blocks, window)) for x in (q_BHTK, k_BHTK, v_BHTK)
-    )
-    # A query of a block sees at most `window` tokens back: into the block before (zeros before the
-    # first) and its own.
-    k_BHGXK, v_BHGXK = (torch.cat([F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x], dim=3) for x in (k_BHGWK, v_BHGWK))
-    seen = window_mask(blocks, window=window, device=q_BHTK.device)[None]
-    if segment_BT is not None:
-        query_BGW = F.pad(segment_BT, (0, tail)).unflatten(1, (blocks, window))
-        key_BGX = F.pad(segment_BT, (window, tail)).unfold(1, 2 * window, window)
+    q_BHGWK = F.pad(q_BHTK, (0, 0, 0, tail)).unflatten(2, (blocks, window))
+    # A query of a block sees at most `window` tokens back: into the block before (zeros where
+    # nothing is) and its own.
+    k_BHGXK, v_BHGXK = (_block_pairs(x, window=window, back=back, tail=tail) for x in (k_BHAK, v_BHAK))
+    seen = window_mask(blocks, window=window, back=back, device=q_BHTK.device)[None]
+    if segment_BA is not None:
+        query_BGW = F.pad(segment_BA[:, back:], (0, tail)).unflatten(1, (blocks, window))
+        key_BGX = F.pad(segment_BA, (window - back, tail)).unfold(1, 2 * window, window)
         seen = seen & (query_BGW[..., None] == key_BGX[:, :, None, :])
     # The flash kernel is built for long rows; on these short ones the plain form is twice as fast
     # on a CPU.
@@ -193,13 +192,26 @@ def _attend_window(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, window: in
     return out_BHGWK.flatten(2, 3)[:, :, :length]
 
 
-def window_mask(blocks: int, *, window: int, device: torch.device) -> Tensor:
-    """Return [blocks, W, 2W] of bool: may query w see key x, counted from the block before?"""
+def _block_pairs(x_BHAK: Tensor, *, window: int, back: int, tail: int) -> Tensor:
+    """Each block of keys or values behind the block before it, [B, H, G, 2W, K]."""
+    before_BHWK, own_BHTK = x_BHAK[:, :, :back], x_BHAK[:, :, back:]
+    own_BHGWK = F.pad(own_BHTK, (0, 0, 0, tail)).unflatten(2, (-1, window))
+    if not back:
+        return torch.cat([F.pad(own_BHGWK[:, :, :-1], (0, 0, 0, 0, 1, 0)), own_BHGWK], dim=3)
+    before_BH1WK = F.pad(before_BHWK, (0, 0, window - back, 0)).unsqueeze(2)
+    return torch.cat([torch.cat([before_BH1WK, own_BHGWK[:, :, :-1]], dim=2), own_BHGWK], dim=3)
+
+
+def window_mask(blocks: int, *, window: int, back: int = 0, device: torch.device) -> Tensor:
+    """Return [blocks, W, 2W] of bool: may query w see key x, counted from the block before?
+
+    Before the first block stand `back` tokens.
+    """
     query_W = torch.arange(window, device=device)[:, None] + window
     key_X = torch.arange(2 * window, device=device)[None, :]
     near_WX = (key_X <= query_W) & (key_X > query_W - window)
-    # Before the first block stands padding, not tokens.
-    first_WX = near_WX & (key_X >= window)
+    # Before those stands padding, not tokens.
+    first_WX = near_WX & (key_X >= window - back)
     return torch.cat([first_WX[None], near_WX[None].expand(blocks - 1, -1, -1)])
 
 

@@ -104,6 +104,7 @@ class Assembly:
             cache=Path(self.config["cache_dir"]).expanduser(),
             observe=observe,
             accumulate=self.settings.accumulate,
+            processes=self.settings.context_parallel,
             model=self.config["model"],
             initial=dict(self.learner.model.named_parameters()),
             dropout=build_dropout(self.config["adapter"], seed=self.base.seed),
@@ -119,7 +120,8 @@ class Assembly:
         if weights is not None:
             self.load(weights)
         optimizer = self.learner.configure_optimizers()
-        engine = Engine.build(fabric, self.learner, optimizer, accumulate=self.settings.accumulate)
+        accumulate, processes = self.settings.accumulate, self.settings.context_parallel
+        engine = Engine.build(fabric, self.learner, optimizer, accumulate=accumulate, processes=processes)
         self.recipe.objective.begin(self.learner)
         # Reseed: everything after this depends on the run's seed, not on the base's.
         torch.manual_seed(self.config["seed"])
@@ -240,7 +242,7 @@ def _build_method(
     strategy.attach(learner.model)
     for parameter in learned:
         parameter.requires_grad_(True)
-    strategy.check(learner, stream, parts=settings.parts)
+    strategy.check(learner, stream, parts=settings.row_parts)
     check_memory(learner, settings)
     # The optimizer may refuse the model: known now, not after minutes of a base.
     learner.configure_optimizers()

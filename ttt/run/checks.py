@@ -24,6 +24,7 @@ from ttt.evaluation.plan import Plan
 from ttt.learner import Learner
 from ttt.objectives.imitation import IMITATES
 from ttt.objectives.reward import Reward
+from ttt.run.context_parallel import check_context
 from ttt.strategies.base import Strategy
 from ttt.stream import Batch, Stream
 from ttt.training.recipe import Recipe
@@ -58,12 +59,14 @@ def check_data(base: Base, stream: Stream, settings: TrainerSettings, *, task: s
             "use base=none, or fewer tasks or classes"
         )
     # Rows of other lengths come before the last ones, and are a multiple of them.
+    # Making a batch takes time, and only parts need to know its size.
     rows = len(stream.phases[-1].batch(0).tokens_BT) if settings.parts > 1 else 0
-    if rows % settings.parts:
+    if rows % settings.row_parts:
         size = settings.world.size
         each = f" and trainer.accumulate={settings.accumulate}" if settings.accumulate > 1 else ""
+        each += f", trainer.context_parallel={settings.context_parallel}" if settings.context_parallel > 1 else ""
         raise ValueError(
-            f"task.batch_size={rows}: must be a multiple of {settings.parts}, with {size} "
+            f"task.batch_size={rows}: must be a multiple of {settings.row_parts}, with {size} "
             f"device{'s' if size > 1 else ''}{each}"
         )
 
@@ -94,6 +97,7 @@ def check_method(learner: Learner, recipe: Recipe, settings: TrainerSettings, *,
     likelihood. What is to happen at each task needs tasks that are announced.
     """
     objective, adapter, strategy = recipe.objective, learner.adapter, recipe.strategy
+    check_context(learner, settings, stream=stream)
     check_reset("optimizer", recipe.pace.reset, stream=stream)
     if objective.is_plain:
         if isinstance(adapter, Evolving):
@@ -155,6 +159,7 @@ def check_prompts(adapter: Adapter, objective: Reward, *, batch: Batch) -> None:
     if 0 < budget < least:
         raise ValueError(f"objective.cycle.fast_budget={budget}: a round takes at least {least}, none takes 0")
     in_use = len(adapter.emitted(adapter.initial()))
+    # Rollouts are spread evenly over the prompts: each must answer each problem at least once.
     if in_use > objective.group:
         raise ValueError(
             f"adapter.emit={in_use}: each prompt in use answers each problem; objective.rollouts={objective.group} "
@@ -187,9 +192,11 @@ def check_cache(folder: str) -> None:
     It is not made here: a run that is refused later must leave nothing behind.
     """
     path = Path(folder).expanduser().absolute()
+    # The nearest folder above that exists decides whether the others can be made.
     nearest = next(above for above in (path, *path.parents) if os.path.exists(above))
     if not nearest.is_dir():
         raise ValueError(f"cache_dir={folder}: {nearest} is not a folder")
+    # On POSIX a folder needs W to get a new entry, and X to be entered at all.
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"cache_dir={folder}: {nearest} cannot be written")
 

@@ -208,10 +208,9 @@ def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: in
     wrapped: Any = engine.wrapped
     memory = recipe.strategy.memory(batch, step=step)
     rows = [batch] if memory is None else [batch, memory]
-    assert all(len(x.tokens_BT) % engine.parts == 0 for x in rows), "rows divide by devices and accumulation"
     # DDP averages gradients over devices; the factor undoes that.
     weight = fabric.world_size / sum(num_scored(x) for x in rows)
-    rows = [x.share(fabric.global_rank, of=fabric.world_size) for x in rows]
+    rows = [engine.own_rows(x) for x in rows]
     losses: list[Tensor] = []
     after: list[FastState] = []
     for part in range(engine.accumulate):
@@ -220,13 +219,14 @@ def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: in
         last = part + 1 == engine.accumulate
         with _unsynced(fabric, wrapped, enabled=not last), torch.set_grad_enabled(learns):
             with fabric.autocast():
-                nats, state = wrapped.score(Batch.stack(shares), state, own=len(shares[0].tokens_BT))
+                own = len(shares[0].tokens_BT)
+                nats, state = wrapped.score(Batch.stack(shares), state, own=own, context=engine.context)
                 loss = nats * weight
             if learns:
                 fabric.backward(loss / share)
         losses.append(loss.detach())
         if learner.adapter.reset != "sequence":
-            after.append(learner.adapter.carry(state))
+            after.append(engine.carried(state))
     if after:
         learner.fast = mean_over_devices(fabric, mean(after)) if engine.merges else collect(after)
     return torch.stack(losses).sum()
