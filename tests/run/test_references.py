@@ -32,6 +32,7 @@ from ttt.results.saved import from_json
 from ttt.run import references
 from ttt.run.references import STRATEGIES
 from ttt.storage.lock import Lock
+from ttt.storage.whole import SEAL
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("references")
@@ -65,6 +66,11 @@ def folders(root):
 
 def read(folder):
     return json.loads((folder / "results.json").read_text())
+
+
+def with_references(content, references):
+    """Results with other references. Without its seal a file is that of an earlier version."""
+    return json.dumps({name: x for name, x in content.items() if name != SEAL} | {"references": references})
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +143,12 @@ def test_nothing_known_is_measured_again(done, monkeypatch):
     assert not started
     assert times == {path: path.stat().st_mtime_ns for path in root.glob("outputs/*/*/*/results.json")}
     # A reference that was not there yet is added without them being read again.
-    one_less = before | {"references": {name: x for name, x in before["references"].items() if name != "joint"}}
-    file.write_text(json.dumps(one_less))
+    one_less = {name: x for name, x in before["references"].items() if name != "joint"}
+    file.write_text(with_references(before, one_less))
     assert run_here([*JOB, "references=true"], root).code == 0
     assert json.loads(file.read_text()) == before
     # What is not known takes all processes.
-    file.write_text(json.dumps(before | {"references": {}}))
+    file.write_text(with_references(before, {}))
     assert run_here([*JOB, "trainer=ddp", "trainer.devices=2"], root).code == 0
     assert not started
     assert run_here(two, root).code == 0
@@ -155,7 +161,7 @@ def test_a_run_that_is_done_is_filled_in_by_its_owner_and_gets_a_new_page(done, 
     folder, job, pages = folders(tmp_path)["none-naive-sgd"], [*JOB, "references=true", "report=true"], []
     monkeypatch.setattr(one, "write_run", lambda path: pages.append((folder / "lock").exists()))
     whole = read(folder)
-    (folder / "results.json").write_text(json.dumps(whole | {"references": {}}))
+    (folder / "results.json").write_text(with_references(whole, {}))
     lock = Lock(folder / "lock")
     lock.take()
     assert_refused(run_here(job, tmp_path), f"pid {os.getpid()}")
