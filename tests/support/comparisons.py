@@ -36,6 +36,7 @@ def write_run(
     folder.mkdir(parents=True)
     config = {
         "seed": seed,
+        "task": {"name": "split-sequence"},
         "base": {"name": base, "seed": seed},
         "adapter": {"name": adapter},
         "optimizer": {"name": "adamw", "lr": lr},
