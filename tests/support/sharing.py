@@ -12,14 +12,16 @@ import warnings
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from assembling import config_of as composed_config
 from assembling import last_of
 from harness import SMALL
+from torch import Tensor
 
 from ttt.cli.sweeps.child import PRELOADED
-from ttt.devices.collective import decided
+from ttt.devices.collective import decided, over_devices
 from ttt.devices.shards import whole_tensors
 from ttt.evaluation.evaluate import evaluate
 from ttt.learner import Engine
@@ -31,7 +33,7 @@ from ttt.storage.history import History
 from ttt.storage.journal import Journal
 from ttt.stream import IGNORE, Batch
 from ttt.training.clock import Clock
-from ttt.training.train import train
+from ttt.training.train import _backward, train
 
 STEPS = 12
 # Three sequences to evaluate: two devices cannot share them evenly.
@@ -122,7 +124,52 @@ def base_weights(config: dict[str, Any]) -> Any:
     return assembly.base_weights(assembly.settings.fabric(), lambda event: None)
 
 
-WORK = {"base_weights": base_weights, "learn": learn, "save_and_go_on": save_and_go_on, "refuse": refuse}
+def backward_once(config: dict[str, Any], *, packed: bool) -> dict[str, Any]:
+    """Read one batch in fp64; return loss, gradients, state, and the bytes of floats sent and saved."""
+    assembly = assemble(config, trusted=[])
+    generator = torch.Generator().manual_seed(0)
+    for parameter in assembly.learner.double().parameters():
+        # A memory that is new reads out nothing: without noise most gradients would be zero.
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    settings, optimizer = assembly.settings, assembly.learner.configure_optimizers()
+    accumulate, processes = settings.accumulate, settings.context_parallel
+    engine = Engine.build(settings.fabric(), assembly.learner, optimizer, accumulate=accumulate, processes=processes)
+    engine.learner.fast = {name: x.double() for name, x in engine.learner.fast.items()}
+    batch = assembly.stream.tasks[0].batch(0)
+    # Documents of five tokens, at other places in each row.
+    place_BT = torch.arange(batch.segment_BT.shape[1]) + torch.arange(len(batch.segment_BT))[:, None]
+    batch = batch._replace(segment_BT=place_BT // 5) if packed else batch
+    weights = {x.untyped_storage().data_ptr() for x in engine.learner.parameters()}
+    saved: dict[int, Tensor] = {}
+
+    def save(x: Tensor) -> Tensor:
+        saved[x.untyped_storage().data_ptr()] = x
+        return x
+
+    isend = torch.distributed.isend
+    with (
+        torch.autograd.graph.saved_tensors_hooks(save, lambda x: x),
+        mock.patch.object(torch.distributed, "isend", wraps=isend) as sends,
+    ):
+        loss = _backward(engine, assembly.recipe, batch, step=0, share=1)
+    tensors = [call.args[0] for call in sends.call_args_list]
+    named = engine.learner.named_parameters()
+    return {
+        "loss": over_devices(engine.fabric, loss),
+        "gradients": {name: x.grad for name, x in named if x.grad is not None},
+        "fast": engine.learner.fast,
+        "sent": sum(x.nbytes for x in tensors if x.is_floating_point()),
+        "saved": sum(x.untyped_storage().nbytes() for at, x in saved.items() if at not in weights),
+    }
+
+
+WORK = {
+    "backward_once": backward_once,
+    "base_weights": base_weights,
+    "learn": learn,
+    "save_and_go_on": save_and_go_on,
+    "refuse": refuse,
+}
 
 
 def together(jobs: list[tuple[str, dict[str, Any]]], file: Path, *, ranks: int = 2) -> list[list[Any]]:

@@ -17,7 +17,7 @@ def check_context(learner: Learner, settings: TrainerSettings, *, stream: Stream
         return
     typed = f"trainer.context_parallel={size}"
     if not isinstance(learner.model, Nano):
-        raise ValueError(f"{typed}: only a model=nano is read by several processes")
+        raise ValueError(f"{typed}: needs model=nano, whose attention crosses from process to process")
     crossing = crossing_of(adapter)
     if crossing is None:
         raise ValueError(
