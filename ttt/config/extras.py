@@ -7,7 +7,7 @@ name. A test compares this with pyproject.toml.
 from __future__ import annotations
 
 PACKAGES = {
-    "eval": ("lm-eval[ruler]>=0.4.9",),
+    "eval": ("lm-eval[ruler]>=0.4.13", "transformers>=5"),
     "gepa": ("gepa==0.1.4",),
     "hf": ("transformers>=5",),
     "joblib": ("hydra-joblib-launcher==1.2.0", "joblib>=1.5,<1.6"),

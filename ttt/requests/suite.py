@@ -66,7 +66,8 @@ def manager_of(suite: Suite) -> Any:
     for task in suite.tasks:
         if not fnmatch.filter(manager.all_tasks, task):
             # There are over ten thousand: only the nearest are named.
-            near = difflib.get_close_matches(task, manager.all_tasks, n=3)
+            parts = [name for name in manager.all_tasks if task in name.split("_")]
+            near = difflib.get_close_matches(task, manager.all_tasks, n=3) or sorted(parts, key=len)[:3]
             hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
             raise ValueError(f"--tasks {task}: unknown; {hint}")
     return manager
