@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import FastState
 from ttt.adapters.mlp_desk import MlpDesk, WritePass
+from ttt.adapters.mlp_late import add_start, no_start, starts_late
 from ttt.adapters.mlp_open import after_open_documents, fill_open_chunk
 from ttt.adapters.mlp_rule import TargetStart, WriteRule
 from ttt.adapters.mlp_sources import Sources
@@ -86,7 +87,8 @@ class FastDown(nn.Module):
         """(W0 + S) z, and the state after the pass."""
         writing = self._desk.writing
         now, rule, length = writing.now, writing.rule, z_BTF.shape[1]
-        state = now.state(self._name)
+        late = starts_late(writing)
+        state = no_start(now.before[f"{self._name}.memory"]) if late else now.state(self._name)
         if not writing.writes:
             now.leave(self._name, state)
             return F.linear(z_BTF, self.weight) if now.blank else self._read(z_BTF, state["memory"], rule)
@@ -105,6 +107,9 @@ class FastDown(nn.Module):
                 return self._read_only(z_BTF[:, -length:], writing, state)
         writes, sums = self._writes(z_BNCF, x_BNCD, writing, state)
         out_BTD, after = self._run(z_BTF, writes, writing, state)
+        if late:
+            start_BDF = now.state(self._name)["memory"]
+            out_BTD, after = add_start(out_BTD, after, z_BTF=z_BTF, start_BDF=start_BDF, writing=writing)
         now.leave(self._name, sums | after)
         return out_BTD if writing.open_from is None else out_BTD[:, -length:]
 

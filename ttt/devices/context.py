@@ -60,6 +60,11 @@ class Span(Cache):
         self._all_BT, self._start, self._length = segment_BT, start, length
         self._window: int | None = None
 
+    @property
+    def has_earlier(self) -> bool:
+        """Do other processes hold tokens before these?"""
+        return self._start > 0
+
     def place(self, chunk: int) -> Place | None:
         """Where the chunks of the earlier tokens stop; None where there are none."""
         return chunk_grid(self._all_BT[:, : self._start], chunk).end if self._start else None
