@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ttt.devices.relay import Relay
+from ttt.devices.relay import Relay, Sends
 from ttt.kernels.chunks import Place, chunk_grid
 from ttt.models.cache import Cache
 from ttt.models.nano import attend
@@ -27,6 +27,7 @@ class Context:
         self.size, self.at = size, rank % size
         self.source = rank - 1 if self.at else None
         self.target = None if self.at + 1 == size else rank + 1
+        self._sends: Sends = []
 
     def cut(self, batch: Batch) -> tuple[Batch, Span]:
         """The tokens of this process, and what they share with the others in this pass."""
@@ -39,7 +40,12 @@ class Context:
             targets_BT=batch.targets_BT[:, here],
             segment_BT=batch.segment_BT[:, here],
         )
-        relay = Relay(source=self.source, target=self.target, device=batch.tokens_BT.device)
+        # A send may outlive its pass: the last gradients go on their way as the pass ends.
+        for work, _ in self._sends:
+            work.wait()
+        self._sends.clear()
+        device = batch.tokens_BT.device
+        relay = Relay(source=self.source, target=self.target, device=device, sends=self._sends)
         return own, Span(batch.segment_BT, start=start, length=length, relay=relay)
 
     def last(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,19 +20,21 @@ from torch import Tensor
 HEADER_BYTES = 2048
 # The most tensors of one message; each has a tag of its own.
 TAGS = 32
+# A send ends when the other process takes it: its tensor must live until then.
+Sends = list[tuple[Any, Tensor]]
 
 
 class Relay:
     """The messages of one pass: `source` holds the tokens before these, `target` those after them.
 
     Both ends of a message count it, so that its gradient finds the same number on its way back.
+    `sends`: where sends are noted that may not have ended.
     """
 
-    def __init__(self, *, source: int | None, target: int | None, device: torch.device) -> None:
+    def __init__(self, *, source: int | None, target: int | None, device: torch.device, sends: Sends) -> None:
         self._source, self._target, self._device = source, target, device
         self._received, self._sent = count(), count()
-        # A send ends when the other process takes it: its tensor must live until then.
-        self._pending: list[tuple[Any, Tensor]] = []
+        self._sends = sends
         self._ties: list[Tensor] = []
 
     def receive(self) -> dict[str, Tensor] | None:
@@ -91,7 +93,7 @@ class Relay:
     def _put(self, tensors: Sequence[Tensor], rank: int, number: int) -> None:
         for i, x in enumerate(tensors):
             whole = x.detach().to(self._device).contiguous()
-            self._pending.append((dist.isend(whole, rank, tag=number * TAGS + i), whole))
+            self._sends.append((dist.isend(whole, rank, tag=number * TAGS + i), whole))
 
     def _take(self, like: Sequence[Tensor], rank: int, number: int, *, first: int) -> list[Tensor]:
         tensors = [torch.empty(x.shape, dtype=x.dtype, device=self._device) for x in like]
