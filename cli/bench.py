@@ -12,6 +12,9 @@
     ttt-bench data        batches of streams and sources beside the plain model's training step
     ttt-bench coverage    how often the intervals of ttt-compare hold the truth, in studies of an
                           invented population of tasks
+    ttt-bench decode      a token read by a reader over a bare decoder whose keys and values lie in
+                          place; for 1 and 32 lanes
+    ttt-bench evaluation  an evaluation of the main job over bare passes in the same modes
     ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without
                           fast weights, over transformers alone; --model NAME; --type bfloat16
 
@@ -24,6 +27,7 @@ import argparse
 from collections.abc import Iterable
 from importlib.resources import files
 
+from ttt.cli.benches.timing import Row
 from ttt.cli.console import Console
 from ttt.config.messages import suggest
 
@@ -53,8 +57,12 @@ def bench_parser() -> argparse.ArgumentParser:
         prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", choices=["harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "pretrained"]
-    )
+        "what",
+        choices=[
+            "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "evaluation",
+            "pretrained",
+        ],
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -110,6 +118,8 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         case "coverage":
             title = f"95 % intervals over {coverage.TRIALS} invented studies: the share that holds the truth"
             rows = coverage.measure_coverage()
+        case "decode" | "evaluation":
+            title, rows = _reading(options.what, rounds=options.rounds)
         case "pretrained":
             title = f"{options.model}: {pretrained.LENGTH} tokens, over transformers alone"
             rows = pretrained.measure_pretrained(
@@ -119,6 +129,17 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
             title = "preparing batches beside the training step of the plain model"
             rows = data.measure_data(rounds=options.rounds)
     printed.print_rows(console, title, rows)
+
+
+def _reading(what: str, *, rounds: int) -> tuple[str, Iterable[Row]]:
+    """The title and the rows of a benchmark in which nothing is learned."""
+    from ttt.cli.benches import decode, evaluation
+
+    if what == "decode":
+        title = "decoding in the main job's model, over the plain model with keys and values in place"
+        return title, decode.measure_decoding(rounds=rounds)
+    title = f"evaluation of {evaluation.TASKS} tasks of the main job, over bare passes"
+    return title, evaluation.measure_evaluation(rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -87,10 +87,18 @@ def chunk_grid(segment_BT: Tensor, chunk: int, *, after: Place | None = None, th
     # One document from the start is what training reads nearly always: its grid needs no scatter.
     if after is None and bool((segment_BT == segment_BT[:, :1]).all() & (segment_BT[:, :1] >= 0).all()):
         return _plain_grid(segment_BT, chunk)
-    batch, length = segment_BT.shape
     if after is None:
-        nothing_B = torch.zeros(batch, dtype=torch.long, device=segment_BT.device)
+        nothing_B = torch.zeros_like(segment_BT[:, 0])
         after = Place(nothing_B, nothing_B + NOTHING_READ)
+    cell = next_cell(segment_BT, after) if segment_BT.shape[1] == 1 else None
+    if cell is not None:
+        return _cell_grid(segment_BT, chunk, cell, after, thin=thin)
+    return _any_grid(segment_BT, chunk, after, thin=thin)
+
+
+def _any_grid(segment_BT: Tensor, chunk: int, after: Place, *, thin: bool) -> ChunkGrid:
+    """Return the grid of rows with documents and padding anywhere."""
+    batch, length = segment_BT.shape
     real_BT = segment_BT >= 0
     rank_BT = real_BT.cumsum(1)
     opens_BT = real_BT & (segment_BT != _segment_before(segment_BT, real_BT, after.segment_B))
@@ -136,6 +144,33 @@ def _plain_grid(segment_BT: Tensor, chunk: int) -> ChunkGrid:
         closes_BN=((index_N + 1) * chunk <= length)[None],
         slot_BT=None,
         end=Place(torch.full_like(segment_BT[:, -1], length % chunk), segment_BT[:, -1]),
+    )
+
+
+def next_cell(segment_B1: Tensor, after: Place) -> int | None:
+    """Return the cell of the next token, if every lane goes on with its document in one cell."""
+    # As lists: a decoder asks this for each token, and a comparison of tensors takes longer.
+    counts, documents = after.count_B.tolist(), after.segment_B.tolist()
+    document = documents[0]
+    goes_on = document >= 0 and segment_B1.tolist() == [[document]] * len(documents)
+    is_even = counts == counts[:1] * len(counts) and documents == [document] * len(documents)
+    return counts[0] if goes_on and is_even else None
+
+
+def _cell_grid(segment_B1: Tensor, chunk: int, cell: int, after: Place, *, thin: bool) -> ChunkGrid:
+    """Return the grid of one token that goes on with the document of its lane."""
+    size, batch, device = 1 if thin else chunk, len(segment_B1), segment_B1.device
+    cell_C = torch.arange(size, device=device)
+    return ChunkGrid(
+        size=size,
+        num_chunks=1,
+        length=1,
+        token_BNC=(cell_C == cell % size).expand(batch, 1, size),
+        opens_BN=torch.full((batch, 1), False, device=device),
+        begins_BN=torch.full((batch, 1), cell == 0, device=device),
+        closes_BN=torch.full((batch, 1), cell == chunk - 1, device=device),
+        slot_BT=torch.full_like(segment_B1, cell % size),
+        end=Place(torch.full_like(after.count_B, (cell + 1) % chunk), after.segment_B),
     )
 
 

@@ -10,9 +10,10 @@ import torch
 from pretrained_runs import tiny_pretrained
 
 from ttt.cli import bench
-from ttt.cli.benches import adapters, coverage, data, harness, kernels, pretrained, strategies
+from ttt.cli.benches import adapters, coverage, data, decode, evaluation, harness, kernels, pretrained, strategies
 from ttt.cli.benches.meter import cost
 from ttt.cli.benches.timing import paired, ratio
+from ttt.learner import Reader
 
 
 def test_operations_of_products_by_hand():
@@ -60,6 +61,15 @@ def test_rounds_alternate_between_the_sides_after_a_first_call_of_each():
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
 
 
+def test_the_floor_of_decoding_is_the_same_model():
+    learner = decode.decoded_learner("none")
+    tokens_BT = torch.randint(256, (3, 70), generator=torch.Generator().manual_seed(0))
+    reader, floor = Reader(learner), decode.PlainDecoder(learner.model, lanes=3)
+    for t in range(tokens_BT.shape[1]):
+        token_B1 = tokens_BT[:, t : t + 1]
+        torch.testing.assert_close(floor.read(token_B1), reader.read(token_B1))
+
+
 @pytest.fixture
 def ttt_bench(monkeypatch, capsys):
     """Type a command in this process and return its exit code and the words of its output."""
@@ -88,6 +98,8 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
     monkeypatch.setattr(strategies, "TASKS", 2)
     monkeypatch.setattr(coverage, "TRIALS", 2)
     monkeypatch.setattr(coverage, "DRAWS", 10)
+    monkeypatch.setattr(decode, "DECODED", 2)
+    monkeypatch.setattr(evaluation, "TASKS", 1)
     monkeypatch.setattr(data, "STREAMS", (("split-sequence", "recall"),))
     for words, expected in {
         ("harness",): ("bare", "1.000", "harness"),
@@ -95,6 +107,8 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
         ("adapters", "--adapter", "soft_prompt,mlp_fast"): ("adapter=soft_prompt:", "mlp_fast ", "49152"),
         ("strategies", "--strategy", "ewc"): ("ewc", "growth"),
         ("coverage",): ("10 x 1", "forgotten / gained"),
+        ("decode",): ("mlp_fast", "over floor", "over none"),
+        ("evaluation",): ("mlp_fast", "over bare"),
         ("data",): ("split-sequence", "recall", "share %"),
     }.items():
         code, output = ttt_bench(*words, "--rounds", "1")

@@ -67,3 +67,18 @@ def test_a_grid_goes_on_where_the_one_before_it_stopped(documents, cut, chunk, t
         part_BT1, real_BT1 = x_BT1[:, span], segment_BT[:, span, None] >= 0
         assert torch.equal(grid.join(grid.split(part_BT1)), part_BT1 * real_BT1)
         assert torch.equal((grid.split(part_BT1) > 0)[..., 0], grid.token_BNC.expand(lanes, -1, -1))
+
+
+@given(cell=st.integers(0, 4), chunk=st.integers(1, 5), thin=st.booleans())
+@settings(deadline=None)
+def test_lanes_that_are_alike_have_the_grid_of_any_lanes(cell, chunk, thin):
+    """Beside a lane of padding they are not alike, and the grid is found token by token."""
+    count_B, document_B = torch.tensor([cell % chunk] * 2 + [0]), torch.tensor([3, 3, 3])
+    segment_B1 = torch.tensor([[3], [3], [-1]])
+    alike = chunk_grid(segment_B1[:2], chunk, after=Place(count_B[:2], document_B[:2]), thin=thin)
+    general = chunk_grid(segment_B1, chunk, after=Place(count_B, document_B), thin=thin)
+    assert (alike.size, alike.num_chunks, alike.length) == (general.size, general.num_chunks, general.length)
+    for name in ("token_BNC", "opens_BN", "begins_BN", "closes_BN", "slot_BT"):
+        assert torch.equal(getattr(alike, name), getattr(general, name)[:2]), name
+    assert torch.equal(alike.end.count_B, general.end.count_B[:2])
+    assert torch.equal(alike.end.segment_B, general.end.segment_B[:2])

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttt.adapters.base import FastState
+from ttt.adapters.base import OPEN, FastState
 from ttt.adapters.mlp_desk import MlpDesk, WritePass
 from ttt.adapters.mlp_late import add_start, no_start, starts_late
-from ttt.adapters.mlp_open import after_open_documents, fill_open_chunk
+from ttt.adapters.mlp_open import DecodePass, after_open_documents, fill_open_chunk
 from ttt.adapters.mlp_rule import TargetStart, WriteRule
 from ttt.adapters.mlp_sources import Sources
 from ttt.adapters.mlp_writes import Writes, bounded, mean_of_earlier, sizes_of
@@ -79,8 +79,12 @@ class FastDown(nn.Module):
         return choice if self._may_fold else replace(choice, folded=False)
 
     def forward(self, z_BTF: Tensor) -> Tensor:
-        out_BTD = self._fast(z_BTF)
-        self._desk.writing.now.hand_on(self._name)
+        decoding = self._desk.decoding
+        if decoding is None:
+            out_BTD = self._fast(z_BTF)
+            self._desk.writing.now.hand_on(self._name)
+        else:
+            out_BTD = self._decode(z_BTF, decoding)
         return out_BTD if self.bias is None else out_BTD + self.bias
 
     def _fast(self, z_BTF: Tensor) -> Tensor:
@@ -120,10 +124,22 @@ class FastDown(nn.Module):
             read_BTD = read_BTD * row_scale(self.weight, memory_BDF).unsqueeze(1).to(read_BTD.dtype)
         return read_BTD
 
+    def _decode(self, z_B1F: Tensor, decoding: DecodePass) -> Tensor:
+        """Read for one token, and put it into the open chunk; write that where it is full."""
+        z_BCF = decoding.put(f"{OPEN}{self._name}.z", z_B1F)
+        x_BCD = decoding.put(f"{OPEN}{self._name}.x", self._sources.take(self._name))
+        memory_BDF = decoding.after[f"{self._name}.memory"]
+        if decoding.closes:
+            state = {name.removeprefix(f"{self._name}."): x for name, x in decoding.after.items()}
+            writes, sums = self._writes(z_BCF[:, None], x_BCD[:, None], self._desk.writing, state)
+            after = sums | {"memory": _written(memory_BDF.expand(len(z_BCF), -1, -1), writes)}
+            decoding.after.update({f"{self._name}.{key}": x for key, x in after.items()})
+        return self._read(z_B1F, memory_BDF, decoding.rule)
+
     def _read_only(self, z_BTF: Tensor, writing: WritePass, state: FastState) -> Tensor:
         """Read a piece whose chunk stays open: nothing is written, and one state serves all tokens.
 
-        Most tokens are decoded here. Decay and resets still apply where the chunk begins.
+        Decay and resets still apply where the chunk begins.
         """
         gate_B11 = writing.gate_BN[:, 0, None, None]
         memory_BDF = gate_B11 * state["memory"]
@@ -205,6 +221,15 @@ class FastDown(nn.Module):
         read_BTD = grid.join(read_BNCD)
         # With norms of rows, W0 z is part of what was read.
         return read_BTD if rows is not None else plain_BTD + read_BTD, after
+
+
+def _written(memory_BDF: Tensor, writes: Writes) -> Tensor:
+    """The memory after one chunk, S + V^T K, where nobody reads on the way."""
+    # Not in half precision: thousands of writes add up.
+    wide = torch.promote_types(memory_BDF.dtype, writes.k_BNCF.dtype)
+    before_BDF, v_BCD, k_BCF = (x.to(wide) for x in (memory_BDF, writes.v_BNCD[:, 0], writes.k_BNCF[:, 0]))
+    with torch.autocast(memory_BDF.device.type, enabled=False):
+        return torch.baddbmm(before_BDF, v_BCD.mT, k_BCF).to(memory_BDF.dtype)
 
 
 def first_projection(start: TargetStart, width: int) -> Tensor:

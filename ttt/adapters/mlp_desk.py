@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Lifetime
+from ttt.adapters.mlp_open import DecodePass, OpenCells
 from ttt.adapters.mlp_rule import WriteRule
 from ttt.adapters.reading import Desk, Pass, span_of
 from ttt.kernels.chunks import chunk_grid
@@ -46,6 +47,10 @@ class WritePass:
     live_BNC: Tensor
     open_from: int | None = None
 
+    @property
+    def after(self) -> FastState:
+        return self.now.after
+
 
 class MlpDesk:
     """Where the layers of one adapter find the current pass and its rule."""
@@ -53,6 +58,9 @@ class MlpDesk:
     def __init__(self, lifetime: Lifetime) -> None:
         self.lifetime = lifetime
         self._writing: WritePass | None = None
+        # A token in each lane that leaves the chunk open needs no grid: then this stands alone.
+        self.decoding: DecodePass | None = None
+        self._cells = OpenCells()
 
     @property
     def writing(self) -> WritePass:
@@ -62,8 +70,24 @@ class MlpDesk:
     @contextmanager
     def reading(
         self, batch: Batch, state: FastState, *, rule: WriteRule, write: bool, cache: Cache | None
-    ) -> Iterator[WritePass]:
+    ) -> Iterator[WritePass | DecodePass]:
         """Open a pass over `batch` that starts from `state`; with `cache`, rows may go on."""
+        decoding = self._cells.next(cache, batch, state, rule) if cache is not None and write else None
+        writing = self._writing_pass(batch, state, rule=rule, write=write, cache=cache)
+        self.decoding = decoding
+        try:
+            if decoding is not None and not decoding.closes:
+                yield decoding
+            else:
+                with writing:
+                    yield decoding or self.writing
+        finally:
+            self.decoding = None
+
+    @contextmanager
+    def _writing_pass(
+        self, batch: Batch, state: FastState, *, rule: WriteRule, write: bool, cache: Cache | None
+    ) -> Iterator[None]:
         span = span_of(cache)
         # Chunks that end with the part of a process leave nothing open for the next process.
         streaming = cache is not None and not (span is not None and span.is_aligned(rule.chunk))
@@ -80,7 +104,7 @@ class MlpDesk:
         with desk.reading(batch, state, write=write, streaming=streaming, span=span) as now:
             self._writing = _BY_TIME[rule.write_at](now, rule)
             try:
-                yield self._writing
+                yield
             finally:
                 # A model that is called outside `reading` must fail, not read a stale pass.
                 self._writing = None

@@ -100,7 +100,7 @@ class MlpFast:
                 # Targets are made of embeddings, the same for every layer; only writes need them.
                 self._sources.share(self._embedding(batch.tokens_BT))
             logits_BTV = model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache)
-        return logits_BTV, writing.now.after
+        return logits_BTV, writing.after
 
     def carry(self, state: FastState) -> FastState:
         return self._desk.lifetime.next(state)

@@ -6,11 +6,83 @@ width, F feed-forward width, X any width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState
-from ttt.adapters.reading import Pass
+from ttt.adapters.mlp_rule import WriteRule
+from ttt.adapters.reading import Pass, open_place, span_of
+from ttt.kernels.chunks import next_cell
+from ttt.models.cache import Cache
+from ttt.stream import Batch
+
+# The ends of the names of what decays where a chunk begins; momentum does not.
+DECAYING = (".memory", ".key_sum", ".key_count")
+
+
+@dataclass(frozen=True)
+class DecodePass:
+    """One token in every lane, each in the same `cell` of its open chunk.
+
+    `after`: the state after the pass, in which each layer still has to `put` its cells. `chunks`:
+    the open chunks that this reader has filled so far, by name.
+    """
+
+    rule: WriteRule
+    cell: int
+    after: FastState
+    chunks: dict[str, Tensor]
+
+    @property
+    def closes(self) -> bool:
+        """Is the chunk full with this token?"""
+        return self.cell == self.rule.chunk - 1
+
+    def put(self, name: str, new_B1X: Tensor) -> Tensor:
+        """Put the token into its cell of the chunk [B, C, X] that has this name in the state."""
+        old_BCX = self.after.get(name)
+        if self.cell == 0 or old_BCX is None:
+            # Not that of the chunk before: whoever remembers that may go on from there.
+            old_BCX = new_B1X.new_zeros(len(new_B1X), self.rule.chunk, new_B1X.shape[-1])
+        elif self.chunks.get(name) is not old_BCX:
+            old_BCX = old_BCX.expand(len(new_B1X), -1, -1).clone()
+        # In place: a copy of the chunk for each token would take longer than reading it.
+        old_BCX[:, self.cell] = new_B1X[:, 0]
+        self.after[name] = self.chunks[name] = old_BCX
+        return old_BCX
+
+
+class OpenCells:
+    """The open chunks of readers that decode, each known by its cache.
+
+    Only cells behind the last token are written, which nobody looks at who goes on from an earlier
+    state.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: WeakKeyDictionary[Cache, dict[str, Tensor]] = WeakKeyDictionary()
+
+    def next(self, reader: Cache, batch: Batch, state: FastState, rule: WriteRule) -> DecodePass | None:
+        """The pass over a token in each lane that fills a cell; None for other passes."""
+        place = open_place(state)
+        # Gradients need tensors that nothing is written into afterwards.
+        if place is None or batch.segment_BT.shape[1] != 1 or rule.write_at != "chunk" or torch.is_grad_enabled():
+            return None
+        cell = next_cell(batch.segment_BT, place)
+        if cell is None or rule.chunk == 1 or span_of(reader) is not None:
+            return None
+        # A write that depends on what is written already goes another way.
+        if cell == rule.chunk - 1 and not rule.associative:
+            return None
+        after = state | {f"{OPEN}count": torch.full_like(place.count_B, (cell + 1) % rule.chunk)}
+        if cell == 0:
+            # A chunk begins inside a document: the state decays, and nothing is reset.
+            decays = [name for name in state if name.endswith(DECAYING) and not name.startswith(OPEN)]
+            after |= {name: rule.decay * state[name] for name in decays}
+        return DecodePass(rule, cell, after, self._chunks.setdefault(reader, {}))
 
 
 def fill_open_chunk(z_BNCF: Tensor, x_BNCD: Tensor, now: Pass, state: FastState) -> tuple[Tensor, Tensor, FastState]:

@@ -111,7 +111,7 @@ class PromptPool:
         With `cache`, prompts stand in the first piece, which must hold them whole. Scores inside
         a prompt mean nothing, because the row is only recognised after its whole prompt is read.
         """
-        is_first = cache is None or not cache.tensors
+        is_first = cache is None or cache.is_empty
         tokens_BT = self.with_prompt(batch.tokens_BT, state) if is_first else batch.tokens_BT
         return model(tokens_BT, segment_BT=batch.segment_BT, cache=cache), state
 

@@ -80,7 +80,7 @@ class SoftPrompt:
 
         With `cache`, prompts stand in the first piece, which must hold them whole.
         """
-        is_first = cache is None or not cache.tensors
+        is_first = cache is None or cache.is_empty
         with adding(model, self.prompt_vectors(batch.tokens_BT, state) if is_first else None):
             return model(batch.tokens_BT, segment_BT=batch.segment_BT, cache=cache), state
 

@@ -30,7 +30,7 @@ class Reader:
     def __init__(self, learner: Learner, *, state: FastState | None = None, write: bool = True) -> None:
         self._learner, self._write = learner, write
         self._state = learner.adapter.initial() if state is None else state
-        self._cache = Cache()
+        self._cache = Cache(exact=False)
 
     @torch.no_grad()
     def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None, last: bool = False) -> Tensor:
@@ -40,11 +40,12 @@ class Reader:
         """
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
         # Nothing is scored here: targets only say where logits are wanted.
-        targets_BT = tokens_BT.clone()
-        if last:
+        targets_BT, leaves_out = tokens_BT, last and tokens_BT.shape[1] > 1
+        if leaves_out:
+            targets_BT = tokens_BT.clone()
             targets_BT[:, :-1] = IGNORE
         batch = Batch(tokens_BT, targets_BT, segment_BT)
-        logits, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache, scored=last)
+        logits, self._state = self._learner(batch, self._state, write=self._write, cache=self._cache, scored=leaves_out)
         logits_BTV: Tensor = logits[:, None] if logits.dim() == 2 else logits
         return logits_BTV[:, -1:] if last else logits_BTV
 
@@ -81,4 +82,4 @@ class Reader:
         """Go on from what `export` returned, in this process or in another."""
         self._state = {name.removeprefix(FAST): x for name, x in tensors.items() if name.startswith(FAST)}
         attention = {name.removeprefix(ATTENTION): x for name, x in tensors.items() if name.startswith(ATTENTION)}
-        self._cache = Cache(tensors=attention)
+        self._cache = Cache(exact=False, tensors=attention)

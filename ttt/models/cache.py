@@ -14,29 +14,45 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ttt.models.stretch import Stretch
+
 PADDING = -1
 
 
 class Cache:
     """Keys, values, positions and documents of the tokens inside the window, lane by lane.
 
-    `extra`: tokens kept beyond what the window needs, for a reader that goes back. Tensors are
-    replaced, never changed in place, so a `copy` stays as it is while the original reads on.
+    `extra`: tokens kept beyond what the window needs, for a reader that goes back. `exact`: decode
+    with the operators of a pass that learns, to the bit; else with the fastest. Tensors that were
+    handed out never change, so a `copy` stays as it is while the original reads on.
     """
 
-    def __init__(self, *, extra: int = 0, tensors: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, *, extra: int = 0, exact: bool = True, tensors: dict[str, Tensor] | None = None) -> None:
         self.extra = extra
         # Tokens between the prefix and the next row, per lane: the part of a chunk already read.
         self.since_prefix_B: Tensor | None = None
-        self.tensors = {} if tensors is None else dict(tensors)
-        self.mask_B1QA: Tensor
         self.position_BQ: Tensor
+        self._exact = exact
+        self._tensors = {} if tensors is None else dict(tensors)
+        # While all lanes read one token after another, this is ahead of the tensors.
+        self._stretch: Stretch | None = None
+        self.mask_B1QA: Tensor | None = None
         self._kept_BS: Tensor | None
         self._prefix = 0
         self._mask_of: Callable[..., Tensor]
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is kept, by name."""
+        return self._tensors if self._stretch is None else self._stretch.tensors()
+
+    @property
+    def is_empty(self) -> bool:
+        """Has nothing been read yet?"""
+        return not self._tensors
+
     def copy(self) -> Cache:
-        return Cache(extra=self.extra, tensors=self.tensors)
+        return Cache(extra=self.extra, exact=self._exact, tensors=self.tensors)
 
     def open(self, segment_BT: Tensor, *, window: int | None, prefix: int = 0) -> None:
         """Prepare a pass: positions, the mask, and which tokens to keep.
@@ -47,6 +63,13 @@ class Cache:
         sees them at any distance, and they are not kept.
         """
         self._prefix = prefix
+        if self._decodes(segment_BT):
+            assert self._stretch is not None
+            self.position_BQ = self._stretch.open(window)
+            # Once for all layers.
+            self.mask_B1QA = self.mask(window) if self._exact else None
+            return
+        self._tensors, self._stretch = self.tensors, None
         old_BS, doc_BS = self._old("position", segment_BT), self._old("segment", segment_BT)
         real_BT = segment_BT >= 0
         start_B1 = old_BS.max(1, keepdim=True).values + 1 if old_BS.shape[1] else torch.zeros_like(segment_BT[:, :1])
@@ -65,38 +88,48 @@ class Cache:
         # Where all fit they stay in place, which spares copies: the mask goes by their positions.
         keeps_all = keep == position_BA.shape[1]
         self._kept_BS = None if keeps_all else position_BA.argsort(dim=1, stable=True)[:, position_BA.shape[1] - keep :]
-        self.tensors["position"] = self._keep(position_BA)
-        self.tensors["segment"] = self._keep(segment_BA)
+        self._tensors["position"] = self._keep(position_BA)
+        self._tensors["segment"] = self._keep(segment_BA)
+
+    def _decodes(self, segment_BT: Tensor) -> bool:
+        """Is this a token in every lane that goes on with the same stretch of a document?"""
+        # Gradients need tensors that nothing is written into afterwards.
+        if segment_BT.shape[1] != 1 or self._prefix or self.extra or torch.is_grad_enabled():
+            return False
+        if self._stretch is None:
+            self._stretch = Stretch.of(self._tensors)
+        return self._stretch is not None and self._stretch.goes_on(segment_BT)
 
     def mask(self, window: int | None) -> Tensor:
         """Return [B, 1, P + T, A] of bool: may a query of this pass see a key, through this window?
 
-        The window is at most the one that the pass was opened with.
+        The window is at most the one that the pass was opened with; B may be 1.
         """
-        return self._mask_of(window=window)[:, None]
+        return self._mask_of(window=window)[:, None] if self._stretch is None else self._stretch.mask(window)
 
     def pick(self, lane_B: Tensor) -> Cache:
         """Return a cache whose lane i is lane `lane_B[i]` of this one."""
-        return Cache(extra=self.extra, tensors={name: x[lane_B] for name, x in self.tensors.items()})
+        picked = {name: x[lane_B] for name, x in self.tensors.items()}
+        return Cache(extra=self.extra, exact=self._exact, tensors=picked)
 
     def before(self, back_B: Tensor) -> Cache:
         """Return the cache as it was `back_B` tokens ago in each lane (at most `extra`)."""
         cache = self.copy()
-        if "position" in self.tensors:
-            position_BS = self.tensors["position"]
+        if "position" in cache.tensors:
+            position_BS = cache.tensors["position"]
             gone_BS = position_BS > position_BS.max(1, keepdim=True).values - back_B[:, None]
             # Marking tokens as padding is enough: the mask hides their keys and values.
             cache.tensors["position"] = position_BS.masked_fill(gone_BS, PADDING)
-            cache.tensors["segment"] = self.tensors["segment"].masked_fill(gone_BS, PADDING)
+            cache.tensors["segment"] = cache.tensors["segment"].masked_fill(gone_BS, PADDING)
         return cache
 
     def detach(self) -> None:
         """Cut the kept tokens off from the graph."""
-        self.tensors = {name: x.detach() for name, x in self.tensors.items()}
+        self._tensors, self._stretch = {name: x.detach() for name, x in self.tensors.items()}, None
 
     def _old(self, name: str, like_BT: Tensor) -> Tensor:
         # A slice without tokens has the right device and type.
-        return self.tensors.get(name, like_BT[:, :0])
+        return self._tensors.get(name, like_BT[:, :0])
 
     def _mask(
         self, position_BA: Tensor, segment_BA: Tensor, new_BT: Tensor, segment_BT: Tensor, *, window: int | None,
@@ -120,6 +153,9 @@ class Cache:
     def attend(self, name: str, q_BHQK: Tensor, k_BHQK: Tensor, v_BHQK: Tensor) -> Tensor:
         """Attend from the prefix and the new tokens to all that they may see."""
         k_BHAK, v_BHAK = self.extend(name, k_BHQK, v_BHQK)
+        if self._stretch is not None and not self._exact:
+            # A stretch is seen as a whole: without a mask torch may choose a fused kernel.
+            return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK)
         # Learning through a cached pass needs second derivatives, which fast kernels lack.
         with sdpa_kernel(SDPBackend.MATH):
             return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK, attn_mask=self.mask_B1QA)
@@ -129,11 +165,13 @@ class Cache:
         return self._extend(f"{name}.k", k_BHQK), self._extend(f"{name}.v", v_BHQK)
 
     def _extend(self, name: str, x_BHQK: Tensor) -> Tensor:
+        if self._stretch is not None:
+            return self._stretch.extend(name, x_BHQK)
         prefix_BHPK, new_BHTK = x_BHQK[:, :, : self._prefix], x_BHQK[:, :, self._prefix :]
-        old_BHSK = self.tensors.get(name)
+        old_BHSK = self._tensors.get(name)
         # The prefix is left out: every pass brings its own.
         x_BHAK = new_BHTK if old_BHSK is None else torch.cat([old_BHSK, new_BHTK], 2)
-        self.tensors[name] = self._keep(x_BHAK)
+        self._tensors[name] = self._keep(x_BHAK)
         return torch.cat([prefix_BHPK, x_BHAK], 2) if self._prefix else x_BHAK
 
     def _keep(self, x: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def predict(
 ) -> Tensor:
     """Return logits [R, T, V], under `weights`; None: under the weights of the model."""
     # Prompts stand at the head of a row, which only the first piece behind an empty cache holds.
-    is_first = cache is None or not cache.tensors
+    is_first = cache is None or cache.is_empty
     with adding(model, added_RPD if is_first else None):
         if weights is None:
             logits: Tensor = model(tokens_RT, cache=cache)
