@@ -24,7 +24,7 @@ Rounds alternate between the sides; a ratio is the median over rounds of CPU tim
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from ttt.cli.benches.timing import Row
@@ -131,7 +131,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     printed.print_rows(console, title, rows)
 
 
-def _reading(what: str, *, rounds: int) -> tuple[str, Iterable[Row]]:
+def _reading(what: str, *, rounds: int) -> tuple[str, Iterator[Row]]:
     """The title and the rows of a benchmark in which nothing is learned."""
     from ttt.cli.benches import decode, evaluation
 

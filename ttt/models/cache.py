@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ttt.models.stretch import Stretch
+from ttt.models.alike import AlikeLanes
 
 PADDING = -1
 
@@ -35,7 +35,7 @@ class Cache:
         self._exact = exact
         self._tensors = {} if tensors is None else dict(tensors)
         # While all lanes read one token after another, this is ahead of the tensors.
-        self._stretch: Stretch | None = None
+        self._alike: AlikeLanes | None = None
         self.mask_B1QA: Tensor | None = None
         self._kept_BS: Tensor | None
         self._prefix = 0
@@ -44,7 +44,7 @@ class Cache:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept, by name."""
-        return self._tensors if self._stretch is None else self._stretch.tensors()
+        return self._tensors if self._alike is None else self._alike.tensors()
 
     @property
     def is_empty(self) -> bool:
@@ -64,12 +64,12 @@ class Cache:
         """
         self._prefix = prefix
         if self._decodes(segment_BT):
-            assert self._stretch is not None
-            self.position_BQ = self._stretch.open(window)
+            assert self._alike is not None
+            self.position_BQ = self._alike.open(window)
             # Once for all layers.
             self.mask_B1QA = self.mask(window) if self._exact else None
             return
-        self._tensors, self._stretch = self.tensors, None
+        self._tensors, self._alike = self.tensors, None
         old_BS, doc_BS = self._old("position", segment_BT), self._old("segment", segment_BT)
         real_BT = segment_BT >= 0
         start_B1 = old_BS.max(1, keepdim=True).values + 1 if old_BS.shape[1] else torch.zeros_like(segment_BT[:, :1])
@@ -96,16 +96,16 @@ class Cache:
         # Gradients need tensors that nothing is written into afterwards.
         if segment_BT.shape[1] != 1 or self._prefix or self.extra or torch.is_grad_enabled():
             return False
-        if self._stretch is None:
-            self._stretch = Stretch.of(self._tensors)
-        return self._stretch is not None and self._stretch.goes_on(segment_BT)
+        if self._alike is None:
+            self._alike = AlikeLanes.of(self._tensors)
+        return self._alike is not None and self._alike.goes_on(segment_BT)
 
     def mask(self, window: int | None) -> Tensor:
         """Return [B, 1, P + T, A] of bool: may a query of this pass see a key, through this window?
 
         The window is at most the one that the pass was opened with; B may be 1.
         """
-        return self._mask_of(window=window)[:, None] if self._stretch is None else self._stretch.mask(window)
+        return self._mask_of(window=window)[:, None] if self._alike is None else self._alike.mask(window)
 
     def pick(self, lane_B: Tensor) -> Cache:
         """Return a cache whose lane i is lane `lane_B[i]` of this one."""
@@ -125,7 +125,7 @@ class Cache:
 
     def detach(self) -> None:
         """Cut the kept tokens off from the graph."""
-        self._tensors, self._stretch = {name: x.detach() for name, x in self.tensors.items()}, None
+        self._tensors, self._alike = {name: x.detach() for name, x in self.tensors.items()}, None
 
     def _old(self, name: str, like_BT: Tensor) -> Tensor:
         # A slice without tokens has the right device and type.
@@ -153,7 +153,7 @@ class Cache:
     def attend(self, name: str, q_BHQK: Tensor, k_BHQK: Tensor, v_BHQK: Tensor) -> Tensor:
         """Attend from the prefix and the new tokens to all that they may see."""
         k_BHAK, v_BHAK = self.extend(name, k_BHQK, v_BHQK)
-        if self._stretch is not None and not self._exact:
+        if self._alike is not None and not self._exact:
             # A stretch is seen as a whole: without a mask torch may choose a fused kernel.
             return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK)
         # Learning through a cached pass needs second derivatives, which fast kernels lack.
@@ -165,8 +165,8 @@ class Cache:
         return self._extend(f"{name}.k", k_BHQK), self._extend(f"{name}.v", v_BHQK)
 
     def _extend(self, name: str, x_BHQK: Tensor) -> Tensor:
-        if self._stretch is not None:
-            return self._stretch.extend(name, x_BHQK)
+        if self._alike is not None:
+            return self._alike.extend(name, x_BHQK)
         prefix_BHPK, new_BHTK = x_BHQK[:, :, : self._prefix], x_BHQK[:, :, self._prefix :]
         old_BHSK = self._tensors.get(name)
         # The prefix is left out: every pass brings its own.

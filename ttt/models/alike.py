@@ -39,7 +39,7 @@ class Room:
         return self._buffer_BHRK.narrow(2, self._end - length, length)
 
 
-class Stretch:
+class AlikeLanes:
     """The last `kept` tokens before position `end`, all of one document, in every lane."""
 
     def __init__(self, tensors: Mapping[str, Tensor], *, document: int, end: int) -> None:
@@ -50,8 +50,8 @@ class Stretch:
         self._seen = self._kept
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Stretch | None:
-        """Return what is kept as a stretch; None where lanes differ or something is missing."""
+    def of(cls, tensors: Mapping[str, Tensor]) -> AlikeLanes | None:
+        """Return what is kept, if all lanes are alike and nothing is missing; else None."""
         if "position" not in tensors or not tensors["position"].numel():
             return None
         position_BS, segment_BS = tensors["position"], tensors["segment"]
