@@ -136,7 +136,7 @@ def _reading(what: str, *, rounds: int) -> tuple[str, Iterator[Row]]:
     from ttt.cli.benches import decode, evaluation
 
     if what == "decode":
-        title = "decoding in the main job's model, over the plain model with keys and values in place"
+        title = "decoding in the main job's model, over a bare decoder of the plain model"
         return title, decode.measure_decoding(rounds=rounds)
     title = f"evaluation of {evaluation.TASKS} tasks of the main job, over bare passes"
     return title, evaluation.measure_evaluation(rounds=rounds)
