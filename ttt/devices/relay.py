@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# The letter that precedes a message: names, types and shapes of its tensors, in so many bytes.
+# The size of a header, which comes before the tensors of a message: their names, types and shapes.
 HEADER_BYTES = 2048
 # The most tensors of one message; each has a tag of its own.
 TAGS = 32
@@ -42,10 +42,10 @@ class Relay:
         if self._source is None:
             return None
         number = next(self._received)
-        letter = self._take([torch.empty(HEADER_BYTES, dtype=torch.uint8)], self._source, number, first=0)[0]
-        entries = json.loads(bytes(letter.tolist()).rstrip(b"\0"))
-        empty = [torch.empty(shape, dtype=getattr(torch, dtype)) for _, dtype, shape in entries]
-        tensors = self._take(empty, self._source, number, first=1)
+        header = self._take([_shaped([HEADER_BYTES], torch.uint8)], self._source, number, first=0)[0]
+        entries = json.loads(bytes(header.tolist()).rstrip(b"\0"))
+        like = [_shaped(shape, getattr(torch, dtype)) for _, dtype, shape in entries]
+        tensors = self._take(like, self._source, number, first=1)
         if torch.is_grad_enabled():
             tie, *tensors = _Received.apply(self._zero(), self, number, *tensors)
             self._ties.append(tie)
@@ -70,10 +70,10 @@ class Relay:
     def post(self, tensors: Mapping[str, Tensor], number: int) -> None:
         """Send a header and tensors."""
         entries = [[name, str(x.dtype).removeprefix("torch."), list(x.shape)] for name, x in tensors.items()]
-        letter = json.dumps(entries).encode()
+        text = json.dumps(entries).encode()
         assert self._target is not None
-        assert len(letter) <= HEADER_BYTES
-        header = torch.tensor(list(letter.ljust(HEADER_BYTES, b"\0")), dtype=torch.uint8)
+        assert len(text) <= HEADER_BYTES
+        header = torch.tensor(list(text.ljust(HEADER_BYTES, b"\0")), dtype=torch.uint8)
         self._put([header, *tensors.values()], self._target, number)
 
     def give_back(self, grads: Sequence[Tensor], number: int) -> None:
@@ -104,6 +104,11 @@ class Relay:
         return tensors
 
 
+def _shaped(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor that has this shape and type, and takes no memory."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
 class _Received(torch.autograd.Function):
     """The tensors of a message, whose gradients go back to the sender."""
 
@@ -127,8 +132,7 @@ class _Sent(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, zero: Tensor, relay: Relay, number: int, names: list[str], *tensors: Tensor) -> Tensor:
         ctx.relay, ctx.number = relay, number
-        # Shapes alone: the tensors themselves are not needed again.
-        ctx.like = [torch.empty(x.shape, dtype=x.dtype, device="meta") for x in tensors]
+        ctx.like = [_shaped(x.shape, x.dtype) for x in tensors]
         relay.post(dict(zip(names, tensors, strict=True)), number)
         return zero.clone()
 
