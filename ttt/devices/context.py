@@ -35,7 +35,7 @@ class Context:
         assert rest == 0, "processes read equally many tokens"
         start = self.at * length
         here = slice(start, start + length)
-        own = batch._replace(
+        part = batch._replace(
             tokens_BT=batch.tokens_BT[:, here],
             targets_BT=batch.targets_BT[:, here],
             segment_BT=batch.segment_BT[:, here],
@@ -46,7 +46,7 @@ class Context:
         self._sends.clear()
         device = batch.tokens_BT.device
         relay = Relay(source=self.source, target=self.target, device=device, sends=self._sends)
-        return own, Span(batch.segment_BT, start=start, length=length, relay=relay)
+        return part, Span(batch.segment_BT, start=start, length=length, relay=relay)
 
     def last(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """States whose mean over all processes is that of the last ones of each sequence."""

@@ -219,8 +219,8 @@ def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: in
         last = part + 1 == engine.accumulate
         with _unsynced(fabric, wrapped, enabled=not last), torch.set_grad_enabled(learns):
             with fabric.autocast():
-                own = len(shares[0].tokens_BT)
-                nats, state = wrapped.score(Batch.stack(shares), state, own=own, context=engine.context)
+                lanes = len(shares[0].tokens_BT)
+                nats, state = wrapped.score(Batch.stack(shares), state, own=lanes, context=engine.context)
                 loss = nats * weight
             if learns:
                 fabric.backward(loss / share)
