@@ -32,7 +32,7 @@ NEEDS = {
     "source=text": ("source.path=PLACE/texts",),
 }
 # Weights that are not here, and files that come with a package of the system.
-ELSEWHERE = {"model=hf", "model=smollm2", "source=fashion-mnist"}
+ELSEWHERE = {"model=hf", "model=smollm2", "source=fashion-mnist", "source=sotu"}
 FEW = {"adapter=lora_fast", "strategy=si", "task=drift-sequence", "source=automata", "model=nano", "optimizer=muon"}
 PARTS = [f"{group}={name}" for group in GROUPS for name in shipped_options(group)]
 

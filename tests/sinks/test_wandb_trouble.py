@@ -166,8 +166,11 @@ def test_a_server_in_trouble_costs_one_warning_and_bounded_time(trouble, plain, 
     assert max(limits) <= 20
     assert measured - began < limits[0] + SECONDS_FOR_ALL_ELSE
     assert ended - measured < limits[1] + SECONDS_FOR_ALL_ELSE
-    # The line says how to upload, and then every number is there, tables included.
-    (line,) = err.splitlines()
+    # The last line says how to upload, and then every number is there, tables included. A busy
+    # machine may first say that W&B goes on offline, and then that not all was written in time.
+    *earlier, line = err.splitlines()
+    assert all("W&B goes on offline: " in each for each in earlier[:1])
+    assert len(earlier) <= 1
     with Standin() as server, login(server.url):
         if "W&B goes on offline: " in line:
             (offline,) = run.glob("wandb/*run-*/run-*.wandb")

@@ -46,6 +46,11 @@ class Cache:
         """All that is kept, by name."""
         return self._tensors if self._alike is None else self._alike.tensors()
 
+    @tensors.setter
+    def tensors(self, tensors: dict[str, Tensor]) -> None:
+        """A model with a state of its own keeps that here, in place of keys and values."""
+        self._tensors, self._alike = dict(tensors), None
+
     @property
     def is_empty(self) -> bool:
         """Has nothing been read yet?"""
