@@ -35,12 +35,10 @@ LOOK_EVERY = 1.0
 def main() -> None:
     """Do what the order says, and end with its exit code."""
     code = work(json.loads(Path(sys.argv[1]).read_text()))
-    if not code:
-        return
     sys.stdout.flush()
     sys.stderr.flush()
-    # All that must be written is on the disk. A process that was stopped inside a collective still
-    # has gloo's threads, and torch would abort it when the interpreter takes them down.
+    # All that must be written is on the disk. A process that ends before the others still has gloo's
+    # threads, and torch may abort it when the interpreter takes them down.
     os._exit(code)
 
 
