@@ -37,8 +37,8 @@ def main() -> None:
     code = work(json.loads(Path(sys.argv[1]).read_text()))
     sys.stdout.flush()
     sys.stderr.flush()
-    # All that must be written is on the disk. A process that ends before the others still has gloo's
-    # threads, and torch may abort it when the interpreter takes them down.
+    # All that must be written is on the disk. A process that ends before the others still has
+    # gloo's threads, and torch may abort it when the interpreter takes them down.
     os._exit(code)
 
 
