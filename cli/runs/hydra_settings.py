@@ -30,6 +30,9 @@ def check_hydra(config: DictConfig, *, plain: DictConfig) -> None:
     for key in map(str, config):
         if key in VARYING:
             continue
+        # With ++ a key may be new, and Hydra's own schema has no node for it.
+        if key not in plain:
+            raise UsageError(f"hydra.{key}: is not set in ttt; allowed: {', '.join(ALLOWED)}")
         # Nodes are compared and not values, because reading a value would resolve it.
         for path, value in _leaves(config._get_node(key), f"hydra.{key}"):
             if path not in FREE and value != dict(_leaves(plain._get_node(key), f"hydra.{key}")).get(path):

@@ -35,7 +35,7 @@ def test_a_file_of_a_stranger(tmp_path, name, sweep):
 
 
 @pytest.mark.parametrize(
-    "word", ["hydra.verbose=64", "hydra.run.dir=x", "hydra.job.chdir=true", "+hydra.job.env_set.A=1"]
+    "word", ["hydra.verbose=64", "hydra.run.dir=x", "hydra.job.chdir=true", "+hydra.job.env_set.A=1", "++hydra.x=1"]
 )
 def test_a_word(tmp_path, word):
     assert_refused(run_here([word], tmp_path), "hydra.")
