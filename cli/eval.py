@@ -1,8 +1,8 @@
 """ttt-eval: tasks of lm-eval, done by a model that learns while it reads.
 
     ttt-eval RUN --tasks hellaswag,arc_easy --limit 100
-    ttt-eval RUN --tasks niah_single_1,vt,cwe,fwe --metadata '{"max_seq_lengths": [4096]}'
-                                        the parts of RULER that need no network
+    ttt-eval RUN --tasks niah_single_1,ruler_vt --metadata '{"max_seq_lengths": [4096]}'
+                                        parts of RULER that need no network
     ttt-eval RUN --tasks mine --include-path my_tasks
                                         YAML tasks of your own, as lm-eval reads them
     ttt-eval model=smollm2 adapter=mlp_fast_convert --tasks arc_easy --mode slow
