@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
-from ttt.cli.commands import print_all
+from ttt.cli.commands import leave, print_all
 from ttt.cli.completion.shells import script
 from ttt.cli.console import say_error
 from ttt.cli.runs.check import check_command
@@ -110,6 +110,8 @@ def composed(action: Callable[..., int]) -> Callable[[], None]:
             code = action(resolved, trusted=trusted)
         except UsageError as error:
             sys.exit(complain(error))
+        if several_started():
+            leave(code)
         if code:
             sys.exit(code)
         return code

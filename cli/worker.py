@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt.cli.announce import VARIABLE
+from ttt.cli.commands import leave
 from ttt.cli.run import complain, interrupted, run_one
 from ttt.config.messages import UsageError
 
@@ -34,12 +35,7 @@ LOOK_EVERY = 1.0
 
 def main() -> None:
     """Do what the order says, and end with its exit code."""
-    code = work(json.loads(Path(sys.argv[1]).read_text()))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # All that must be written is on the disk. A process that ends before the others still has
-    # gloo's threads, and torch may abort it when the interpreter takes them down.
-    os._exit(code)
+    leave(work(json.loads(Path(sys.argv[1]).read_text())))
 
 
 def work(order: dict[str, Any]) -> int:
