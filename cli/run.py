@@ -38,7 +38,7 @@ from ttt.devices.processes import is_first_here, several_started
 from ttt.run.compose import resolve, with_base_seed
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError, stoppable
-from ttt.storage.files import FULL
+from ttt.storage.files import FULL, no_room
 from ttt.training.saving import StoppedError
 
 
@@ -77,7 +77,7 @@ def _before_it_began(error: Exception) -> int:
     if is_too_large(error):
         raise UsageError(too_large(error)) from error
     if isinstance(error, OSError) and error.errno in FULL:
-        say_error(f"ttt-run: no room on the disk for {error.filename}: {error.strerror}")
+        say_error(f"ttt-run: {no_room(error)}")
         return ExitCode.DISK
     # A bug of ours, or of the user's own part: the traceback says where.
     traceback.print_exception(error)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError
 from ttt.sinks.base import first_line
-from ttt.storage.files import FULL, write_bytes
+from ttt.storage.files import FULL, no_room, write_bytes
 from ttt.storage.run_folder import RunFolder
 from ttt.training.finite import NonFiniteError
 from ttt.training.saving import StoppedError
@@ -56,7 +56,7 @@ def ending(error: BaseException, folder: RunFolder, *, rank: int) -> Outcome:
     if is_too_large(error):
         return Outcome(ExitCode.USAGE, "failed", too_large(error), {})
     if isinstance(error, OSError) and error.errno in FULL:
-        return Outcome(ExitCode.DISK, "failed", f"no room on the disk for {error.filename}: {error.strerror}", {})
+        return Outcome(ExitCode.DISK, "failed", no_room(error, place=folder.path), {})
     # What lies inside the run's folder is no data: an
     # error there is a bug, and so is one without a name.
     if isinstance(error, OSError) and not str(error.filename or folder.path).startswith(str(folder.path)):

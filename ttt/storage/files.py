@@ -89,5 +89,13 @@ def check_space(folder: Path, needed: int, *, what: str) -> None:
         raise OSError(errno.ENOSPC, room, str(folder))
 
 
+def no_room(error: OSError, *, place: Path | None = None) -> str:
+    """The line for a full disk. `place`: where the file was, if the error does not say."""
+    # Writing to a file that is open names none.
+    where = error.filename or place
+    return f"no room on the disk{f' for {where}' if where else ''}: {error.strerror}"
+
+
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
