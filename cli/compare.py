@@ -25,6 +25,7 @@ from ttt.compare.select import where
 from ttt.compare.strata import check_metrics
 from ttt.compare.table import Sheet, by_metric
 from ttt.compare.tuned import tuning_lines
+from ttt.config.messages import few
 from ttt.results.by_task import is_mean_over_tasks
 from ttt.results.scores import COMPARED, Mode
 from ttt.run.exit_codes import ExitCode
@@ -130,7 +131,7 @@ def beside_literature(typed: argparse.Namespace, search: RunSearch) -> Sheet:
 def chosen_runs(typed: argparse.Namespace, search: RunSearch) -> list[Run]:
     """The finished runs that obey --where. Raises ValueError where there is none."""
     if not search.done:
-        raise ValueError(f"{' '.join(typed.runs)}: holds no finished run (no results.json){_unfinished(search)}")
+        raise ValueError(f"{few(typed.runs)}: holds no finished run (no results.json){_unfinished(search)}")
     return where([read_run(folder) for folder in search.done], typed.where)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ttt.cli.console import say_error
 from ttt.cli.tables.parser import CommandParser
+from ttt.config.messages import few
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
 
@@ -83,7 +84,7 @@ def _check_several(typed: argparse.Namespace) -> None:
     """Raise ValueError for an option that the page of one run does not have."""
     option = "where" if typed.where else "baseline" if typed.baseline else ""
     if option:
-        raise ValueError(f"--{option}: compares runs, and {' '.join(typed.runs)} holds one")
+        raise ValueError(f"--{option}: compares runs, and {few(typed.runs)} holds one")
 
 
 def default_page(runs: list[str]) -> Path:
@@ -92,7 +93,7 @@ def default_page(runs: list[str]) -> Path:
     Raises ValueError unless one folder was typed: only then is the place obvious.
     """
     if len(runs) > 1 or not Path(runs[0]).expanduser().is_dir():
-        raise ValueError(f"{' '.join(runs)}: several runs; say where their page goes: -o FILE.html")
+        raise ValueError(f"{few(runs)}: several runs; say where their page goes: -o FILE.html")
     return Path(runs[0]).expanduser() / PAGE
 
 

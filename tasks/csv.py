@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ttt.tasks.machinery.answers import Answers, Pair
+from ttt.tasks.machinery.hints import some
 from ttt.tasks.machinery.rows import KINDS, Row, check_columns, read_rows
 
 WHAT = f"a file ({'|'.join(KINDS)}), or a folder of such files or of a folder for each class"
@@ -73,7 +74,7 @@ class Csv(Answers):
         typed = {name for name, column in wanted.items() if column}
         if typed not in ({"text"}, {"text", "label"}, {"prompt", "answer"}, {"prompt", "answer", "group"}):
             words = " ".join(f"source.{name}={wanted[name]}" for name in names if name in typed) or "no column is named"
-            raise ValueError(f"{words}: name {COLUMNS} (and source.group=COLUMN); {where} has: {', '.join(columns)}")
+            raise ValueError(f"{words}: name {COLUMNS} (and source.group=COLUMN); {where} has: {some(columns)}")
         check_columns(columns, wanted, where=where)
 
     def _files(self) -> list[tuple[Path, str]]:

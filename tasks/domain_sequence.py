@@ -8,13 +8,13 @@ A domain is every class of that name, or whose name continues with a slash or a 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttt.stream import Ints, Source, Stream
 from ttt.tasks.machinery.cut import BASE, LEARN, SourceView
+from ttt.tasks.machinery.hints import meant, some
 from ttt.tasks.machinery.settings import StreamSettings
 
 
@@ -60,6 +60,4 @@ class DomainSequence(StreamSettings):
 def _nearest(domain: str, names: list[str]) -> str:
     """Suggest a domain that exists, and list some."""
     heads = sorted({head for name in names for head in (name, name.split(" ")[0], name.split("/")[0])})
-    near = difflib.get_close_matches(domain, heads, n=1, cutoff=0.4)
-    some = ", ".join(heads[:8]) + (", ..." if len(heads) > 8 else "")
-    return (f"did you mean {near[0]}? " if near else "") + f"it has {some}"
+    return f"{meant(domain, heads, cutoff=0.4)}it has {some(heads)}"

@@ -20,7 +20,7 @@ from ttt.cli.runs.hydra_settings import check_hydra
 from ttt.cli.sweeps.grid import split
 from ttt.config.annotations import check_values
 from ttt.config.extras import PLUGINS, install
-from ttt.config.messages import UsageError, show, suggest
+from ttt.config.messages import UsageError, few, show, suggest
 from ttt.run.compose import Composer, composing, resolve
 
 
@@ -162,7 +162,7 @@ def _check_key(override: Override, config: DictConfig, composer: Composer) -> No
             inside = f" in {where}" if where else ""
             allowed = suggest(name, names) if names else f"{where}={node.get('name')} has no settings"
             better = setting_meant(override, config, composer)
-            why = f"did you mean {better}? allowed: {', '.join(sorted(names))}" if better and names else allowed
+            why = f"did you mean {better}? allowed: {few(sorted(names))}" if better and names else allowed
             why = f"{allowed}; did you mean {better}?" if better and not names else why
             raise UsageError(f"{override.input_line}: no {name!r}{inside}; {why}")
         # What must be typed (???) has no value yet.
@@ -171,7 +171,7 @@ def _check_key(override: Override, config: DictConfig, composer: Composer) -> No
     if override.is_sweep_override():
         return
     if walked == parts and OmegaConf.is_dict(node) and not isinstance(value, dict):
-        raise UsageError(f"{override.input_line}: is a section; set {key}.NAME, of {', '.join(map(str, node))}")
+        raise UsageError(f"{override.input_line}: is a section; set {key}.NAME, of {few(map(str, node))}")
     if key == "seed" and (not isinstance(value, int) or isinstance(value, bool)):
         raise UsageError(f"{override.input_line}: must be an integer of at least 0; several: -m seeds=5 or -m seed=0,1")
     if key in ("output_dir", "cache_dir") and not (isinstance(value, str | QuotedString) and str(value)):

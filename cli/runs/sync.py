@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ttt.cli.console import say_error
 from ttt.cli.runs.subword import SubwordParser
-from ttt.config.messages import UsageError, suggest
+from ttt.config.messages import UsageError, few, suggest
 from ttt.run.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def sync(words: Sequence[str]) -> int:
     except ValueError as error:
         raise UsageError(f"sync: {error}") from error
     if not runs:
-        raise UsageError(f"sync: {' '.join(typed.runs)}: holds no run")
+        raise UsageError(f"sync: {few(typed.runs)}: holds no run")
     return max([_sync(run) for run in runs], default=ExitCode.DONE)
 
 

@@ -20,7 +20,7 @@ from ttt.cli.sweeps.job import Starter
 from ttt.cli.sweeps.sweep import Sweep, count_jobs
 from ttt.compare.nulls import Null
 from ttt.compare.runs import Run
-from ttt.config.messages import UsageError, suggest
+from ttt.config.messages import UsageError, few, suggest
 from ttt.run.compose import Composer, composing, resolve
 from ttt.storage.read import flatten, read_config
 from ttt.storage.run_folder import RunFolder
@@ -88,7 +88,7 @@ def null_overrides(run: Run, null: Null) -> list[str]:
             raise ValueError(f"--null {null.typed}: the null of {run.folder} cannot be composed: {error}") from error
     if not null.belongs(flat, run.config):
         keys = sorted(key for key in flat.keys() & run.config.keys() - but if flat[key] != run.config[key])
-        raise ValueError(f"--null {null.typed}: the null of {run.folder} would differ from it in {', '.join(keys)} too")
+        raise ValueError(f"--null {null.typed}: the null of {run.folder} would differ from it in {few(keys)} too")
     return [*([f"--config-dir={config_dir}"] if config_dir else []), *words]
 
 

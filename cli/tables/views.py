@@ -18,6 +18,8 @@ from ttt.results.scores import quantity_of
 
 # What a picture says of each of MOMENTS.
 SAID = {"before": "before the stream", "learned": "right after learning", "final": "after the whole stream"}
+# What shows every metric of some runs.
+LISTED = "ttt-compare RUNS --metrics '*'"
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +67,7 @@ def matching_metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]
     for word in typed:
         matching = [name for name in names if fnmatch(name, word)]
         if not matching:
-            raise ValueError(f"--metrics {word}: unknown; {suggest(word, names)}")
+            raise ValueError(f"--metrics {word}: unknown; {suggest(word, names, listed=LISTED)}")
         picked += [name for name in matching if name not in picked]
     return picked
 
@@ -73,7 +75,7 @@ def matching_metrics(groups: Sequence[Group], typed: Sequence[str]) -> list[str]
 def check_metric(groups: Sequence[Group], metric: str, *, option: str) -> None:
     """Raise ValueError for a metric that no run has."""
     if metric not in _names(groups):
-        raise ValueError(f"{option} {metric}: unknown; {suggest(metric, _names(groups))}")
+        raise ValueError(f"{option} {metric}: unknown; {suggest(metric, _names(groups), listed=LISTED)}")
 
 
 def _names(groups: Sequence[Group]) -> list[str]:

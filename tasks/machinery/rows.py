@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from ttt.tasks.machinery.hints import meant, some
 
 # A row: the value of each column, None where a cell is missing.
 Row = dict[str, Any]
@@ -45,9 +46,7 @@ def check_columns(row: Sequence[str], wanted: Mapping[str, str | None], *, where
     """Raise ValueError for a column that is not there; `wanted`: what was typed -> the column."""
     for argument, name in wanted.items():
         if name is not None and name not in row:
-            near = get_close_matches(name, row, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"source.{argument}={name}: no such column; {hint}{where} has: {', '.join(row)}")
+            raise ValueError(f"source.{argument}={name}: no such column; {meant(name, row)}{where} has: {some(row)}")
 
 
 def _cells(reader: csv.DictReader[str], file: Path) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ttt.compare.runs import Run
 from ttt.compare.tokens import tokenizers
-from ttt.config.messages import show, suggest
+from ttt.config.messages import few, show, suggest
 
 
 def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
@@ -81,5 +81,5 @@ def _what_differs(run: Run, other: Run) -> str:
     if not keys:
         return "(the data behind them differ): their numbers do not compare"
     theirs, ours = ([show(each.config.get(key)) for key in keys] for each in (other, run))
-    differences = ", ".join(f"{key}={a} and {b}" for key, a, b in zip(keys, theirs, ours, strict=True))
+    differences = few(f"{key}={a} and {b}" for key, a, b in zip(keys, theirs, ours, strict=True))
     return f"({differences}): their numbers do not compare; to pick one: --where {keys[0]}={theirs[0]}"

@@ -8,6 +8,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+# Characters of a list within a line, about three rows of a terminal; and the names that are near.
+LONGEST, NEAR = 300, 6
+
 
 class UsageError(ValueError):
     """What the user asked for cannot be: one line that quotes what was typed; exit code 2."""
@@ -21,11 +24,43 @@ def show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def suggest(word: str, allowed: Iterable[str]) -> str:
-    """`did you mean x?` if anything is near, and the list of what is allowed."""
+def suggest(word: str, allowed: Iterable[str], *, listed: str = "") -> str:
+    """`did you mean x?` if anything is near, and what is allowed: all, or the nearest of many.
+
+    `listed`: what to type to see all of many.
+    """
     options = sorted(allowed)
     # Task and source names are written with hyphens, adapters with underscores: people mix them up.
-    plain = [option.replace("_", "-") for option in options]
+    # A part is often typed for its name, adapter for adapter.name.
+    plain = [option.removesuffix(".name").replace("_", "-") for option in options]
     near = difflib.get_close_matches(word.replace("_", "-"), plain, n=1, cutoff=0.5)
     hint = f"did you mean {options[plain.index(near[0])]}? " if near else ""
-    return f"{hint}allowed: {', '.join(options)}"
+    if len(", ".join(options)) <= LONGEST:
+        return f"{hint}allowed: {', '.join(options)}"
+    everything = f"; all: {listed}" if listed else ""
+    return f"{hint}allowed: {len(options):,} names, such as {few(_nearest(word, options))}{everything}"
+
+
+def few(words: Iterable[str]) -> str:
+    """Words in a row, and how many more there are than fit into a line."""
+    row = list(words)
+    shown = row
+    while len(", ".join(shown)) > LONGEST and len(shown) > 1:
+        shown = shown[: len(shown) // 2]
+    more = f" and {len(row) - len(shown):,} more" if len(shown) < len(row) else ""
+    return ", ".join(shown) + more
+
+
+def _nearest(word: str, options: list[str]) -> list[str]:
+    """The options with `word` in them, then those spelled like it; else where options begin."""
+    # Those that end in the word come first: slow/loss/gained before slow/loss/gained_slope.
+    ends = (f"/{word}", f".{word}")
+    within = sorted((x for x in options if word and word in x), key=lambda x: (not x.endswith(ends), len(x)))
+    spelled = difflib.get_close_matches(word, options, n=NEAR, cutoff=0.5)
+    heads = {f"{head}{sign}..." if sign else head for head, sign, _ in map(_cut, options)}
+    return list(dict.fromkeys([*within, *spelled]))[:NEAR] or sorted(heads)[:NEAR]
+
+
+def _cut(name: str) -> tuple[str, str, str]:
+    """fast/loss/avg_final: fast and the rest; adapter.name: adapter and the rest."""
+    return name.partition("/" if "/" in name else ".")
