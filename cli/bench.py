@@ -29,6 +29,7 @@ from importlib.resources import files
 
 from ttt.cli.benches.timing import Row
 from ttt.cli.console import Console
+from ttt.cli.outlet import outlast_readers
 from ttt.config.messages import suggest
 
 TYPES = ("float32", "bfloat16")
@@ -36,6 +37,7 @@ TYPES = ("float32", "bfloat16")
 
 def main() -> None:
     """Parse the command line, then measure and print."""
+    outlast_readers()
     parser = bench_parser()
     options = parser.parse_args()
     options.adapter = _listed(parser, "--adapter", options.adapter, allowed=shipped_options("adapter"))

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from ttt.cli.console import Console, say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.probes.arguments import OneLineParser
 from ttt.run.exit_codes import ExitCode
 
@@ -26,6 +27,7 @@ WIDTH = 160
 
 def main() -> None:
     """Run the console command."""
+    outlast_readers()
     try:
         typed = typed_options(sys.argv[1:])
         code = check(typed.words, config_dir=typed.config_dir)

@@ -33,15 +33,6 @@ def listing() -> str:
                       "Each explains itself with --help. From Python: import ttt; help(ttt)."])  # fmt: skip
 
 
-def print_all(text: str) -> None:
-    """Print `text`, and end without a word when a reader such as `head` closes the pipe."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def leave(code: int) -> NoReturn:
     """End this process, one of several, at once: all that must be written is on the disk.
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ttt.cli.console import say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.tables import views
 from ttt.cli.tables.options import compare_options
 from ttt.cli.tables.pictures import look_of
@@ -20,7 +21,7 @@ from ttt.compare.correction import corrected_by_holm, notes
 from ttt.compare.frontier import default_axes
 from ttt.compare.groups import Group, headline
 from ttt.compare.names import read_names
-from ttt.compare.runs import Run, RunSearch, find_runs, read_run
+from ttt.compare.runs import Run, RunSearch, find_runs, read_run, uncollected
 from ttt.compare.select import where
 from ttt.compare.strata import check_metrics
 from ttt.compare.table import Sheet, by_metric
@@ -37,12 +38,14 @@ METRICS = ("avg_before", "gained", BEST_SEEN, "avg_final", "forgetting_per_gaine
 
 
 def main() -> None:
+    outlast_readers()
     try:
         typed = compare_options()
         form = form_of(typed)
         look = look_of(typed)
         runs = find_runs(typed.runs)
-        comparisons = compare(typed, runs)
+        with uncollected():
+            comparisons = compare(typed, runs)
         # Before anything is printed: a refusal is one line.
         if typed.plot:
             from ttt.cli.tables.draw import plot

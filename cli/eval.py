@@ -26,6 +26,7 @@ from typing import Any
 
 from ttt.cli.console import Console, say_error
 from ttt.cli.evals.arguments import eval_options, file_name
+from ttt.cli.outlet import outlast_readers
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.files import FULL
 
@@ -35,6 +36,7 @@ WIDTH = 140
 
 def main() -> None:
     """Run the console command."""
+    outlast_readers()
     try:
         typed = eval_options(sys.argv[1:], about=__doc__ or "")
         # Imported here and below, so that a mistyped word does not wait for torch.

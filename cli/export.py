@@ -15,11 +15,13 @@ import sys
 from pathlib import Path
 
 from ttt.cli.console import say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.run.exit_codes import ExitCode
 
 
 def main() -> None:
     """Run the console command."""
+    outlast_readers()
     typed = export_parser().parse_args()
     try:
         # Imported here, so that `--help` does not wait for torch.

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import RenderableType
 
 from ttt.cli.console import Console, say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.probes.arguments import SIZES, probe_options
 from ttt.run.exit_codes import ExitCode
 
@@ -57,6 +58,7 @@ class Answer(NamedTuple):
 
 def main() -> None:
     """Run the console command."""
+    outlast_readers()
     try:
         typed = probe_options(sys.argv[1:], about=__doc__ or "")
         # Imported here and below, so that a mistyped word does not wait for torch.

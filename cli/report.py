@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ttt.cli.console import say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.tables.parser import CommandParser
 from ttt.config.messages import few
 from ttt.run.exit_codes import ExitCode
@@ -20,6 +21,7 @@ it in any browser, print it, or send it."""
 
 
 def main() -> None:
+    outlast_readers()
     try:
         typed = report_parser().parse_args()
         check_output(typed.output)

@@ -18,9 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
-from ttt.cli.commands import leave, print_all
+from ttt.cli.commands import leave
 from ttt.cli.completion.shells import script
 from ttt.cli.console import say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.runs.check import check_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
@@ -136,6 +137,7 @@ def interrupted() -> int:
 
 def main() -> None:
     """The console command."""
+    outlast_readers()
     try:
         word, words = sys.argv[1:2], sys.argv[2:]
         if word in (["clean"], ["sync"]):
@@ -155,7 +157,7 @@ def answer(typed: argparse.Namespace) -> int:
     """
     # Questions about the command are answered without its config.
     if typed.help:
-        print_all(help_text(typed.overrides, config_dir=typed.config_dir))
+        print(help_text(typed.overrides, config_dir=typed.config_dir))
         return 0
     if typed.completion:
         print(script(typed.completion), end="")

@@ -24,7 +24,6 @@ command or the text was wrong; 77 the disk is full; 78 a file cannot be read or 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt.cli.console import say_error
+from ttt.cli.outlet import outlast_readers
 from ttt.cli.streaming.arguments import is_several, stream_options
 from ttt.cli.streaming.inputs import TextPart, one_text, records, side_by_side, text_name
 from ttt.run.exit_codes import ExitCode
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the console command."""
+    outlast_readers(stops=True)
     try:
         typed = stream_options(sys.argv[1:], about=__doc__ or "")
         # Imported here and below, so that a mistyped word does not wait for torch.
@@ -57,8 +58,8 @@ def main() -> None:
         say_error("ttt-stream: stopped")
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output wants no more; Python would complain when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output wants no more.
+        sys.exit(ExitCode.DONE)
     except OSError as error:
         # Writing to a file that is open names none.
         where = f"{error.filename}: " if error.filename else ""

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from ttt.cli.commands import listing
+from ttt.cli.outlet import outlast_readers
 
+outlast_readers()
 print(listing())
