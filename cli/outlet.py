@@ -22,7 +22,7 @@ class Outlet(io.FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self._stops = stops
 
-    def write(self, data: ReadableBuffer, /) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
