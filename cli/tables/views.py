@@ -79,7 +79,7 @@ def check_metric(groups: Sequence[Group], metric: str, *, option: str) -> None:
 
 
 def _names(groups: Sequence[Group]) -> list[str]:
-    return sorted({name for group in groups for run in group.runs for name in run.names()})
+    return sorted(set().union(*(run.names() for group in groups for run in group.runs)))
 
 
 def frontier_view(groups: Sequence[Group], *, key: str, axes: Sequence[str]) -> TableView:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ttt.compare.runs import Run
 from ttt.compare.select import check_streams
-from ttt.compare.statistics import IntervalBy, difference_of, interval_of, interval_over
+from ttt.compare.statistics import IntervalBy, difference_of, interval_of, interval_over, p_of
 from ttt.compare.tokens import differ_in_tokens, in_bytes
 from ttt.compare.tuned import reporting
 from ttt.config.messages import show
@@ -46,12 +46,19 @@ class Group:
         """The 95 % interval of a metric."""
         return interval_of(self.counted(metric), metric, by=self.by)
 
-    def difference(self, baseline: Group, metric: str) -> tuple[Interval, float]:
-        """This group minus `baseline` over the runs that both have, and the p of that."""
+    def difference(self, baseline: Group, metric: str) -> Interval:
+        """This group minus `baseline` over the runs that both have."""
+        return difference_of(*self._pairs(baseline, metric), metric, by=self.by)
+
+    def p(self, baseline: Group, metric: str) -> float:
+        """The p of that difference by the sign-flip test."""
+        return p_of(*self._pairs(baseline, metric), metric)
+
+    def _pairs(self, baseline: Group, metric: str) -> tuple[list[Run], list[Run]]:
         # How hard a stream is depends on its seed; a difference within a seed is free of that.
         theirs = {run.unit: run for run in baseline.counted(metric)}
         ours = [run for run in self.counted(metric) if run.unit in theirs]
-        return difference_of(ours, [theirs[run.unit] for run in ours], metric, by=self.by)
+        return ours, [theirs[run.unit] for run in ours]
 
     def counted(self, metric: str) -> list[Run]:
         """The runs that have a task which the metric counts."""

@@ -30,20 +30,26 @@ def interval_of(runs: Sequence[Run], metric: str, *, by: IntervalBy) -> Interval
     return t_interval([run.metric(metric) for run in runs])
 
 
-def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str, *, by: IntervalBy) -> tuple[Interval, float]:
-    """A metric over runs minus that over `others`, which are paired with them, and its p.
-
-    The p is that of the sign-flip test over runs; NaN for a ratio, which has no difference of one
-    run.
-    """
-    differences = [run.metric(metric) - other.metric(metric) for run, other in zip(runs, others, strict=True)]
-    p = NAN if is_ratio(metric) else sign_flip(differences)
+def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str, *, by: IntervalBy) -> Interval:
+    """A metric over runs minus that over `others`, which are paired with them."""
     if by == "t" and not is_ratio(metric):
-        return t_interval(differences), p
+        return t_interval(_differences(runs, others, metric))
     samples, baseline = ([run.sample(metric) for run in each] for each in (runs, others))
     if by == "bootstrap":
-        return bootstrap_difference(samples, baseline), p
-    return ratio_difference(values_of(samples), values_of(baseline)), p
+        return bootstrap_difference(samples, baseline)
+    return ratio_difference(values_of(samples), values_of(baseline))
+
+
+def p_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> float:
+    """The p of the sign-flip test over pairs of runs.
+
+    NaN for a ratio, which has no difference of one run.
+    """
+    return NAN if is_ratio(metric) else sign_flip(_differences(runs, others, metric))
+
+
+def _differences(runs: Sequence[Run], others: Sequence[Run], metric: str) -> list[float]:
+    return [run.metric(metric) - other.metric(metric) for run, other in zip(runs, others, strict=True)]
 
 
 def interval_over(runs: Sequence[Run], values: Sequence[float], *, by: IntervalBy) -> Interval:

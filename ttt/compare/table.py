@@ -139,14 +139,14 @@ def _is_ahead(first: Group, groups: Sequence[Group], metric: str) -> bool:
     """Is the difference of `first` to every other group resolved, over the seeds that both have?"""
     others = [group for group in groups if group is not first]
     measured = [other for other in others if not math.isnan(other.interval(metric).mean)]
-    return bool(measured) and all(first.difference(other, metric)[0].resolved for other in measured)
+    return bool(measured) and all(first.difference(other, metric).resolved for other in measured)
 
 
 def _cell(group: Group, metric: str, other: Group | None) -> Cell:
     if other is None:
         return Cell(group.interval(metric), signed=_is_signed(group, metric))
     # The interval is that of the differences: it is narrower than both where seeds vary together.
-    interval, p = group.difference(other, metric)
+    interval, p = group.difference(other, metric), group.p(other, metric)
     return Cell(interval, difference=True, signed=_is_signed(group, metric), p=p)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ttt.metrics.matrix import Matrix, Rows, learned
+from ttt.metrics.seeds import t_quantile
 
 
 class Slope(NamedTuple):
@@ -36,12 +37,5 @@ def slope_interval(a: Matrix, at: Rows) -> Slope:
     slope = float((x * y).sum()) / spread
     # x has a mean of zero, so the line passes through the mean of y.
     residual = y - y.mean() - slope * x
-    half = _quantile(tasks - 2) * float(np.sqrt((residual**2).sum() / (tasks - 2) / spread))
+    half = t_quantile(tasks - 2) * float(np.sqrt((residual**2).sum() / (tasks - 2) / spread))
     return Slope(slope, slope - half, slope + half)
-
-
-def _quantile(freedom: int) -> float:
-    # Every run ends with this function, and scipy.stats would take a second to import.
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))

@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 from ttt.metrics.anytime import shots
 from ttt.metrics.matrix import along
@@ -43,6 +44,8 @@ from ttt.results.undefined import why_nan
 NAN = float("nan")
 
 
+# A comparison asks for the same few names of each of a thousand runs.
+@cache
 def find(name: str) -> Metric:
     """The metric called MODE/QUANTITY/METRIC. Raises KeyError where there is none."""
     if name.count("/") != 2:
@@ -73,30 +76,61 @@ def _table(name: Name) -> Mapping[str, Metric]:
     return beside.get(name.mode) or derived.get(name.quantity) or METRICS
 
 
+class Shape(NamedTuple):
+    """What decides which metrics a run has; the runs of a sweep have it in common.
+
+    `known_sets`: name, mode and quantities of each; `diagnosed`: metrics of units and of drift;
+    `lines`: those of METRICS, which may grow.
+    """
+
+    modes: tuple[str, ...]
+    quantities: tuple[str, ...]
+    areas: tuple[str, ...]
+    known_sets: tuple[tuple[str, str, tuple[str, ...]], ...]
+    diagnosed: tuple[str, ...]
+    measured: frozenset[Need]
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, results: Results) -> Shape:
+        # A dict keeps the order of the rows, and drops what they and several layers repeat.
+        keys = dict.fromkeys(key for row in results.rows for key in row["diagnostics"])
+        return cls(
+            tuple(results.modes),
+            tuple(results.quantities),
+            (_area_name(results),) if results.points else (),
+            tuple((name, mode, tuple(x)) for name, modes in results.known_sets.items() for mode, x in modes.items()),
+            tuple(name for name in dict.fromkeys(map(diagnostic_name, keys)) if name),
+            frozenset(need for need, source in SOURCES.items() if source.is_measured(results)),
+            tuple(METRICS),
+        )
+
+
 def names(results: Results) -> list[str]:
     """Every metric of a run, in the order of results.json."""
-    return [name for name in _in_order(results) if SOURCES[find(name).needs].is_measured(results)]
+    return list(_names(Shape.of(results)))
 
 
-def _in_order(results: Results) -> Iterator[str]:
-    quantities = results.quantities
+@cache
+def _names(shape: Shape) -> tuple[str, ...]:
+    return tuple(name for name in _in_order(shape) if find(name).needs in shape.measured)
+
+
+def _in_order(shape: Shape) -> Iterator[str]:
+    modes, quantities = shape.modes, shape.quantities
     curves = [quantity for quantity in quantities if quantity_of(quantity).curve]
-    inside = [*_needing("points"), *([_area_name(results)] if results.points else []), *_needing("relearned")]
     # Files are compared byte by byte: this order is part of what results.json promises.
-    for mode in results.modes:
+    for mode in modes:
         yield from _product([mode], quantities, _needing("R", "base", "references"))
         yield from _product([mode], ["regret"], REGRET)
     yield from _product(["fast_gain"], quantities, FAST_GAIN)
-    yield from _product(results.modes, quantities, _needing("learned"))
-    yield from _product(results.modes, curves, inside)
+    yield from _product(modes, quantities, _needing("learned"))
+    yield from _product(modes, curves, [*_needing("points"), *shape.areas, *_needing("relearned")])
     yield from _product(["fast"], ["loss"], _needing("profile"))
     yield from _product(["split"], quantities, SPLIT)
-    for name, modes in results.known_sets.items():
-        for mode, scores in modes.items():
-            yield from _product([mode], scores, [f"known_{name}_{moment}" for moment in KNOWN])
-    # A dict keeps the order of the rows, and drops what several layers repeat.
-    diagnosed = dict.fromkeys(diagnostic_name(key) for row in results.rows for key in row["diagnostics"])
-    yield from (name for name in diagnosed if name)
+    for name, mode, scored in shape.known_sets:
+        yield from _product([mode], scored, [f"known_{name}_{moment}" for moment in KNOWN])
+    yield from shape.diagnosed
 
 
 def _needing(*needs: Need) -> list[str]:
