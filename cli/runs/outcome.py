@@ -9,7 +9,7 @@ from typing import Any
 
 from ttt.cli.console import Console
 from ttt.cli.runs.display import Display
-from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line
+from ttt.cli.runs.tables import beside_r, known_sets_table, matrix_table, metric_table, time_line, without_numbers
 from ttt.compare.published import values_about
 from ttt.results import catalogue
 from ttt.results.results import Results
@@ -58,6 +58,8 @@ def show_results(console: Console, results: Results, folder: RunFolder, *, where
     for name in results.modes:
         say(console, f"  {name:<10}{MEANINGS[results.used][name]}")
     console.print(metric_table(results))
+    for line in without_numbers(results):
+        say(console, line)
     if results.known_sets:
         say(console, "\nwhat the model knew before the stream, at its end; in brackets what it forgot (+ is harm):")
         console.print(known_sets_table(results))

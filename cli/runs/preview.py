@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from ttt.cli.console import Console
+from ttt.config.messages import counted
 from ttt.run.assemble import Assembly
 from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample_text
 
@@ -24,8 +25,12 @@ def preview(assembly: Assembly) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
     rows = ", ".join(f"{count:,} {unit}" for unit, count in source.rows.items()) or "made up as asked for"
-    note(f"stream   {assembly.info.task} of {source.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental")
-    note(f"         {len(stream.phases)} phases, {stream.steps:,} steps; {stream.vocab_size} tokens in the vocabulary")
+    note(
+        f"stream   {assembly.info.task} of {source.name}: {counted(len(stream.tasks), 'task')}, {stream.scenario}-incremental"
+    )
+    note(
+        f"         {counted(len(stream.phases), 'phase')}, {counted(stream.steps, 'step')}; {stream.vocab_size} tokens in the vocabulary"
+    )
     note(f"source   {rows}; fingerprint {source.fingerprint[:12]}")
     console.print(table(stream))
     note("bits of a scored token, over a few batches: its frequency alone; lzma on all tokens; exact where it is known")

@@ -14,6 +14,7 @@ from ttt.cli.console import Console, say_error
 from ttt.cli.runs.display import EVERYTHING, Display
 from ttt.cli.runs.live import Live, label, learned
 from ttt.cli.runs.outcome import say, show_results
+from ttt.config.messages import counted
 from ttt.results.events import Damaged, Evaluated, Event, Notice, Outdated, Trained, Waiting
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
@@ -38,7 +39,7 @@ class Screen:
         tokens = stream.steps * stream.phases[0].batch(0).num_tokens
         name = {group: config[group]["name"] for group in ("model", "base", "adapter", "optimizer", "strategy")}
         self.note(
-            f"stream   {assembly.info.task} of {assembly.source.name}: {len(stream.tasks)} tasks, "
+            f"stream   {assembly.info.task} of {assembly.source.name}: {counted(len(stream.tasks), 'task')}, "
             f"{stream.scenario}-incremental, {tokens:,} tokens"
         )
         self.note(f"learner  {name['model']}, {parameters:,} parameters; adapter {name['adapter']}")

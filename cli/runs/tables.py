@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ttt.config.messages import counted
 from ttt.metrics.matrix import Matrix, Rows
 from ttt.report.text import HEADLINE, PEERS, SHOWN_QUANTITIES
 from ttt.results import catalogue
@@ -60,7 +61,7 @@ def time_line(results: Results, status: Mapping[str, Any]) -> str:
     full = sum(len(row["columns"]) for row in results.rows) == tasks * rows
     return (
         f"\ntime     {seconds:.0f} s, of which evaluation {evaluation:.0f} s ({evaluation / seconds:.0%}): "
-        f"{'' if full else 'some of '}{tasks} tasks x {rows} rows; thin it with eval.every or eval.tasks"
+        f"{'' if full else 'some of '}{counted(tasks, 'task')} x {rows} rows; thin it with eval.every or eval.tasks"
     )
 
 
@@ -100,7 +101,10 @@ def known_sets_table(results: Results) -> Table:
 
 
 def metric_table(results: Results) -> Table:
-    """The headline metrics: a column for each mode, a block for each quantity."""
+    """The headline metrics: a column for each mode, a block for each quantity.
+
+    A row without any number is left out; `without_numbers` says why.
+    """
     metrics = catalogue.metrics(results)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("")
@@ -109,14 +113,32 @@ def metric_table(results: Results) -> Table:
         table.add_column(mode, justify="right")
     for quantity in (quantity for quantity in SHOWN_QUANTITIES if quantity in results.quantities):
         table.add_row(f"[bold]{quantity_of(quantity).title}[/bold]")
-        for key in (*HEADLINE, *(PEERS if results.references else ())):
+        for key in _keys(results):
             label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
-            cells = (metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes)
+            cells = [metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes]
+            if all(map(math.isnan, cells)):
+                continue
             # Adding zero turns -0.0 into 0.0.
             table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
         gain = metrics[f"fast_gain/{quantity}/avg_final"]
-        table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
+        if not math.isnan(gain):
+            table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
         if quantity == "loss" and np.isfinite(results.entropy).all():
             regret = (metrics[f"{mode}/regret/avg_final"] for mode in results.modes)
             table.add_row("  above the entropy, at the end", "regret", *(f"{value:.3f}" for value in regret))
     return table
+
+
+def _keys(results: Results) -> tuple[str, ...]:
+    return (*HEADLINE, *(PEERS if results.references else ()))
+
+
+def without_numbers(results: Results) -> Iterator[str]:
+    """Yield a line for each reason why the table has no row of a headline metric."""
+    reasons: dict[str, list[str]] = {}
+    for key in _keys(results):
+        names = [f"{mode}/{quantity}/{key}" for quantity in results.quantities for mode in results.modes]
+        if all(math.isnan(catalogue.metric(results, name)) for name in names):
+            reasons.setdefault(catalogue.why(results, names[0]), []).append(key)
+    for reason, keys in reasons.items():
+        yield f"no number for {', '.join(keys)}: {reason}"

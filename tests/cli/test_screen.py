@@ -10,6 +10,7 @@ import threading
 import pytest
 from assembling import assembled
 from commands import assert_refused
+from drawn_results import drawn_results
 from harness import FAST, SMALL, TINY, only_run, run_here
 from rich.console import Console
 from sample_events import evaluated, trained
@@ -19,6 +20,7 @@ from ttt.cli.runs import one
 from ttt.cli.runs.display import LEVELS, sparkline
 from ttt.cli.runs.forecast import READING, Forecast
 from ttt.cli.runs.live import Live
+from ttt.cli.runs.tables import metric_table, without_numbers
 from ttt.results.events import Trained, Waiting
 from ttt.storage.lock import Lock
 from ttt.storage.run_folder import RunFolder
@@ -119,3 +121,15 @@ def test_a_run_of_a_sweep_waits_for_a_run_that_is_going_on(tmp_path, monkeypatch
         other.release()
     waiting.join()
     assert read_announcement(said) == {"folder": str(run), "before": True}
+
+
+def test_rows_without_numbers_are_left_out_and_explained_once():
+    results = drawn_results(tasks=1)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(metric_table(results))
+    table = console.file.getvalue()
+    assert "avg_final" in table
+    assert "forgetting_max_seen" not in table
+    (line,) = without_numbers(results)
+    assert "forgetting_max_seen" in line
+    assert "undefined for 1 task" in line

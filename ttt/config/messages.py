@@ -24,6 +24,11 @@ def show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `1,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def suggest(word: str, allowed: Iterable[str], *, listed: str = "") -> str:
     """`did you mean x?` if anything is near, and what is allowed: all, or the nearest of many.
 
