@@ -65,13 +65,14 @@ def test_a_model_equals_its_base_until_it_learns(variant, dtype):
     assert not torch.equal(on, off)
 
 
-def test_the_target_next_is_the_next_token():
-    """Frozen: a single tap beyond the middle; a projection need not be learned either."""
-    for target, projection in (("next", True), ("next", False), ("conv", False)):
+def test_the_targets_next_and_same_are_one_token():
+    """Frozen: a single tap, beyond the middle or in it; a projection need not be learned either."""
+    for target, projection in (("next", True), ("next", False), ("same", True), ("conv", False)):
         layer = make(target=target, learn_projection=projection).model.layers[0].mlp.down_proj
         assert layer.conv_OD.requires_grad == (target == "conv")
         assert layer.target_DD.requires_grad == projection
-    assert torch.equal(make(target="next").model.layers[0].mlp.down_proj.conv_OD[:, 0], torch.tensor([0.0, 0, 1]))
+    for target, taps in (("next", [0.0, 0, 1]), ("same", [0.0, 1, 0])):
+        assert torch.equal(make(target=target).model.layers[0].mlp.down_proj.conv_OD[:, 0], torch.tensor(taps))
 
 
 def test_a_random_diagonal_is_the_same_in_all_layers():
@@ -168,6 +169,7 @@ def test_descents_take_the_layers_that_one_names(adapter):
 
 REFUSED = [
     ({"start": "conv_zero", "target": "next"}, "start=conv_zero"),
+    ({"start": "conv_zero", "target": "same"}, "target=same"),
     ({"start": "conv_zero", "rule": "delta_whole"}, "rule=delta_whole"),
     ({"start": "conv_zero", "rule": "ridge"}, "rule=ridge"),
     ({"start": "conv_zero", "norm": "spectral"}, "norm=spectral"),

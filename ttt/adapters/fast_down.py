@@ -40,10 +40,10 @@ class FastDown(nn.Module):
         # Learned on a log scale: a linear one collapses to zero for good in the base's first steps.
         learn_step, learn_conv = start.learn_step and start.learns, start.target == "conv" and start.learns
         self.log_step = nn.Parameter(torch.tensor(math.log(start.step)), requires_grad=learn_step)
-        conv_OD = torch.zeros(3 if start.target == "next" else start.taps, down.out_features)
+        conv_OD = torch.zeros(start.taps if start.target == "conv" else 3, down.out_features)
         if start.start != "conv_zero":
             # One tap beyond the middle: at the start the target of a token is the next token.
-            conv_OD[len(conv_OD) // 2 + 1] = 1.0
+            conv_OD[len(conv_OD) // 2 + (start.target != "same")] = 1.0
         self.conv_OD = nn.Parameter(conv_OD, requires_grad=learn_conv)
         projection_DD, learn_projection = first_projection(start, down.out_features), start.learn_projection
         self.target_DD = nn.Parameter(projection_DD, requires_grad=learn_projection and start.learns)

@@ -25,7 +25,16 @@ from ttt.adapters.base import Carry, FastState, Lifetime, Reset, RunsOn
 from ttt.adapters.fast_down import FastDown
 from ttt.adapters.layers import LayerChoice, down_projections, pick_layers
 from ttt.adapters.mlp_desk import MlpDesk
-from ttt.adapters.mlp_rule import RuleName, TargetStart, WriteAt, WriteRule, check_rule, check_start, check_test
+from ttt.adapters.mlp_rule import (
+    RuleName,
+    TargetName,
+    TargetStart,
+    WriteAt,
+    WriteRule,
+    check_rule,
+    check_start,
+    check_test,
+)
 from ttt.adapters.mlp_sources import SourceName, Sources
 from ttt.models.cache import Cache
 from ttt.stream import Batch
@@ -46,7 +55,7 @@ class MlpFast:
         rule: RuleName, ridge: Positive, most_tokens: Count, norm: Literal["rows", "spectral"] | None,
         decay: Annotated[float, Interval(ge=0, le=1)], momentum: Annotated[float, Interval(ge=0, lt=1)],
         step: Positive, learn_step: bool, clip: Positive | None, keys: Literal["l2", "raw"], centre: bool,
-        source: SourceName, target: Literal["conv", "next"], taps: Annotated[int, Ge(3)],
+        source: SourceName, target: TargetName, taps: Annotated[int, Ge(3)],
         projection: float | Literal["diagonal"], learn_projection: bool,
         start: Literal["next", "conv_zero", "step_zero"], through_writes: bool,
         test_writes: bool, test_rule: RuleName | None, test_write_at: WriteAt | None,

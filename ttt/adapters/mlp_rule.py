@@ -10,6 +10,7 @@ from typing import Literal
 
 RuleName = Literal["hebb", "delta", "delta_whole", "nlms", "ridge"]
 WriteAt = Literal["chunk", "prompt", "document"]
+TargetName = Literal["conv", "next", "same"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TargetStart:
     `learns`: false where slow weights do not learn through writes; then none of it is learned.
     """
 
-    target: Literal["conv", "next"]
+    target: TargetName
     start: Literal["next", "conv_zero", "step_zero"]
     taps: int
     projection: float | Literal["diagonal"]
@@ -71,10 +72,10 @@ def check_start(start: TargetStart) -> None:
     """Raises ValueError for a convolution that cannot be."""
     if start.taps % 2 == 0:
         raise ValueError(f"adapter.taps={start.taps}: must be odd, with as many tokens before as after")
-    if start.start == "conv_zero" and start.target == "next":
+    if start.start == "conv_zero" and start.target != "conv":
         raise ValueError(
-            "adapter.start=conv_zero: a convolution of zeros must be learned, and adapter.target=next learns none; "
-            "use target=conv or start=step_zero"
+            "adapter.start=conv_zero: a convolution of zeros must be learned, and "
+            f"adapter.target={start.target} learns none; use target=conv or start=step_zero"
         )
 
 
