@@ -25,12 +25,9 @@ def preview(assembly: Assembly) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
     rows = ", ".join(f"{count:,} {unit}" for unit, count in source.rows.items()) or "made up as asked for"
-    note(
-        f"stream   {assembly.info.task} of {source.name}: {counted(len(stream.tasks), 'task')}, {stream.scenario}-incremental"
-    )
-    note(
-        f"         {counted(len(stream.phases), 'phase')}, {counted(stream.steps, 'step')}; {stream.vocab_size} tokens in the vocabulary"
-    )
+    tasks, phases = counted(len(stream.tasks), "task"), counted(len(stream.phases), "phase")
+    note(f"stream   {assembly.info.task} of {source.name}: {tasks}, {stream.scenario}-incremental")
+    note(f"         {phases}, {counted(stream.steps, 'step')}; {stream.vocab_size} tokens in the vocabulary")
     note(f"source   {rows}; fingerprint {source.fingerprint[:12]}")
     console.print(table(stream))
     note("bits of a scored token, over a few batches: its frequency alone; lzma on all tokens; exact where it is known")

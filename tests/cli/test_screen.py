@@ -130,6 +130,6 @@ def test_rows_without_numbers_are_left_out_and_explained_once():
     table = console.file.getvalue()
     assert "avg_final" in table
     assert "forgetting_max_seen" not in table
-    (line,) = without_numbers(results)
-    assert "forgetting_max_seen" in line
+    (line,) = (line for line in without_numbers(results) if "forgetting_max_seen" in line)
+    assert "bwt_gem" in line
     assert "undefined for 1 task" in line
