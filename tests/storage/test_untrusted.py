@@ -17,8 +17,8 @@ def test_a_bomb_of_aliases_is_refused(tmp_path):
 
 
 def test_aliases_of_an_honest_file_are_read(tmp_path):
-    (tmp_path / "config.yaml").write_text("seed: &a [1, 2]\ntask: *a\n")
-    assert read_config(tmp_path) == {"seed": [1, 2], "task": [1, 2]}
+    (tmp_path / "config.yaml").write_text("seed: 1\ntask: &a {tasks: [1, 2]}\nsource: *a\n")
+    assert read_config(tmp_path) == {"seed": 1, "task": {"tasks": [1, 2]}, "source": {"tasks": [1, 2]}}
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "{", "\x00", ""])

@@ -79,6 +79,13 @@ def misspelled(word: str, draw: random.Random) -> str:
     return word[:at] + draw.choice(("", 2 * word[at], draw.choice("=.,/@ -"))) + word[at + 1 :]
 
 
+def wrong_ending(code: int | None, err: str) -> str:
+    """What is wrong with how a command ended; empty for a documented code without a traceback."""
+    if code not in MAY_END:
+        return f"exit code {code}: {err.strip()[-300:]}"
+    return f"a traceback with exit code {code}: {err.strip()[-300:]}" if "Traceback" in err else ""
+
+
 def complaint(words: Sequence[str], folder: Path) -> str:
     """Type one command in `folder`; return what is wrong with how it ends."""
     cache = folder.parent / "cache"
@@ -90,11 +97,12 @@ def complaint(words: Sequence[str], folder: Path) -> str:
         process.kill()
         return f"not done after {LIMIT} s"
     code = process.returncode
+    wrong = wrong_ending(code, err)
     # Of a run, 1 says nothing.
-    if code not in MAY_END or (code == ExitCode.FAILED and not {"-m", "--study=x"} & set(words)):
-        return f"exit code {code}: {err.strip()[-300:]}"
-    if "Traceback" in err:
-        return f"a traceback with exit code {code}: {err.strip()[-300:]}"
+    if not wrong and code == ExitCode.FAILED and not {"-m", "--study=x"} & set(words):
+        wrong = f"exit code {code}: {err.strip()[-300:]}"
+    if wrong:
+        return wrong
     if code == ExitCode.USAGE:
         left = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
         lines = [line for line in err.strip().splitlines() if line.startswith("ttt-run: ")]

@@ -7,6 +7,7 @@
     python tests/torture/torture.py signals --times 20    SIGTERM, SIGINT, SIGUSR1, SIGHUP at random times
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
     python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
+    python tests/torture/torture.py kinds --times 400     files of runs with values of wrong kinds
     python tests/torture/torture.py soak                  500 tasks: what a run holds and a task costs
 
 Each compares SHA-256 of what is left behind with that of a run that nothing stopped.
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from harness import FAST, TINY, only_run
 from random_commands import fuzz
+from random_kinds import fuzz_kinds
 from soaking import SIZES, soak
 from stopped_jobs import ADAM, JOBS, NANO
 from stopping import broken, unbroken
@@ -121,6 +123,10 @@ def wrong(work: Path, typed: argparse.Namespace) -> list[str]:
     return fuzz(work, first=typed.first, times=typed.times)
 
 
+def kinds(work: Path, typed: argparse.Namespace) -> list[str]:
+    return fuzz_kinds(work, first=typed.first, times=typed.times)
+
+
 def long_stream(work: Path, typed: argparse.Namespace) -> list[str]:
     return soak(lambda folder: command(folder, [*TINY, *FAST, *SIZES]), fresh(work))
 
@@ -165,7 +171,7 @@ def fresh(folder: Path) -> Path:
 
 TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
     "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong,
-    "soak": long_stream,
+    "kinds": kinds, "soak": long_stream,
 }  # fmt: skip
 
 
@@ -173,8 +179,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", choices=TRIALS, help="one of them (all)")
     parser.add_argument("jobs", nargs="*", help="names of jobs, for steps (all)")
-    parser.add_argument("--times", type=int, default=8, help="how many signals, or commands")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first command of fuzz")
+    parser.add_argument("--times", type=int, default=8, help="how many signals, commands or mutations")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first one, for fuzz and kinds")
     typed, failed = parser.parse_args(), False
     for name in [typed.trial] if typed.trial else TRIALS:
         start = time.monotonic()

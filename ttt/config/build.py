@@ -40,6 +40,8 @@ def build(
     or a target that is no part of this group, or neither ours nor defined below one of the
     `trusted` folders.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{group}={show(config)}: must be a section that names a class in _target_")
     target = locate(str(config.get("_target_", "")), group=group, trusted=trusted)
     arguments = {key: value for key, value in config.items() if key != "_target_"} | dict(given)
     offered = offered or {}

@@ -24,7 +24,6 @@ from ttt.report.text import thin
 from ttt.storage.files import write_bytes
 from ttt.storage.read import read_config
 from ttt.storage.run_folder import RunFolder
-from ttt.storage.whole import read_object
 
 # At most this many rows in the tables of runs: the page has to stay small enough to open.
 RUNS, UNFINISHED = 1000, 100
@@ -206,6 +205,4 @@ def unfinished_table(folders: RunSearch, *, folder: Path) -> Table | None:
 
 
 def _reason(run: Path) -> str:
-    file = RunFolder(run).status_file
-    status = read_object(file, {}) if file.is_file() else {}
-    return str(status.get("reason", ""))
+    return str(RunFolder(run).status().get("reason", ""))

@@ -13,11 +13,13 @@ import numpy as np
 
 from ttt.report.unfinished import rebuild, so_far
 from ttt.results import catalogue
+from ttt.results.consistent import inconsistency
 from ttt.results.results import Results
 from ttt.storage import journal
+from ttt.storage.content import Environment, Sample
 from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
-from ttt.storage.whole import read_json, read_object
+from ttt.storage.whole import read_status, read_whole
 
 Json = Mapping[str, Any]
 
@@ -93,7 +95,7 @@ def read_record(folder: Path) -> Record:
     files = RunFolder(folder)
     if not files.status_file.is_file() and not files.results.is_file():
         raise ValueError(f"{folder}: is no run folder (neither status.json nor results.json)")
-    status = _read_object(files.status_file)
+    status = read_status(files.status_file) if files.status_file.is_file() else {}
     # A run writes its status before its config: without a config it has hardly begun.
     if not files.config.is_file():
         raise ValueError(f"{folder}: has measured nothing yet (status: {status.get('status', 'unknown')})")
@@ -108,19 +110,30 @@ def read_record(folder: Path) -> Record:
         folder=folder,
         config=config,
         config_text=files.config.read_text(),
-        environment=_read_object(files.environment),
+        environment=_read(files.environment, Environment) or {},
         status=status | _reason_of_death(files, status),
-        results=read_results(folder) if complete else rebuild(evaluated, trained, probed, config=config),
+        results=read_results(folder) if complete else _so_far(files, evaluated, trained, probed, config=config),
         complete=complete,
         trained=trained,
         evaluated=evaluated,
-        samples=read_json(files.samples) if files.samples.is_file() else None,
+        samples=_read(files.samples, list[Sample]),
     )
 
 
-def _read_object(file: Path) -> dict[str, Any]:
-    content = read_object(file, {}) if file.is_file() else {}
-    return content
+def _so_far(
+    files: RunFolder, evaluated: Sequence[Json], trained: Sequence[Json], probed: Sequence[Json], *, config: Json
+) -> Results:
+    """The results of a run that is not done, from its events."""
+    results = rebuild(evaluated, trained, probed, config=config)
+    fault = inconsistency(results)
+    if fault:
+        raise ValueError(f"{files.metrics}: {fault}")
+    return results
+
+
+def _read(file: Path, kind: Any) -> Any:
+    """The content of a file of this kind; None where there is no such file."""
+    return read_whole(file, kind) if file.is_file() else None
 
 
 def _reason_of_death(files: RunFolder, status: Json) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ttt.report.parts import Table, text_cell
 from ttt.report.record import Record
+from ttt.storage.content import Written
 from ttt.storage.journal import read
 from ttt.storage.run_folder import RunFolder
 
@@ -21,7 +22,7 @@ def written_table(record: Record) -> Table:
         "end": "when it was written last",
     }
     by_row: dict[tuple[int, str], dict[int, dict[str, Any]]] = {}
-    for line in read(RunFolder(record.folder).written, field="row"):
+    for line in read(RunFolder(record.folder).written, kind=Written):
         by_row.setdefault((line["task"], line["mode"]), {})[line["row"]] = line
     rows = []
     for (task, mode), lines in sorted(by_row.items()):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from ttt.config.kinds import mismatch
 from ttt.results.scores import Scores
 
 
@@ -125,6 +126,14 @@ OPTIONAL = ("current", "base", "profile")
 def as_record(event: Event) -> dict[str, Any]:
     """Return the fields of an event with its kind as `event`: a line of metrics.jsonl."""
     return {"event": type(event).__name__.lower(), **asdict(event)}
+
+
+def fault_of(record: Mapping[str, Any]) -> str:
+    """What is wrong with a line of metrics.jsonl; empty for one that `as_record` wrote."""
+    kind = record.get("event")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return f"is no event (one of {', '.join(KINDS)})"
+    return mismatch(record, KINDS[kind])
 
 
 def from_record(record: Mapping[str, Any]) -> Event:

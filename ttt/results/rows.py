@@ -42,6 +42,15 @@ class Point(TypedDict):
     scores: Scores
 
 
+class Points(TypedDict):
+    """Points as results.json has them: `values[mode][quantity]` has one list for each of `steps`."""
+
+    every: int
+    steps: list[int]
+    columns: list[list[int]]
+    values: dict[str, dict[str, list[list[float]]]]
+
+
 class Relearning(TypedDict):
     """A task learned once more on a copy: a score after each number of `steps`."""
 

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from ttt.config.kinds import mismatch
 from ttt.results import catalogue
+from ttt.results.consistent import inconsistency
 from ttt.results.results import Results
-from ttt.results.rows import compact, plain, points_from_json, relearned_from_json, rows_from_json, scores_from_json
+from ttt.results.rows import (
+    Points,
+    Relearning,
+    Row,
+    compact,
+    plain,
+    points_from_json,
+    relearned_from_json,
+    rows_from_json,
+    scores_from_json,
+)
+from ttt.results.scores import Scores
+
+
+class Saved(TypedDict):
+    """What of results.json becomes `Results`."""
+
+    scenario: str
+    tasks: list[str]
+    fingerprints: list[str]
+    learned_at: list[int]
+    entropy: list[float]
+    phases: int
+    tags: NotRequired[list[dict[str, str]]]
+    references: dict[str, Scores]
+    anytime: Points
+    relearned: list[Relearning]
+    rows: list[Row]
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -40,23 +69,28 @@ def as_json(results: Results) -> dict[str, Any]:
 def from_json(content: Mapping[str, Any]) -> Results:
     """The results that `as_json` wrote; metrics are computed anew.
 
-    Raises ValueError for a file of another version.
+    Raises ValueError for a file of another version, and for one that does not fit together.
     """
-    # A missing key is the only trace of the version that wrote a file.
-    try:
-        results = Results(
-            scenario=content["scenario"],
-            tasks=content["tasks"],
-            fingerprints=content["fingerprints"],
-            learned_at=content["learned_at"],
-            entropy=[float("nan") if x is None else x for x in content["entropy"]],
-            phases=content["phases"],
-            tags=content.get("tags", ()),
-        )
-        results.rows = rows_from_json(content["rows"])
-        results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
-        results.relearned = relearned_from_json(content["relearned"])
-        results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
-    except KeyError as error:
-        raise ValueError(f"results.json has no {error}: written by another version of ttt; run it again") from error
+    fault = mismatch(content, Saved)
+    if fault.startswith("has no "):
+        # A missing key is the only trace of the version that wrote a file.
+        fault += ": written by another version of ttt; run it again"
+    if fault:
+        raise ValueError(fault)
+    results = Results(
+        scenario=content["scenario"],
+        tasks=content["tasks"],
+        fingerprints=content["fingerprints"],
+        learned_at=content["learned_at"],
+        entropy=[float("nan") if x is None else x for x in content["entropy"]],
+        phases=content["phases"],
+        tags=content.get("tags", ()),
+    )
+    results.rows = rows_from_json(content["rows"])
+    results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
+    results.relearned = relearned_from_json(content["relearned"])
+    results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
+    fault = inconsistency(results)
+    if fault:
+        raise ValueError(fault)
     return results

@@ -14,11 +14,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ttt.config.kinds import mismatch
 from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.published import as_published, load_changed
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint
+from ttt.storage.content import Config
 from ttt.storage.run_folder import RunFolder
 from ttt.stream import Source, Stream
 
@@ -77,8 +79,11 @@ def config_to_open(path: Path) -> dict[str, Any]:
         config: Any = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not the config of a run: {str(error).splitlines()[0]}") from error
+    fault = mismatch(config, Config)
+    if fault:
+        raise ValueError(f"{file}: {fault}")
     for group in GROUPS:
-        if not isinstance(config, dict) or not isinstance(config.get(group), dict) or "_target_" not in config[group]:
+        if not isinstance(config.get(group), dict) or "_target_" not in config[group]:
             raise ValueError(f"{file}: not the config of a run: it names no {group}")
     config |= {group: with_defaults(group, config[group]) for group in GROUPS}
     # Weights come from the run's checkpoint; the files that the base was read from may be gone.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttt.results.events import Evaluated, Event, as_record, from_record
+from ttt.config.kinds import mismatch
+from ttt.results.events import Evaluated, Event, as_record, fault_of
 from ttt.results.rows import plain
 from ttt.storage.files import write_bytes
 
@@ -39,11 +40,11 @@ class Journal:
 class Tail:
     """The records of a file that is being written; each is read once, as it comes.
 
-    `field`: what every record has.
+    `kind`: the TypedDict that each of them is, or None for events.
     """
 
-    def __init__(self, file: Path, *, field: str = "event") -> None:
-        self._file, self._field, self._position, self._lines = file, field, 0, 0
+    def __init__(self, file: Path, *, kind: type | None = None) -> None:
+        self._file, self._kind, self._position, self._lines = file, kind, 0, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the records that are new; none while there is no file.
@@ -59,25 +60,27 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self._position, self._lines = self._position + len(line), self._lines + 1
-                yield _record(line, field=self._field, where=f"{self._file}: line {self._lines}")
+                yield _record(line, kind=self._kind, where=f"{self._file}: line {self._lines}")
 
 
-def read(file: Path, *, field: str = "event") -> list[dict[str, Any]]:
+def read(file: Path, *, kind: type | None = None) -> list[dict[str, Any]]:
     """Return the records of a file of lines in order, or an empty list if there is no such file.
 
-    By default those of a metrics.jsonl. Raises ValueError naming the file and the line of what is
-    no record with `field`.
+    `kind` as in `Tail`. Raises ValueError naming the file and the line of what is none.
     """
-    return list(Tail(file, field=field))
+    return list(Tail(file, kind=kind))
 
 
-def _record(line: bytes, *, where: str, field: str = "event") -> dict[str, Any]:
+def _record(line: bytes, *, where: str, kind: type | None = None) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({error})") from error
-    if not isinstance(record, dict) or field not in record:
-        raise ValueError(f"{where} is no record with {field!r}")
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} holds no object")
+    fault = mismatch(record, kind) if kind else fault_of(record)
+    if fault:
+        raise ValueError(f"{where} {fault}")
     return record
 
 
@@ -98,8 +101,8 @@ def mend(file: Path, *, position: int) -> tuple[int, str]:
 
 def _is_record(line: bytes) -> bool:
     try:
-        from_record(_record(line, where=""))
-    except (ValueError, LookupError, TypeError):
+        _record(line, where="")
+    except ValueError:
         return False
     return line.endswith(b"\n")
 

@@ -14,11 +14,13 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from ttt.config.identity import LATER_EVAL, LATER_SOURCE, LATER_TRAINER, NOT_IDENTITY, NOT_IDENTITY_TRAINER
+from ttt.config.kinds import mismatch
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import from_json
-from ttt.storage.run_folder import CONFIG, RunFolder
-from ttt.storage.whole import check_seal, read_object
+from ttt.storage.content import Config
+from ttt.storage.run_folder import RunFolder
+from ttt.storage.whole import check_seal, read_object, read_status
 
 # Settings that came later, by the section that has them.
 LATER: dict[str, Mapping[str, Any]] = {"trainer.": LATER_TRAINER, "eval.": LATER_EVAL, "source.": LATER_SOURCE}
@@ -36,7 +38,7 @@ def read_results(folder: Path) -> Results:
     try:
         check_seal(content)
         return from_json(content)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 
@@ -51,9 +53,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         size = _size(config, at_most=MOST_VALUES)
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or not set(CONFIG) <= config.keys() or size >= MOST_VALUES:
-        raise ValueError(f"{file}: holds no config")
-    return config
+    fault = "holds no config" if size >= MOST_VALUES else mismatch(config, Config)
+    if fault:
+        raise ValueError(f"{file}: {fault}")
+    whole: dict[str, Any] = config
+    return whole
 
 
 def _size(node: Any, *, at_most: int) -> int:
@@ -81,7 +85,7 @@ def read_costs(folder: Path) -> dict[str, float]:
     """What a run took, by cost/run/KEY: keys of status.json in ttt.results.definitions.COSTS."""
     file = RunFolder(folder).status_file
     # Results can be copied without their status; then the costs are not known.
-    status = read_object(file, {}) if file.is_file() else {}
+    status = read_status(file) if file.is_file() else {}
     return {f"cost/run/{key}": float(status[key]) for key in COSTS if key in status}
 
 

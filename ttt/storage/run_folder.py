@@ -22,12 +22,10 @@ from typing import Any
 
 from ttt.storage.files import write_json
 from ttt.storage.lock import Lock
-from ttt.storage.whole import check_seal, read_environment, read_mapping, read_object
+from ttt.storage.whole import check_config_file, check_seal, read_environment, read_object, read_status
 
 # The page of a run in its folder, or of many runs in the folder that holds them.
 PAGE = "report.html"
-# What the config of a run says in any case.
-CONFIG = ("seed", "task")
 
 
 class RunFolder:
@@ -55,7 +53,7 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """What status.json says; empty for a run that never began, or where that is damaged."""
         try:
-            return read_object(self.status_file, {}) if self.status_file.is_file() else {}
+            return read_status(self.status_file) if self.status_file.is_file() else {}
         except ValueError:
             return {}
 
@@ -66,8 +64,8 @@ class RunFolder:
     def damages(self) -> list[str]:
         """The small files that cannot be used, each with the reason."""
         checks: dict[Path, Callable[[], object]] = {
-            self.status_file: lambda: read_object(self.status_file, {"status": str}),
-            self.config: lambda: read_mapping(self.config, CONFIG),
+            self.status_file: lambda: read_status(self.status_file),
+            self.config: lambda: check_config_file(self.config),
             self.environment: lambda: read_environment(self.environment),
             self.results: lambda: check_seal(read_object(self.results, {"rows": list})),
         }

@@ -6,15 +6,18 @@ results.json carries its own hash, `sha256`, over all else that it holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ttt.config.identity import digest
+from ttt.config.kinds import mismatch
+from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.results.saved import as_json
+from ttt.storage.content import Config, Environment, Status
 from ttt.storage.files import write_json
 
 SEAL = "sha256"
@@ -40,23 +43,43 @@ def read_object(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
     return content
 
 
+def read_whole(file: Path, kind: Any) -> Any:
+    """A JSON file of this kind, as in ttt.config.kinds. Raises ValueError naming it."""
+    content = read_json(file)
+    fault = mismatch(content, kind)
+    if fault:
+        raise ValueError(f"{file}: {fault}")
+    return content
+
+
+def read_status(file: Path) -> dict[str, Any]:
+    """A status.json: how the run stands, and what it took. Raises ValueError naming it."""
+    content: dict[str, Any] = read_whole(file, Status)
+    fault = mismatch({key: content[key] for key in COSTS if key in content}, dict[str, float])
+    if fault:
+        raise ValueError(f"{file}: {fault}")
+    return {key: value for key, value in content.items() if value is not None}
+
+
 def read_environment(file: Path) -> dict[str, Any]:
     """An environment.json. Raises ValueError naming it where it is damaged."""
-    content = read_object(file, {"code": str, "data": dict})
-    if not isinstance(content["data"].get("source"), str):
+    content: dict[str, Any] = read_whole(file, Environment)
+    if "code" not in content:
+        raise ValueError(f"{file}: has no code")
+    if "source" not in content.get("data", {}):
         raise ValueError(f"{file}: has no data.source")
     return content
 
 
-def read_mapping(file: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """A YAML file that holds these keys. Raises ValueError naming it."""
+def check_config_file(file: Path) -> None:
+    """Raise ValueError naming a config.yaml that is damaged."""
     try:
         content = yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: no YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not set(keys) <= content.keys():
-        raise ValueError(f"{file}: holds no config")
-    return content
+    fault = mismatch(content, Config)
+    if fault:
+        raise ValueError(f"{file}: {fault}")
 
 
 def write_results(file: Path, results: Results) -> None:
