@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import warnings
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,15 @@ def save_and_go_on(config: dict[str, Any], folder: Path, *, goes_on: bool) -> di
         journal = decided_journal(engine, folder)
         history, clock = History(folder), Clock(step=3)
         save_run(
-            engine, recipe, results=results, clock=clock, journal=journal, history=history, folder=folder, task_step=0
+            engine,
+            recipe,
+            results=results,
+            clock=clock,
+            journal=journal,
+            history=history,
+            folder=folder,
+            task_step=0,
+            sharded=assembly.settings.shards_checkpoints,
         )
     losses = [report.loss for report in train(engine, phases[1], recipe=recipe, steps=3, report_every=1)]
     return {"losses": losses, "slow": whole_tensors(dict(engine.learner.model.named_parameters()), keep=True)}
@@ -172,7 +181,11 @@ WORK = {
 }
 
 
-def together(jobs: list[tuple[str, dict[str, Any]]], file: Path, *, ranks: int = 2) -> list[list[Any]]:
+# The name of a function above, or one of another module, and its arguments.
+Job = tuple[str | Callable[..., Any], dict[str, Any]]
+
+
+def together(jobs: list[Job], file: Path, *, ranks: int = 2) -> list[list[Any]]:
     """Do every job on `ranks` processes that start once; return what each of them returned."""
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -191,7 +204,7 @@ def together(jobs: list[tuple[str, dict[str, Any]]], file: Path, *, ranks: int =
     return [torch.load(f"{file}.{rank}", weights_only=False) for rank in range(ranks)]
 
 
-def _member(rank: int, ranks: int, port: int, jobs: list[tuple[str, dict[str, Any]]], file: str) -> None:
+def _member(rank: int, ranks: int, port: int, jobs: list[Job], file: str) -> None:
     warnings.simplefilter("error")
     # Lightning's and torch's own deprecations are not ours to mend.
     for module in ("lightning", "torch"):
@@ -199,7 +212,8 @@ def _member(rank: int, ranks: int, port: int, jobs: list[tuple[str, dict[str, An
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    torch.save([WORK[name](**arguments) for name, arguments in jobs], f"{file}.{rank}")
+    work = ((WORK[what] if isinstance(what, str) else what, arguments) for what, arguments in jobs)
+    torch.save([do(**arguments) for do, arguments in work], f"{file}.{rank}")
     torch.distributed.destroy_process_group()
 
 

@@ -16,7 +16,7 @@ from ttt.stream import Stream
 from ttt.training.saving import Saving
 from ttt.training.write_dropout import WriteDropout
 
-SlowWeights = dict[str, Tensor]
+SlowWeights = Mapping[str, Tensor]
 Observe = Callable[[Trained | Notice], None]
 
 

@@ -19,12 +19,11 @@ from ttt.bases.shipped import shipped_base
 from ttt.bases.unfinished import Unfinished
 from ttt.bases.until import Until
 from ttt.devices.collective import decided
-from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
 from ttt.optimizers.adamw import AdamW
 from ttt.optimizers.groups import Clip, Rate, WeightDecay
 from ttt.results.events import Damaged, Trained, Waiting
-from ttt.storage.checkpoint import Checkpoint, load, save
+from ttt.storage.checkpoint import Checkpoint, load, save, save_together
 from ttt.storage.files import check_space, remove_unfinished
 from ttt.training.engine_state import bytes_of_a_save
 from ttt.training.recipe import Recipe
@@ -115,10 +114,9 @@ class Pretrain:
         unfinished = Unfinished.of(folder, engine)
         with setting.saving.deferred():
             state = self._learn(engine, setting, unfinished)
-        is_first = setting.fabric.is_global_zero
-        slow = whole_tensors(dict(engine.learner.model.named_parameters()), keep=is_first)
-        if is_first:
-            save(folder, Checkpoint(tensors={"slow": slow}, state=state))
+        slow = Checkpoint({"slow": dict(engine.learner.model.named_parameters())}, state)
+        save_together(setting.fabric, folder, slow, sharded=setting.saving.sharded)
+        if setting.fabric.is_global_zero:
             # The checkpoints go only now that the base itself is whole.
             unfinished.remove()
 
@@ -129,7 +127,7 @@ class Pretrain:
         until = None if self._until is None else Until(engine, task.evaluation(), self._until)
         saved = unfinished.restore()
         if saved is not None and until is not None:
-            until.restore(saved.tensors["mean"])
+            until.restore(dict(saved.tensors["mean"]))
         so_far: dict[str, Any] = saved.state if saved else {"step": 0, "tokens": 0, "seconds": 0.0, "curve": []}
         tokens, seconds, curve = so_far["tokens"], so_far["seconds"], so_far["curve"]
         setting.saving.restart(so_far["step"])
@@ -181,7 +179,7 @@ def _rest(setting: BaseSetting, unfinished: Unfinished, step: int, state: dict[s
     number, is_due = decided(setting.fabric, lambda: (saving.stop(), saving.is_due(step)))
     if number is None and not is_due:
         return
-    unfinished.save(step, state, until.state() if until else {})
+    unfinished.save(step, state, until.state() if until else {}, sharded=saving.sharded)
     saving.restart(step)
     if number is not None:
         raise StoppedError(number)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ttt.devices.collective import decided
-from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Checkpoint, Tensors
@@ -33,15 +32,14 @@ class Unfinished:
         """Those of the base that will lie in `base`."""
         return cls(base.with_name(f"{base.name}.unfinished"), engine)
 
-    def save(self, step: int, state: dict[str, Any], mean: Tensors) -> None:
+    def save(self, step: int, state: dict[str, Any], mean: Tensors, *, sharded: bool) -> None:
         """Write the training as it stands after `step` steps; `mean`: what `Until.state` says."""
-        engine, is_first = self.engine, self.engine.fabric.is_global_zero
+        engine = self.engine
         slow: Tensors = dict(engine.learner.model.named_parameters())
         groups: dict[str, Tensors] = {"slow": slow, **engine_tensors(engine), "mean": mean}
-        tensors = {group: whole_tensors(content, keep=is_first) for group, content in groups.items()}
-        if is_first:
-            place = self.folder / checkpoint.name_after(0, step=step)
-            checkpoint.save(place, Checkpoint(tensors, {"step": step} | state))
+        place = self.folder / checkpoint.name_after(0, step=step)
+        checkpoint.save_together(engine.fabric, place, Checkpoint(groups, {"step": step} | state), sharded=sharded)
+        if engine.fabric.is_global_zero:
             # One checkpoint is enough: if it is damaged, the base is trained from its beginning.
             for old in checkpoint.in_order(self.folder)[:-1]:
                 shutil.rmtree(old, ignore_errors=True)

@@ -38,6 +38,7 @@ class TrainerSettings:
         workers: Annotated[int, Ge(0)],
         save_every: Annotated[int, Ge(1)] | None = None,
         save_minutes: Annotated[float, Gt(0)] | None = 10.0,
+        checkpoint: Literal["whole", "sharded"] = "whole",
         on_divergence: Literal["stop", "skip"] = "stop",
     ) -> None:
         if accelerator == "cuda" and not torch.cuda.is_available():
@@ -55,6 +56,12 @@ class TrainerSettings:
         self.report_every = report_every
         self.workers = workers
         self.save_every, self.save_minutes = save_every, save_minutes
+        self.shards_checkpoints = checkpoint == "sharded"
+        if self.shards_checkpoints and self.world.strategy != "fsdp":
+            raise ValueError(
+                f"trainer.checkpoint=sharded: with trainer.strategy={self.world.strategy} every process holds "
+                "all weights; use whole, or trainer=fsdp"
+            )
         self.skips = on_divergence == "skip"
         # Which step to skip is for all devices to see, and each holds a part of the gradient only.
         if self.skips and self.world.strategy == "fsdp":

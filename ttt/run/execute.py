@@ -170,7 +170,8 @@ def _begin(
     """The base, or where an earlier process stopped; and how much of its journal counts."""
     recipe = assembly.recipe
     settings = assembly.settings
-    saving = Saving(settings.save_every, settings.save_minutes, stop=pending, deferred=deferred)
+    when = settings.save_every, settings.save_minutes
+    saving = Saving(*when, stop=pending, deferred=deferred, sharded=settings.shards_checkpoints)
     # The base is needed also where a checkpoint replaces
     # its weights: strategies and probes refer to it.
     engine = assembly.engine(fabric, assembly.base_weights(fabric, watcher, saving))

@@ -89,7 +89,7 @@ def config_to_open(path: Path) -> dict[str, Any]:
     # Weights come from the run's checkpoint; the files that the base was read from may be gone.
     base = {"_target_": "ttt.bases.none.NoBase", "name": "none", "seed": config["base"].get("seed", 0)}
     # The run may come from machines with other devices: one device here is enough to look at it.
-    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
+    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1, "checkpoint": "whole"}
     trainer = config["trainer"] | here
     return config | {"base": base, "logger": {"_target_": "ttt.sinks.none.NoSink", "name": "none"}, "trainer": trainer}
 

@@ -5,6 +5,7 @@ Its frozen weights lie on the disk already, its commit is recorded, and its size
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def changed_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if name not in same}
 
 
-def load_changed(model: nn.Module, weights: dict[str, Tensor]) -> None:
+def load_changed(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """The inverse of `changed_weights`, on a model that was just built."""
     missing, _ = model.load_state_dict(weights, strict=False)
     # Buffers and tied weights are listed by names that no parameter has.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from ttt.devices.shards import whole_tensors
 from ttt.learner import Engine
 from ttt.results.results import Results
 from ttt.results.rows import points_from_json, rows_from_json
 from ttt.run.published import changed_weights, load_changed
 from ttt.storage import checkpoint
-from ttt.storage.checkpoint import Checkpoint, Tensors
+from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.files import check_space
 from ttt.storage.history import History
 from ttt.storage.journal import Journal
@@ -36,35 +36,35 @@ def save_run(
     history: History,
     folder: Path,
     task_step: int,
+    sharded: bool = False,
 ) -> None:
     """Save everything that must be the same for the run to go on as if it had never stopped.
 
-    `task_step`: how much of the next task is learned. All processes give their shares, and the
-    first one, which has the journal, writes. The number of devices may be another when the run
-    goes on.
+    `task_step`: how much of the next task is learned. `sharded`: each process writes its shares of
+    what is cut; else all give them to the first one, which writes. Only that one has the journal.
+    The number of devices may be another when the run goes on.
     """
-    tensors: dict[str, Tensors] = {
+    tensors = {
         "slow": changed_weights(engine.learner.model),
         **engine_tensors(engine),
         "strategy": recipe.strategy.state(),
         "objective": recipe.objective.state(),
     }
-    # All processes take part: cut parameters are put together from the shares of each.
-    tensors = {group: whole_tensors(content, keep=journal is not None) for group, content in tensors.items()}
-    if journal is None:
-        return
-    state = {
-        "history": history.extend(results.rows, results.points),
-        "task_step": task_step,
-        "clock": clock.state(),
-        # The journal is on the disk before the checkpoint that refers to a place in it.
-        "journal_position": journal.settled(),
-    }
+    state: dict[str, Any] = {}
+    if journal is not None:
+        state = {
+            "history": history.extend(results.rows, results.points),
+            "task_step": task_step,
+            "clock": clock.state(),
+            # The journal is on the disk before the checkpoint that refers to a place in it.
+            "journal_position": journal.settled(),
+        }
     name = checkpoint.name_after(len(results.rows) - 1, step=task_step)
-    checkpoint.save(folder / name, Checkpoint(tensors, state))
-    # Old ones go only now that the new one is complete.
-    for old in checkpoint.in_order(folder)[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old, ignore_errors=True)
+    checkpoint.save_together(engine.fabric, folder / name, Checkpoint(tensors, state), sharded=sharded)
+    if journal is not None:
+        # Old ones go only now that the new one is complete.
+        for old in checkpoint.in_order(folder)[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def check_room(engine: Engine, folder: Path) -> None:
@@ -87,7 +87,7 @@ def restore_run(engine: Engine, recipe: Recipe, saved: Checkpoint, *, results: R
     """The inverse of `save_run`; returns the clock to go on with."""
     load_changed(engine.learner.model, placed_like(engine, saved.tensors["slow"]))
     restore_engine(engine, saved.tensors)
-    recipe.strategy.restore(saved.tensors["strategy"])
-    recipe.objective.restore(saved.tensors["objective"])
+    recipe.strategy.restore(dict(saved.tensors["strategy"]))
+    recipe.objective.restore(dict(saved.tensors["objective"]))
     results.rows, results.points = rows_from_json(saved.state["rows"]), points_from_json(saved.state["points"])
     return Clock(**saved.state["clock"])

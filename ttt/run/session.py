@@ -102,6 +102,7 @@ class Session:
             history=self.history,
             folder=self.checkpoints,
             task_step=self.task_step,
+            sharded=self.saving.sharded,
         )
         self.saving.restart(self.clock.step)
 

@@ -2,6 +2,9 @@
 
     checkpoints/task-0003/   slow.safetensors  fast.safetensors  ...  state.json  manifest.json
     checkpoints/task-0003-step-00000120/   the same, after 120 steps of the next task
+    checkpoints/task-0004/   shard-00001-...  shard-00002-...  state.json  manifest.json
+
+The last one is sharded: each process wrote its own file, and state.json names the groups.
 
 A checkpoint appears under its name only when it is complete; one with a wrong hash is never loaded.
 """
@@ -13,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +26,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ttt.devices.shards import placed
+from ttt.devices.collective import decided
+from ttt.devices.one_device import Devices
+from ttt.devices.shards import whole_tensors
 from ttt.storage.files import part_of, replace_folder, sha256, write_json
 from ttt.storage.history import read_history
+from ttt.storage.shares import Shares, share_of
 
 Tensors = dict[str, Tensor]
 NAME = re.compile(r"task-(\d+)(?:-step-(\d+))?")
 MANIFEST, STATE = "manifest.json", "state.json"
+# Where the state of a sharded checkpoint names the groups of its tensors.
+GROUPS = "sharded"
 
 
 def name_after(row: int, *, step: int = 0) -> str:
@@ -48,7 +56,7 @@ def in_order(folder: Path) -> list[Path]:
 class Checkpoint(NamedTuple):
     """Tensors by group (slow, fast, optimizer, ...), and everything else as plain JSON."""
 
-    tensors: dict[str, Tensors]
+    tensors: Mapping[str, Mapping[str, Tensor]]
     state: dict[str, Any]
 
 
@@ -62,6 +70,43 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         replace_folder(part, folder)
     except BaseException:
         # On a full disk, what comes next needs this space.
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def save_together(fabric: Devices, folder: Path, checkpoint: Checkpoint, *, sharded: bool) -> None:
+    """Save tensors that may be cut over devices. All processes call this.
+
+    Whole, they are put together in the first process, which writes; sharded, each writes its own
+    shares. The state is that of the first process.
+    """
+    if sharded:
+        _save_shares(fabric, folder, checkpoint)
+        return
+    keep = fabric.is_global_zero
+    tensors = {group: whole_tensors(content, keep=keep) for group, content in checkpoint.tensors.items()}
+    if keep:
+        save(folder, Checkpoint(tensors, checkpoint.state))
+
+
+def _save_shares(fabric: Devices, folder: Path, checkpoint: Checkpoint) -> None:
+    # Imported here: DCP takes as long as torch itself, and one device does not need it.
+    from ttt.storage.shards import write_shares
+
+    def begin() -> Path:
+        part = part_of(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        return part
+
+    part = decided(fabric, begin)
+    try:
+        manifest = write_shares(fabric, part, checkpoint.tensors)
+        if fabric.is_global_zero:
+            write_json(part / STATE, checkpoint.state | {GROUPS: list(checkpoint.tensors)})
+            write_json(part / MANIFEST, manifest | {STATE: sha256(part / STATE)})
+            replace_folder(part, folder)
+    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
 
@@ -100,12 +145,26 @@ def load(folder: Path, *, history: bool = True) -> Checkpoint:
     state = _read_object(folder / STATE)
     if history and "history" in state:
         state |= read_history(folder.parent, state["history"])
+    if GROUPS in state:
+        return Checkpoint(_read_shares(folder, manifest, groups=state.pop(GROUPS)), state)
     # Files that the manifest does not name are not part of it.
     files = [folder / name for name in manifest if name.endswith(".safetensors")]
     try:
         return Checkpoint(tensors={file.stem: load_file(file) for file in files}, state=state)
     except SafetensorError as error:
         raise ValueError(f"{folder}: not tensors ({error})") from error
+
+
+def _read_shares(folder: Path, manifest: Mapping[str, str], *, groups: Sequence[str]) -> dict[str, Shares]:
+    """The tensors of a sharded checkpoint, which are read when they are asked for."""
+    from ttt.storage.shards import Reader
+
+    # DCP reads whatever lies there.
+    for file in folder.glob("*.safetensors"):
+        if file.name not in manifest:
+            raise ValueError(f"{file}: is not part of the checkpoint; remove it")
+    reader = Reader(folder)
+    return {group: Shares(reader, group) for group in groups}
 
 
 def _read_object(file: Path) -> dict[str, Any]:
@@ -151,7 +210,7 @@ def optimizer_tensors(optimizer: Optimizer, order: Sequence[nn.Parameter]) -> Te
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn.Parameter]) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], order: Sequence[nn.Parameter]) -> None:
     """The inverse of `optimizer_tensors`.
 
     Learning rates and other options stay those of the config.
@@ -161,10 +220,10 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors, order: Sequence[nn
     # With FSDP2 groups hold the parameters in another order than the one that was saved.
     place = {id(parameter): index for index, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key in tensors:
         index, name = key.split(".", 1)
         parameter = order[int(index)]
-        state.setdefault(place[id(parameter)], {})[name] = placed(tensor, like=parameter)
+        state.setdefault(place[id(parameter)], {})[name] = share_of(tensors, key, like=parameter)
     optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
 
 
@@ -175,7 +234,7 @@ def rng_tensors() -> Tensors:
     return states
 
 
-def restore_rng(tensors: Tensors) -> None:
+def restore_rng(tensors: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(tensors["cpu"])
     for i in range(torch.cuda.device_count()):
         if f"cuda{i}" in tensors:

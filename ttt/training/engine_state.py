@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ttt.devices.collective import deal
 from ttt.devices.scaler import restore_scaler, scaler_tensors
-from ttt.devices.shards import placed
 from ttt.learner import Engine
 from ttt.storage import checkpoint
 from ttt.storage.checkpoint import Tensors
+from ttt.storage.shares import share_of
 
 
 def engine_tensors(engine: Engine) -> dict[str, Tensors]:
@@ -27,7 +27,7 @@ def engine_tensors(engine: Engine) -> dict[str, Tensors]:
     } | ({"scaler": scaler} if scaler else {})
 
 
-def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
+def restore_engine(engine: Engine, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     """The inverse of `engine_tensors`, on any number of devices."""
     fabric = engine.fabric
     fast = {name: x.to(fabric.device) for name, x in tensors["fast"].items()}
@@ -36,7 +36,7 @@ def restore_engine(engine: Engine, tensors: Mapping[str, Tensors]) -> None:
     engine.learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
     checkpoint.restore_optimizer(engine.optimizer, tensors["optimizer"], engine.order)
     checkpoint.restore_rng(tensors["rng"])
-    restore_scaler(fabric, tensors.get("scaler", {}))
+    restore_scaler(fabric, dict(tensors.get("scaler", {})))
 
 
 def bytes_of_a_save(engine: Engine) -> int:
@@ -51,4 +51,4 @@ def bytes_of_a_save(engine: Engine) -> int:
 def placed_like(engine: Engine, slow: Mapping[str, Tensor]) -> Tensors:
     """Slow weights as the devices of the engine hold them."""
     parameters = dict(engine.learner.model.named_parameters())
-    return {name: placed(x, like=parameters[name]) if name in parameters else x for name, x in slow.items()}
+    return {name: share_of(slow, name, like=parameters[name]) if name in parameters else slow[name] for name in slow}

@@ -29,13 +29,14 @@ class Saving:
     """After how many steps or minutes a checkpoint is due (None: never), and who asks to stop.
 
     `stop` returns the number of the signal that asks; while `deferred()` is open a signal only
-    asks, elsewhere it ends the run at once.
+    asks, elsewhere it ends the run at once. `sharded`: each process writes its shares.
     """
 
     every: int | None = None
     minutes: float | None = None
     stop: Callable[[], int | None] = nobody
     deferred: Callable[[], AbstractContextManager[None]] = nullcontext
+    sharded: bool = False
     _step: int = field(default=0, init=False)
     # Nobody can set this clock: a change of the system's time delays no checkpoint.
     _since: float = field(default_factory=time.monotonic, init=False)
