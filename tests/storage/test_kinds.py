@@ -36,7 +36,7 @@ ROW = {"columns": [0], "scores": {"slow": {"loss": [1.5]}}, "base": None, "step"
         ([ROW], list[Row], ""),
         ([ROW, ROW | {"columns": {}}], list[Row], "[1].columns must be a list"),
         ([ROW | {"known_sets": {"old": 3}}], list[Row], "[0].known_sets.old must be an object"),
-        ([{key: ROW[key] for key in ROW if key != "base"}], list[Row], "has no [0].base"),
+        ([{key: ROW[key] for key in ROW if key != "base"}], list[Row], "[0] has no base"),
         ({"task": 1}, Trained, "has no task_name"),
     ],
 )

@@ -17,10 +17,9 @@ from ttt.config.identity import LATER_EVAL, LATER_SOURCE, LATER_TRAINER, NOT_IDE
 from ttt.config.kinds import mismatch
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
-from ttt.results.saved import from_json
 from ttt.storage.content import Config
 from ttt.storage.run_folder import RunFolder
-from ttt.storage.whole import check_seal, read_object, read_status
+from ttt.storage.whole import read_results_file, read_status
 
 # Settings that came later, by the section that has them.
 LATER: dict[str, Mapping[str, Any]] = {"trainer.": LATER_TRAINER, "eval.": LATER_EVAL, "source.": LATER_SOURCE}
@@ -33,13 +32,7 @@ def read_results(folder: Path) -> Results:
 
     Raises ValueError naming a file that is cut short or of another version.
     """
-    file = RunFolder(folder).results
-    content = read_object(file, {"rows": list})
-    try:
-        check_seal(content)
-        return from_json(content)
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{file}: {error}") from error
+    return read_results_file(RunFolder(folder).results)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ttt.storage.files import write_json
 from ttt.storage.lock import Lock
-from ttt.storage.whole import check_config_file, check_seal, read_environment, read_object, read_status
+from ttt.storage.whole import check_config_file, read_environment, read_results_file, read_status
 
 # The page of a run in its folder, or of many runs in the folder that holds them.
 PAGE = "report.html"
@@ -67,7 +67,7 @@ class RunFolder:
             self.status_file: lambda: read_status(self.status_file),
             self.config: lambda: check_config_file(self.config),
             self.environment: lambda: read_environment(self.environment),
-            self.results: lambda: check_seal(read_object(self.results, {"rows": list})),
+            self.results: lambda: read_results_file(self.results),
         }
         faults = (_fault(check) for file, check in checks.items() if file.is_file())
         return [fault for fault in faults if fault]

@@ -16,7 +16,7 @@ from ttt.config.identity import digest
 from ttt.config.kinds import mismatch
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
-from ttt.results.saved import as_json
+from ttt.results.saved import as_json, from_json
 from ttt.storage.content import Config, Environment, Status
 from ttt.storage.files import write_json
 
@@ -87,6 +87,16 @@ def write_results(file: Path, results: Results) -> None:
     # Hashed as it will be read: JSON makes text of every key.
     content = json.loads(json.dumps(as_json(results)))
     write_json(file, {**content, SEAL: digest(content)})
+
+
+def read_results_file(file: Path) -> Results:
+    """A results.json. Raises ValueError naming one that is damaged, or of another version."""
+    content = read_object(file, {"rows": list})
+    try:
+        check_seal(content)
+        return from_json(content)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def check_seal(content: Mapping[str, Any]) -> None:
