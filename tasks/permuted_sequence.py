@@ -67,7 +67,10 @@ class PermutedSequence(StreamSettings):
         families = source.families()
         count = self.classes if self.classes is not None else (len(families) if len(source.labels) else 1)
         if count > len(families):
-            raise ValueError(f"task.classes={count}: source={source.name} has {len(families)} unrelated classes")
+            raise ValueError(
+                f"task.classes={count}: source={source.name} has {len(families)} unrelated classes; "
+                f"type task.classes={len(families)} or less"
+            )
         if count == len(families):
             every = np.arange(sum(len(family) for family in families))
             return every, every

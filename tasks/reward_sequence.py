@@ -87,7 +87,8 @@ class RewardSequence(StreamSettings):
         classes = source.choose(self.ops)
         if self.num_tasks is not None and self.num_tasks > len(classes):
             raise ValueError(
-                f"task.num_tasks={self.num_tasks}: source={source.name} has {len(classes)} with task.ops={self.ops}"
+                f"task.num_tasks={self.num_tasks}: source={source.name} has {len(classes)} with task.ops={self.ops}; "
+                f"type task.num_tasks={len(classes)} or less, or another task.ops"
             )
         order = np.random.default_rng([seed, CHOOSE]).permutation(len(classes))
         return [classes[place] for place in order[: self.num_tasks]]

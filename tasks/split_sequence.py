@@ -89,9 +89,20 @@ class SplitSequence(StreamSettings):
             limit = f"task.held_out={self.held_out} keeps" if self.held_out else f"source={source.name} has"
             raise ValueError(
                 f"task.num_tasks={num_tasks} with task.classes_per_task={self.classes_per_task} needs {needed} "
-                f"classes, but {limit} only {available}"
+                f"classes, but {limit} only {available}; type {self._fitting(available)}"
             )
         return num_tasks
+
+    def _fitting(self, available: int) -> str:
+        """Return what to type where the classes are too few."""
+        fitting = available // self.classes_per_task
+        if fitting == 0:
+            return f"task.num_tasks=1 task.classes_per_task={available}"
+        if self.held_out:
+            return f"task.num_tasks={fitting}, or a higher task.held_out"
+        # Tasks that take every class leave none for a base.
+        without = " base=none" if fitting * self.classes_per_task == available else ""
+        return f"task.num_tasks={fitting}{without}, or task=permuted-sequence, whose tasks need no more classes"
 
     def _view(self, source: Source, classes: Sequence[int] | Ints, scenario: str) -> SourceView:
         """Return the classes of one task, with labels and outputs as the scenario has them."""

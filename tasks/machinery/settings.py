@@ -219,7 +219,10 @@ def hold_out(source: Source, *, wanted: int | None, needed: int, base_seed: int)
     if needed > len(families):
         raise ValueError(f"source={source.name} has {len(families)} unrelated classes, the tasks need {needed}")
     if count > len(families):
-        raise ValueError(f"task.held_out={wanted}: source={source.name} has only {len(families)} unrelated classes")
+        raise ValueError(
+            f"task.held_out={wanted}: source={source.name} has only {len(families)} unrelated classes; "
+            f"type task.held_out={max(needed, len(families) - 1)}: the base learns from the rest"
+        )
     # The base's seed, not the run's: runs with different seeds share one pretrained base.
     order = np.random.default_rng([base_seed, HOLD_OUT]).permutation(len(families))
     return [int(f) for f in order[:count]], [c for f in sorted(order[count:]) for c in families[f]]

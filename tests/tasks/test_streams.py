@@ -99,7 +99,18 @@ REFUSED = [
     (
         ("task=split-sequence", "source=digits", "task.num_tasks=6", "task.classes_per_task=2"),
         "task.num_tasks=6",
-        "source=digits has only 10",
+        "source=digits has only 10; type task.num_tasks=5 base=none",
+    ),
+    (
+        ("task=split-sequence", "source=digits", "task.classes_per_task=11"),
+        "task.num_tasks=10",
+        "task.classes_per_task=10",
+    ),
+    (("task=split-sequence", "source=digits", "task.held_out=4"), "task.num_tasks=10", "type task.num_tasks=4"),
+    (
+        ("task=split-sequence", "source=digits", "task.held_out=12", "task.num_tasks=2"),
+        "task.held_out=12",
+        "held_out=9",
     ),
     (
         ("task=split-sequence", "source=recall", "task.steps_per_task=one-pass"),
