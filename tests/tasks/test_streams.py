@@ -102,11 +102,15 @@ REFUSED = [
         "source=digits has only 10; type task.num_tasks=5 base=none",
     ),
     (
-        ("task=split-sequence", "source=digits", "task.classes_per_task=11"),
-        "task.num_tasks=10",
+        ("task=split-sequence", "source=digits", "task.num_tasks=2", "task.classes_per_task=11"),
+        "task.num_tasks=2",
         "task.classes_per_task=10",
     ),
-    (("task=split-sequence", "source=digits", "task.held_out=4"), "task.num_tasks=10", "type task.num_tasks=4"),
+    (
+        ("task=split-sequence", "source=digits", "task.num_tasks=5", "task.held_out=4"),
+        "task.num_tasks=5",
+        "type task.num_tasks=4",
+    ),
     (
         ("task=split-sequence", "source=digits", "task.held_out=12", "task.num_tasks=2"),
         "task.held_out=12",
