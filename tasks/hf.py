@@ -56,7 +56,7 @@ class Hf(Corpus):
 
     @property
     def _hub(self) -> HubRows:
-        return HubRows.of(self)
+        return HubRows(self)
 
     def _columns(self) -> Iterator[tuple[str | None, str]]:
         """Yield the text and the class name of each row."""

@@ -30,6 +30,6 @@ class HfExamples(Csv):
     streaming: bool
 
     def table(self) -> Iterator[tuple[Row, str, str]]:
-        hub, features = HubRows.of(self), dict[str, Any]()
+        hub, features = HubRows(self), dict[str, Any]()
         for row in hub.rows(features):
             yield {name: named(value, features.get(name)) for name, value in row.items()}, hub.name, str(self.path)

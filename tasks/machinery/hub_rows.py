@@ -28,52 +28,35 @@ class HubSource(Protocol):
     streaming: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class HubRows:
-    """Arguments are explained in conf/hub.yaml."""
+    """The rows that the settings of a source name."""
 
-    path: str | None
-    subset: str | None
-    split: str
-    revision: str | None
-    max_rows: int | None
-    streaming: bool
-
-    @classmethod
-    def of(cls, source: HubSource) -> HubRows:
-        """The rows that the settings of a source name."""
-        return cls(
-            path=source.path,
-            subset=source.subset,
-            split=source.split,
-            revision=source.revision,
-            max_rows=source.max_rows,
-            streaming=source.streaming,
-        )
+    source: HubSource
 
     @property
     def name(self) -> str:
         """The name of the file or of the dataset."""
-        path = Path(str(self.path))
+        path = Path(str(self.source.path))
         return path.stem if path.suffix in KINDS else path.name
 
     def files(self) -> list[Path] | None:
         """Return the local files, all of one kind, or None for a dataset of the hub."""
-        if self.path is None:
+        if self.source.path is None:
             raise ValueError(f"source.path=null: name {WHAT}")
-        path = Path(self.path).expanduser()
+        path = Path(self.source.path).expanduser()
         if path.is_dir():
             files = sorted(item for item in path.iterdir() if item.suffix in KINDS and not item.name.startswith("."))
             kinds = sorted({item.suffix for item in files})
             if len({KINDS[kind] for kind in kinds}) != 1:
                 what = f"holds {', '.join(kinds)}" if kinds else "no file of these kinds in it"
-                raise ValueError(f"source.path={self.path}: {what}; allowed: {WHAT} of one kind")
+                raise ValueError(f"source.path={self.source.path}: {what}; allowed: {WHAT} of one kind")
             return files
         if path.exists() and path.suffix not in KINDS:
-            raise ValueError(f"source.path={self.path}: cannot be read; allowed: {WHAT}")
+            raise ValueError(f"source.path={self.source.path}: cannot be read; allowed: {WHAT}")
         # A path that looks local is no name on the hub: say so here, not after a look-up there.
-        if not path.exists() and (path.suffix in KINDS or self.path.startswith((".", "~", "/"))):
-            raise ValueError(f"source.path={self.path}: no such file; allowed: {WHAT}")
+        if not path.exists() and (path.suffix in KINDS or self.source.path.startswith((".", "~", "/"))):
+            raise ValueError(f"source.path={self.source.path}: no such file; allowed: {WHAT}")
         return [path] if path.exists() else None
 
     def rows(self, features: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -82,12 +65,12 @@ class HubRows:
             try:
                 data = self._load()
                 features.update(data.features or {})
-                yield from islice(data, self.max_rows)
+                yield from islice(data, self.source.max_rows)
             except ConnectionError as error:
-                raise offline_error(str(self.path)) from error
+                raise offline_error(str(self.source.path)) from error
             # RuntimeError: the dataset is a script, and `datasets` does not run foreign code.
             except (OSError, ValueError, RuntimeError) as error:
-                typed = {"path": self.path, "split": self.split, "subset": self.subset}
+                typed = {"path": self.source.path, "split": self.source.split, "subset": self.source.subset}
                 raise ValueError(hub_refusal(error, typed)) from error
 
     def _load(self) -> Any:
@@ -98,14 +81,14 @@ class HubRows:
             # Streamed, so that `datasets` caches no second copy beside the prepared data.
             names = [str(path) for path in files]
             kind = KINDS[files[0].suffix]
-            return datasets.load_dataset(kind, data_files=names, split=self.split, streaming=True)
+            return datasets.load_dataset(kind, data_files=names, split=self.source.split, streaming=True)
         return datasets.load_dataset(
-            self.path,
-            self.subset,
-            split=self.split,
-            revision=self.revision,
+            self.source.path,
+            self.source.subset,
+            split=self.source.split,
+            revision=self.source.revision,
             # Without a network only a dataset that was downloaded completely can be read.
-            streaming=not work_offline() and self.streaming,
+            streaming=not work_offline() and self.source.streaming,
         )
 
 
