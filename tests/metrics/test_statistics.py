@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from ttt.metrics.frontier import dominated_area
-from ttt.metrics.seeds import sign_flip, t_interval
+from ttt.metrics.seeds import QUANTILES, sign_flip, t_interval, t_quantile
 
 
 def test_t_interval_against_the_published_quantiles():
@@ -21,6 +22,11 @@ def test_t_interval_against_the_published_quantiles():
         assert interval.half == pytest.approx(quantile * np.std(values, ddof=1) / math.sqrt(n), rel=1e-3)
     assert math.isnan(t_interval([1.0]).half)
     assert not t_interval([1.0]).resolved
+
+
+def test_quantiles_are_those_of_scipy_to_the_last_bit():
+    counts = range(1, len(QUANTILES) + 5)
+    assert [t_quantile(n) for n in counts] == [float(t.ppf(0.975, n)) for n in counts]
 
 
 def test_the_sign_flip_test_by_hand():

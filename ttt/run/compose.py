@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +25,7 @@ from yaml import YAMLError
 from ttt.config.environment_values import resolve_paths_alone
 from ttt.config.faults import fault_of_yaml
 from ttt.config.messages import UsageError
+from ttt.run.packaged import read_packages_once
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,15 @@ class Composer:
     loader: ConfigLoader
     searchpath: Sequence[str]
     folder: Path | None = None
+    # What there is to choose does not change while a command is checked.
+    _names: dict[tuple[str, ObjectType], list[str]] = field(default_factory=dict, init=False, repr=False)
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a run with Hydra's own, so that a launcher's settings are checked too."""
         try:
-            config = compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
+            config = self._on_choices(overrides)
+            if config is None:
+                config = compose("config", overrides=[*self.searchpath, *overrides], return_hydra_config=True)
             if self.folder and any(OmegaConf.is_list(config.get(group)) for group in self.groups()):
                 raise TypeError("the section of a group is a list")
             return config
@@ -46,22 +56,55 @@ class Composer:
                 raise
             raise UsageError(fault) from error
 
+    def _on_choices(self, overrides: Sequence[str]) -> DictConfig | None:
+        """The same from parts that were chosen before, which takes a sixth of the time.
+
+        Hydra puts settings on top of the parts at the very end. None where it must do it all: for
+        settings of its own, and with files of the user's, which may have changed.
+        """
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        groups = self.groups()
+        choices = [override for override in parsed if override.key_or_group in groups]
+        if self.folder or not (all(map(_is_setting, parsed)) and all(map(_is_choice, choices))):
+            return None
+        config = copy.deepcopy(_composed(tuple(str(choice.input_line) for choice in choices)))
+        ConfigLoaderImpl._apply_overrides_to_config([x for x in parsed if x not in choices], config)
+        return config
+
     def plain(self) -> DictConfig:
         """The config of the command without a word, from our own files alone."""
-        return compose("config", overrides=[], return_hydra_config=True)
+        return _composed(())
 
     def groups(self) -> list[str]:
         """The groups of the config, without those of Hydra."""
-        return [name for name in self._names("", ObjectType.GROUP) if name != "hydra"]
+        return [name for name in self._options("", ObjectType.GROUP) if name != "hydra"]
 
     def options(self, group: str) -> list[str]:
         """What one may type behind `group=`."""
-        return self._names(group, ObjectType.CONFIG)
+        return list(self._options(group, ObjectType.CONFIG))
 
-    def _names(self, group: str, kind: ObjectType) -> list[str]:
-        # Hydra looks into the user's folder as well if the overrides show it the search path.
-        names = self.loader.get_group_options(group, kind, config_name="config", overrides=list(self.searchpath))
-        return sorted(names)
+    def _options(self, group: str, kind: ObjectType) -> list[str]:
+        if (group, kind) not in self._names:
+            # Hydra looks into the user's folder as well if the overrides show it the search path.
+            names = self.loader.get_group_options(group, kind, config_name="config", overrides=list(self.searchpath))
+            self._names[group, kind] = sorted(names)
+        return self._names[group, kind]
+
+
+@lru_cache
+def _composed(choices: tuple[str, ...]) -> DictConfig:
+    """The config of chosen parts from our own files, which stay as they are: not to be changed."""
+    return compose("config", overrides=list(choices), return_hydra_config=True)
+
+
+def _is_setting(override: Override) -> bool:
+    """Is it a value for a part, or its choice, and nothing of Hydra's own?"""
+    is_hydras = override.key_or_group.startswith("hydra") or "/" in override.key_or_group
+    return not (is_hydras or override.is_sweep_override() or override.is_delete())
+
+
+def _is_choice(override: Override) -> bool:
+    return isinstance(override.value(), str) and not override.is_force_add()
 
 
 @contextmanager
@@ -72,6 +115,7 @@ def composing(config_dir: str | None = None) -> Iterator[Composer]:
     """
     if config_dir and not Path(config_dir).is_dir():
         raise UsageError(f"--config-dir {config_dir}: no such folder")
+    read_packages_once()
     with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
         searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
         yield Composer(GlobalHydra.instance().config_loader(), searchpath, Path(config_dir) if config_dir else None)
