@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+
+from ttt.adapters.footing import Flops
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,10 @@ class _Meter(TorchDispatchMode):
         self.live -= size
 
 
-def _batched_product(into: Any, a_BXY: torch.Size, b_BYZ: torch.Size, beta: Any = 1, out_shape: Any = None) -> int:
-    batch, rows, inner = a_BXY
-    return 2 * batch * rows * inner * b_BYZ[-1]
-
-
 def cost(call: Callable[[], None]) -> Cost:
     """Return the cost of one call. `peak` leaves out its inputs and weights."""
-    # Torch counts `baddbmm`, but not its in-place variant.
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _batched_product}) as counter:
+    with Flops() as counter:
         call()
     with _Meter() as meter:
         call()
-    return Cost(float(counter.get_total_flops()), float(meter.touched), float(meter.peak))
+    return Cost(float(counter.flops), float(meter.touched), float(meter.peak))

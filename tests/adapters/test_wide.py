@@ -11,7 +11,7 @@ from tiny_adapters import LENGTH, VOCAB, batch_of, build_adapter, tokens
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ttt.adapters.footing import match
+from ttt.adapters.footing import Flops, match
 from ttt.adapters.wide import Wide, widen
 from ttt.learner import Learner
 from ttt.models.gated import gated_mlps
@@ -44,10 +44,14 @@ def size(model):
 
 
 def flops(model):
-    """Of a training step on one sequence, by torch's own counter."""
-    with FlopCounterMode(display=False) as counter:
+    """Of a training step on one sequence, by torch's own counter and a formula that it lacks."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: added_in_place}) as counter:
         model(tokens(1, rows=1)).float().logsumexp(-1).sum().backward()
     return counter.get_total_flops()
+
+
+def added_in_place(into, a_BXY, b_BYZ, *, out_shape=None):
+    return 2 * a_BXY[0] * a_BXY[1] * a_BXY[2] * b_BYZ[2]
 
 
 def into_wider(narrow, wider):
@@ -102,6 +106,15 @@ def test_as_many_operations(like):
     # Half a unit in each of two MLPs; each weight takes two operations forward and four backward.
     assert abs(flops(model) - wanted) / LENGTH <= 6 * 3 * WIDTH
     assert wanted > 1.1 * flops(nano())
+
+
+@torch.no_grad()
+def test_products_that_are_added_in_place_are_operations_too():
+    a_BXY, b_BYZ, into_BXZ = torch.ones(2, 3, 4), torch.ones(2, 4, 5), torch.zeros(2, 3, 5)
+    for product in (torch.bmm, into_BXZ.baddbmm, into_BXZ.baddbmm_):
+        with Flops() as counter:
+            product(a_BXY, b_BYZ)
+        assert counter.flops == 2 * 2 * 3 * 4 * 5
 
 
 def test_steps_inside_a_step_are_operations_too():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -94,14 +95,18 @@ def _cost(model: nn.Module, adapter_of: Callable[[nn.Module], Adapter], *, lengt
     # Different tokens, so that nothing is skipped because it is alike.
     tokens_BT = torch.arange(length)[None] % words
     batch = Batch(tokens_BT, tokens_BT, torch.zeros_like(tokens_BT))
-    with _Flops() as counter:
+    with Flops() as counter:
         logits_BTV, _ = adapter.read(copied, batch, adapter.initial(), write=True)
         logits_BTV.float().logsumexp(-1).sum().backward()
     return Expense(sum(p.numel() for p in copied.parameters()), counter.flops / length)
 
 
-class _Flops(TorchDispatchMode):
-    """Counts operations; torch's own FlopCounterMode refuses gradients that are taken inside."""
+class Flops(TorchDispatchMode):
+    """Counts operations of matrix products.
+
+    torch's own FlopCounterMode refuses gradients that are taken inside, and does not count products
+    that are added in place.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +114,17 @@ class _Flops(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = _formula(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+@cache
+def _formula(operator: Any) -> Callable[..., int] | None:
+    """How many operations a call has; None of what is no product. `baddbmm_` counts as `baddbmm`."""
+    formula: Callable[..., int] | None = flop_registry.get(operator)
+    name = operator.__name__
+    if formula is None and name.endswith("_") and not name.endswith("__"):
+        formula = flop_registry.get(getattr(torch.ops.aten, name[:-1], None))
+    return formula
