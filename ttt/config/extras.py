@@ -17,6 +17,7 @@ PACKAGES = {
     "submitit": ("hydra-submitit-launcher==1.2.0", "submitit>=1.5.4,<1.6"),
     "tensorboard": ("tensorboard>=2.18",),
     "trackio": ("trackio>=0.40",),
+    "workspaces": ("wandb-workspaces>=0.4",),
 }
 # Launchers and sweepers of Hydra's, and the extra that brings each of them.
 PLUGINS = {

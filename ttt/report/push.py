@@ -11,20 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ttt.compare.groups import Group
+from ttt.compare.groups import Group, headline
 from ttt.compare.runs import RunSearch
 from ttt.compare.table import Sheet
 from ttt.config.identity import digest
 from ttt.report import contrast
 from ttt.report.drawings import comparison_drawings
 from ttt.report.many import write_comparison
+from ttt.report.workspace import save_workspace
 from ttt.storage.run_folder import PAGE
 
 
 def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -> str:
     """Push a comparison to W&B and return a line that says where it is.
 
-    Without a login or a server in reach the W&B run is kept offline in `folder`. Its id is made of
+    Without a login or a server in reach the W&B run is kept offline in `folder`, and no workspace
+    is saved. Its id is made of
     the compared runs: pushing the same comparison again updates the same W&B run.
     """
     # Imported here: wandb takes its time, and few comparisons are pushed.
@@ -46,13 +48,17 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
         folder=folder,
     )
     run = open_wandb_run(filed, connection="auto", resume=True)
-    run.log(_content(groups, sheet))
+    content = _content(groups, sheet)
+    run.log(content)
+    drawn = [name for name, shown in content.items() if isinstance(shown, wandb.Image)]
+    saved = save_workspace(run, headline=headline(groups), pictures=drawn)
     with TemporaryDirectory(prefix="ttt-") as work:
         page = wandb.Artifact(f"comparison-{run.id}", type="report")
         page.add_file(str(write_comparison(RunSearch(runs, {}), to=Path(work) / PAGE)))
         run.log_artifact(page)
         # Inside `with`: the page is uploaded as the run is closed.
-        return close_wandb_run(run)
+        where = close_wandb_run(run)
+    return f"{where}; workspace: {saved}" if saved else where
 
 
 def _content(groups: Sequence[Group], sheet: Sheet) -> dict[str, Any]:
