@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDIES := $(shell grep -l '^study:' conf/experiment/*.yaml | xargs -n 1 basename -s .yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs smollm2 triton bench study studies wheel lock lock-check sbom clean torture promises
+.PHONY: help run test check docs docs-check smollm2 triton bench study studies wheel lock lock-check sbom clean torture promises
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ studies: .venv/ready  ## all studies (some hours on two cores)
 docs: .venv/docs  ## the docs as a site, in site/: open site/index.html
 	$(BIN)/python docs/generator/reference.py
 	$(BIN)/zensical build --strict --clean
+
+docs-check: .venv/ready  ## type what the docs say, in small (half an hour); PAGES="README.md docs/..." for some
+	OMP_NUM_THREADS=1 $(BIN)/python tests/guards/run_docs.py $(PAGES)
 
 wheel: .venv/ready  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
