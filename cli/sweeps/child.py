@@ -18,14 +18,12 @@ from typing import Protocol
 
 from ttt.cli.announce import VARIABLE
 
-# Loaded before the server forks: torch._dynamo comes with the first optimizer, pandas with the
-# first parquet file.
+# Loaded before the server forks: pandas comes with the first parquet file.
 PRELOADED = [
     "hydra",
     "ttt.cli.runs.screen",
     "ttt.run.assemble",
     "ttt.run.execute",
-    "torch._dynamo",
     "pandas",
     "pyarrow.parquet",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from ttt.optimizers.eager import take_step
+
 
 class Joined(Optimizer):
     """An optimizer whose groups and steps are those of its parts, in order.
@@ -41,4 +43,4 @@ class Joined(Optimizer):
         # A closure would have to run once for all parts; no caller needs one.
         assert closure is None
         for part in self._parts:
-            part.step()
+            take_step(part)
