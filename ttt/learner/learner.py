@@ -20,6 +20,7 @@ from ttt.devices.shards import is_cut
 from ttt.learner.losses import cross_entropy
 from ttt.models.cache import Cache
 from ttt.models.scored import ScoredAlone
+from ttt.optimizers.eager import uncompiled
 from ttt.stream import IGNORE, Batch
 
 
@@ -116,7 +117,8 @@ class Learner(nn.Module):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A new optimizer of the slow weights, under the name that Lightning calls."""
-        return self.optimizer_factory.build(self.model)
+        with uncompiled():
+            return self.optimizer_factory.build(self.model)
 
     def _untouched(self) -> Tensor:
         """Zero, as a function of every parameter that is learned and not cut over devices."""

@@ -16,6 +16,7 @@ from ttt.config.messages import UsageError
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.evaluation.diagnose import Diagnosis
+from ttt.optimizers.eager import uncompiled
 from ttt.results.results import Results
 from ttt.run.assemble import Assembly
 from ttt.run.endings import LostError, Outcome, ending
@@ -182,7 +183,8 @@ def _begin(
     # A full disk is noticed now, not after the first task.
     check_room(engine, folder.checkpoints)
     saved = _newest(fabric, folder, watcher)
-    clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()
+    with uncompiled():
+        clock = restore_run(engine, recipe, saved, results=results) if saved else Clock()
     task_step = saved.state.get("task_step", 0) if saved else 0
     if fabric.is_global_zero:
         record_run(assembly, folder, engine, causal=causal, resumed=saved is not None, watcher=watcher)
