@@ -8,6 +8,8 @@
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
     python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
     python tests/torture/torture.py kinds --times 400     files of runs with values of wrong kinds
+    python tests/torture/torture.py two --times 20        runs of two processes, half of them by torchrun
+    python tests/torture/torture.py trackers              W&B in trouble: what it costs (not among all)
     python tests/torture/torture.py soak                  500 tasks: what a run holds and a task costs
 
 Each compares SHA-256 of what is left behind with that of a run that nothing stopped.
@@ -38,11 +40,15 @@ from soaking import SIZES, soak
 from stopped_jobs import ADAM, JOBS, NANO
 from stopping import broken, unbroken
 from strategy_jobs import make
+from tracker_costs import compare_trackers
 
 FORTY = (*NANO, *ADAM, "task.num_tasks=4", "task.steps_per_task=10", "strategy=replay", "strategy.size=12")
 # A run of some seconds that saves all the time.
 COMMAND = (*TINY, *FAST, "task.num_tasks=4", "task.steps_per_task=150", "adapter.reset=never", "strategy=ewc",
            "trainer.save_every=5", "trainer.report_every=5", "eval.anytime=50")  # fmt: skip
+# A run of a second on two devices, and what starts its processes from outside.
+TWO = (*TINY, *FAST, "task.batch_size=4", "trainer=ddp", "trainer.threads=1", "trainer.accelerator=cpu")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 # Exit codes of a run that was stopped and can go on.
 MAY_END = {signal.SIGKILL: {-9}, signal.SIGINT: {130}, signal.SIGTERM: {75}, signal.SIGUSR1: {75}, signal.SIGHUP: {75}}
 
@@ -131,6 +137,21 @@ def long_stream(work: Path, typed: argparse.Namespace) -> list[str]:
     return soak(lambda folder: command(folder, [*TINY, *FAST, *SIZES]), fresh(work))
 
 
+def two(work: Path, typed: argparse.Namespace) -> list[str]:
+    """Short runs of two processes, half of them by torchrun: all end well, and alike."""
+    complaints, ends = [], set()
+    for turn in range(typed.times):
+        folder = fresh(work / "two")
+        code = command(folder, [*TWO, "trainer.devices=2"] if turn % 2 else TWO, by=[] if turn % 2 else TORCHRUN).wait()
+        complaints += [f"run {turn}: exit code {code}: {(folder / 'log').read_text().strip()[-300:]}"] if code else []
+        ends.add("" if code else digest(folder))
+    return complaints + ([f"{len(ends)} different results"] if len(ends) > 1 else [])
+
+
+def trackers(work: Path, typed: argparse.Namespace) -> list[str]:
+    return compare_trackers(work, rounds=typed.rounds)
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -149,9 +170,9 @@ def newest(folder: Path) -> Path:
     return sorted((only_run(folder) / "checkpoints").glob("task-*"))[-1]
 
 
-def command(folder: Path, words: Sequence[str] = COMMAND) -> subprocess.Popen[bytes]:
+def command(folder: Path, words: Sequence[str] = COMMAND, *, by: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """The command as a process of its own, typed in `folder`; all share one cache of bases."""
-    line = [sys.executable, "-m", "ttt.cli.run", *words, f"cache_dir={folder.parent / 'cache'}"]
+    line = [sys.executable, *by, "-m", "ttt.cli.run", *words, f"cache_dir={folder.parent / 'cache'}"]
     with (folder / "log").open("ab") as log:
         environment = os.environ | {"PYTHONSAFEPATH": "1"}
         return subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -159,8 +180,11 @@ def command(folder: Path, words: Sequence[str] = COMMAND) -> subprocess.Popen[by
 
 def results(folder: Path) -> str:
     """Run to the end; return the hash of results.json."""
-    code = command(folder).wait()
-    return "" if code else hashlib.sha256((only_run(folder) / "results.json").read_bytes()).hexdigest()
+    return "" if command(folder).wait() else digest(folder)
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((only_run(folder) / "results.json").read_bytes()).hexdigest()
 
 
 def fresh(folder: Path) -> Path:
@@ -171,8 +195,10 @@ def fresh(folder: Path) -> Path:
 
 TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
     "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong,
-    "kinds": kinds, "soak": long_stream,
+    "kinds": kinds, "two": two, "soak": long_stream, "trackers": trackers,
 }  # fmt: skip
+# Only by name: its runs take two minutes each.
+APART = ("trackers",)
 
 
 def main() -> int:
@@ -181,8 +207,9 @@ def main() -> int:
     parser.add_argument("jobs", nargs="*", help="names of jobs, for steps (all)")
     parser.add_argument("--times", type=int, default=8, help="how many signals, commands or mutations")
     parser.add_argument("--first", type=int, default=0, help="the number of the first one, for fuzz and kinds")
+    parser.add_argument("--rounds", type=int, default=1, help="how often trackers are tried")
     typed, failed = parser.parse_args(), False
-    for name in [typed.trial] if typed.trial else TRIALS:
+    for name in [typed.trial] if typed.trial else [name for name in TRIALS if name not in APART]:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="torture-") as work:
             complaints = [line for line in TRIALS[name](Path(work) / name, typed) if line]
