@@ -1,12 +1,18 @@
-"""Every command line in the README and the docs is one that its command takes; nothing is run."""
+"""Every command line in the README and the docs is one that its command takes.
+
+Nothing is run here but what only prints; `make docs-check` types all that takes no hours.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
+import sys
 
 import pytest
 from documents import ROOT, blocks, command_lines, name_of, pages
+from pages_as_typed import SKIPPED, typed_on, typed_pages
 
 from ttt.cli.check import typed_options
 from ttt.cli.checks.tiny import checked_groups
@@ -98,3 +104,27 @@ def parse(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> N
         patched.setattr(argparse.ArgumentParser, "parse_args", stopped)
         with pytest.raises(ParsedError):
             importlib.import_module(f"ttt.cli.{name}").main()
+
+
+@pytest.fixture(scope="module")
+def typed():
+    return [line for page in typed_pages() for line in typed_on(page)]
+
+
+def test_each_reason_not_to_run_a_line_is_needed(typed):
+    assert {line.skipped for line in typed if line.skipped} == set(SKIPPED.values())
+
+
+def test_all_python_and_most_kinds_of_commands_are_run(typed):
+    run = [line for line in typed if not line.skipped]
+    assert {line.language for line in run} == {"bash", "python"}
+    assert not [line for line in typed if line.language == "python" and line.skipped]
+    commands = {line.text.split()[0] for line in run if line.language == "bash"}
+    assert commands >= {"ttt-run", "ttt-compare", "ttt-report", "ttt-probe", "ttt-stream", "ttt-check"}
+
+
+def test_what_only_prints_is_run(typed, tmp_path):
+    for line in {x.text for x in typed if "--help" in x.text}:
+        command = [sys.executable, "-m", line.split()[0].replace("ttt-", "ttt.cli."), *line.split()[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), line

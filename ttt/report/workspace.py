@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ttt.results.scores import COMPARED, MODES
+from ttt.results.scores import COMPARED
 from ttt.sinks.base import first_line
 from ttt.sinks.numbers import FAMILIES
 
@@ -33,8 +33,8 @@ NAME = "ttt: levels and changes"
 def save_workspace(run: wandb.Run, *, headline: str, pictures: Sequence[str]) -> str | None:
     """Save the workspace in the project of `run` unless it is there; return its address.
 
-    `headline`: the mode and quantity that it is about, such as fast/loss. `pictures`: names of those
-    of a comparison.
+    `headline`: the mode and quantity that it is about, such as fast/loss. `pictures`: the names of
+    the pictures of a comparison.
 
     None where nothing can be saved: offline, or without the package `wandb-workspaces`. One that is
     there stays as somebody arranged it.
@@ -43,7 +43,7 @@ def save_workspace(run: wandb.Run, *, headline: str, pictures: Sequence[str]) ->
         return None
     from wandb_workspaces.workspaces import Workspace
 
-    site = urlsplit(run.url)
+    site = urlsplit(str(run.url))
     address = f"{site.scheme}://{site.netloc}/{run.entity}/{run.project}?nw={VIEW}"
     try:
         try:
@@ -80,10 +80,10 @@ def workspace(entity: str, project: str, *, headline: str, pictures: Sequence[st
 
 def _sections(headline: str, pictures: Sequence[str]) -> dict[str, list[Any]]:
     """Return the panels of each section."""
-    from wandb_workspaces.reports.v2 import LinePlot, MediaBrowser, ScatterPlot, SummaryMetric
+    from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser, ScatterPlot, SummaryMetric
 
-    used, quantity = headline.split("/")
-    modes = [mode for mode in MODES if mode in COMPARED[used]]
+    mode_used, quantity = headline.split("/")
+    modes = COMPARED["carried" if mode_used == "carried" else "fast"]
 
     def line(*metrics: str, title: str) -> LinePlot:
         # A family is read along its axis, in W&B as in every other tracker.
