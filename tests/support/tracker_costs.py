@@ -32,6 +32,7 @@ LONG = ("task.num_tasks=4", *FAST, "base.steps=3", "base.warmup=1", "report=true
 # Steps of a task from which to learn how fast they are here, and how long a run shall take.
 FEW, SECONDS = 200, 120
 TROUBLE = ("refuse", "hang", "broken", "slow")
+ALONE = ("none", "")
 NOBODY = "http://127.0.0.1:9"
 # A tracker may cost such a share of a run.
 ALLOWED = 0.05
@@ -102,17 +103,17 @@ def compare_trackers(work: Path, *, rounds: int) -> list[str]:
     few = measured(work / "few", "none", "", words=[f"task.steps_per_task={FEW}"])
     words = [f"task.steps_per_task={round(FEW * SECONDS / few['run'])}"]
     loggers = [name for name in ("wandb", "mlflow") if find_spec(name)]
-    kinds = [("none", ""), *((logger, trouble) for logger in loggers for trouble in TROUBLE)]
+    kinds = [ALONE, *((logger, trouble) for logger in loggers for trouble in TROUBLE)]
     took: dict[tuple[str, str], list[dict[str, float]]] = {kind: [] for kind in kinds}
     for turn in range(rounds):
         for kind in kinds:
             took[kind].append(measured(work / f"{turn}-{'-'.join(kind)}", *kind, words=words))
-            print(_line(kind, took[kind][-1:], took["none"][-1:]), file=sys.stderr, flush=True)
+            print(_line(kind, took[kind][-1:], took[ALONE][-1:]), file=sys.stderr, flush=True)
     for kind in kinds:
-        print(_line(kind, took[kind], took["none"]), flush=True)
-    alone = _mean(took["none"], "command")
+        print(_line(kind, took[kind], took[ALONE]), flush=True)
+    alone = _mean(took[ALONE], "command")
     stood = {kind: _mean(took[kind], "waiting") + _mean(took[kind], "leaving") for kind in kinds}
-    extra = {kind: seconds - stood["none", ""] for kind, seconds in stood.items()}
+    extra = {kind: seconds - stood[ALONE] for kind, seconds in stood.items()}
     return [f"{' '.join(kind)} costs {x:.1f} s of {alone:.0f}" for kind, x in extra.items() if x > ALLOWED * alone]
 
 

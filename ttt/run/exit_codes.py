@@ -9,8 +9,8 @@ class ExitCode(IntEnum):
     """Launchers and schedulers act on these: 75 (EX_TEMPFAIL) means start it again."""
 
     DONE = 0
-    # Some runs of a sweep did not finish; `ttt-probe causality` saw a leak, or `ttt-check` a promise
-    # that is broken.
+    # Some runs of a sweep did not finish; `ttt-probe causality` saw a leak, or `ttt-check` a broken
+    # promise.
     FAILED = 1
     USAGE = 2
     BUG = 70

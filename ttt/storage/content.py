@@ -1,4 +1,4 @@
-"""What others read of the small files of a run folder: the keys that they have, and of what kinds."""
+"""What others read of the small files of a run folder: their keys, and of what kinds these are."""
 
 from __future__ import annotations
 
