@@ -84,6 +84,11 @@ class TrainerSettings:
         return {"bf": torch.bfloat16, "16": torch.float16}.get(self.precision[:2], torch.float32)
 
     @property
+    def is_cut(self) -> bool:
+        """Does each device hold a share of the parameters only?"""
+        return self.world.strategy == "fsdp" and self.world.size > 1
+
+    @property
     def parts(self) -> int:
         """How many parts a batch is cut into: over devices and in turn."""
         return self.world.size * self.accumulate

@@ -33,7 +33,10 @@ def is_cut(tensor: Any) -> TypeGuard[DTensor]:
 
 
 def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Cut the parameters of `learner` over the devices, in place."""
+    """Cut the parameters of `learner` over the devices, in place.
+
+    Those that have no numbers yet (ttt/devices/deferred.py) get memory for this device's share.
+    """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     whole = {parameter for parameter in learner.parameters() if parameter.dim() == 0}
@@ -43,10 +46,26 @@ def shard(learner: nn.Module, mesh: DeviceMesh) -> nn.Module:
         for block in stack:
             fully_shard(block, mesh=over, ignored_params=whole)
     fully_shard(learner, mesh=over, ignored_params=whole)
-    for parameter in whole:
-        parameter.data = parameter.data.to(torch.device(over.device_type))
+    device = torch.device(over.device_type)
+    give_memory(learner, device)
+    for parameter in learner.parameters():
+        if not is_cut(parameter):
+            parameter.data = parameter.data.to(device)
     register_fsdp_forward_method(learner, "score")
     return learner
+
+
+def give_memory(module: nn.Module, device: torch.device) -> None:
+    """Give the tensors of a module that have none memory on a device; they stay the same objects.
+
+    So parameters that are tied stay tied, which `nn.Module.to_empty` does not ensure.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_meta:
+            empty = torch.empty_like(tensor, device=device)
+            is_learned = isinstance(tensor, nn.Parameter)
+            new = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_learned else empty
+            torch.utils.swap_tensors(tensor, new)
 
 
 def follow(optimizer: Optimizer, names: Mapping[int, str], learner: nn.Module) -> None:

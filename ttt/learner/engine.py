@@ -126,6 +126,9 @@ def _build_sharded(
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     wrapped: Any = fabric.setup_module(learner)
+    if learner.deferred is not None:
+        learner.deferred.fill(learner)
+        learner.deferred = None
     follow(optimizer, names, learner)
     # Cutting replaces every parameter object: look them up again by name.
     now = dict(learner.named_parameters())

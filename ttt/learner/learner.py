@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ttt.adapters.base import Adapter, FastState, passes_logits
 from ttt.devices.context import Context
+from ttt.devices.deferred import Deferred
 from ttt.devices.shards import is_cut
 from ttt.learner.losses import cross_entropy
 from ttt.models.cache import Cache
@@ -34,10 +35,14 @@ class OptimizerFactory(Protocol):
 
 
 class Learner(nn.Module):
-    """Slow weights are its parameters; `fast` is the state its next training batch starts from."""
+    """Slow weights are its parameters; `fast` is the state its next training batch starts from.
+
+    `deferred`: where the slow weights get their numbers from, while they have none.
+    """
 
     def __init__(self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory) -> None:
         super().__init__()
+        self.deferred: Deferred | None = None
         adapter.attach(model)
         self.model = model
         self.adapter = adapter

@@ -36,11 +36,11 @@ from ttt.run.published import (
     check_memory,
     recompute_blocks,
     recorded_revision,
-    unchanged,
     weights_of,
     with_precision,
 )
 from ttt.run.samples import check_samples
+from ttt.run.weights import load_weights
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
@@ -117,11 +117,17 @@ class Assembly:
 
         Raises ValueError where the weights do not fit the model.
         """
-        if weights is not None:
+        # Weights without memory get it as the learner is set up, for the share of this device.
+        late = self.learner.deferred is not None
+        if weights is not None and not late:
             self.load(weights)
         optimizer = self.learner.configure_optimizers()
         accumulate, processes = self.settings.accumulate, self.settings.context_parallel
         engine = Engine.build(fabric, self.learner, optimizer, accumulate=accumulate, processes=processes)
+        if weights is not None and late:
+            self.load(weights)
+            # As an adapter may make it of weights.
+            self.learner.fast = self.learner.adapter.initial()
         self.recipe.objective.begin(self.learner)
         # Reseed: everything after this depends on the run's seed, not on the base's.
         torch.manual_seed(self.config["seed"])
@@ -143,27 +149,13 @@ class Assembly:
 
     def _learner(self, config: dict[str, Any], *, optimizer: OptimizerFactory | None = None) -> Learner:
         optimizer = optimizer or self.learner.optimizer_factory
-        return build_learner(config, trusted=self.trusted, stream=self.stream, optimizer=optimizer)[0]
+        return build_learner(
+            config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, deferred=self.settings.is_cut
+        )[0]
 
     def load(self, weights: SlowWeights) -> None:
         """Put `weights` into the learner. Raises ValueError where they do not fit."""
-        parameters = dict(self.learner.model.named_parameters())
-        unknown = sorted(set(weights) - self.base_names)
-        # What a model was published with is not saved again where nothing changed it.
-        missing = sorted(self.own_names - set(weights) - unchanged(self.learner.model))
-        brought = self.base_names - self.own_names
-        if brought & set(weights):
-            # Weights of a plain model fit below any adapter, those of another adapter do not.
-            missing += sorted(brought - set(weights))
-        if unknown or missing:
-            name = (unknown or missing)[0]
-            hint = "" if name in self.own_names else "; take the adapter, with its layers, that learned them"
-            raise ValueError(f"base: the weights do not fit the model: {name} is only in one of them{hint}")
-        for name, tensor in weights.items():
-            if tensor.shape != parameters[name].shape:
-                shapes = f"{list(tensor.shape)} there, {list(parameters[name].shape)} here"
-                raise ValueError(f"base: the weights do not fit the model: {name} is {shapes}")
-        self.learner.model.load_state_dict(weights, strict=False)
+        load_weights(self.learner, weights, own_names=self.own_names, base_names=self.base_names)
 
 
 def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
@@ -227,7 +219,9 @@ def _build_method(
     """The learner with the strategy attached, and everything that either of them refuses."""
     strategy = build_strategy(config, trusted)
     optimizer, pace = build_optimizer(config["optimizer"], trusted)
-    learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer)
+    learner, own_names = build_learner(
+        config, trusted=trusted, stream=stream, optimizer=optimizer, deferred=settings.is_cut
+    )
     recompute_blocks(learner, settings)
     # Before the strategy adds parameters of its own, which no base brings.
     base_names = frozenset(name for name, _ in learner.model.named_parameters())

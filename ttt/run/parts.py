@@ -12,6 +12,7 @@ from torch import nn
 
 from ttt.adapters.base import Adapter
 from ttt.config.build import build, construct
+from ttt.devices.deferred import Deferred, NotDeferrableError
 from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
 from ttt.run.checks import check_adapter, vector_size
@@ -89,9 +90,32 @@ def build_dropout(adapter: Mapping[str, Any], *, seed: int) -> WriteDropout:
 
 
 def build_learner(
-    config: dict[str, Any], *, trusted: Sequence[Path], stream: Stream, optimizer: OptimizerFactory
+    config: dict[str, Any],
+    *,
+    trusted: Sequence[Path],
+    stream: Stream,
+    optimizer: OptimizerFactory,
+    deferred: bool = False,
 ) -> tuple[Learner, frozenset[str]]:
-    """A learner with fresh weights, and the names of the parameters that are the model's own."""
+    """A learner with fresh weights, and the names of the parameters that are the model's own.
+
+    `deferred`: if that can be, the weights get their numbers only when the learner is set up on its
+    devices, of which each then holds its share alone.
+    """
+    # Published weights are read by the library that built the model, not made here.
+    if deferred and "revision" not in config["model"]:
+        numbers = Deferred(config["base"]["seed"])
+        try:
+            with numbers.building():
+                learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer)
+            learner.fast = {}
+            numbers.close(learner)
+        # Torch refuses to read a number where there is none, or a tensor beside one that has none.
+        except (NotDeferrableError, RuntimeError, NotImplementedError):
+            pass
+        else:
+            learner.deferred = numbers
+            return learner, own_names
     # Initial weights belong to the base, which runs of several seeds may share.
     torch.manual_seed(config["base"]["seed"])
     sizes = {"vocab_size": stream.vocab_size} | vector_size(config, stream)
