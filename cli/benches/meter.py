@@ -63,10 +63,15 @@ class _Meter(TorchDispatchMode):
         self.live -= size
 
 
-def cost(call: Callable[[], None]) -> Cost:
-    """Return the cost of one call. `peak` leaves out its inputs and weights."""
+def flops_of(call: Callable[[], None]) -> float:
+    """Return the operations of matrix products in one call."""
     with Flops() as counter:
         call()
+    return float(counter.flops)
+
+
+def cost(call: Callable[[], None]) -> Cost:
+    """Return the cost of one call. `peak` leaves out its inputs and weights."""
     with _Meter() as meter:
         call()
-    return Cost(float(counter.flops), float(meter.touched), float(meter.peak))
+    return Cost(flops_of(call), float(meter.touched), float(meter.peak))
