@@ -49,3 +49,21 @@ def test_tokens_must_mean_the_same(typed):
     ):
         assert refusal_of(*typed, "source@base_source=prose", *words).startswith("source@base_source=prose: ")
     assert refusal_of(*typed, "source@base_source=mnist").startswith("source@base_source=mnist: ")
+
+
+NEEDLES = (*without(SMALL, "source", "task.num_tasks", "task.held_out", "task.seq_len"),
+           "source=needle", "task.num_tasks=5", "task.seq_len=128", "adapter=none")  # fmt: skip
+
+
+def test_needles_behind_a_base_of_prose():
+    assembly = assembled(*NEEDLES, "source@base_source=prose", "base=pretrain")
+    # All of running text is learned, of needles the answers alone.
+    assert (assembly.stream.base.batch(0).targets_BT != IGNORE).all()
+    assert (assembly.stream.tasks[0].batch(0).targets_BT != IGNORE).float().mean() < 0.2
+    plain = assembled(*NEEDLES, "base=none")
+    assert torch.equal(plain.stream.tasks[4].batch(1).tokens_BT, assembly.stream.tasks[4].batch(1).tokens_BT)
+
+
+def test_the_tokens_of_needles_are_those_of_their_haystack():
+    refusal = refusal_of(*NEEDLES, "source@base_source=prose", "source.haystack.tokenizer=bpe-300")
+    assert refusal.startswith("source@base_source=prose: its tokenizer is bytes, that of source=needle is bpe-300")

@@ -51,9 +51,17 @@ def _codes(section: Any) -> Iterator[str]:
             yield from _codes(value)
 
 
+def _tokenizer(section: Mapping[str, Any]) -> str | None:
+    """The tokenizer of a source, or of the one that it is made of, as needles are of a haystack."""
+    if "tokenizer" in section:
+        return str(section["tokenizer"])
+    inner = [_tokenizer(value) for value in section.values() if isinstance(value, Mapping)]
+    return next((name for name in inner if name is not None), None)
+
+
 def _check_base_source(config: dict[str, Any], source: Source, other: Source) -> None:
     """A token must mean the same in both."""
-    tokenizers = [config[section].get("tokenizer") for section in ("source", "base_source")]
+    tokenizers = [_tokenizer(config[section]) for section in ("source", "base_source")]
     typed = f"source@base_source={other.name}"
     # A BPE vocabulary is learned from its own source:
     # two of one name give a number another meaning.
