@@ -33,7 +33,7 @@ def composed(words: Sequence[str], *, config_dir: Path | None) -> Composed:
     trusted = [config_dir] if config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     # A probe reads in one process, whatever the trainer of the words says.
-    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1}
+    here = {"accelerator": "auto", "strategy": "single", "devices": 1, "nodes": 1, "checkpoint": "whole"}
     assembly = assemble(config | {"trainer": config["trainer"] | here}, trusted=trusted)
     device, base = assembly.settings.device(), assembly.base
     weights = None if base.needs_data else assembly.base_weights(OneDevice(device, precision="32-true"), _ignore)
