@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +33,8 @@ class Group:
     label: Mapping[str, Any]
     runs: Sequence[Run]
     by: IntervalBy = "t"
+    # A table looks at each of its intervals several times.
+    _intervals: dict[str, Interval] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -44,7 +46,9 @@ class Group:
 
     def interval(self, metric: str) -> Interval:
         """The 95 % interval of a metric."""
-        return interval_of(self.counted(metric), metric, by=self.by)
+        if metric not in self._intervals:
+            self._intervals[metric] = interval_of(self.counted(metric), metric, by=self.by)
+        return self._intervals[metric]
 
     def difference(self, baseline: Group, metric: str) -> Interval:
         """This group minus `baseline` over the runs that both have."""

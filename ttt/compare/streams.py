@@ -66,6 +66,8 @@ def conditions(runs: Sequence[Run], every: Sequence[Run]) -> list[str]:
     """As few KEY=VALUE as pick `runs` out of `every`; none where these do not suffice."""
     folders = {run.folder for run in runs}
     others = [run for run in every if run.folder not in folders]
+    if not others:
+        return []
     settings = _settings(runs[0])
     alike = {key: value for key, value in settings.items() if _is_plain(value) and _share(runs, key, value)}
     picked = []

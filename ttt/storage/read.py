@@ -5,16 +5,17 @@ Loads no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 
 from ttt.config.identity import LATER_EVAL, LATER_SOURCE, LATER_TRAINER, NOT_IDENTITY, NOT_IDENTITY_TRAINER
 from ttt.config.kinds import mismatch
+from ttt.config.loader import yaml_loader
 from ttt.results.definitions import COSTS
 from ttt.results.results import Results
 from ttt.storage.content import Config
@@ -25,6 +26,10 @@ from ttt.storage.whole import read_results_file, read_status
 LATER: dict[str, Mapping[str, Any]] = {"trainer.": LATER_TRAINER, "eval.": LATER_EVAL, "source.": LATER_SOURCE}
 # More values than any config of a run has. A few lines of YAML aliases can stand for billions.
 MOST_VALUES = 100_000
+# Where files lie and how many devices compute changes no number: it must not set methods apart.
+LEFT_OUT = frozenset({*NOT_IDENTITY, "seed", *(f"trainer.{key}" for key in NOT_IDENTITY_TRAINER)})
+# The lines of a config at which a section begins.
+SECTION = re.compile(rb"^(?=\w+:(?:\s|$))", re.MULTILINE)
 
 
 def read_results(folder: Path) -> Results:
@@ -42,15 +47,39 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = RunFolder(folder).config
     try:
-        config = yaml.load(file.read_bytes(), Loader=_loader())
+        config = _content(file.read_bytes())
         size = _size(config, at_most=MOST_VALUES)
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
     fault = "holds no config" if size >= MOST_VALUES else mismatch(config, Config)
     if fault:
         raise ValueError(f"{file}: {fault}")
-    whole: dict[str, Any] = config
+    # A copy: runs of one sweep share their sections, and whoever reads a config may change it.
+    whole: dict[str, Any] = _copy(config)
     return whole
+
+
+def _content(data: bytes) -> Any:
+    """What a config.yaml holds, section by section: of a sweep's runs nearly all are alike."""
+    try:
+        sections = [_section(text) for text in SECTION.split(data) if text]
+    except yaml.YAMLError:
+        sections = []
+    # Where lines that look like keys are none, the file is read as a whole.
+    if not all(isinstance(section, dict) and len(section) == 1 for section in sections) or not sections:
+        return yaml.load(data, Loader=yaml_loader())
+    return {key: value for section in sections for key, value in section.items()}
+
+
+@lru_cache(maxsize=4096)
+def _section(text: bytes) -> Any:
+    return yaml.load(text, Loader=yaml_loader())
+
+
+def _copy(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
 def _size(node: Any, *, at_most: int) -> int:
@@ -64,16 +93,6 @@ def _size(node: Any, *, at_most: int) -> int:
     return size
 
 
-@cache
-def _loader() -> Any:
-    """A loader that reads numbers as OmegaConf does (1e-4 is one), but in C: ten times as fast."""
-
-    class Loader(yaml.CSafeLoader):  # type: ignore[misc]
-        yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
-
-    return Loader
-
-
 def read_costs(folder: Path) -> dict[str, float]:
     """What a run took, by cost/run/KEY: keys of status.json in ttt.results.definitions.COSTS."""
     file = RunFolder(folder).status_file
@@ -84,13 +103,10 @@ def read_costs(folder: Path) -> dict[str, float]:
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the seed and what does not determine numbers."""
-    # Where files lie and how many devices compute changes no number: it must not set methods apart.
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if name in (*NOT_IDENTITY, "seed") or name in {f"trainer.{k}" for k in NOT_IDENTITY_TRAINER}:
-            continue
-        if key in ("_target_", "cache_dir"):
+        if name in LEFT_OUT or key in ("_target_", "cache_dir"):
             continue
         # Runs from before there was the setting had this value.
         if (key, value) in LATER.get(prefix, {}).items():

@@ -20,12 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ttt.storage.content import Sample
 from ttt.storage.files import write_json
 from ttt.storage.lock import Lock
-from ttt.storage.whole import check_config_file, read_environment, read_results_file, read_status
+from ttt.storage.whole import check_config_file, read_environment, read_results_file, read_status, read_whole
 
 # The page of a run in its folder, or of many runs in the folder that holds them.
 PAGE = "report.html"
+
+
+class _File:
+    """A file of a run, whose path is put together when somebody asks: most are not asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, kind: type) -> Path:
+        return folder.path / self._name
 
 
 class RunFolder:
@@ -34,18 +45,19 @@ class RunFolder:
     The status is running | done | failed | requeue (stopped; the same command resumes).
     """
 
+    config = _File("config.yaml")
+    environment = _File("environment.json")
+    samples = _File("samples.json")
+    status_file = _File("status.json")
+    checkpoints = _File("checkpoints")
+    metrics = _File("metrics.jsonl")
+    written = _File("samples.jsonl")
+    results = _File("results.json")
+    tuning = _File("tuning.json")
+    report = _File(PAGE)
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.yaml"
-        self.environment = path / "environment.json"
-        self.samples = path / "samples.json"
-        self.status_file = path / "status.json"
-        self.checkpoints = path / "checkpoints"
-        self.metrics = path / "metrics.jsonl"
-        self.written = path / "samples.jsonl"
-        self.results = path / "results.json"
-        self.tuning = path / "tuning.json"
-        self.report = path / PAGE
         self.lock = Lock(path / "lock")
         # What `open` saw that cannot be used; the run writes it anew.
         self.damaged: list[str] = []
@@ -68,6 +80,7 @@ class RunFolder:
             self.config: lambda: check_config_file(self.config),
             self.environment: lambda: read_environment(self.environment),
             self.results: lambda: read_results_file(self.results),
+            self.samples: lambda: read_whole(self.samples, list[Sample]),
         }
         faults = (_fault(check) for file, check in checks.items() if file.is_file())
         return [fault for fault in faults if fault]
