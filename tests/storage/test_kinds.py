@@ -13,6 +13,8 @@ from ttt.config.kinds import mismatch
 from ttt.report.record import read_record
 from ttt.results.events import Trained
 from ttt.results.rows import Row
+from ttt.storage.content import Written
+from ttt.storage.journal import read, whole_records
 from ttt.storage.run_folder import RunFolder
 
 ROW = {"columns": [0], "scores": {"slow": {"loss": [1.5]}}, "base": None, "step": 1, "current": 0, "diagnostics": {},
@@ -88,10 +90,21 @@ def test_a_page_is_refused_with_the_file_and_the_place(name, keys, value, place,
     assert "\n" not in str(refusal.value)
 
 
+def test_damaged_lines_of_what_was_written_are_left_out(tmp_path):
+    file = tmp_path / "samples.jsonl"
+    line = {"row": 0, "task": 0, "task_name": "eng", "mode": "fast", "opening": "a", "text": "b"}
+    lines = [line, line | {"task": [1]}, {"row": 3}, line | {"row": 1}]
+    file.write_text("".join(json.dumps(each) + "\n" for each in lines) + '{"row"')
+    assert whole_records(file, kind=Written) == [line, line | {"row": 1}]
+    with pytest.raises(ValueError, match="line 2 task must be an integer"):
+        read(file, kind=Written)
+    assert whole_records(tmp_path / "none.jsonl", kind=Written) == []
+
+
 def test_a_run_typed_again_writes_anew_what_holds_wrong_kinds(tmp_path):
     run = make_run(tmp_path)
     assert RunFolder(run).is_done()
-    for name, keys, value, _ in WRONG[:7]:
+    for name, keys, value, _ in WRONG[:8]:
         before = (run / name).read_bytes()
         put(run / name, keys, value)
         assert not RunFolder(run).is_done(), name

@@ -17,7 +17,7 @@ from ttt.learner import Learner
 from ttt.run.session import Session
 from ttt.storage.content import Written
 from ttt.storage.files import write_bytes
-from ttt.storage.journal import read
+from ttt.storage.journal import whole_records
 from ttt.storage.run_folder import RunFolder
 from ttt.stream import Stream
 
@@ -45,7 +45,7 @@ def write_samples(session: Session, row: int) -> None:
     written = continuations(session.engine, session.stream, tasks, recipe=session.recipe, tokens=tokens)
     file = RunFolder(session.checkpoints.parent).written
     # A run that was stopped beyond its checkpoint has written this row before.
-    lines = [line for line in read(file, kind=Written) if line["row"] < row]
+    lines = [line for line in whole_records(file, kind=Written) if line["row"] < row]
     lines += [{"row": row, **asdict(each)} for each in written]
     # The whole file is written anew: a process that dies on the way leaves the old one.
     write_bytes(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

@@ -99,9 +99,15 @@ def mend(file: Path, *, position: int) -> tuple[int, str]:
     return sum(map(len, whole)), f"{file}: {', and '.join(lost)}" if lost else ""
 
 
-def _is_record(line: bytes) -> bool:
+def whole_records(file: Path, *, kind: type) -> list[dict[str, Any]]:
+    """What `read` returns, without the lines that are damaged."""
+    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    return [json.loads(line) for line in lines if _is_record(line, kind=kind)]
+
+
+def _is_record(line: bytes, *, kind: type | None = None) -> bool:
     try:
-        _record(line, where="")
+        _record(line, where="", kind=kind)
     except ValueError:
         return False
     return line.endswith(b"\n")
