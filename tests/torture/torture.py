@@ -1,6 +1,6 @@
 """Promises about stopping, tried hard: slow, and therefore no part of the tests.
 
-    python tests/torture/torture.py                       all of them (about ten minutes on two cores)
+    python tests/torture/torture.py                       all but trackers (about 12 minutes on two cores)
     python tests/torture/torture.py steps [JOB ...]       every kind of part, stopped at every step
     python tests/torture/torture.py forty                 40 steps, stopped at each of them in turn
     python tests/torture/torture.py kills --times 20      kill -9 at random times, inside saves too
