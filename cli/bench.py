@@ -24,28 +24,31 @@ Rounds alternate between the sides; a ratio is the median over rounds of CPU tim
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from ttt.cli.benches.timing import Row
-from ttt.cli.console import Console
+from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.config.messages import suggest
+from ttt.cli.tables.parser import CommandParser, check_word
+from ttt.run.exit_codes import ExitCode
 
 TYPES = ("float32", "bfloat16")
+BENCHES = (
+    "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "evaluation",
+    "pretrained",
+)  # fmt: skip
 
 
 def main() -> None:
     """Parse the command line, then measure and print."""
     outlast_readers()
-    parser = bench_parser()
-    options = parser.parse_args()
-    options.adapter = _listed(parser, "--adapter", options.adapter, allowed=shipped_options("adapter"))
-    options.strategy = _listed(parser, "--strategy", options.strategy, allowed=shipped_options("strategy"))
-    options.type = _listed(parser, "--type", options.type, allowed=TYPES)
-    for name in ("rounds", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} {getattr(options, name)}: must be at least 1")
+    try:
+        options = bench_options()
+    except ValueError as error:
+        say_error(f"ttt-bench: {error}")
+        sys.exit(ExitCode.USAGE)
     # Torch and what needs it load only now: a wrong argument is refused at once.
     import torch
 
@@ -54,17 +57,21 @@ def main() -> None:
     _measure(options, Console(highlight=False))
 
 
-def bench_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "what",
-        choices=[
-            "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "evaluation",
-            "pretrained",
-        ],
-    )  # fmt: skip
+def bench_options() -> argparse.Namespace:
+    """Return what was typed. Raises ValueError in the user's words."""
+    options = bench_parser().parse_args()
+    options.adapter = _listed("--adapter", options.adapter, allowed=shipped_options("adapter"))
+    options.strategy = _listed("--strategy", options.strategy, allowed=shipped_options("strategy"))
+    options.type = _listed("--type", options.type, allowed=TYPES)
+    for name in ("rounds", "threads"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)}: must be at least 1")
+    return options
+
+
+def bench_parser() -> CommandParser:
+    parser = CommandParser(prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=BENCHES)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -79,12 +86,11 @@ def bench_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _listed(parser: argparse.ArgumentParser, option: str, typed: str | None, *, allowed: Iterable[str]) -> list[str]:
+def _listed(option: str, typed: str | None, *, allowed: Iterable[str]) -> list[str]:
     """Split names at commas and check that each is allowed; None stands for all of them."""
     names = list(allowed) if typed is None else typed.split(",")
     for name in names:
-        if name not in allowed:
-            parser.error(f"{option} {name}: {suggest(name, allowed)}")
+        check_word(option, name, allowed)
     return names
 
 

@@ -52,16 +52,17 @@ def check_parser() -> OneLineParser:
 
 def check(words: list[str], *, config_dir: str | None) -> int:
     """Print a table for each part that was typed; return the exit code."""
-    # Imported here, so that `--help` does not wait for torch.
-    import torch
-
-    from ttt.cli.checks.show import show_rulings
     from ttt.cli.checks.tiny import checked_groups, tiny_config
-    from ttt.promises.parts import promises_of, rule
-    from ttt.promises.runs import TinyRun
 
     parts, start = checked_groups(words), time.perf_counter()
     config = tiny_config(words, config_dir=config_dir)
+    # Imported here, so that neither `--help` nor a mistyped word waits for torch.
+    import torch
+
+    from ttt.cli.checks.show import show_rulings
+    from ttt.promises.parts import promises_of, rule
+    from ttt.promises.runs import TinyRun
+
     trusted = [Path(config_dir).resolve()] if config_dir else []
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     # Sums in one thread have one order: promises to the bit are about the part, not about threads.

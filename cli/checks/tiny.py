@@ -9,7 +9,7 @@ from typing import Any
 from ttt.cli.runs.check import check_command
 from ttt.cli.runs.parser import parse_command
 from ttt.config.messages import UsageError, suggest
-from ttt.promises.parts import GROUPS
+from ttt.promises import GROUPS
 from ttt.run.compose import resolve
 
 # Choices where none was typed.
@@ -33,6 +33,9 @@ SEQ_LEN = 24
 
 def checked_groups(words: Sequence[str]) -> list[str]:
     """The groups of the parts to check, as they were typed. Raises UsageError if there is none."""
+    for word in words:
+        if "=" not in word:
+            raise UsageError(f"{word}: must be GROUP=NAME, or a setting as for ttt-run, such as adapter=none")
     parts = [word.partition("=")[0] for word in words if word.partition("=")[0] in GROUPS]
     if not parts:
         example = f"; {words[0]}: {suggest(words[0].partition('=')[0], GROUPS)}" if words else ""

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from ttt.cli.runs.habits import USUAL, meant, option_meant
+from ttt.cli.runs.habits import USUAL, meant, option_meant, words_meant
 from ttt.cli.runs.help import Library
 from ttt.cli.runs.hydra_settings import check_hydra
 from ttt.cli.sweeps.grid import split
@@ -34,6 +34,8 @@ def check_command(typed: argparse.Namespace) -> DictConfig:
     except HydraException as error:
         hint = "; quote a value that holds =: \"name='a=b'\"" if any(x.count("=") > 1 for x in typed.overrides) else ""
         hint = "; no spaces around =" if "=" in typed.overrides else hint
+        words = words_meant(typed.overrides)
+        hint = f"; did you mean {words}?" if words and not hint else hint
         raise UsageError(f"{' '.join(typed.overrides)}: cannot be read as name=value pairs{hint}") from error
     with composing(typed.config_dir) as composer:
         groups = [*composer.groups(), *PLUGINS]

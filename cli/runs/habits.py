@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from ttt.cli.commands import COMMANDS
 
 # A name that is no setting of ours -> the setting, or the whole word, that does the same.
 HABITS = {
     "batch": "task.batch_size",
     "bs": "task.batch_size",
     "buffer_size": "strategy.size",
+    "config-dir": "--config-dir",
+    "config_dir": "--config-dir",
     "checkpoint": "base=checkpoint base.path",
     "context_length": "task.seq_len",
     "data": "source",
@@ -61,10 +65,29 @@ def meant(name: str, config: Mapping[str, Any]) -> str:
     """
     if name.lower() in HABITS:
         return HABITS[name.lower()]
+    # A group is typed more often than a setting of its name, such as adapter.source.
+    groups = difflib.get_close_matches(name, list(config), n=1, cutoff=0.8)
+    if groups:
+        return groups[0]
     # Of settings with one name that of the base is rarely meant.
     paths = dict(sorted(_leaves(config), key=lambda pair: pair[0].startswith("base.")))
     near = difflib.get_close_matches(name, paths.values(), n=1, cutoff=0.8)
     return next((path for path, leaf in paths.items() if near and leaf == near[0]), "")
+
+
+def words_meant(words: Sequence[str]) -> str:
+    """What to type for words that are no name=value; or nothing."""
+    first, *rest = words
+    if f"ttt-{first}" in COMMANDS and first != "run":
+        return " ".join([f"ttt-{first}", *rest])
+    if first == "run":
+        return " ".join(["ttt-run", *rest])
+    if first == "help":
+        return " ".join(["ttt-run --help", *rest])
+    # adapter:mlp_fast, or adapter mlp_fast.
+    name, sign, value = first.partition(":")
+    pair = [name, value] if sign else [first, *rest]
+    return "=".join(pair) if len(pair) == 2 and all(map(str.strip, pair)) and "=" not in "".join(pair) else ""
 
 
 def option_meant(group: str, option: str) -> str:

@@ -54,4 +54,7 @@ def run_parser() -> argparse.ArgumentParser:
 
 def _refuse(message: str) -> NoReturn:
     hint = "settings are typed without dashes, as optimizer.lr=1e-3; " if "unrecognized" in message else ""
+    first = message.rpartition("unrecognized arguments: ")[2].split()[0]
+    if hint and "=" in first:
+        hint = f"did you mean {first.lstrip('-')}? "
     raise UsageError(f"{message}; {hint}see ttt-run --help")

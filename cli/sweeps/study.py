@@ -30,7 +30,8 @@ def _expand(typed: argparse.Namespace, sweep: Sequence[str] = ()) -> argparse.Na
         raise UsageError("--dry-run: shows what a sweep would do, so it goes with -m or --study; one run: --preview")
     only = [*typed.only, *([f"seed={typed.seeds}"] if typed.seeds else [])]
     if only and not multirun:
-        raise UsageError(f"--only {only[0]}: chooses among the runs of a sweep, so it goes with -m or --study")
+        option = f"--only {typed.only[0]}" if typed.only else f"--seeds {typed.seeds}"
+        raise UsageError(f"{option}: chooses among the runs of a sweep, so it goes with -m or --study")
     words = with_seeds(words, sweep=multirun)
     return argparse.Namespace(**(vars(typed) | {"overrides": words, "multirun": multirun, "only": only}))
 

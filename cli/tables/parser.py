@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 from typing import NoReturn
 
 from ttt.config.messages import suggest
+
+# Around each choice, in the words of argparse.
+QUOTE = "'"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -17,6 +21,11 @@ class CommandParser(argparse.ArgumentParser):
         if is_unknown:
             options = [max(action.option_strings, key=len) for action in self._actions if action.option_strings]
             raise ValueError(f"{words}: unknown; {suggest(words.split()[0], options)}")
+        choice = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
+        if choice:
+            name, word, allowed = choice.groups()
+            where = f"{name} " if name.startswith("-") else ""
+            raise ValueError(f"{where}{word}: unknown; {suggest(word, allowed.replace(QUOTE, '').split(', '))}")
         raise ValueError(f"{message}; see {self.prog} --help")
 
 

@@ -131,7 +131,7 @@ def test_a_pretrained_model_is_timed_beside_transformers(ttt_bench, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "named", "hint"),
     [
-        (["kernel"], "'kernel'", "kernels"),
+        (["kernel"], "kernel: unknown", "kernels"),
         (["kernels", "--type", "float23"], "--type float23", "float32?"),
         (["adapters", "--adapter", "mlpfast"], "--adapter mlpfast", "mlp_fast?"),
         (["harness", "--rounds", "0"], "--rounds 0", "1"),

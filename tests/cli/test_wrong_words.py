@@ -11,7 +11,7 @@ WRONG = [
     (["task=split_sequnce"], ["task=split_sequnce", "did you mean split-sequence?"]),
     (["adapter=mlpfast"], ["adapter=mlpfast", "did you mean mlp_fast?"]),
     (["-m", "adapter=none,mlp_fats"], ["adapter=mlp_fats", "did you mean mlp_fast?"]),
-    (["adaptr=none"], ["adaptr=none", "did you mean adapter?"]),
+    (["adaptr=none"], ["adaptr=none", "did you mean adapter=none?"]),
     (["adapter.chnk=16"], ["adapter.chnk=16", "adapter", "did you mean adapter.chunk=16?"]),
     (["optimizer.learning_rate=1"], ["optimizer.learning_rate=1", "'learning_rate'", "optimizer"]),
     (["adapter=none", "adapter.chunk=16"], ["adapter.chunk=16", "'chunk'"]),

@@ -35,7 +35,7 @@ SMALL = (
     "trainer.threads=1 logger=none report=false sweep.jobs=1"
 )
 SETUP = (
-    f"ttt-run -m {SMALL} adapter=none,mlp_fast optimizer.lr=1e-4,1e-3 seeds=2",
+    f"ttt-run -m {SMALL} adapter=none,mlp_fast optimizer.lr=3e-4,1e-3 seeds=2",
     f"ttt-run -m {SMALL} adapter=mlp_fast strategy=replay optimizer.lr=1e-3 seeds=2",
 )
 # A run of full size, which blocks of Python make: pages share it.

@@ -13,7 +13,8 @@ import torch
 
 from ttt.cli.bench import shipped_options
 from ttt.cli.checks.tiny import tiny_config
-from ttt.promises.parts import GROUPS, promises_of, rule
+from ttt.promises import GROUPS
+from ttt.promises.parts import promises_of, rule
 from ttt.promises.runs import TinyRun
 
 REWARD = ("task=reward-sequence", "source=rule-world", "objective=reward")

@@ -128,7 +128,7 @@ def open_run(folder: str | Path, *, config_dir: str | Path | None = None) -> Run
     """
     path = Path(folder).expanduser()
     if not RunFolder(path).results.is_file():
-        from ttt.run.open import not_a_run
+        from ttt.storage.absent import not_a_run
 
         begun = RunFolder(path).config.is_file()
         raise UsageError(f"{folder}: {'this run is not done' if begun else not_a_run(path)}")

@@ -19,6 +19,7 @@ from ttt.metrics.seeds import ratio_of
 from ttt.results import catalogue
 from ttt.results.by_task import each_task, is_mean_over_tasks, is_of_tasks, on_tasks
 from ttt.results.results import Results
+from ttt.storage.absent import path_meant
 from ttt.storage.read import flatten, read_config, read_costs, read_results
 from ttt.storage.run_folder import RunFolder
 from ttt.storage.whole import read_object
@@ -165,7 +166,7 @@ def _matches(typed: str) -> list[Path]:
     root = Path(path.anchor)
     matches = sorted(root.glob(str(path.relative_to(root)))) if any(c in typed for c in "*?[") else []
     if not matches:
-        raise ValueError(f"{typed}: no such file or folder")
+        raise ValueError(f"{typed}: no such file or folder{path_meant(path)}")
     return matches
 
 

@@ -17,7 +17,9 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
     """
     matching = list(runs)
     for typed in conditions:
-        key, _, text = typed.partition("=")
+        key, equals, text = typed.partition("=")
+        if not equals or not text:
+            raise ValueError(f"--where {typed}: must be KEY=VALUE or KEY=VALUE,VALUE, such as optimizer.lr=0.001")
         if not any(key == "seed" or key in run.config for run in runs):
             raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, _differing(runs))}")
         values = text.split(",")

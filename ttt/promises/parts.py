@@ -22,7 +22,6 @@ from ttt.run.data import build_data, build_source
 from ttt.stream import Source, Stream
 from ttt.training.train import train
 
-GROUPS = ("adapter", "strategy", "task", "source", "model", "optimizer")
 # Sequences that are read, and steps that are learned before, so that fast weights matter.
 SEQUENCES, TOKENS, STEPS = 3, 40, 6
 

@@ -3,7 +3,6 @@ stream."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,7 @@ from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
 from ttt.run.published import as_published, load_changed
 from ttt.storage import checkpoint
+from ttt.storage.absent import check_is_run
 from ttt.storage.checkpoint import Checkpoint
 from ttt.storage.content import Config
 from ttt.storage.run_folder import RunFolder
@@ -73,8 +73,7 @@ def open_run(path: Path, *, trusted: Sequence[Path], window: int | None = None) 
 def config_to_open(path: Path) -> dict[str, Any]:
     """The config of the run, with no base and no sink: these only matter to a run that trains."""
     file = RunFolder(path).config
-    if not file.is_file():
-        raise ValueError(f"{path}: {not_a_run(path)}")
+    check_is_run(path)
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -105,21 +104,6 @@ def with_defaults(group: str, section: dict[str, Any]) -> dict[str, Any]:
     # Values that refer to other sections have stood there from the beginning.
     plain = {key: value for key, value in shipped.items() if key != "defaults" and "${" not in str(value)}
     return plain | section
-
-
-def not_a_run(path: Path) -> str:
-    """Why `path` is not a run, and what may have been meant."""
-    if not path.exists():
-        parent = next(p for p in path.absolute().parents if p.exists())
-        # The first part of the path that does not exist is the one that was mistyped.
-        missing = path.absolute().relative_to(parent).parts[0]
-        # Names are compared at the place where the path breaks off.
-        near = difflib.get_close_matches(missing, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
-        return "no such folder" + (f"; did you mean {parent / near[0]}?" if near else "")
-    if not path.is_dir():
-        return "a file; a run is a folder"
-    runs = sorted(file.parent for file in path.rglob(RunFolder(path).config.name))
-    return "not a run (no config.yaml)" + (f"; there is one in {runs[0]}" if runs else "")
 
 
 def restore_weights(assembly: Assembly, saved: Checkpoint) -> None:
