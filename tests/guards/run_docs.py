@@ -149,7 +149,12 @@ class Reader:
 def write_files(folder: Path) -> None:
     """Files of the names that the pages use."""
     shutil.copytree(ROOT / "examples", folder / "examples")
+    # A file for each poet, as examples have them, and a folder for each, as source=text takes them.
     shutil.copytree(ROOT / "examples" / "poems", folder / "poems")
+    for poet in ("basho", "buson", "issa"):
+        (folder / "poems" / poet).mkdir()
+        poems = "".join(f"{poet}, poem {i}: an old pond, a frog leaps, sound {i} of water.\n" for i in range(150))
+        (folder / "poems" / poet / "a.txt").write_text(poems)
     for name in ("book", "part2", "a", "b", "c"):
         (folder / f"{name}.txt").write_text("".join(f"In {name}, page {i} follows page {i - 1}.\n" for i in range(99)))
     talk = [{"session": name, "text": f"I am {name}. " * 20} for name in ("ann", "bob")]

@@ -21,7 +21,7 @@ SKIPPED = {
     r"\$SLURM|hydra/launcher|^torchrun": "needs a cluster",
     r"^make ": "installs, or takes minutes; `make run` and `make test` run at every change",
     r"^(pip|npm|apt) ": "installs from a network",
-    r"OWNER/NAME|source=hf |model=hf": "needs the hub of Hugging Face, or a model from there",
+    r"OWNER/NAME|model=hf": "needs the hub of Hugging Face, or a model from there",
     r"smollm2": "needs `make smollm2`",
     r"^mlflow|wandb|logger=mlflow|logger\.mode|sync ": "needs a tracker or its server",
     r"ttt-eval": "needs lm-eval and what it downloads",
