@@ -15,11 +15,16 @@ from ttt.stream import IGNORE, SAMPLES, Batch, Ints, Stream, Task, sample_text
 
 # How many batches the estimates are made from, and how many tasks get a row.
 BATCHES, ROWS = 4, 20
+# Columns of a console that is a file or a pipe.
+WIDTH = 160
 
 
 def preview(assembly: Assembly) -> None:
     stream, source = assembly.stream, assembly.source
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # Rich would cut names to the 80 columns that it assumes of a file.
+        console.width = max(console.width, WIDTH)
 
     def note(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
