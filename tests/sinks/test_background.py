@@ -55,12 +55,11 @@ def run(tmp_path):
     return RunInfo("1234", "t", "g", "n", (), {}, tmp_path)
 
 
-def publish(sink: Background, file: Path, events: Iterable[Event]) -> None:
+def publish(file: Path, events: Iterable[Event]) -> None:
     there = file.stat().st_size if file.exists() else 0
     with closing(Journal(file, position=there)) as journal:
         for event in events:
             journal(event)
-            sink(event)
 
 
 def records(events: Iterable[object]) -> list[object]:
@@ -73,11 +72,26 @@ def test_a_sink_gets_every_event_once_in_order_from_one_other_thread(run, tmp_pa
     write_journal(file, EVENTS[:4])
     behind = Background(sink, journal=file)
     behind.start(run)
-    publish(behind, file, EVENTS[4:])
+    publish(file, EVENTS[4:])
     assert behind.finish(None, numbers={}, exit_code=0) == "exit 0"
     assert records(sink.calls) == ["start", *records(EVENTS), "finish"]
     assert len(sink.threads) == 1
     assert threading.get_ident() not in sink.threads
+
+
+def test_a_sink_hears_of_events_while_the_run_goes_on(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(background, "PAUSE", 0.01)
+    sink, file = Recorder(), tmp_path / "metrics.jsonl"
+    behind = Background(sink, journal=file)
+    behind.start(run)
+    for event in EVENTS[:3]:
+        publish(file, [event])
+        deadline = time.monotonic() + 20
+        while records(sink.calls)[-1:] != records([event]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    behind.finish(None, numbers={}, exit_code=0)
+    assert records(sink.calls) == ["start", *records(EVENTS[:3]), "finish"]
 
 
 def test_a_sink_that_hangs_takes_bounded_time_and_catches_up(run, tmp_path, monkeypatch, caplog):
@@ -88,7 +102,7 @@ def test_a_sink_that_hangs_takes_bounded_time_and_catches_up(run, tmp_path, monk
     behind = Background(sink, journal=file)
     began = time.monotonic()
     behind.start(run)
-    publish(behind, file, EVENTS)
+    publish(file, EVENTS)
     assert behind.finish(None, numbers={}, exit_code=0) is None
     assert time.monotonic() - began < 2
     (warning,) = [record.getMessage() for record in caplog.records]
@@ -104,7 +118,7 @@ def test_a_failing_sink_is_one_warning(failing, run, tmp_path, caplog):
     sink, file = Recorder(failing=failing), tmp_path / "metrics.jsonl"
     behind = Background(sink, journal=file)
     behind.start(run)
-    publish(behind, file, EVENTS)
+    publish(file, EVENTS)
     assert behind.finish(None, numbers={}, exit_code=0) is None
     (warning,) = [record.getMessage() for record in caplog.records]
     assert "logger=recorder" in warning

@@ -34,6 +34,8 @@ FEW, SECONDS = 200, 120
 TROUBLE = ("refuse", "hang", "broken", "slow")
 ALONE = ("none", "")
 NOBODY = "http://127.0.0.1:9"
+# What a run calls of its tracker; all else happens in another thread.
+CALLS = ("start", "finish")
 # A tracker may cost such a share of a run.
 ALLOWED = 0.05
 
@@ -41,7 +43,7 @@ ALLOWED = 0.05
 def run_watched() -> None:
     """Be `ttt-run`, and write to waits.json how long its main thread stood still for a tracker."""
     waits: dict[str, float] = {}
-    with mock.patch.multiple(Background, **{name: _timed(name, waits) for name in ("start", "__call__", "finish")}):
+    with mock.patch.multiple(Background, **{name: _timed(name, waits) for name in CALLS}):
         try:
             main()
         finally:
@@ -88,7 +90,7 @@ def measured(folder: Path, logger: str, trouble: str, *, words: Sequence[str] = 
     assert done.returncode == 0, done.stderr
     waits = json.loads((folder / "waits.json").read_text())
     status = json.loads((only_run(folder) / "status.json").read_text())
-    waiting = sum(waits.get(name, 0.0) for name in ("start", "__call__", "finish"))
+    waiting = sum(waits.get(name, 0.0) for name in CALLS)
     took = {"command": ended - began, "run": status["seconds"], "cpu": waits["cpu"]}
     return took | {"waiting": waiting, "leaving": ended - waits["ended"]}
 

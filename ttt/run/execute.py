@@ -156,7 +156,7 @@ def _run(
             # The journal is now cut to the checkpoint: it tells a sink what was measured before.
             if journal is not None:
                 sink.start(assembly.info)
-            session.journal, session.observers = journal, [sink, watcher]
+            session.journal, session.observers = journal, [watcher]
             with session.saving.deferred():
                 run_stream(session)
     # Results are on the disk before anything is shown.

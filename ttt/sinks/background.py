@@ -2,7 +2,8 @@
 
 The queue between them is the journal, which has every event on the disk before any sink hears of
 it. So the queue takes no memory and loses nothing: what a tracker did not take in time,
-`ttt-run sync` sends later from the same file.
+`ttt-run sync` sends later from the same file. The thread looks for news by itself: to wake it at
+each event would cost the run some milliseconds, in which both want the interpreter.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ log = logging.getLogger("ttt")
 SHARE, LEAST, MOST = 0.03, 4.0, 60.0
 # Seconds that it has from its start on: a short run waits until its tracker has begun.
 WARM_UP = 20.0
+# Seconds between two looks for news.
+PAUSE = 0.5
 
 
 class Background:
@@ -36,8 +39,8 @@ class Background:
     def __init__(self, sink: Sink, *, journal: Path) -> None:
         self._sink, self._journal = sink, journal
         self._thread: threading.Thread | None = None
-        self._news = threading.Event()
-        # What the sink is closed with, once no more events come.
+        # No more events come, and `_close` is what the sink is closed with.
+        self._is_ending = threading.Event()
         self._close: partial[str | None] | None = None
         self._where: str | None = None
         self._is_given_up = False
@@ -50,10 +53,6 @@ class Background:
         self._thread = threading.Thread(target=self._work, args=(run,), daemon=True)
         self._thread.start()
 
-    def __call__(self, event: Event) -> None:
-        """Say that the journal has a new event."""
-        self._news.set()
-
     def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         """Close the sink, and wait for it no longer than is fair to the run.
 
@@ -62,7 +61,7 @@ class Background:
         if self._thread is None:
             return None
         self._close = partial(self._sink.finish, results, numbers=numbers, exit_code=exit_code)
-        self._news.set()
+        self._is_ending.set()
         seconds = _patience(time.monotonic() - self._began, exit_code=exit_code)
         self._thread.join(seconds)
         if self._thread.is_alive():
@@ -89,12 +88,9 @@ class Background:
         tail = Tail(self._journal)
         is_whole = False
         while not is_whole:
-            # Looked up before reading: no event comes after that.
-            is_whole = self._close is not None
+            # Asked before reading: no event comes after that.
+            is_whole = self._is_ending.wait(PAUSE)
             yield from map(from_record, tail)
-            if not is_whole:
-                self._news.wait()
-                self._news.clear()
 
 
 def _patience(seconds: float, *, exit_code: int) -> float:
