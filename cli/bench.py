@@ -17,6 +17,14 @@
     ttt-bench evaluation  an evaluation of the main job over bare passes in the same modes
     ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without
                           fast weights, over transformers alone; --model NAME; --type bfloat16
+    ttt-bench startup     everything but arithmetic, each as a whole command beside a program that
+                          does only what it must: a small run, the same again, a finished sweep of
+                          12, a comparison of 1,000 runs, and the saving of 200 tasks
+    ttt-bench all --against COMMIT
+                          commands on this checkout and on a commit of it by turns: new over old
+                          with a 95 % interval; --rows startup,adapters,strategies,evaluation
+                          (default: all; a few minutes with --rounds 3). Exit code 1 where one is
+                          more than 5 % slower and its interval leaves out 1
 
 Rounds alternate between the sides; a ratio is the median over rounds of CPU times.
 """
@@ -33,12 +41,14 @@ from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.tables.parser import CommandParser, check_word
 from ttt.run.exit_codes import ExitCode
+from ttt.run.signals import TerminatedError
 
 TYPES = ("float32", "bfloat16")
 BENCHES = (
     "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "evaluation",
-    "pretrained",
+    "pretrained", "startup", "all",
 )  # fmt: skip
+ROWS = ("startup", "adapters", "strategies", "evaluation")
 
 
 def main() -> None:
@@ -49,12 +59,15 @@ def main() -> None:
     except ValueError as error:
         say_error(f"ttt-bench: {error}")
         sys.exit(ExitCode.USAGE)
+    console = Console(highlight=False)
+    if options.what in ("startup", "all"):
+        sys.exit(_measure_commands(options, console) or None)
     # Torch and what needs it load only now: a wrong argument is refused at once.
     import torch
 
     # One thread by default: results of several depend on what else the machine does.
     torch.set_num_threads(options.threads)
-    _measure(options, Console(highlight=False))
+    _measure(options, console)
 
 
 def bench_options() -> argparse.Namespace:
@@ -66,6 +79,9 @@ def bench_options() -> argparse.Namespace:
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)}: must be at least 1")
+    if (options.what == "all") != (options.against is not None):
+        raise ValueError("all and --against COMMIT: go together, as in ttt-bench all --against HEAD~1")
+    options.rows = _listed("--rows", options.rows, allowed=ROWS)
     return options
 
 
@@ -83,6 +99,8 @@ def bench_parser() -> CommandParser:
     parser.add_argument("--grid", action="store_true", help="kernels: every size, about an hour")
     parser.add_argument("--adapter", help="adapters, precision: only these, with commas")
     parser.add_argument("--strategy", help="strategies: only these, with commas")
+    parser.add_argument("--against", metavar="COMMIT", help="all: the commit to compare this checkout with")
+    parser.add_argument("--rows", help=f"all: only these, with commas: {', '.join(ROWS)}")
     return parser
 
 
@@ -98,6 +116,35 @@ def shipped_options(group: str) -> list[str]:
     """Return the names of the YAML files of a config group that come with ttt."""
     folder = files("ttt.conf") / group
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+
+
+def _measure_commands(options: argparse.Namespace, console: Console) -> int:
+    """Time whole commands; return 1 where one has become slower."""
+    from ttt.cli.benches import against, printed, startup, trees
+
+    if options.what == "startup":
+        printed.print_rows(console, "commands over their floors", startup.measure_startup(rounds=options.rounds))
+        return ExitCode.DONE
+    slower: list[Row] = []
+
+    def rows() -> Iterator[Row]:
+        for row in against.measure_against(commit, options.rows, rounds=options.rounds):
+            yield row
+            slower.extend([row] if against.is_slower(row) else [])
+
+    try:
+        commit = trees.commit_of(options.against)
+        printed.print_rows(console, f"this checkout over {commit[:12]}", rows())
+    except ValueError as error:
+        say_error(f"ttt-bench: {error}")
+        return ExitCode.USAGE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except TerminatedError as stop:
+        return 128 + stop.number
+    for row in slower:
+        say_error(f"ttt-bench: slower: {row['bench']}, {row['command']}: {row['new over old']:.3f}")
+    return ExitCode.FAILED if slower else ExitCode.DONE
 
 
 def _measure(options: argparse.Namespace, console: Console) -> None:

@@ -23,6 +23,8 @@ WORD_WIDTHS = {
     "metric": 18,
     "what": 13,
     "side": 25,
+    "bench": 10,
+    "command": 14,
 }
 
 
