@@ -60,7 +60,7 @@ class Side:
         return self.folder / job.bench / job.name.replace(" ", "-")
 
     def run(self, words: Sequence[str]) -> None:
-        """Run python with these words to its end. Raises ValueError with its last line if it fails."""
+        """Run python with these words. Raises ValueError with its last line if it fails."""
         done = subprocess.run(
             [sys.executable, *words],
             cwd=self.folder,

@@ -21,7 +21,7 @@ FAILS = Job("startup", "fails", ["-c", "raise SystemExit('no such thing')"], flo
 
 @pytest.fixture
 def ttt_bench(monkeypatch, capsys, tmp_path):
-    """Type a command in this process, and return its exit code, what it printed and what it left."""
+    """Type a command in this process; return its exit code, what it printed and what it left."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def typed(*words, listed=(HELLO,)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -41,6 +40,13 @@ def _asking() -> list[Callable[..., Any]]:
     return [method for method in methods if method is not None and not hasattr(method, NOTE)]
 
 
+def step_and_clear(optimizer: Optimizer) -> None:
+    """Take a step, and take the gradients away."""
+    with uncompiled():
+        take_step(optimizer)
+        optimizer.zero_grad()
+
+
 def take_step(optimizer: Optimizer) -> None:
     """Do what `optimizer.step()` does."""
     plain = None if COMPILER in sys.modules else _plain_step(type(optimizer))
@@ -52,7 +58,6 @@ def take_step(optimizer: Optimizer) -> None:
         plain(optimizer)
 
 
-@cache
 def _plain_step(kind: type[Optimizer]) -> Callable[[Optimizer], Any] | None:
     """A step of torch's own behind the wrapper that imports the compiler; None where none is."""
     function: Any = kind.step

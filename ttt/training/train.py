@@ -19,7 +19,7 @@ from ttt.adapters.base import FastState
 from ttt.devices.collective import collect, deal, mean, mean_over_devices, over_devices
 from ttt.devices.shards import average_whole, clip
 from ttt.learner import Engine, Learner, num_scored
-from ttt.optimizers.eager import take_step, uncompiled
+from ttt.optimizers.eager import step_and_clear
 from ttt.stream import Batch
 from ttt.training.finite import NonFiniteError, Skipping, check_finite_values
 from ttt.training.recipe import Recipe
@@ -158,9 +158,7 @@ def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:
     # Penalties come before clipping: the norm that is bounded is that of the whole step.
     strategy.gradients(engine)
     _clip(engine)
-    with uncompiled():
-        take_step(optimizer)
-        optimizer.zero_grad()
+    step_and_clear(optimizer)
     strategy.stepped(engine)
 
 
