@@ -35,9 +35,8 @@ from rich.console import RenderableType
 
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.cli.probes.arguments import SIZES, probe_options
+from ttt.cli.probes.arguments import SIZES, options_with_run
 from ttt.run.exit_codes import ExitCode
-from ttt.storage.absent import check_is_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,9 +60,7 @@ def main() -> None:
     """Run the console command."""
     outlast_readers()
     try:
-        typed = probe_options(sys.argv[1:], about=__doc__ or "")
-        if typed.run is not None:
-            check_is_run(typed.run)
+        typed = options_with_run(sys.argv[1:], about=__doc__ or "")
         # Imported here and below, so that a mistyped word does not wait for torch.
         import torch
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ttt.stream import Ints, Source, Stream
 from ttt.tasks.machinery.cut import BASE, LEARN, SourceView
-from ttt.tasks.machinery.hints import meant, some
+from ttt.tasks.machinery.hints import name_meant, some
 from ttt.tasks.machinery.settings import StreamSettings
 
 
@@ -60,4 +60,4 @@ class DomainSequence(StreamSettings):
 def _nearest(domain: str, names: list[str]) -> str:
     """Suggest a domain that exists, and list some."""
     heads = sorted({head for name in names for head in (name, name.split(" ")[0], name.split("/")[0])})
-    return f"{meant(domain, heads, cutoff=0.4)}it has {some(heads)}"
+    return f"{name_meant(domain, heads, cutoff=0.4)}it has {some(heads)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ttt.config.messages import suggest
+from ttt.storage.absent import check_is_run
 
 PROBES = ("causality", "context", "documents", "induction", "slow", "state")
 # Defaults of the made-up experiment: the sizes of the published figures
@@ -41,6 +42,14 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def options_with_run(argv: list[str], *, about: str) -> argparse.Namespace:
+    """Return `probe_options` of a run that is there. Raises ValueError in the user's words."""
+    typed = probe_options(argv, about=about)
+    if typed.run is not None:
+        check_is_run(typed.run)
+    return typed
 
 
 def probe_options(argv: list[str], *, about: str) -> argparse.Namespace:

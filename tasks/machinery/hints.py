@@ -9,7 +9,7 @@ from difflib import get_close_matches
 SHOWN = 12
 
 
-def meant(word: str, names: Sequence[str], *, cutoff: float = 0.5) -> str:
+def name_meant(word: str, names: Sequence[str], *, cutoff: float = 0.5) -> str:
     """Return `did you mean x? ` if anything is near, else nothing."""
     near = get_close_matches(word, names, n=1, cutoff=cutoff)
     return f"did you mean {near[0]}? " if near else ""

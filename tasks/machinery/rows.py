@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ttt.tasks.machinery.hints import meant, some
+from ttt.tasks.machinery.hints import name_meant, some
 
 # A row: the value of each column, None where a cell is missing.
 Row = dict[str, Any]
@@ -46,7 +46,9 @@ def check_columns(row: Sequence[str], wanted: Mapping[str, str | None], *, where
     """Raise ValueError for a column that is not there; `wanted`: what was typed -> the column."""
     for argument, name in wanted.items():
         if name is not None and name not in row:
-            raise ValueError(f"source.{argument}={name}: no such column; {meant(name, row)}{where} has: {some(row)}")
+            raise ValueError(
+                f"source.{argument}={name}: no such column; {name_meant(name, row)}{where} has: {some(row)}"
+            )
 
 
 def _cells(reader: csv.DictReader[str], file: Path) -> Iterator[Row]:
