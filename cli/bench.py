@@ -122,9 +122,6 @@ def _measure_commands(options: argparse.Namespace, console: Console) -> int:
     """Time whole commands; return 1 where one has become slower."""
     from ttt.cli.benches import against, printed, startup, trees
 
-    if options.what == "startup":
-        printed.print_rows(console, "commands over their floors", startup.measure_startup(rounds=options.rounds))
-        return ExitCode.DONE
     slower: list[Row] = []
 
     def rows() -> Iterator[Row]:
@@ -133,6 +130,9 @@ def _measure_commands(options: argparse.Namespace, console: Console) -> int:
             slower.extend([row] if against.is_slower(row) else [])
 
     try:
+        if options.what == "startup":
+            printed.print_rows(console, "commands over their floors", startup.measure_startup(rounds=options.rounds))
+            return ExitCode.DONE
         commit = trees.commit_of(options.against)
         printed.print_rows(console, f"this checkout over {commit[:12]}", rows())
     except ValueError as error:

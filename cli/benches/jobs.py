@@ -19,7 +19,7 @@ TINY = (
 )  # fmt: skip
 THREE = (*TINY, "task.num_tasks=3")
 SWEEP = ("-m", *THREE, "adapter=none,mlp_fast", "optimizer=adamw,sgd", "seeds=3")
-MANY = (*TINY, "task.num_tasks=200", "task.held_out=200", "eval.every=200", "eval.diagnostics=false", "base=none")
+MANY = (*TINY, "task.num_tasks=200", "task.held_out=200", "eval.every=200", "eval.diagnostics=false")
 # The main job for a few seconds.
 MAIN = (*PLAIN, "base=none", "task.num_tasks=2", "task.steps_per_task=8", "task.eval_sequences=2")
 DIGITS = (

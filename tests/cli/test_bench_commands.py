@@ -13,6 +13,9 @@ from ttt.cli import bench
 from ttt.cli.benches import against, jobs, startup, trees
 from ttt.cli.benches.against import is_slower, ratio_of
 from ttt.cli.benches.typed import Job, Side, seconds_of_children
+from ttt.cli.runs.check import check_command
+from ttt.cli.runs.parser import parse_command
+from ttt.cli.sweeps.study import expand
 
 # A command that takes no time, on any code.
 HELLO = Job("startup", "hello", ["-c", "import ttt; print(ttt.__file__)"], floor="pass")
@@ -72,6 +75,14 @@ def test_the_commands_that_are_timed_run(name, monkeypatch, tmp_path):
     assert seconds_of_children() > before
     if job.floor:
         Side(side.place(job)).run(["-c", job.floor])
+
+
+@pytest.mark.parametrize("job", jobs.jobs(), ids=lambda job: f"{job.bench}-{job.name}")
+def test_what_is_typed_fits_together(job):
+    words = list(job.words[2:])
+    if job.words[1] == "ttt.cli.run":
+        assert check_command(expand(parse_command(words))[0]).logger.name == "none"
+    compile(job.floor, job.name, "exec")
 
 
 def test_a_commit_is_laid_out_as_it_installs_and_removed_in_the_end(ttt_bench, history, tmp_path):
