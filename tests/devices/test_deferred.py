@@ -44,7 +44,7 @@ def test_numbers_and_chance_are_those_of_a_model_that_was_built_whole(name):
     chance = torch.get_rng_state()
     learner = assembled(*last_of(*SMALL, "base=none", *CASES[name], *FSDP)).learner
     assert sum(x.numel() for x in learner.parameters() if x.is_meta) > 0.9 * sum(x.numel() for x in whole.parameters())
-    materialised(learner, learner.deferred)
+    materialised(learner.model, learner.deferred)
     assert torch.equal(chance, torch.get_rng_state())
     numbers = dict(learner.named_parameters())
     for key, parameter in whole.named_parameters():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from assembling import config_of
+from assembling import assembled, config_of
 from families import FAMILIES, saved_family
+from pretrained_runs import tiny_pretrained
 from sharing import learn, together
+
+from ttt.devices.shards import give_memory
 
 # One process makes the costly fixtures once.
 pytestmark = pytest.mark.xdist_group("pretrained devices")
@@ -50,3 +53,21 @@ def test_two_devices_learn_and_measure_what_one_does(shared, family, models):
             torch.testing.assert_close(torch.tensor(process["losses"]), torch.tensor(alone["losses"]), **close)
             torch.testing.assert_close(process["fast"], alone["fast"], **close)
             torch.testing.assert_close(process["slow"], alone["slow"], **close)
+
+
+# Of these, the files hold the tensors of the model one by one.
+@pytest.mark.parametrize("family", ["llama", "qwen3", "phi3", "tied"])
+def test_published_weights_are_read_in_shares(family, models):
+    """Weights, buffers and what an adapter draws are those of a model that was read whole."""
+    path = tiny_pretrained(models / "tied") if family == "tied" else saved_family(family, models)
+    words = (*RUN, f"model.name={path}")
+    whole = assembled(*words).learner.model
+    chance = torch.get_rng_state()
+    learner = assembled(*words, "trainer=fsdp", "trainer.devices=2").learner
+    assert learner.model.get_input_embeddings().weight.is_meta
+    give_memory(learner, torch.device("cpu"))
+    learner.deferred.fill(learner.model)
+    assert torch.equal(chance, torch.get_rng_state())
+    tensors = dict((*learner.model.named_parameters(), *learner.model.named_buffers()))
+    for name, tensor in (*whole.named_parameters(), *whole.named_buffers()):
+        assert torch.equal(tensor, tensors[name]), name

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -82,6 +83,7 @@ class Deferred:
         self._memories: dict[int, torch.UntypedStorage] = {}
         self._seen: list[weakref.ref[Tensor]] = []
         self._names: dict[int, list[tuple[str, Place]]] = {}
+        self._stored: dict[int, Callable[[], Tensor]] = {}
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -103,12 +105,17 @@ class Deferred:
         if do._schema.is_mutable or not {x.memory for x in _places(operation.results)} <= before:  # type: ignore[attr-defined]
             self._operations.append(operation)
 
-    def close(self, module: nn.Module) -> None:
-        """Remember which tensors `module` consists of; no others may be left."""
+    def close(self, module: nn.Module, *, stored: Mapping[str, Tensor] | None = None) -> None:
+        """Remember which tensors `module` consists of; no others may be left.
+
+        `stored`: the numbers with which some parameters began; they are read only to be used.
+        """
         for name, tensor in _named(module).items():
             if tensor.device == META:
                 place = self._place(tensor)
                 self._names.setdefault(place.memory, []).append((name, place))
+                if stored and name in stored:
+                    self._stored[place.memory] = partial(stored.__getitem__, name)
         gc.collect()
         for reference in self._seen:
             tensor_left = reference()
@@ -129,15 +136,22 @@ class Deferred:
             for memory in memories:
                 later.setdefault(memory, []).append(index)
         live: dict[int, torch.UntypedStorage] = {}
+        for memory in self._stored.keys() - later.keys():
+            self._give(memory, live, now)
+            del live[memory]
         for operation, memories in zip(self._operations, touched, strict=True):
             self._redo(operation, live)
             for memory in memories:
                 later[memory].pop(0)
                 if not later[memory]:
-                    for name, place in self._names.get(memory, []):
-                        _put(self._tensor(place, live), into=now[name])
+                    self._give(memory, live, now)
                 if not later[memory] or self._operations[later[memory][0]].overwrites(memory, self._size(memory)):
                     live.pop(memory, None)
+
+    def _give(self, memory: int, live: dict[int, torch.UntypedStorage], now: Mapping[str, Tensor]) -> None:
+        """Nothing changes this memory any more: give it to the tensors of the module that it holds."""
+        for name, place in self._names.get(memory, []):
+            _put(self._tensor(place, live), into=now[name])
 
     def _redo(self, operation: Operation, live: dict[int, torch.UntypedStorage]) -> None:
         args, kwargs = tree_map_only(Place, lambda x: self._tensor(x, live), (operation.args, operation.kwargs))
@@ -145,12 +159,14 @@ class Deferred:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         results = operation.do(*args, **kwargs)
         for place, tensor in zip(_places(operation.results), _tensors(results), strict=True):
-            if place.memory not in live:
+            if place.memory not in live and place.memory not in self._stored:
                 assert place.stride == tensor.stride(), "the CPU lays tensors out as meta does"
                 live[place.memory] = tensor.untyped_storage()
 
     def _tensor(self, place: Place, live: dict[int, torch.UntypedStorage]) -> Tensor:
-        """The tensor at a place; what nobody has written yet is empty."""
+        """The tensor at a place; what nobody has written yet is stored, or empty."""
+        if place.memory not in live and place.memory in self._stored:
+            live[place.memory] = self._stored[place.memory]().to(place.dtype).contiguous().untyped_storage()
         if place.memory not in live:
             live[place.memory] = torch.empty(self._size(place.memory), dtype=torch.uint8).untyped_storage()
         empty = torch.empty(0, dtype=place.dtype)

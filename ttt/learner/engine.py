@@ -127,7 +127,7 @@ def _build_sharded(
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     wrapped: Any = fabric.setup_module(learner)
     if learner.deferred is not None:
-        learner.deferred.fill(learner)
+        learner.deferred.fill(learner.model)
         learner.deferred = None
     follow(optimizer, names, learner)
     # Cutting replaces every parameter object: look them up again by name.

@@ -52,8 +52,10 @@ class HfModel(nn.Module):
         self.window, self._is_narrowed = _widest(self._windows.values()), window is not None
         self._cache_argument = cache_argument(self.lm)
         self.fingerprint = which.fingerprint()
+        self.which = which
         # Torch counts the changes of a tensor, so that unchanged weights need not be saved again.
         self._published = {name: (id(p), p._version) for name, p in self.named_parameters()}
+        self.published_names = self._published.keys()
         # The parts of each block as published: a block that got others cannot be recomputed.
         self._parts = {id(block): parts_of(block) for block in self._blocks()}
 

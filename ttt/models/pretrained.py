@@ -83,6 +83,9 @@ def load_pretrained(which: Pretrained, *, dtype: torch.dtype, attention: str) ->
     """Return the model in training mode. Raises ValueError, in one line, where it cannot be."""
     transformers = library(which)
     place = which.place()
+    # On the meta device a model has no numbers: whoever builds it there reads them later.
+    if torch.empty(0).device.type == "meta":
+        return _without_weights(which, place, dtype=dtype, attention=attention)
     _check_weights(which, place, dtype=dtype)
     with refusing(which), quiet():
         model: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
@@ -95,6 +98,19 @@ def load_pretrained(which: Pretrained, *, dtype: torch.dtype, attention: str) ->
             trust_remote_code=False,
         )
     # Dropout would make training differ from what evaluation reads; the family has none by default.
+    return model.train()
+
+
+def _without_weights(which: Pretrained, place: str, *, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    from transformers.initialization import no_init_weights
+
+    auto = library(which)
+    options = {"attn_implementation": None if attention == "auto" else attention, "trust_remote_code": False}
+    with refusing(which), quiet(), no_init_weights():
+        config = auto.AutoConfig.from_pretrained(place, revision=which.revision, trust_remote_code=False)
+        model: PreTrainedModel = auto.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        # Without initial weights the library leaves this out.
+        model.tie_weights()
     return model.train()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +36,12 @@ from ttt.run.published import (
     check_memory,
     recompute_blocks,
     recorded_revision,
+    unchanged,
     weights_of,
     with_precision,
 )
 from ttt.run.samples import check_samples
-from ttt.run.weights import load_weights
+from ttt.run.weights import initial_weights, load_weights
 from ttt.sinks.base import RunInfo, Sink
 from ttt.stream import KnownSets, Source, Stream
 from ttt.training.recipe import Recipe
@@ -106,7 +107,7 @@ class Assembly:
             accumulate=self.settings.accumulate,
             processes=self.settings.context_parallel,
             model=self.config["model"],
-            initial=dict(self.learner.model.named_parameters()),
+            initial=initial_weights(self.learner),
             dropout=build_dropout(self.config["adapter"], seed=self.base.seed),
             saving=saving or Saving(),
         )
@@ -118,14 +119,14 @@ class Assembly:
         Raises ValueError where the weights do not fit the model.
         """
         # Weights without memory get it as the learner is set up, for the share of this device.
-        late = self.learner.deferred is not None
+        late, published = self.learner.deferred is not None, unchanged(self.learner.model)
         if weights is not None and not late:
             self.load(weights)
         optimizer = self.learner.configure_optimizers()
         accumulate, processes = self.settings.accumulate, self.settings.context_parallel
         engine = Engine.build(fabric, self.learner, optimizer, accumulate=accumulate, processes=processes)
         if weights is not None and late:
-            self.load(weights)
+            self.load(weights, published=published)
             # As an adapter may make it of weights.
             self.learner.fast = self.learner.adapter.initial()
         self.recipe.objective.begin(self.learner)
@@ -153,9 +154,11 @@ class Assembly:
             config, trusted=self.trusted, stream=self.stream, optimizer=optimizer, deferred=self.settings.is_cut
         )[0]
 
-    def load(self, weights: SlowWeights) -> None:
+    def load(self, weights: SlowWeights, *, published: Set[str] | None = None) -> None:
         """Put `weights` into the learner. Raises ValueError where they do not fit."""
-        load_weights(self.learner, weights, own_names=self.own_names, base_names=self.base_names)
+        published = unchanged(self.learner.model) if published is None else published
+        names = {"own_names": self.own_names, "base_names": self.base_names, "published": published}
+        load_weights(self.learner, weights, **names)
 
 
 def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:

@@ -17,6 +17,7 @@ from ttt.learner import Learner, OptimizerFactory
 from ttt.objectives.base import Objective
 from ttt.run.checks import check_adapter, vector_size
 from ttt.run.only import learn_only
+from ttt.run.published import stored_numbers
 from ttt.strategies.base import Strategy
 from ttt.strategies.both import Both, second_refuses
 from ttt.stream import Layout, Stream
@@ -102,16 +103,16 @@ def build_learner(
     `deferred`: if that can be, the weights get their numbers only when the learner is set up on its
     devices, of which each then holds its share alone.
     """
-    # Published weights are read by the library that built the model, not made here.
-    if deferred and "revision" not in config["model"]:
+    if deferred:
         numbers = Deferred(config["base"]["seed"])
         try:
             with numbers.building():
                 learner, own_names = build_learner(config, trusted=trusted, stream=stream, optimizer=optimizer)
             learner.fast = {}
-            numbers.close(learner)
-        # Torch refuses to read a number where there is none, or a tensor beside one that has none.
-        except (NotDeferrableError, RuntimeError, NotImplementedError):
+            numbers.close(learner.model, stored=stored_numbers(learner.model))
+        # Torch refuses to read a number where there is none. What the user should hear of comes
+        # again from the second attempt.
+        except (NotDeferrableError, RuntimeError, ValueError, TypeError, AttributeError):
             pass
         else:
             learner.deferred = numbers

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from ttt.adapters.descent import Attach
 from ttt.bases.base import Base
 from ttt.bases.pretrained import PretrainedBase
+from ttt.devices.deferred import NotDeferrableError
 from ttt.devices.settings import TrainerSettings
 from ttt.learner import Learner
 from ttt.models.hf import HfModel
 from ttt.models.memory import available_bytes, gigabytes
+from ttt.models.stored import stored_weights
 
 # Adam keeps two numbers for each that it learns.
 MOMENTS = 2
@@ -30,6 +32,19 @@ def as_published(model: nn.Module) -> frozenset[str]:
 def unchanged(model: nn.Module) -> frozenset[str]:
     """The names of parameters that are still as the model was published, frozen or not."""
     return model.unchanged() if isinstance(model, HfModel) else frozenset()
+
+
+def stored_numbers(model: nn.Module) -> Mapping[str, Tensor] | None:
+    """Published weights, to be read one by one; None for a model that starts from random ones.
+
+    Raises NotDeferrableError where only the library knows how to read them.
+    """
+    if not isinstance(model, HfModel):
+        return None
+    stored = stored_weights(model)
+    if stored is None:
+        raise NotDeferrableError("its files hold other tensors than the model")
+    return stored
 
 
 def changed_weights(model: nn.Module) -> dict[str, Tensor]:

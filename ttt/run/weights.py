@@ -8,20 +8,29 @@ import torch
 
 from ttt.bases.base import SlowWeights
 from ttt.learner import Learner
-from ttt.run.published import unchanged
+from ttt.run.published import stored_numbers
 from ttt.storage.shares import share_of
 
 
+def initial_weights(learner: Learner) -> SlowWeights:
+    """The slow weights that the model was built with."""
+    stored = None if learner.deferred is None else stored_numbers(learner.model)
+    return dict(learner.model.named_parameters()) if stored is None else stored
+
+
 @torch.no_grad()
-def load_weights(learner: Learner, weights: SlowWeights, *, own_names: Set[str], base_names: Set[str]) -> None:
+def load_weights(
+    learner: Learner, weights: SlowWeights, *, own_names: Set[str], base_names: Set[str], published: Set[str]
+) -> None:
     """Put `weights` into the learner. Raises ValueError where they do not fit.
 
-    `own_names`: the parameters that are the model's own; `base_names`: those that a base may bring.
+    `own_names`: the parameters that are the model's own; `base_names`: those that a base may bring;
+    `published`: those that need none, as the model was published with them.
     """
     parameters = dict(learner.model.named_parameters())
     unknown = sorted(set(weights) - base_names)
     # What a model was published with is not saved again where nothing changed it.
-    missing = sorted(own_names - set(weights) - unchanged(learner.model))
+    missing = sorted(own_names - set(weights) - published)
     brought = base_names - own_names
     if brought & set(weights):
         # Weights of a plain model fit below any adapter, those of another adapter do not.
