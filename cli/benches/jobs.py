@@ -72,7 +72,7 @@ def jobs() -> list[Job]:
             Job("strategies", name, [*RUN, *DIGITS, f"strategy={name}"], is_new=True)
             for name in ("naive", "ewc", "replay")
         ),
-        Job("evaluation", "all rows", [*RUN, *MAIN, "task.steps_per_task=1", "task.num_tasks=6", "eval.every=1"],
+        Job("evaluation", "all rows", [*RUN, *MAIN, "task.steps_per_task=1", "task.num_tasks=3", "eval.every=1"],
             is_new=True),
     ]  # fmt: skip
 
