@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PACKAGES = ("ttt", "lm_eval", "torch", "transformers", "datasets", "numpy")
 # What lm-eval draws with by default, so that its own models get the same examples.
 SEEDS = (0, 1234, 1234, 1234)
+# lm-eval fits the solved example of this task, which has this many characters at least, into so many
+# tokens; where it does not fit, it would try for ever.
+EXAMPLE_TASK, EXAMPLE_CHARACTERS, EXAMPLE_TOKENS = "ruler_vt", 900, 500
 # The value of a RULER metric of whose length there is no example.
 ABSENT = -1
 
@@ -79,6 +82,7 @@ def run_suite(suite: Suite, model: RunModel, manager: Any) -> dict[str, Any]:
     Raises ValueError for a task whose data or packages are not there.
     """
     names = sorted({name for task in suite.tasks for name in fnmatch.filter(manager.all_tasks, task)})
+    _check_example(names, model)
     try:
         raw: dict[str, Any] = load_library().simple_evaluate(
             model=model, tasks=names, num_fewshot=suite.shots, limit=suite.limit, log_samples=False,
@@ -91,6 +95,18 @@ def run_suite(suite: Suite, model: RunModel, manager: Any) -> dict[str, Any]:
         raise ValueError(f"--tasks {','.join(suite.tasks)}: {_reason(error)}") from error
     parts = {"task_versions": "versions", "examples": "n-samples", "shots": "n-shot", "better": "higher_is_better"}
     return {"results": _measured(raw["results"])} | {name: raw.get(key, {}) for name, key in parts.items()}
+
+
+def _check_example(names: Sequence[str], model: RunModel) -> None:
+    """Raise ValueError for a task whose example is too long in the tokens of the model."""
+    text = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
+    tokens = EXAMPLE_CHARACTERS * len(model.tok_encode(text)) / len(text)
+    # The group contains the task.
+    if tokens > EXAMPLE_TOKENS and {EXAMPLE_TASK, "ruler"} & set(names):
+        raise ValueError(
+            f"--tasks {EXAMPLE_TASK}: its example must fit into {EXAMPLE_TOKENS} tokens and takes {tokens:.0f} of this "
+            "model; not with tokens of bytes"
+        )
 
 
 def installed() -> dict[str, str | None]:
