@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from ttt.cli.benches.typed import Job, Side
+from ttt.storage.run_folder import RunFolder
 
 # Run folders that a comparison reads: so many seeds of each rate.
 RATES, SEEDS = 20, 50
@@ -85,12 +86,13 @@ def _once(words: Sequence[str]) -> Callable[[Side], None]:
 def _copies(side: Side) -> None:
     """Prepare many run folders: one run, under other seeds and rates."""
     side.run([*RUN, *TINY, "task.num_tasks=10", "output_dir=model", "optimizer.lr=0.125", "seed=7777"])
-    (config,) = (side.folder / "model").glob("*/*/*/config.yaml")
-    text, names = config.read_text(), ("results.json", "status.json", "environment.json")
+    (path,) = (side.folder / "model").glob("*/*/*")
+    model = RunFolder(path)
+    text = model.config.read_text()
     for i in range(RATES * SEEDS):
         rate, seed = 2.0 ** -(i // SEEDS), i % SEEDS
-        folder = side.folder / "outputs" / "many" / f"rate{rate}" / f"seed{seed}"
-        folder.mkdir(parents=True)
-        for name in names:
-            shutil.copy(config.with_name(name), folder)
-        (folder / "config.yaml").write_text(re.sub(r"\b7777\b", str(seed), text).replace("lr: 0.125", f"lr: {rate}"))
+        copy = RunFolder(side.folder / "outputs" / "many" / f"rate{rate}" / f"seed{seed}")
+        copy.path.mkdir(parents=True)
+        for file in (model.results, model.status_file, model.environment):
+            shutil.copy(file, copy.path)
+        copy.config.write_text(re.sub(r"\b7777\b", str(seed), text).replace("lr: 0.125", f"lr: {rate}"))

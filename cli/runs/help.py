@@ -163,7 +163,9 @@ def _setting(setting: Setting, *, prefix: str, allowed: str, above: str) -> str:
     head = f"  {prefix}{setting.key}={setting.default}"
     lines = [f"{head}    ({allowed})" if allowed else head]
     if len(lines[0]) > WIDTH:
-        lines = [head, *textwrap.wrap(f"({allowed})", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 7)]
+        # A list of many words is a long default.
+        head_lines = textwrap.wrap(head.strip(), WIDTH, initial_indent="  ", subsequent_indent=" " * 6)
+        lines = [*head_lines, *textwrap.wrap(f"({allowed})", WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 7)]
     explanation = "" if setting.explanation == above else setting.explanation
     for paragraph in filter(None, explanation.split("\n")):
         lines += textwrap.wrap(paragraph, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)

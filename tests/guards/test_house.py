@@ -30,7 +30,9 @@ def test_a_variable_says_what_it_holds():
 
 
 def test_the_files_of_a_run_are_named_in_one_place():
-    files = {file.name for file in vars(RunFolder(Path())).values() if isinstance(file, Path) and file.suffix}
+    folder = RunFolder(Path())
+    paths = [getattr(folder, name) for name in vars(RunFolder)]
+    files = {path.name for path in paths if isinstance(path, Path) and path.suffix}
     assert {"config.yaml", "results.json"} < files
     assert HOUSE.literals(files, owner="ttt.storage.run_folder") == []
 

@@ -122,7 +122,7 @@ class Flops(TorchDispatchMode):
 
 @cache
 def _formula(operator: Any) -> Callable[..., int] | None:
-    """How many operations a call has; None of what is no product. `baddbmm_` counts as `baddbmm`."""
+    """How many operations a call has, in place as many as else; None: it is no product."""
     formula: Callable[..., int] | None = flop_registry.get(operator)
     name = operator.__name__
     if formula is None and name.endswith("_") and not name.endswith("__"):

@@ -37,9 +37,10 @@ def suggest(word: str, allowed: Iterable[str], *, listed: str = "") -> str:
     options = sorted(allowed)
     # Task and source names are written with hyphens, adapters with underscores: people mix them up.
     # A part is often typed for its name, adapter for adapter.name.
-    plain = [option.removesuffix(".name").replace("_", "-") for option in options]
-    near = difflib.get_close_matches(word.replace("_", "-"), plain, n=1, cutoff=0.5)
-    hint = f"did you mean {options[plain.index(near[0])]}? " if near else ""
+    spellings = {option.removesuffix(".name").replace("_", "-"): option for option in options}
+    spellings |= {option.replace("_", "-"): option for option in options}
+    near = difflib.get_close_matches(word.replace("_", "-"), spellings, n=1, cutoff=0.5)
+    hint = f"did you mean {spellings[near[0]]}? " if near else ""
     if len(", ".join(options)) <= LONGEST:
         return f"{hint}allowed: {', '.join(options)}"
     everything = f"; all: {listed}" if listed else ""

@@ -149,7 +149,7 @@ class Deferred:
                     live.pop(memory, None)
 
     def _give(self, memory: int, live: dict[int, torch.UntypedStorage], now: Mapping[str, Tensor]) -> None:
-        """Nothing changes this memory any more: give it to the tensors of the module that it holds."""
+        """Nothing changes this memory any more: give it to the tensors that it holds."""
         for name, place in self._names.get(memory, []):
             _put(self._tensor(place, live), into=now[name])
 

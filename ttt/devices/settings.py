@@ -38,7 +38,7 @@ class TrainerSettings:
         workers: Annotated[int, Ge(0)],
         save_every: Annotated[int, Ge(1)] | None = None,
         save_minutes: Annotated[float, Gt(0)] | None = 10.0,
-        checkpoint: Literal["whole", "sharded"] = "whole",
+        checkpoint: Literal["auto", "whole", "sharded"] = "auto",
         on_divergence: Literal["stop", "skip"] = "stop",
     ) -> None:
         if accelerator == "cuda" and not torch.cuda.is_available():
@@ -56,8 +56,9 @@ class TrainerSettings:
         self.report_every = report_every
         self.workers = workers
         self.save_every, self.save_minutes = save_every, save_minutes
-        self.shards_checkpoints = checkpoint == "sharded"
-        if self.shards_checkpoints and self.world.strategy != "fsdp":
+        is_cut = self.world.strategy == "fsdp"
+        self.shards_checkpoints = checkpoint == "sharded" or (checkpoint == "auto" and is_cut)
+        if self.shards_checkpoints and not is_cut:
             raise ValueError(
                 f"trainer.checkpoint=sharded: with trainer.strategy={self.world.strategy} every process holds "
                 "all weights; use whole, or trainer=fsdp"

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ttt.learner import Engine
 from ttt.promises.ruling import HOLDS, Ruling, broken, same_tensors
 from ttt.results.events import Observer
@@ -116,6 +118,6 @@ def goes_on(new: Callable[[], Assembly]) -> Ruling:
     return HOLDS if same else broken("the results of a run that went on after a stop differ")
 
 
-def _without_times(tensors: Tensors) -> Tensors:
+def _without_times(tensors: Mapping[str, Tensor]) -> Tensors:
     """What a clock measured differs from run to run."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("seconds")}

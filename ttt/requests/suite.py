@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PACKAGES = ("ttt", "lm_eval", "torch", "transformers", "datasets", "numpy")
 # What lm-eval draws with by default, so that its own models get the same examples.
 SEEDS = (0, 1234, 1234, 1234)
-# lm-eval fits the solved example of this task, which has this many characters at least, into so many
-# tokens; where it does not fit, it would try for ever.
+# lm-eval fits the solved example of this task, of at least so many characters, into so many tokens;
+# where it does not fit, it would try for ever.
 EXAMPLE_TASK, EXAMPLE_CHARACTERS, EXAMPLE_TOKENS = "ruler_vt", 900, 500
 # The value of a RULER metric of whose length there is no example.
 ABSENT = -1

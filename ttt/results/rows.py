@@ -43,7 +43,7 @@ class Point(TypedDict):
 
 
 class Points(TypedDict):
-    """Points as results.json has them: `values[mode][quantity]` has one list for each of `steps`."""
+    """Points as results.json has them: `values[mode][quantity]` has a list for each of `steps`."""
 
     every: int
     steps: list[int]
