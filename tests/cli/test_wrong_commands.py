@@ -36,12 +36,12 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "command"), RUN, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(("words", "command"), RUN, ids=[" ".join(words) for words, _ in RUN])
 def test_ttt_run_names_the_right_command(words, command, tmp_path):
     assert_refused(run_here(words, tmp_path), command)
 
 
-@pytest.mark.parametrize(("main", "words", "parts"), OTHERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("main", "words", "parts"), OTHERS, ids=[" ".join(words) for _, words, _ in OTHERS])
 def test_other_commands_refuse_in_one_line(main, words, parts, tmp_path):
     outcome = typed(main, *words, cwd=tmp_path)
     assert_refused(outcome, *parts)
