@@ -18,6 +18,7 @@ from sweeping import SMALLEST
 from ttt.cli import run as cli_run
 from ttt.cli.sweeps.job import Job
 from ttt.cli.sweeps.overview import Overview, doing, span
+from ttt.results.events import Evaluated, Trained, as_record
 from ttt.storage.files import write_json
 
 # The group whose process has a warm server to fork runs from.
@@ -72,8 +73,14 @@ def test_the_overview_reads_what_a_run_is_doing(tmp_path, monkeypatch):
     write_json(tmp_path / "run-0003.json", {"folder": "outputs/run", "before": False})
     (tmp_path / "outputs" / "run").mkdir(parents=True)
     journal = tmp_path / "outputs" / "run" / "metrics.jsonl"
-    row = {"event": "evaluated", "row": 0, "columns": [0, 1], "seen": [], "tasks": {"slow": {"loss": [2.0, 3.0]}}}
-    step = {"event": "trained", "task": 2, "task_name": "afr", "task_step": 10, "task_steps": 30, "loss": 2.5}
+    clock = {"step": 40, "tokens": 400, "seconds": 4.0}
+    scores = {"slow": {"loss": [2.0, 3.0]}}
+    row = as_record(Evaluated(row=0, columns=[0, 1], current=None, seen=[], tasks=scores, base=None, **clock))
+    step = as_record(
+        Trained(
+            task=2, task_name="afr", task_step=10, task_steps=30, loss=2.5, lr=1e-3, tokens_per_second=100.0, **clock
+        )
+    )
     journal.write_text(f"{json.dumps(row)}\n")
     assert doing(tmp_path, job) == "measured before the stream: 2.500 bits"
     later = row | {"row": 1, "seen": [0], "tasks": {"fast": {"success": [0.25, None]}, "slow": {}}}

@@ -55,7 +55,7 @@ class HfModel(nn.Module):
         self.which = which
         # Torch counts the changes of a tensor, so that unchanged weights need not be saved again.
         self._published = {name: (id(p), p._version) for name, p in self.named_parameters()}
-        self.published_names = self._published.keys()
+        self.published_names = frozenset(self._published)
         # The parts of each block as published: a block that got others cannot be recomputed.
         self._parts = {id(block): parts_of(block) for block in self._blocks()}
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.core_plugins import importlib_resources_config_source as packages
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from ttt.config.loader import yaml_loader
 
 
-class PackagedFiles(ImportlibResourcesConfigSource):
+# It has the name of the class that it replaces: by this a worker of a launcher knows it again.
+class ImportlibResourcesConfigSource(packages.ImportlibResourcesConfigSource):
     """The files of a package, as `pkg://ttt.conf`."""
 
     def _read_config(self, res: Any) -> ConfigResult:
@@ -42,4 +43,4 @@ def read_packages_once() -> None:
     """Let Hydra read packages in this way."""
     # Its plugins fill the registry, among them the class that is replaced here.
     Plugins.instance()
-    SourcesRegistry.instance().types[PackagedFiles.scheme()] = PackagedFiles
+    SourcesRegistry.instance().types[ImportlibResourcesConfigSource.scheme()] = ImportlibResourcesConfigSource
