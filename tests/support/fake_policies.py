@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import RULES
+from sample_events import trained, write_journal
 
 from ttt.cli.benches.assembled import assembly_of
 from ttt.compare.runs import Run
@@ -48,7 +48,7 @@ def policy_run(
             results.points.append({"step": step, "columns": [0], "scores": scores})
     path = folder / f"{adapter}-{seed}"
     path.mkdir(parents=True)
-    write_journal(path / "metrics.jsonl", success=success, extra=extra)
+    write_costs(path / "metrics.jsonl", success=success, extra=extra)
     config = composed(adapter) | {"base.seed": seed}
     return Run(folder=path, seed=seed, config=config, costs={}, results=results)
 
@@ -70,7 +70,7 @@ def scores_of(adapter: str, *, success: float, kl: float) -> dict[str, dict[str,
     }
 
 
-def write_journal(file: Path, *, success: Sequence[float], extra: float) -> None:
+def write_costs(file: Path, *, success: Sequence[float], extra: float) -> None:
     terms = [
         {
             "rollouts": PER_STEP * step,
@@ -85,8 +85,7 @@ def write_journal(file: Path, *, success: Sequence[float], extra: float) -> None
         }
         for step, earned in zip(STEPS[1:], success[1:], strict=True)
     ]
-    events = [{"event": "trained", "step": step, "terms": x} for step, x in zip(STEPS[1:], terms, strict=True)]
-    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    write_journal(file, [replace(trained(step), terms=x) for step, x in zip(STEPS[1:], terms, strict=True)])
 
 
 @cache
