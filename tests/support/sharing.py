@@ -214,6 +214,9 @@ def _member(rank: int, ranks: int, port: int, jobs: list[Job], file: str) -> Non
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     work = ((WORK[what] if isinstance(what, str) else what, arguments) for what, arguments in jobs)
     torch.save([do(**arguments) for do, arguments in work], f"{file}.{rank}")
+    # The first process keeps the store through which the others are still finding each other.
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
