@@ -123,8 +123,12 @@ def test_a_model_that_looks_at_its_numbers_is_built_whole():
 
 
 def test_a_process_holds_its_share_alone(tmp_path: Path):
-    jobs = [(built, {"config": config_of("trainer=fsdp", *LARGE), "deferred": way}) for way in (True, False)]
-    for deferred, whole in together(jobs, tmp_path / "returned"):
+    config = config_of("trainer=fsdp", *LARGE)
+    # In processes of their own: what one way has freed, the other would take again.
+    ways = [
+        together([(built, {"config": config, "deferred": way})], tmp_path / f"returned-{way}") for way in (True, False)
+    ]
+    for (deferred,), (whole,) in zip(*ways, strict=True):
         assert whole["hash"] == deferred["hash"]
         # Its half, and the embedding or a layer on its way.
         assert deferred["peak"] < 0.8 * MEGABYTES < MEGABYTES < whole["peak"]
