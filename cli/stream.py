@@ -43,14 +43,17 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the console command."""
-    outlast_readers(stops=True)
+    outlast_readers()
     try:
         typed = stream_options(sys.argv[1:], about=__doc__ or "")
         # Imported here and below, so that a mistyped word does not wait for torch.
         import torch
 
         torch.set_num_threads(typed.threads)
+        outlast_readers(stops=True)
         stream(typed)
+        # What is left is written here, where a closed pipe can still end the command.
+        sys.stdout.flush()
     except ValueError as error:
         say_error(f"ttt-stream: {error}")
         sys.exit(ExitCode.USAGE)
