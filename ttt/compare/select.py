@@ -26,7 +26,7 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         # Each value is checked: a typing error beside a good value would drop runs silently.
         for value in values:
             if not any(_is(run, key, value) for run in runs):
-                options = {show(_value(run, key)) for run in runs}
+                options = {show(_value(run, key)) for run in runs} - {""}
                 raise ValueError(f"--where {typed}: no run has {key}={value}; {suggest(value, options)}")
         matching = [run for run in matching if any(_is(run, key, value) for value in values)]
     if not matching:

@@ -54,8 +54,7 @@ class HfModel(nn.Module):
         self.fingerprint = which.fingerprint()
         self.which = which
         # Torch counts the changes of a tensor, so that unchanged weights need not be saved again.
-        self._published = {name: (id(p), p._version) for name, p in self.named_parameters()}
-        self.published_names = frozenset(self._published)
+        self.published = {name: (id(p), p._version) for name, p in self.named_parameters()}
         # The parts of each block as published: a block that got others cannot be recomputed.
         self._parts = {id(block): parts_of(block) for block in self._blocks()}
 
@@ -70,7 +69,7 @@ class HfModel(nn.Module):
         return frozenset(
             name
             for name, parameter in self.named_parameters()
-            if self._published.get(name) == (id(parameter), parameter._version)
+            if self.published.get(name) == (id(parameter), parameter._version)
         )
 
     def as_published(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ from ttt.models.pretrained import Pretrained
 def stored_weights(model: HfModel) -> StoredWeights | None:
     """Return the weights of a model as published; None where its files hold other tensors."""
     weights = StoredWeights(model.which, prefix="lm.", dtype=getattr(torch, model.dtype))
-    return weights if model.published_names <= weights.keys() else None
+    return weights if model.published.keys() <= weights.keys() else None
 
 
 class StoredWeights(Mapping[str, Tensor]):
