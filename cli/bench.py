@@ -39,7 +39,7 @@ from importlib.resources import files
 from ttt.cli.benches.timing import Row
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.cli.tables.parser import CommandParser, check_word
+from ttt.cli.parser import CommandParser, check_word
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError
 
@@ -86,7 +86,7 @@ def bench_options() -> argparse.Namespace:
 
 
 def bench_parser() -> CommandParser:
-    parser = CommandParser(prog="ttt-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("ttt-bench", about=__doc__)
     parser.add_argument("what", choices=BENCHES)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)

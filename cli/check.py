@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.cli.probes.arguments import OneLineParser
+from ttt.cli.parser import CommandParser
 from ttt.run.exit_codes import ExitCode
 
 # Columns of a console that is a file or a pipe.
@@ -42,9 +42,8 @@ def typed_options(argv: list[str]) -> argparse.Namespace:
     return check_parser().parse_intermixed_args(argv)
 
 
-def check_parser() -> OneLineParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = OneLineParser(prog="ttt-check", description=__doc__, formatter_class=raw, allow_abbrev=False)
+def check_parser() -> CommandParser:
+    parser = CommandParser("ttt-check", about=__doc__)
     parser.add_argument("words", nargs="*", metavar="GROUP=NAME", help="parts and settings, as ttt-run takes them")
     parser.add_argument("--config-dir", metavar="DIR", help="the folder of your own modules, as in ttt-run")
     return parser

@@ -10,15 +10,14 @@ command was wrong.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.cli.probes.arguments import OneLineParser
+from ttt.cli.parser import CommandParser
 from ttt.run.exit_codes import ExitCode
-from ttt.storage.absent import check_is_run
+from ttt.storage.absent import check_is_new, check_is_run
 
 
 def main() -> None:
@@ -27,6 +26,7 @@ def main() -> None:
     try:
         typed = export_parser().parse_args()
         check_is_run(typed.run)
+        check_is_new(typed.to, option="--to")
         # Imported here, so that `--help` does not wait for torch.
         from ttt.export.export import export
 
@@ -40,8 +40,8 @@ def main() -> None:
     print(f"wrote {typed.to} ({size / 1e6:,.0f} MB)")
 
 
-def export_parser() -> OneLineParser:
-    parser = OneLineParser(prog="ttt-export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def export_parser() -> CommandParser:
+    parser = CommandParser("ttt-export", about=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument("--merge", action="store_true", help="add low-rank updates to the matrices")

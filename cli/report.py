@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
-from ttt.cli.tables.parser import CommandParser
+from ttt.cli.parser import CommandParser
 from ttt.config.messages import few
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
@@ -32,9 +32,7 @@ def main() -> None:
 
 
 def report_parser() -> CommandParser:
-    parser = CommandParser(
-        prog="ttt-report", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("ttt-report", about=__doc__, epilog=EPILOG)
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
     add("-o", "--output", type=Path, metavar="FILE.html", help="where the page goes")

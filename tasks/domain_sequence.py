@@ -43,6 +43,11 @@ class DomainSequence(StreamSettings):
         """Return the name and the classes of each domain."""
         if self.domains is None:
             first = [family[0] for family in source.families()][: self.num_tasks]
+            if len(first) < self.num_tasks:
+                raise ValueError(
+                    f"task.num_tasks={self.num_tasks}: source={source.name} has only {len(first)} unrelated classes; "
+                    f"type task.num_tasks={len(first)}, or name task.domains"
+                )
             return [source.class_name(c) for c in first], [np.array([c]) for c in first]
         index = np.array([c for family in source.families() for c in family])
         names = [source.class_name(c) for c in index.tolist()]

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ttt.cli.tables.parser import CommandParser, check_word
+from ttt.cli.parser import CommandParser, check_word
 
 MODES = ("fast", "slow")
 # The least that each number may be.
@@ -41,8 +41,7 @@ def eval_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
 
 def eval_parser(about: str = "") -> CommandParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(prog="ttt-eval", description=about, formatter_class=raw, allow_abbrev=False)
+    parser = CommandParser("ttt-eval", about=about)
     add = parser.add_argument
     add("words", nargs="*", metavar="RUN", help="a run folder, or overrides as ttt-run takes them")
     add("--tasks", required=True, metavar="NAMES", help="of lm-eval, with commas between them; * stands for anything")

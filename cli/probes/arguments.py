@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
+from ttt.cli.parser import CommandParser
 from ttt.config.messages import suggest
 from ttt.storage.absent import check_is_run
 
@@ -35,13 +35,6 @@ ACTS = {
 
 # The least value of a number.
 LEAST = {"threads": 1, "prompts": 2, "true_prompts": 0, "seed": 0, "places": 1, "steps": 1, "block": 1, "sequences": 1}
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Raise ValueError with one line for a mistake, where argparse would print its usage too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def options_with_run(argv: list[str], *, about: str) -> argparse.Namespace:
@@ -95,9 +88,8 @@ def take_words(typed: argparse.Namespace) -> None:
             raise ValueError(f"{word}: {typed.probe} takes {first} (name=value) as ttt-run takes them")
 
 
-def probe_parser(about: str = "") -> OneLineParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = OneLineParser(prog="ttt-probe", description=about, formatter_class=raw, allow_abbrev=False)
+def probe_parser(about: str = "") -> CommandParser:
+    parser = CommandParser("ttt-probe", about=about)
     parser.add_argument("probe", nargs="?", help=" | ".join(PROBES))
     parser.add_argument("words", nargs="*", metavar="RUN", help="a run folder; of causality and context also overrides")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write probe.json and probe.svg")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ttt.cli.parser import CommandParser, check_word
 from ttt.cli.streaming.inputs import STDIN, check_files
-from ttt.cli.tables.parser import CommandParser, check_word
 from ttt.storage.run_folder import RunFolder
 
 NEVER = "never"
@@ -37,8 +37,7 @@ def stream_options(argv: list[str], *, about: str) -> argparse.Namespace:
 
 
 def stream_parser(about: str = "") -> CommandParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(prog="ttt-stream", description=about, formatter_class=raw, allow_abbrev=False)
+    parser = CommandParser("ttt-stream", about=about)
     add = parser.add_argument
     add("words", nargs="*", metavar="RUN FILE", help="a run folder, or overrides; then files (-: standard input)")
     add("--each", action="store_true", help="each file is a text of its own, with fast weights of its own")

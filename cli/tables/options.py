@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttt.cli.tables.parser import CommandParser
+from ttt.cli.parser import CommandParser
 from ttt.cli.tables.pictures import add_looks
 from ttt.cli.tables.statistics import add_statistics
 from ttt.cli.tables.written import FORMS, SUFFIXES
@@ -22,7 +22,7 @@ def compare_options(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def compare_parser() -> CommandParser:
-    parser = CommandParser(prog="ttt-compare", description=DESCRIPTION)
+    parser = CommandParser("ttt-compare", about=DESCRIPTION)
     add = parser.add_argument
     add("runs", nargs="*", default=["outputs"],
         help="run folders, folders of them, folders of sweeps, or patterns: 'outputs/*/none-*'")  # fmt: skip

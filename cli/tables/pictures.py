@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttt.cli.tables.parser import check_word
+from ttt.cli.parser import check_word
 from ttt.figures.look import Look
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")

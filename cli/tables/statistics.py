@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from ttt.cli.tables.parser import check_word
+from ttt.cli.parser import check_word
 from ttt.compare.correction import Correct
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.nulls import Null, pair

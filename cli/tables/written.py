@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ttt.cli.console import Console
+from ttt.cli.parser import check_word
 from ttt.cli.tables.formats import FORMATS, WIDTH, comma_separated, json_text, markdown, print_table
 from ttt.cli.tables.latex import LABEL, latex
-from ttt.cli.tables.parser import check_word
 from ttt.cli.tables.views import TableView
 from ttt.compare.groups import Group
 from ttt.compare.long import run_records

@@ -81,7 +81,7 @@ REFUSED = [
     (["adapter=mlp_fast", "adapter.chunk=0"], ["adapter.chunk=0", "at least 1"]),
     (["adapter=mlp_fast", "adapter.chnk=2"], ["adapter.chnk=2", "chunk"]),
     (["adapter=mine", "--config-dir", "nowhere"], ["--config-dir nowhere"]),
-    (["adapter=none", "--confg", "x"], ["ttt-check --help"]),
+    (["adapter=none", "--confg", "x"], ["--confg", "did you mean --config-dir?"]),
     (["strategy=distill", "adapter=none"], ["strategy=distill"]),
 ]
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ttt.cli.commands import COMMANDS, version_line
+from ttt.cli.completion.parsers import parser_of
 from ttt.cli.runs.help import Library, help_text
 from ttt.config.messages import UsageError
 
@@ -55,3 +57,11 @@ def test_a_closed_pipe_ends_it_quietly():
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.startswith("adapter=mlp_fast")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_its_version(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser_of(command).parse_args(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == version_line()

@@ -163,6 +163,11 @@ def test_stationary_tasks_share_their_eval_part_and_no_batch():
     assert not torch.equal(stream.tasks[0].batch(0).tokens_BT, stream.tasks[3].batch(0).tokens_BT)
 
 
+def test_fewer_domains_than_tasks_are_refused():
+    with pytest.raises(ValueError, match=r"task.num_tasks=100: source=code has only \d+ unrelated classes"):
+        build_stream("task=domain-sequence", "source=code", "task.num_tasks=100")
+
+
 def test_domains_come_in_the_order_that_was_typed():
     stream = build_stream("task=domain-sequence", "source=corpora", "task.domains=[tables,prose,languages/mlt]")
     assert [task.name for task in stream.tasks] == ["tables", "prose", "languages/mlt"]

@@ -28,6 +28,7 @@ from ttt.models.hf import HfModel
 from ttt.models.pretrained import Pretrained
 from ttt.run.open import OpenedRun, config_to_open, open_run
 from ttt.run.parts import build_adapter, build_model, build_optimizer, build_strategy
+from ttt.storage.absent import check_is_new
 from ttt.storage.files import write_bytes, write_json
 
 SETTINGS, PARAMETERS, STATE = "fast_weights.json", "fast_weights.safetensors", "fast_state.safetensors"
@@ -42,8 +43,7 @@ def export(path: Path, *, to: Path, merge: bool, trusted: Sequence[Path]) -> Non
 
     `merge`: add low-rank updates to the matrices. Raises ValueError in the user's words.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"--to {to}: exists and is not empty")
+    check_is_new(to, option="--to")
     config = config_to_open(path)
     if config["model"]["_target_"] != f"{HfModel.__module__}.{HfModel.__qualname__}":
         raise ValueError(f"{path}: model={config['model']['name']}: only pretrained models (hf, smollm2) are exported")

@@ -1,4 +1,4 @@
-"""Why a folder that was typed is not a run, and what may have been meant. Loads no torch."""
+"""Whether a folder that was typed is a run, or is free for new files. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ def check_is_run(path: Path) -> None:
     """Raise ValueError, in the user's words, unless `path` is the folder of a run."""
     if not RunFolder(path).config.is_file():
         raise ValueError(f"{path}: {not_a_run(path)}")
+
+
+def check_is_new(path: Path, *, option: str) -> None:
+    """Raise ValueError, in the user's words, where `path` holds something already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{option} {path}: exists and is not empty")
 
 
 def not_a_run(path: Path) -> str:

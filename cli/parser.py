@@ -1,4 +1,4 @@
-"""How the commands that show runs read their words."""
+"""How the commands read their words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
+from ttt.cli.commands import version_line
 from ttt.config.messages import suggest
 
 # Around each choice, in the words of argparse.
@@ -14,7 +15,15 @@ QUOTE = "'"
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Refuses a wrong word in one line, where argparse would print its whole usage and exit."""
+    """The parser of a command: --version, options only in full, and one line for a wrong word.
+
+    argparse itself would print its whole usage and exit.
+    """
+
+    def __init__(self, command: str, *, about: str | None, epilog: str | None = None) -> None:
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=command, description=about, epilog=epilog, formatter_class=raw, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=version_line(), help="print the version of ttt")
 
     def error(self, message: str) -> NoReturn:
         _, is_unknown, words = message.partition("unrecognized arguments: ")
