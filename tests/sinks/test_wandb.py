@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_runs import make_run
-from harness import FAST, only_run, run_apart
+from harness import FAST, SMALL, only_run, run_apart, run_here
 from wandb_client import ONLINE, TRACKED, check_complete, client, journal, logged, login
 from wandb_server import Standin
 
 from ttt.sinks.numbers import FAMILIES
+from ttt.storage.checkpoint import in_order
 
 # These share the runs of module fixtures: one process makes them once.
 pytestmark = pytest.mark.xdist_group("wandb")
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("wandb")
 def online(tmp_path_factory):
     folder = tmp_path_factory.mktemp("online")
     with Standin() as server, login(server.url):
-        outcome = run_apart([*ONLINE, "report=true"], folder)
+        outcome = run_apart([*ONLINE, "report=true", "logger.weights=[base,final]"], folder)
         assert outcome.code == 0, outcome.err
         yield server, only_run(folder), outcome
 
@@ -67,6 +68,22 @@ def test_its_page_is_sent_with_it(online):
     (page,) = (artifact for artifact in server.artifacts if artifact["artifactTypeName"] == "report")
     assert page["committed"]
     assert page["files"]["report.html"] == (run / "report.html").read_bytes()
+
+
+def test_weights_are_sent_where_they_are_wanted_and_can_be_a_base(online, tmp_path):
+    server, run, _ = online
+    models = [artifact for artifact in server.artifacts if artifact["artifactTypeName"] == "model"]
+    for artifact in models:
+        folder = tmp_path / artifact["artifactCollectionName"]
+        folder.mkdir()
+        for file in artifact["files"].keys() - {"wandb_manifest.json"}:
+            (folder / file).write_bytes(artifact["files"][file])
+    (base,), (final,) = tmp_path.glob("base-*"), tmp_path.glob("final-*")
+    newest = in_order(run / "checkpoints")[-1]
+    assert {x.name: x.read_bytes() for x in final.iterdir()} == {x.name: x.read_bytes() for x in newest.iterdir()}
+    for folder in (base, final):
+        outcome = run_here([*SMALL, *FAST, "base=checkpoint", f"base.path={folder}"], tmp_path)
+        assert outcome.code == 0, outcome.err
 
 
 def test_a_comparison_is_a_run_of_its_own_kind(tmp_path, monkeypatch):

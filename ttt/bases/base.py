@@ -57,7 +57,7 @@ class Base(Protocol):
     name: str
     seed: int
     needs_data: bool
-    record: dict[str, float]
+    record: dict[str, float | str]
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         """Slow weights by name, or None for those the model was built with."""

@@ -36,7 +36,7 @@ class CheckpointBase:
         if path is None:
             raise ValueError("base=checkpoint needs base.path=RUN_FOLDER or base.path=FILE.safetensors")
         self.name, self.seed = name, seed
-        self.record: dict[str, float] = {}
+        self.record: dict[str, float | str] = {}
         self._typed = f"base.path={path}"
         self._weights, self._config = _read(Path(path).expanduser(), typed=self._typed)
         if has_updates(self._weights) and self._config is None:
@@ -72,9 +72,9 @@ def _read(path: Path, *, typed: str) -> tuple[SlowWeights, dict[str, Any] | None
         except SafetensorError as error:
             raise ValueError(f"{typed}: not a safetensors file ({error})") from error
     if (path / "manifest.json").is_file():
-        # RUN/checkpoints/task-0003, or a base in the cache, which is no run's.
+        # RUN/checkpoints/task-0003, a copy of one, or a base in the cache, which is no run's.
         run = path.absolute().parents[1]
-        return load(path).tensors["slow"], read_config(run) if RunFolder(run).config.is_file() else None
+        return load(path, history=False).tensors["slow"], read_config(run) if RunFolder(run).config.is_file() else None
     newest, complaints = load_newest(RunFolder(path).checkpoints)
     if newest is None:
         why = complaints[0] if complaints else "it has no checkpoints/task-*"

@@ -10,7 +10,7 @@ class NoBase:
 
     def __init__(self, *, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
-        self.record: dict[str, float] = {}
+        self.record: dict[str, float | str] = {}
 
     def weights(self, setting: BaseSetting) -> SlowWeights | None:
         return None

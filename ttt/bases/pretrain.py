@@ -55,7 +55,7 @@ class Pretrain:
         until: Annotated[float, Gt(0)] | None,
     ) -> None:
         self.name, self.seed = name, seed
-        self.record: dict[str, float] = {}
+        self.record: dict[str, float | str] = {}
         self._steps, self._warmup, self._until = steps, warmup, until
         self._lifetime = lifetime if reset == "task" else None
         self.optimizer = AdamW(name="adamw", lr=lr, beta1=0.9, beta2=0.95, weight_decay=weight_decay, clip=clip)
@@ -82,7 +82,8 @@ class Pretrain:
             lock.release(force=True)
         saved = load(folder)
         self._check_loss(saved.state)
-        self.record = {name: saved.state[name] for name in RECORDED if name in saved.state}
+        self.record = {"id": setting.identity}
+        self.record |= {name: saved.state[name] for name in RECORDED if name in saved.state}
         return saved.tensors["slow"]
 
     def _check_loss(self, state: dict[str, Any]) -> None:

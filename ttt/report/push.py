@@ -32,7 +32,7 @@ def push(groups: Sequence[Group], sheet: Sheet, *, project: str, folder: Path) -
     # Imported here: wandb takes its time, and few comparisons are pushed.
     import wandb
 
-    from ttt.sinks.wandb import WandbRun, close_wandb_run, open_wandb_run
+    from ttt.sinks.wandb_run import WandbRun, close_wandb_run, open_wandb_run
 
     runs = [run.folder for group in groups for run in group.runs]
     filed = WandbRun(

@@ -15,142 +15,30 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from ttt.config.identity import digest
 from ttt.results.events import Event
 from ttt.results.results import Results
-from ttt.sinks.base import Past, RunInfo, first_line
+from ttt.sinks.base import Past, RunInfo
 from ttt.sinks.numbers import AXES, FAMILIES, axis_values, event_numbers
 from ttt.sinks.summary import pictures, summary
+from ttt.sinks.wandb_run import Connection, WandbRun, close_wandb_run, disconnect, is_answering, open_wandb_run
+from ttt.sinks.weights import Weights, folder_of
 from ttt.storage.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    import wandb
-
 log = logging.getLogger("ttt")
-Connection = Literal["auto", "online", "offline"]
-# Seconds for which a server that does not answer holds a run: at its start, before its tables are
-# sent, and at its end.
-INIT_SECONDS, PROBE_SECONDS, FINISH_SECONDS = 15.0, 5, 15.0
-
-
-@dataclass(frozen=True)
-class WandbRun:
-    """How a run is filed in W&B; its files lie in `folder`/wandb."""
-
-    project: str
-    job_type: Literal["train", "report"]
-    id: str
-    name: str
-    config: dict[str, Any]
-    folder: Path
-    group: str | None = None
-    tags: tuple[str, ...] = ()
-
-
-def open_wandb_run(filed: WandbRun, *, connection: Connection, resume: bool) -> wandb.Run:
-    """Start a W&B run, offline where no server takes it: then one warning gives the reason.
-
-    With `resume`, a run of this id that the server has goes on; without, it is written over.
-    """
-    # The client also reports its own errors, and at its end waits half a minute for that server.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
-
-    # Silent before the login too, or the client prints where it read its key.
-    wandb.setup(wandb.Settings(silent=True))
-    mode = _mode(connection)
-    try:
-        return _init(filed, mode=mode, resume=resume and mode == "online")
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        _disconnect(first_line(error)[:200])
-        return _init(filed, mode="offline", resume=False)
-
-
-def close_wandb_run(run: wandb.Run, *, exit_code: int = 0) -> str:
-    """Finish a W&B run, and return a line that says where it is."""
-    # The client warns when an offline run is asked for its address.
-    is_offline, files = run.settings._offline, run.settings.sync_dir
-    where = f"offline; to upload: wandb sync {files}" if is_offline else str(run.url)
-    try:
-        run.finish(exit_code=exit_code)
-    except TimeoutError:
-        log.warning("W&B: not all was sent; to upload: wandb sync %s", files)
-    return f"W&B: {where}"
-
-
-def _mode(connection: Connection) -> str:
-    """Return the mode for W&B; `auto` is WANDB_MODE, else online for users who are logged in."""
-    import wandb
-
-    if connection != "auto":
-        return connection
-    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
-
-
-def _init(filed: WandbRun, *, mode: str, resume: bool) -> wandb.Run:
-    """Start a run in this mode. Raises W&B's CommError or UsageError where no server takes it."""
-    import wandb
-
-    _forget_exit_hook()
-    return wandb.init(
-        project=filed.project,
-        group=filed.group,
-        job_type=filed.job_type,
-        name=filed.name,
-        id=filed.id,
-        tags=list(filed.tags),
-        config=filed.config,
-        dir=filed.folder,
-        mode=mode,  # type: ignore[arg-type]
-        resume="allow" if resume else None,
-        settings=wandb.Settings(
-            # The screen belongs to the run, and environment.json has the git state.
-            console="off",
-            silent=True,
-            disable_git=True,
-            x_disable_stats=True,
-            init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS,
-            finish_timeout_raises=True,
-        ),
-    )
-
-
-def _forget_exit_hook() -> None:
-    """Let the process end without the client, which would wait there until a slow server has all.
-
-    Runs are closed by `close_wandb_run`, which waits for a bounded time.
-    """
-    import wandb
-
-    # There is no public way; a client without this method waits.
-    forget = getattr(wandb.setup().ensure_service(), "_cleanup", None)
-    if forget is not None:
-        forget()
-
-
-def _disconnect(reason: str) -> None:
-    """Drop the online run of this process, and log why."""
-    import wandb
-
-    log.warning("W&B goes on offline: %s", reason)
-    # The client still holds the run that it could not send, and with it the id.
-    wandb.teardown()
 
 
 class WandbSink:
     """Log every event as one row of a W&B run; at the end the summary, R and the run's page."""
 
-    def __init__(self, *, name: str, project: str, mode: Connection) -> None:
+    def __init__(self, *, name: str, project: str, mode: Connection, weights: Sequence[Weights]) -> None:
         self.name = name
-        self._project, self._mode = project, mode
+        self._project, self._mode, self._weights = project, mode, weights
         self._axes: dict[str, float] = {}
 
     def start(self, run: RunInfo, *, past: Past) -> None:
@@ -193,8 +81,8 @@ class WandbSink:
     def finish(self, results: Results, *, numbers: Mapping[str, float], exit_code: int) -> str | None:
         if exit_code == 0:
             # Asked before the tables are sent: the client would wait for their upload for minutes.
-            if not self._run.settings._offline and not _answers():
-                _disconnect(f"no answer from {self._run.settings.base_url}")
+            if not self._run.settings._offline and not is_answering():
+                disconnect(f"no answer from {self._run.settings.base_url}")
                 self._begin("offline")
                 for event in self._past():
                     self(event)
@@ -221,17 +109,20 @@ class WandbSink:
             artifact = wandb.Artifact(f"report-{self._run.id}", type="report")
             artifact.add_file(str(page))
             self._run.log_artifact(artifact)
+        for which in self._weights:
+            self._send_weights(which)
 
+    def _send_weights(self, which: Weights) -> None:
+        """Send a checkpoint as it lies on the disk; W&B keeps one that several runs share once."""
+        import wandb
 
-def _answers() -> bool:
-    """Does the server answer a request that needs a login?"""
-    import wandb
-
-    try:
-        wandb.Api(timeout=PROBE_SECONDS)
-    except wandb.errors.AuthenticationError:
-        return False
-    return True
+        folder = folder_of(self._info, which)
+        if folder is None:
+            log.warning("logger.weights=[%s]: this run has no such weights", which)
+            return
+        artifact = wandb.Artifact(f"{which}-{folder.name[:8] if which == 'base' else self._run.id}", type="model")
+        artifact.add_dir(str(folder))
+        self._run.log_artifact(artifact)
 
 
 def _environment(folder: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Environment(TypedDict, total=False):
     data: Data
     command: list[str]
     causal: str
-    base: dict[str, float]
+    base: dict[str, float | str]
     group: str
 
 
