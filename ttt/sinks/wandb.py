@@ -16,7 +16,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ log = logging.getLogger("ttt")
 class WandbSink:
     """Log every event as one row of a W&B run; at the end the summary, R and the run's page."""
 
-    def __init__(self, *, name: str, project: str, mode: Connection, weights: Sequence[Weights]) -> None:
+    def __init__(self, *, name: str, project: str, mode: Connection, weights: list[Weights]) -> None:
         self.name = name
         self._project, self._mode, self._weights = project, mode, weights
         self._axes: dict[str, float] = {}
