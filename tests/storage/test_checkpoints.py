@@ -75,7 +75,7 @@ def test_a_save_that_fails_leaves_the_old_one_and_nothing_else(two, monkeypatch)
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint, "write_json", full)
+    monkeypatch.setattr(checkpoint, "write_new", full)
     with pytest.raises(OSError, match="space"):
         save(two / name_after(2), Checkpoint(TENSORS, {"number": 3}))
     assert load(two / name_after(2)).state == {"number": 2}

@@ -22,7 +22,7 @@ def die_in_save(config: dict[str, Any], folder: Path) -> None:
     _, engine = engine_for(config)
     groups = {"slow": dict(engine.learner.model.named_parameters())}
     save_together(engine.fabric, folder / NAME, Checkpoint(groups, {"number": 0}), sharded=True)
-    with mock.patch.object(checkpoint, "write_json", _die):
+    with mock.patch.object(checkpoint, "write_new", _die):
         save_together(engine.fabric, folder / "task-0001", Checkpoint(groups, {"number": 1}), sharded=True)
 
 

@@ -14,7 +14,7 @@ from ttt.config.version import VERSION
 _SHOWN = ("experiment", "study", "references", "published")
 NOT_IDENTITY = ("logger", "output_dir", "cache_dir", "report", "sweep", *_SHOWN)
 _DEVICES = ("strategy", "devices", "nodes", "accumulate", "context_parallel", "accelerator")
-_SAVES = ("save_every", "save_minutes", "checkpoint")
+_SAVES = ("save_every", "save_minutes", "save_task_seconds", "checkpoint")
 NOT_IDENTITY_TRAINER = (*_DEVICES, "recompute", "threads", "report_every", "workers", *_SAVES)
 # Settings that came later, and the value that runs had before: it leaves their names as they are.
 LATER_TRAINER = {"on_divergence": "stop"}

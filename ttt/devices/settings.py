@@ -38,6 +38,7 @@ class TrainerSettings:
         workers: Annotated[int, Ge(0)],
         save_every: Annotated[int, Ge(1)] | None = None,
         save_minutes: Annotated[float, Gt(0)] | None = 10.0,
+        save_task_seconds: Annotated[float, Ge(0)] = 5.0,
         checkpoint: Literal["auto", "whole", "sharded"] = "auto",
         on_divergence: Literal["stop", "skip"] = "stop",
     ) -> None:
@@ -55,7 +56,7 @@ class TrainerSettings:
         self._check_context()
         self.report_every = report_every
         self.workers = workers
-        self.save_every, self.save_minutes = save_every, save_minutes
+        self.save_every, self.save_minutes, self.save_task_seconds = save_every, save_minutes, save_task_seconds
         is_cut = self.world.strategy == "fsdp"
         self.shards_checkpoints = checkpoint == "sharded" or (checkpoint == "auto" and is_cut)
         if self.shards_checkpoints and not is_cut:

@@ -171,7 +171,7 @@ def _begin(
     """The base, or where an earlier process stopped; and how much of its journal counts."""
     recipe = assembly.recipe
     settings = assembly.settings
-    when = settings.save_every, settings.save_minutes
+    when = settings.save_every, settings.save_minutes, settings.save_task_seconds
     saving = Saving(*when, stop=pending, deferred=deferred, sharded=settings.shards_checkpoints)
     # The base is needed also where a checkpoint replaces
     # its weights: strategies and probes refer to it.

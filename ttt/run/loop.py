@@ -17,7 +17,6 @@ from ttt.run.samples import write_samples
 from ttt.run.session import Session
 from ttt.stream import Batch, Phase
 from ttt.training.recipe import Recipe
-from ttt.training.saving import StoppedError
 from ttt.training.train import Progress, train
 
 
@@ -35,16 +34,13 @@ def run_stream(session: Session) -> None:
 
 
 def end_row(session: Session) -> None:
-    """Measure a row of R and save; stop there if that is asked for and something is left to do."""
+    """Measure a row of R, and save the first and the last one and where it is due; stop if asked."""
     session.task_step = 0
     session.check_numbers()
     measure_row(session)
-    session.save()
+    row, last = len(session.results.rows) - 1, len(session.stream.phases)
     # After the last row nothing is left to do: a signal comes too late, and the run is done.
-    is_last = len(session.results.rows) > len(session.stream.phases)
-    number = None if is_last and not session.plan.savings else session.asked()
-    if number is not None:
-        raise StoppedError(number)
+    session.rest(saves=row in (0, last), stops=row < last or session.plan.savings)
 
 
 def run_phase(session: Session, index: int) -> None:

@@ -1,4 +1,4 @@
-"""The state of a run on disk, after each task and inside them, and how a run goes on from it."""
+"""The state of a run on disk, after tasks and inside them, and how a run goes on from it."""
 
 from __future__ import annotations
 

@@ -106,17 +106,21 @@ class Session:
         )
         self.saving.restart(self.clock.step)
 
-    def rest(self, task_step: int) -> None:
-        """After this step of a task: save if that is due. Raise StoppedError if a signal asks."""
+    def rest(self, task_step: int = 0, *, saves: bool = False, stops: bool = True) -> None:
+        """After this step of a task, or between two tasks: save if that is due, or `saves`.
+
+        Raise StoppedError if a signal asks, unless there is nothing to stop.
+        """
+
+        def look() -> tuple[int | None, bool]:
+            saving = self.saving
+            return saving.stop() if stops else None, saving.is_due(self.clock.step, inside_task=task_step > 0)
+
         # The first process decides for all, because clocks and signals differ.
-        number, is_due = decided(self.engine.fabric, lambda: (self.saving.stop(), self.saving.is_due(self.clock.step)))
-        if number is None and not is_due:
+        number, is_due = decided(self.engine.fabric, look)
+        if number is None and not (is_due or saves):
             return
         self.task_step = task_step
         self.save()
         if number is not None:
             raise StoppedError(number)
-
-    def asked(self) -> int | None:
-        """The signal that asks all processes of the run to stop, if there is one."""
-        return decided(self.engine.fabric, self.saving.stop)

@@ -11,9 +11,7 @@ A checkpoint appears under its name only when it is complete; one with a wrong h
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +20,17 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ttt.devices.collective import decided
 from ttt.devices.one_device import Devices
 from ttt.devices.shards import whole_tensors
-from ttt.storage.files import part_of, replace_folder, sha256, write_json
+from ttt.storage.files import json_bytes, part_of, replace_folder, sha256, write_new
 from ttt.storage.history import read_history
 from ttt.storage.shares import Shares, share_of
+from ttt.storage.tensors import file_parts
 
 Tensors = dict[str, Tensor]
 NAME = re.compile(r"task-(\d+)(?:-step-(\d+))?")
@@ -103,8 +102,7 @@ def _save_shares(fabric: Devices, folder: Path, checkpoint: Checkpoint) -> None:
     try:
         manifest = write_shares(fabric, part, checkpoint.tensors)
         if fabric.is_global_zero:
-            write_json(part / STATE, checkpoint.state | {GROUPS: list(checkpoint.tensors)})
-            write_json(part / MANIFEST, manifest | {STATE: sha256(part / STATE)})
+            _write_rest(part, checkpoint.state | {GROUPS: list(checkpoint.tensors)}, manifest)
             replace_folder(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -112,22 +110,15 @@ def _save_shares(fabric: Devices, folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _write(part: Path, checkpoint: Checkpoint) -> None:
-    for group, tensors in checkpoint.tensors.items():
-        path = part / f"{group}.safetensors"
-        try:
-            save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, path)
-        except SafetensorError as error:
-            # It comes from Rust, which says the number of the error in words only.
-            match = re.search(r"os error (\d+)", str(error))
-            number = int(match[1]) if match else errno.EIO
-            raise OSError(number, os.strerror(number), str(path)) from error
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    write_json(part / STATE, checkpoint.state)
-    # The library gives its files to their owner alone: whoever may read the others reads these.
-    for path in part.glob("*.safetensors"):
-        path.chmod((part / STATE).stat().st_mode)
-    write_json(part / MANIFEST, {path.name: sha256(path) for path in sorted(part.iterdir())})
+    files = {f"{group}.safetensors": tensors for group, tensors in checkpoint.tensors.items()}
+    manifest = {name: write_new(part / name, file_parts(tensors)) for name, tensors in files.items()}
+    _write_rest(part, checkpoint.state, manifest)
+
+
+def _write_rest(part: Path, state: Mapping[str, Any], manifest: Mapping[str, str]) -> None:
+    """Write the state, and the manifest: the hashes of the tensors' files and that of the state."""
+    digest = write_new(part / STATE, [json_bytes(state)])
+    write_new(part / MANIFEST, [json_bytes({**manifest, STATE: digest})])
 
 
 def load(folder: Path, *, history: bool = True) -> Checkpoint:

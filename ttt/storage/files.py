@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """How JSON lies on the disk."""
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_new(path: Path, parts: Iterable[bytes | memoryview]) -> str:
+    """Write a file into a folder that has no name yet, and flush it; return its SHA-256."""
+    content = hashlib.sha256()
+    with path.open("wb") as file:
+        for part in parts:
+            # Hashed on its way to the disk: what is read back must be what was meant.
+            content.update(part)
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return content.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
@@ -58,6 +77,7 @@ def sync_folder(folder: Path) -> None:
 def replace_folder(part: Path, folder: Path) -> None:
     """Give `part` the name `folder`; what had that name goes only when the new one stands."""
     old = part_of(folder, old=True)
+    sync_folder(part)
     if folder.exists():
         folder.replace(old)
     part.replace(folder)

@@ -20,17 +20,21 @@ class Journal:
     def __init__(self, path: Path, *, position: int = 0) -> None:
         self._file = path.open("ab")
         self._file.truncate(min(position, path.stat().st_size))
+        self._is_settled = False
 
     def __call__(self, event: Event) -> None:
         self._file.write((json.dumps(plain(as_record(event)), ensure_ascii=False) + "\n").encode())
         self._file.flush()
+        self._is_settled = False
         # A flush to the disk takes milliseconds: afford it once a row of R, not once a report.
         if isinstance(event, Evaluated):
-            os.fsync(self._file.fileno())
+            self.settled()
 
     def settled(self) -> int:
         """Bytes so far, all on the disk: a checkpoint counts on them."""
-        os.fsync(self._file.fileno())
+        if not self._is_settled:
+            os.fsync(self._file.fileno())
+            self._is_settled = True
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:

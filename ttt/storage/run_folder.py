@@ -9,7 +9,7 @@ samples.jsonl     what the model writes (eval.samples)
 results.json      R and every metric
 tuning.json       how a sweep chose its hyper-parameters (sweep.tune_on), written by the sweep
 report.html       its page, with plots/
-checkpoints/      the state after each task
+checkpoints/      the state, after tasks and inside them
 """
 
 from __future__ import annotations

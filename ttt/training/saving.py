@@ -1,4 +1,4 @@
-"""When a run saves its state inside a task, and when it stops there."""
+"""When a run saves its state, inside tasks and between them, and when it stops."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ def nobody() -> int | None:
 
 @dataclass
 class Saving:
-    """After how many steps or minutes a checkpoint is due (None: never), and who asks to stop.
+    """When a checkpoint is due after the last one, and who asks to stop.
 
+    Anywhere after `every` steps, inside a task after `minutes` (None: never), between two tasks
+    after `task_seconds`: saving each of many short tasks would take as long as learning them.
     `stop` returns the number of the signal that asks; while `deferred()` is open a signal only
     asks, elsewhere it ends the run at once. `sharded`: each process writes its shares.
     """
 
     every: int | None = None
     minutes: float | None = None
+    task_seconds: float = 0.0
     stop: Callable[[], int | None] = nobody
     deferred: Callable[[], AbstractContextManager[None]] = nullcontext
     sharded: bool = False
@@ -45,8 +48,11 @@ class Saving:
         """Count from here: all up to this step is saved."""
         self._step, self._since = step, time.monotonic()
 
-    def is_due(self, step: int) -> bool:
+    def is_due(self, step: int, *, inside_task: bool = True) -> bool:
         """Has a checkpoint been due since the last one?"""
+        seconds = time.monotonic() - self._since
         if self.every is not None and step - self._step >= self.every:
             return True
-        return self.minutes is not None and time.monotonic() - self._since >= 60 * self.minutes
+        if not inside_task:
+            return seconds >= self.task_seconds
+        return self.minutes is not None and seconds >= 60 * self.minutes
