@@ -47,8 +47,6 @@ def test_each_limit_counts_from_the_last_checkpoint(clock):
     limits.restart(7)
     assert due(8) == (False, False)
     assert due(15) == (True, True)
-    assert Saving(minutes=None).is_due(10**6) is False
-    assert Saving().is_due(1, inside_task=False)
 
 
 def test_a_run_that_is_stopped_between_short_tasks_saves_there_and_ends_alike(tmp_path, monkeypatch):

@@ -51,8 +51,7 @@ class TrainerSettings:
         if self.world.strategy == "fsdp" and precision == "16-mixed":
             raise ValueError("trainer.precision=16-mixed: not with trainer.strategy=fsdp; use bf16-mixed")
         self.threads = int(threads) if threads != "auto" else max(1, usable_threads() // self.world.devices)
-        self.accumulate, self.recompute = accumulate, recompute
-        self.context_parallel = context_parallel
+        self.accumulate, self.recompute, self.context_parallel = accumulate, recompute, context_parallel
         self._check_context()
         self.report_every = report_every
         self.workers = workers
