@@ -38,7 +38,7 @@ from ttt.results.definitions import (
 from ttt.results.metric import Metric, Name, Need
 from ttt.results.results import Results
 from ttt.results.scores import quantity_of, sign
-from ttt.results.sources import SOURCES, diagnostic_name, known_set, layer_means, oriented_matrix
+from ttt.results.sources import SOURCES, diagnostic_name, known_set, layer_means
 from ttt.results.undefined import why_nan
 
 NAN = float("nan")
@@ -201,7 +201,7 @@ def after_each_row(results: Results, name: str) -> list[float]:
     if parts.mode == "fast_gain":
         slow, used, _ = SOURCES["gain"].arguments(results, parts)
         return along(entry.of, used - slow, at)
-    values = along(entry.of, oriented_matrix(results, parts.mode, parts.quantity), at)
+    values = along(entry.of, results.oriented(parts.mode, parts.quantity), at)
     return [sign(parts.quantity) * value for value in values] if entry.better == "value" else values
 
 

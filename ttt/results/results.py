@@ -55,6 +55,7 @@ class Results:
         # Hundreds of metrics share few arrays. The keys count the rows and points, so that a new
         # row makes no entry wrong, and nothing has to be cleared.
         self._matrices: dict[tuple[str, str, int], Matrix] = {}
+        self._oriented: dict[tuple[str, str, int], Matrix] = {}
         self._curves: dict[tuple[str, str, int, int], Curves] = {}
 
     @classmethod
@@ -121,6 +122,16 @@ class Results:
             r.setflags(write=False)
             self._matrices[key] = r
         return self._matrices[key]
+
+    def oriented(self, mode: str, quantity: str) -> Matrix:
+        """A: R with its sign turned so that higher is better, read-only."""
+        key = (mode, quantity, len(self.rows))
+        if key not in self._oriented:
+            self._oriented[key] = self.matrix(mode, quantity)
+            if sign(quantity) < 0:
+                self._oriented[key] = -self._oriented[key]
+                self._oriented[key].setflags(write=False)
+        return self._oriented[key]
 
     def curves(self, mode: str, quantity: str) -> Curves:
         """a_j(n), oriented, over batches: the rows of R and the points between them."""

@@ -50,11 +50,6 @@ class Modes(NamedTuple):
     at: Rows
 
 
-def oriented_matrix(results: Results, mode: str, quantity: str) -> Matrix:
-    """A: R with its sign turned so that higher is better."""
-    return sign(quantity) * results.matrix(mode, quantity)
-
-
 def diagnostic_name(key: str) -> str:
     """The metric that a diagnostic belongs to; empty where the diagnostic is an adapter's own.
 
@@ -81,7 +76,7 @@ def layer_means(results: Results, name: Name) -> list[float]:
 
 
 def _matrix(results: Results, name: Name) -> Arguments:
-    return oriented_matrix(results, name.mode, name.quantity), results.learned_at
+    return results.oriented(name.mode, name.quantity), results.learned_at
 
 
 def _regret(results: Results, name: Name) -> Arguments:
@@ -109,7 +104,7 @@ def _with_references(results: Results, name: Name) -> Arguments:
 
 
 def _gain(results: Results, name: Name) -> Arguments:
-    slow, used = (oriented_matrix(results, mode, name.quantity) for mode in ("slow", results.used))
+    slow, used = (results.oriented(mode, name.quantity) for mode in ("slow", results.used))
     return slow, used, results.learned_at
 
 
@@ -117,7 +112,7 @@ def _modes(results: Results, name: Name) -> Arguments:
     slow, used, at = _gain(results, name)
     # Of a policy the carried mode is the one in use: there is no third part.
     both = _is_read(results) and _is_carried(results)
-    return (Modes(slow, used, oriented_matrix(results, "carried", name.quantity) if both else None, at),)
+    return (Modes(slow, used, results.oriented("carried", name.quantity) if both else None, at),)
 
 
 def _curves(results: Results, name: Name) -> Arguments:
