@@ -3,7 +3,7 @@
     python tests/torture/torture.py                       all but trackers (about 12 minutes on two cores)
     python tests/torture/torture.py steps [JOB ...]       every kind of part, stopped at every step
     python tests/torture/torture.py forty                 40 steps, stopped at each of them in turn
-    python tests/torture/torture.py kills --times 20      kill -9 at random times, inside saves too
+    python tests/torture/torture.py kills --times 50      kill -9 at random times over eight kinds of runs
     python tests/torture/torture.py signals --times 20    SIGTERM, SIGINT, SIGUSR1, SIGHUP at random times
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
     python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 import random
 import shutil
@@ -34,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 
 from harness import FAST, TINY, only_run
+from killed_jobs import KILLED, SAVE_EVERY, steps_lost
 from random_commands import fuzz
 from random_kinds import fuzz_kinds
 from soaking import SIZES, soak
@@ -75,21 +77,27 @@ def forty(work: Path, typed: argparse.Namespace) -> list[str]:
 
 
 def kills(work: Path, typed: argparse.Namespace) -> list[str]:
-    return hit(work, [signal.SIGKILL], times=typed.times)
+    """Spread over bases, training, evaluations, searches and saves of every kind."""
+    complaints, each = [], math.ceil(typed.times / len(KILLED))
+    for name, words in KILLED.items():
+        complaints += [f"{name}: {line}" for line in hit(work / name, [signal.SIGKILL], times=each, words=words)]
+    return complaints
 
 
 def signals(work: Path, typed: argparse.Namespace) -> list[str]:
-    return hit(work, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP], times=typed.times)
+    return hit(work, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP], times=typed.times, words=COMMAND)
 
 
-def hit(work: Path, numbers: Sequence[int], *, times: int) -> list[str]:
+def hit(work: Path, numbers: Sequence[int], *, times: int, words: Sequence[str]) -> list[str]:
     """Send a signal at a random time, and type the command again, until it is done."""
     start = time.monotonic()
-    whole = results(fresh(work / "whole"))
+    # Each run trains a base of its own, so that signals meet that too.
+    words = (*words, "cache_dir=cache")
+    whole = results(fresh(work / "whole"), words)
     length, draw, folder, complaints = time.monotonic() - start, random.Random(0), fresh(work / "hit"), []
     for turn in range(times):
         number = numbers[turn % len(numbers)]
-        process = command(folder)
+        process = command(folder, words)
         try:
             # The first seconds are those of Python, in which there is nothing to lose.
             code = process.wait(timeout=draw.uniform(0.2, 0.9) * length)
@@ -99,12 +107,14 @@ def hit(work: Path, numbers: Sequence[int], *, times: int) -> list[str]:
         # Before our handlers stand, a signal ends the process as it ends any other.
         if code not in {0, -number, 128 + number, *MAY_END[number]}:
             complaints.append(f"signal {number}, turn {turn}: exit code {code}")
+        lost = steps_lost(folder, words) if number == signal.SIGKILL else 0
+        complaints += [f"turn {turn}: {lost} steps lost"] if lost > SAVE_EVERY else []
         left = list(folder.glob("outputs/*/*/*/lock")) if number != signal.SIGKILL else []
         complaints += [f"signal {number}, turn {turn}: the lock is still there"] if left else []
         if code == 0:
-            complaints += [] if results(folder) == whole else [f"turn {turn}: other results"]
+            complaints += [] if results(folder, words) == whole else [f"turn {turn}: other results"]
             folder = fresh(work / "hit")
-    complaints += [] if results(folder) == whole else ["in the end: other results"]
+    complaints += [] if results(folder, words) == whole else ["in the end: other results"]
     return complaints
 
 
@@ -172,15 +182,15 @@ def newest(folder: Path) -> Path:
 
 def command(folder: Path, words: Sequence[str] = COMMAND, *, by: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """The command as a process of its own, typed in `folder`; all share one cache of bases."""
-    line = [sys.executable, *by, "-m", "ttt.cli.run", *words, f"cache_dir={folder.parent / 'cache'}"]
+    line = [sys.executable, *by, "-m", "ttt.cli.run", f"cache_dir={folder.parent / 'cache'}", *words]
     with (folder / "log").open("ab") as log:
         environment = os.environ | {"PYTHONSAFEPATH": "1"}
         return subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def results(folder: Path) -> str:
+def results(folder: Path, words: Sequence[str] = COMMAND) -> str:
     """Run to the end; return the hash of results.json."""
-    return "" if command(folder).wait() else digest(folder)
+    return "" if command(folder, words).wait() else digest(folder)
 
 
 def digest(folder: Path) -> str:
@@ -208,10 +218,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=8, help="how many signals, commands or mutations")
     parser.add_argument("--first", type=int, default=0, help="the number of the first one, for fuzz and kinds")
     parser.add_argument("--rounds", type=int, default=1, help="how often trackers are tried")
+    parser.add_argument("--under", help="a folder for the runs, such as one of another file system")
     typed, failed = parser.parse_args(), False
     for name in [typed.trial] if typed.trial else [name for name in TRIALS if name not in APART]:
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="torture-") as work:
+        with tempfile.TemporaryDirectory(prefix="torture-", dir=typed.under) as work:
             complaints = [line for line in TRIALS[name](Path(work) / name, typed) if line]
         print(f"{name}: {'; '.join(complaints) or 'equal'} ({time.monotonic() - start:.0f} s)", flush=True)
         failed |= bool(complaints)

@@ -5,7 +5,7 @@ Shapes: B batch (lanes), T time, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -120,3 +120,13 @@ class Lifetime:
 def shared(state: FastState) -> FastState:
     """The mean over lanes as one lane, for sequences that have no lane of their own in `state`."""
     return {name: tensor.mean(dim=0, keepdim=True) for name, tensor in state.items()}
+
+
+def ordered(state: Mapping[str, Tensor], *, like: Iterable[str]) -> FastState:
+    """A state that was read from a file, in the order in which it was written down: that of `like`.
+
+    Files sort by name. A sum over all tensors of a state, such as the norm of a gradient, rounds
+    otherwise in another order.
+    """
+    names = dict.fromkeys([*like, *state])
+    return {name: state[name] for name in names if name in state}

@@ -17,6 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ttt.adapters.base import ordered
 from ttt.adapters.evolving import Evolving
 from ttt.bases.merging import has_updates, merged, scale_of_updates, without_updates
 from ttt.config.version import VERSION
@@ -91,7 +92,7 @@ def open_exported(folder: Path, *, trusted: Sequence[Path] = ()) -> Learner:
     if unknown:
         raise ValueError(f"{folder}: written by other code (ttt {content['ttt']}): {unknown[0]} is only there")
     if (folder / STATE).is_file():
-        learner.fast = load_file(folder / STATE)
+        learner.fast = ordered(load_file(folder / STATE), like=adapter.initial())
     return learner.eval()
 
 

@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ttt.adapters.base import ordered
 from ttt.config.kinds import mismatch
 from ttt.learner import Learner
 from ttt.run.assemble import Assembly, assemble
@@ -115,8 +116,10 @@ def restore_weights(assembly: Assembly, saved: Checkpoint) -> None:
     # Not `assembly.load`: a checkpoint also holds the parameters that a strategy has attached.
     load_changed(learner.model, slow)
     learner.to(assembly.settings.device())
-    fast = {name: x.to(assembly.settings.device()) for name, x in saved.tensors.get("fast", {}).items()}
-    unlike = sorted(set(fast) ^ set(learner.adapter.initial()))
+    initial = learner.adapter.initial()
+    state = ordered(saved.tensors.get("fast", {}), like=initial)
+    fast = {name: x.to(assembly.settings.device()) for name, x in state.items()}
+    unlike = sorted(fast.keys() ^ initial.keys())
     if unlike:
         raise ValueError(f"its checkpoint was made by other code: {unlike[0]} is only in one of them")
     learner.fast = fast

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ttt.adapters.base import ordered
 from ttt.serving.lanes import Lane, is_memory, size_of
 from ttt.serving.session import TextSession
 from ttt.serving.state_file import Owner, Saved, read_state, write_state
@@ -67,7 +68,7 @@ class Form:
         if saved.tensors.keys() != self.empty.tensors().keys():
             odd = sorted(saved.tensors.keys() ^ self.empty.tensors().keys())[0]
             raise ValueError(f"{path}: made by other code: {odd} is only in one of them")
-        return saved.session, self._lanes(saved.tensors)
+        return saved.session, self._lanes(ordered(saved.tensors, like=self.empty.tensors()))
 
     def _lanes(self, tensors: Mapping[str, Tensor]) -> Lanes:
         device = next((x.device for x in self.empty.writing.values()), torch.device("cpu"))

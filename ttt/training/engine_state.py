@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ttt.adapters.base import ordered
 from ttt.devices.collective import deal
 from ttt.devices.scaler import restore_scaler, scaler_tensors
 from ttt.learner import Engine
@@ -30,7 +31,8 @@ def engine_tensors(engine: Engine) -> dict[str, Tensors]:
 def restore_engine(engine: Engine, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     """The inverse of `engine_tensors`, on any number of devices."""
     fabric = engine.fabric
-    fast = {name: x.to(fabric.device) for name, x in tensors["fast"].items()}
+    state = ordered(tensors["fast"], like=engine.learner.adapter.initial())
+    fast = {name: x.to(fabric.device) for name, x in state.items()}
     # Where lanes are merged, every device holds the
     # one state; else each holds that of its own lanes.
     engine.learner.fast = fast if engine.merges else deal(fast, fabric.global_rank, of=fabric.world_size)
