@@ -208,7 +208,8 @@ def _fallen(a: Matrix, at: Rows, *, best_of: NDArray[np.bool_]) -> float:
 
 def mean_of(values: Matrix) -> float:
     """Return the mean; NaN without values, or where one was not measured."""
-    return float(values.mean()) if values.size else float("nan")
+    # Not `mean`: it gives the same number and takes twice as long, and thousands are asked for.
+    return float(values.sum() / values.size) if values.size else float("nan")
 
 
 def needed_cell(metric: Metric, a: Matrix, at: Rows) -> tuple[int, int] | None:

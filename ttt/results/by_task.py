@@ -44,7 +44,7 @@ def on_tasks(results: Results, name: str, tasks: Sequence[int]) -> float:
     entry, arguments = find(name), _arguments(results, name)
     if arguments is None or not tasks:
         return NAN
-    number = entry.of(*_columns(arguments, list(tasks)))
+    number = entry.of(*_columns(arguments, tasks))
     return sign(Name.of(name).quantity) * number if entry.better == "value" else number
 
 
@@ -60,15 +60,16 @@ def each_task(results: Results, name: str, tasks: Sequence[int]) -> Matrix:
     if arguments is None:
         return np.full((1, 2), NAN)
 
-    def pair(columns: list[int]) -> tuple[float, float]:
+    def pair(columns: Sequence[int] | slice) -> tuple[float, float]:
         of_columns = _columns(arguments, columns)
         return entry.parts(*of_columns) if entry.parts else (unit * entry.of(*of_columns), 1.0)
 
-    # Each metric is taken of one task at a time, as of a matrix with one column.
-    pairs = np.array([pair([task]) for task in tasks], dtype=np.float64).reshape(-1, 2)
+    # Each metric is taken of one task at a time, as of a matrix with one column: a slice, since it
+    # copies nothing.
+    pairs = np.array([pair(slice(task, task + 1)) for task in tasks], dtype=np.float64).reshape(-1, 2)
     counted = pairs[~np.isnan(pairs).any(1)]
     # The metric over all tasks at once tells a task that does not count from one with a hole.
-    is_whole = not len(counted) or not any(map(math.isnan, pair(list(tasks))))
+    is_whole = not len(counted) or not any(map(math.isnan, pair(tasks)))
     return counted if is_whole else np.full((1, 2), NAN)
 
 
@@ -80,10 +81,10 @@ def _arguments(results: Results, name: str) -> tuple[Any, ...] | None:
     return source.arguments(results, Name.of(name))
 
 
-def _columns(arguments: Any, tasks: list[int]) -> Any:
+def _columns(arguments: Any, tasks: Sequence[int] | slice) -> Any:
     """The same arguments of some tasks alone: J is the last axis of every array among them."""
     if isinstance(arguments, np.ndarray):
-        return arguments[..., tasks]
+        return arguments[..., tasks if isinstance(tasks, slice) else list(tasks)]
     if isinstance(arguments, tuple):
         picked = [_columns(argument, tasks) for argument in arguments]
         # A NamedTuple takes its fields one by one, a plain tuple takes them as a list.

@@ -5,8 +5,8 @@ Every number that follows from it is in ttt.results.catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -92,13 +92,21 @@ class Results:
         self.rows.append(row)
 
     @property
+    def row_count(self) -> int:
+        """How many rows were measured."""
+        return len(self.rows)
+
+    def _in_first_row(self, key: Literal["scores", "known_sets"]) -> dict[str, Any]:
+        # Every row measures the same modes, quantities and sets: the first one stands for all.
+        return dict(self.rows[0].get(key, {})) if self.rows else {}
+
+    @property
     def modes(self) -> list[str]:
-        # Every row measures the same modes: the first one stands for all.
-        return list(self.rows[0]["scores"]) if self.rows else []
+        return list(self._in_first_row("scores"))
 
     @property
     def quantities(self) -> list[str]:
-        return list(next(iter(self.rows[0]["scores"].values()))) if self.rows else []
+        return list(next(iter(self._in_first_row("scores").values()), ()))
 
     @property
     def used(self) -> Mode:
@@ -112,20 +120,24 @@ class Results:
 
     def matrix(self, mode: str, quantity: str) -> Matrix:
         """R [P + 1, J] in the unit of the quantity, read-only; NaN where nothing was measured."""
-        key = (mode, quantity, len(self.rows))
+        key = (mode, quantity, self.row_count)
         if key not in self._matrices:
             r = np.full((self.phases + 1, len(self.tasks)), np.nan)
-            for i, row in enumerate(self.rows):
+            for i, (columns, values) in enumerate(self._values(mode, quantity)):
                 # Thinned rows fill some columns only.
-                r[i, row["columns"]] = row["scores"][mode][quantity]
+                r[i, columns] = values
             # Whoever asks next gets the same array.
             r.setflags(write=False)
             self._matrices[key] = r
         return self._matrices[key]
 
+    def _values(self, mode: str, quantity: str) -> Iterable[tuple[list[int], list[float]]]:
+        """The tasks of each row, with their scores."""
+        return ((row["columns"], row["scores"][mode][quantity]) for row in self.rows)
+
     def oriented(self, mode: str, quantity: str) -> Matrix:
         """A: R with its sign turned so that higher is better, read-only."""
-        key = (mode, quantity, len(self.rows))
+        key = (mode, quantity, self.row_count)
         if key not in self._oriented:
             self._oriented[key] = self.matrix(mode, quantity)
             if sign(quantity) < 0:
@@ -135,7 +147,7 @@ class Results:
 
     def curves(self, mode: str, quantity: str) -> Curves:
         """a_j(n), oriented, over batches: the rows of R and the points between them."""
-        key = (mode, quantity, len(self.rows), len(self.points))
+        key = (mode, quantity, self.row_count, len(self.points))
         if key not in self._curves:
             self._curves[key] = self._joined(mode, quantity)
         return self._curves[key]
@@ -164,8 +176,7 @@ class Results:
     @property
     def known_sets(self) -> dict[str, Scores]:
         """The scores before the stream on what the model knew, by the name of each set."""
-        # Every row that measures them measures the same sets, modes and quantities.
-        return self.rows[0].get("known_sets", {}) if self.rows else {}
+        return self._in_first_row("known_sets")
 
     def known_values(self, name: str, mode: str, quantity: str) -> list[float]:
         """The score on one of those sets, in the rows in which it was measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from ttt.config.kinds import mismatch
 from ttt.results import catalogue
@@ -21,6 +21,8 @@ from ttt.results.rows import (
     scores_from_json,
 )
 from ttt.results.scores import Scores
+
+SomeResults = TypeVar("SomeResults", bound=Results)
 
 
 class Saved(TypedDict):
@@ -66,19 +68,28 @@ def as_json(results: Results) -> dict[str, Any]:
     return content
 
 
-def from_json(content: Mapping[str, Any], *, check: bool = True) -> Results:
+def from_json(content: Mapping[str, Any]) -> Results:
     """The results that `as_json` wrote; metrics are computed anew.
 
-    Without `check` for what is certainly as it was written.
     Raises ValueError for a file of another version, and for one that does not fit together.
     """
-    fault = mismatch(content, Saved) if check else ""
+    fault = mismatch(content, Saved)
     if "has no " in fault:
         # A missing key is the only trace of the version that wrote a file.
         fault += ": written by another version of ttt; run it again"
     if fault:
         raise ValueError(fault)
-    results = Results(
+    results = without_rows(Results, content)
+    results.rows = rows_from_json(content["rows"])
+    fault = inconsistency(results)
+    if fault:
+        raise ValueError(fault)
+    return results
+
+
+def without_rows(kind: type[SomeResults], content: Mapping[str, Any]) -> SomeResults:
+    """Everything that `as_json` wrote but the rows of R."""
+    results = kind(
         scenario=content["scenario"],
         tasks=content["tasks"],
         fingerprints=content["fingerprints"],
@@ -87,11 +98,7 @@ def from_json(content: Mapping[str, Any], *, check: bool = True) -> Results:
         phases=content["phases"],
         tags=content.get("tags", ()),
     )
-    results.rows = rows_from_json(content["rows"])
     results.every, results.points = content["anytime"]["every"], points_from_json(content["anytime"])
     results.relearned = relearned_from_json(content["relearned"])
     results.references = {name: scores_from_json(scores) for name, scores in content["references"].items()}
-    fault = inconsistency(results) if check else ""
-    if fault:
-        raise ValueError(fault)
     return results

@@ -128,7 +128,7 @@ def _relearned(results: Results, name: Name) -> Arguments:
 
 
 def _has_rows(results: Results) -> bool:
-    return bool(results.rows)
+    return results.row_count > 0
 
 
 def _is_fast(results: Results) -> bool:
@@ -149,11 +149,11 @@ def _is_both(results: Results) -> bool:
 
 
 def _has_references(results: Results) -> bool:
-    return bool(results.rows and results.references)
+    return bool(results.references) and _has_rows(results)
 
 
 def _has_points(results: Results) -> bool:
-    return bool(results.rows and results.points)
+    return bool(results.points) and _has_rows(results)
 
 
 def _is_relearned(results: Results) -> bool:
