@@ -43,7 +43,7 @@ class DomainSequence(StreamSettings):
         """Return the name and the classes of each domain."""
         if self.domains is None:
             first = [family[0] for family in source.families()][: self.num_tasks]
-            if len(first) < self.num_tasks:
+            if self.num_tasks is not None and len(first) < self.num_tasks:
                 raise ValueError(
                     f"task.num_tasks={self.num_tasks}: source={source.name} has only {len(first)} unrelated classes; "
                     f"type task.num_tasks={len(first)}, or name task.domains"
