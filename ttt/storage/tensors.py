@@ -44,4 +44,4 @@ def _numbers(x: Tensor) -> memoryview:
     """The bytes of a tensor, which are copied only where they lie elsewhere or apart."""
     x = x.detach().cpu().contiguous()
     # Not `view(-1)`: that leaves the stride of a single number as it is, and bytes need one of 1.
-    return memoryview(x.as_strided((x.numel(),), (1,)).view(torch.uint8).numpy())
+    return x.as_strided((x.numel(),), (1,)).view(torch.uint8).numpy().data
