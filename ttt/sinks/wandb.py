@@ -27,7 +27,7 @@ from ttt.sinks.base import Past, RunInfo
 from ttt.sinks.numbers import AXES, FAMILIES, axis_values, event_numbers
 from ttt.sinks.summary import pictures, summary
 from ttt.sinks.wandb_run import Connection, WandbRun, close_wandb_run, disconnect, is_answering, open_wandb_run
-from ttt.sinks.weights import Weights, folder_of
+from ttt.sinks.weights import WhichWeights, folder_of
 from ttt.storage.run_folder import RunFolder
 
 log = logging.getLogger("ttt")
@@ -36,7 +36,7 @@ log = logging.getLogger("ttt")
 class WandbSink:
     """Log every event as one row of a W&B run; at the end the summary, R and the run's page."""
 
-    def __init__(self, *, name: str, project: str, mode: Connection, weights: list[Weights]) -> None:
+    def __init__(self, *, name: str, project: str, mode: Connection, weights: list[WhichWeights]) -> None:
         self.name = name
         self._project, self._mode, self._weights = project, mode, weights
         self._axes: dict[str, float] = {}
@@ -112,7 +112,7 @@ class WandbSink:
         for which in self._weights:
             self._send_weights(which)
 
-    def _send_weights(self, which: Weights) -> None:
+    def _send_weights(self, which: WhichWeights) -> None:
         """Send a checkpoint as it lies on the disk; W&B keeps one that several runs share once."""
         import wandb
 

@@ -10,10 +10,10 @@ from ttt.sinks.base import RunInfo
 from ttt.storage.checkpoint import in_order
 from ttt.storage.run_folder import RunFolder
 
-Weights = Literal["base", "final"]
+WhichWeights = Literal["base", "final"]
 
 
-def folder_of(run: RunInfo, which: Weights) -> Path | None:
+def folder_of(run: RunInfo, which: WhichWeights) -> Path | None:
     """The folder of these weights: the base in the cache, or the run's newest checkpoint.
 
     None where there is none, as with a base that was not trained by ttt.
