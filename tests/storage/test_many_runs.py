@@ -71,7 +71,7 @@ def test_a_config_read_by_sections_is_what_it_is_as_a_whole(text):
             _content(text.encode())
         return
     # In this order too: it is that of a table's keys.
-    assert repr(_content(text.encode())) == repr(whole)
+    assert repr(_content(text.encode())[0]) == repr(whole)
 
 
 def test_whoever_changes_a_config_changes_no_other(sealed):

@@ -89,9 +89,13 @@ class WrittenResults(Results):
         # What was not measured is for the rows to refuse.
         if not self._text or mode not in self.modes or quantity not in self.quantities:
             return super()._values(mode, quantity)
-        return zip(self._lists("columns"), self._lists("scores", mode, quantity), strict=True)
+        return zip(self._columns, self._lists("scores", mode, quantity), strict=True)
 
-    def _lists(self, *keys: str) -> Any:
+    @cached_property
+    def _columns(self) -> list[list[int]]:
+        return self._lists("columns")
+
+    def _lists(self, *keys: str) -> list[list[Any]]:
         """In each row the list behind these keys, each of which lies in the one before it."""
         lines = [_line(key, depth=depth) for depth, key in enumerate(keys, start=3)]
         lists = []
@@ -100,7 +104,8 @@ class WrittenResults(Results):
                 place = self._text.index(line, place) + len(line)
             lists.append(self._text[place : self._text.index(b"]", place) + 1])
         # JSON has no NaN, but the parser knows the word.
-        return json.loads(b"[" + b",".join(lists).replace(b"null", b"NaN") + b"]")
+        content: list[list[Any]] = json.loads(b"[" + b",".join(lists).replace(b"null", b"NaN") + b"]")
+        return content
 
 
 @cache

@@ -47,8 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = RunFolder(folder).config
     try:
-        config = _content(file.read_bytes())
-        size = _size(config, at_most=MOST_VALUES)
+        config, size = _content(file.read_bytes())
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
     fault = "holds no config" if size >= MOST_VALUES else mismatch(config, Config)
@@ -59,21 +58,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     return whole
 
 
-def _content(data: bytes) -> Any:
-    """What a config.yaml holds, section by section: of a sweep's runs nearly all are alike."""
+def _content(data: bytes) -> tuple[Any, int]:
+    """What a config.yaml holds, and how many values; section by section, since nearly all of a
+    sweep's are alike."""
     try:
-        sections = [_section(text) for text in SECTION.split(data) if text]
+        parts = [_section(text) for text in SECTION.split(data) if text]
     except yaml.YAMLError:
-        sections = []
+        parts = []
     # Where lines that look like keys are none, the file is read as a whole.
-    if not all(isinstance(section, dict) and len(section) == 1 for section in sections) or not sections:
-        return yaml.load(data, Loader=yaml_loader())
-    return {key: value for section in sections for key, value in section.items()}
+    if not all(isinstance(section, dict) and len(section) == 1 for section, _ in parts) or not parts:
+        return _section(data)
+    sections = (section for section, _ in parts)
+    return {key: value for section in sections for key, value in section.items()}, sum(size for _, size in parts)
 
 
 @lru_cache(maxsize=4096)
-def _section(text: bytes) -> Any:
-    return yaml.load(text, Loader=yaml_loader())
+def _section(text: bytes) -> tuple[Any, int]:
+    content = yaml.load(text, Loader=yaml_loader())
+    return content, _size(content, at_most=MOST_VALUES)
 
 
 def _copy(node: Any) -> Any:
