@@ -27,7 +27,7 @@ from ttt.run.checks import (
     check_shapes,
     check_values,
 )
-from ttt.run.data import build_data, code_of_data
+from ttt.run.data import BASE, RUN, build_data, own_code
 from ttt.run.info import describe
 from ttt.run.known import build_known
 from ttt.run.parts import build_dropout, build_learner, build_objective, build_optimizer, build_strategy
@@ -90,9 +90,9 @@ class Assembly:
 
     def _base_name(self, *, with_code: bool) -> str:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
-        return base_identity(
-            self.config, stream_fingerprint=fingerprint + code_of_data(self.config), with_code=with_code
-        )
+        parts = self.config | {"adapter": base_adapter(self.config["adapter"])}
+        own = own_code(parts, groups=BASE)
+        return base_identity(self.config, stream_fingerprint=fingerprint + own, with_code=with_code)
 
     def base_weights(self, fabric: Devices, observe: Observe, saving: Saving | None = None) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""
@@ -188,7 +188,7 @@ def assemble(config: dict[str, Any], *, trusted: Sequence[Path]) -> Assembly:
     check_exact(plan.exact, stream=stream, learner=method.learner, is_cut=settings.world.strategy == "fsdp")
     known_sets = build_known(config, source=source, adapter=method.learner.adapter, length=stream.seq_len)
     trainer = config["trainer"] | {"precision": settings.precision}
-    data = source.fingerprint + known_sets.fingerprint + code_of_data(config)
+    data = source.fingerprint + known_sets.fingerprint + own_code(config, groups=RUN)
     resolved = recorded_revision(config, method.learner.model)
     resolved = resolved | {"trainer": trainer, "task": config["task"] | {"scenario": stream.scenario}}
     return Assembly(

@@ -13,6 +13,12 @@ from ttt.models.pretrained import tokenizer_of
 from ttt.stream import Source, Stream
 from ttt.tasks.machinery.users_code import code_of
 
+# The groups whose parts make the data, those that a base is trained with as well, and all that
+# make the numbers of a run.
+DATA = ("task", "source", "base_source")
+BASE = (*DATA, "model", "adapter")
+RUN = (*BASE, "objective", "optimizer", "strategy", "also")
+
 
 def build_data(config: dict[str, Any], *, base_seed: int, trusted: Sequence[Path]) -> tuple[Source, Stream]:
     """Raises ValueError in the user's words."""
@@ -37,16 +43,18 @@ def build_source(config: Mapping[str, Any], trusted: Sequence[Path], *, section:
     return source
 
 
-def code_of_data(config: Mapping[str, Any]) -> str:
-    """Hash the modules of the user's own that make the data; empty where all are ours."""
-    sections = [config["task"], config["source"], config.get("base_source")]
-    return "".join(code for section in sections for code in _codes(section))
+def own_code(config: Mapping[str, Any], *, groups: Sequence[str]) -> str:
+    """Hash the modules of the user's own that parts in `groups` come from; empty where all are
+    ours."""
+    return "".join(code for group in groups for code in _codes(config.get(group)))
 
 
 def _codes(section: Any) -> Iterator[str]:
     """A source may be made of sources."""
     if isinstance(section, Mapping):
         yield code_of(str(section.get("_target_", "")).rpartition(".")[0])
+        # The function of a proposer, MODULE:FUNCTION.
+        yield code_of(str(section.get("propose", "")).partition(":")[0])
         for value in section.values():
             yield from _codes(value)
 
