@@ -2,7 +2,8 @@
 environment.
 
     {"folder": "outputs/...", "before": false}    it runs, or ran, in this folder
-    {"folder": "outputs/...", "before": true}     it was done already
+    {"folder": "outputs/...", "before": true, "code": "3f0c..."}
+                                                  it was done already; the hash of today's code
     {"folder": "outputs/...", "waits": "..."}         another process runs it; this one waits
     {"refused": "adapter.chunk=0: ..."}           the command was wrong
 
@@ -26,9 +27,10 @@ def is_announced() -> bool:
     return VARIABLE in os.environ
 
 
-def announce_folder(folder: Path, *, before: bool, waits: str = "") -> None:
+def announce_folder(folder: Path, *, before: bool, code: str = "", waits: str = "") -> None:
     """Say where this process runs, if anybody wants to know; `waits`: for whom, if it waits."""
-    _write({"folder": str(folder), "before": before} | ({"waits": waits} if waits else {}))
+    more = {key: word for key, word in {"code": code, "waits": waits}.items() if word}
+    _write({"folder": str(folder), "before": before} | more)
 
 
 def announce_refusal(message: str) -> None:

@@ -196,10 +196,10 @@ def answer(typed: argparse.Namespace) -> int:
 
 def _show_finished(config: DictConfig, config_dir: str | None, display: Display) -> bool:
     """Show the run of this config if it is done, and its data and code are as they were."""
-    folder = show_recalled(resolve(config), trusted=[Path(config_dir)] if config_dir else [], display=display)
-    if folder is not None:
-        announce_folder(folder, before=True)
-    return folder is not None
+    place = show_recalled(resolve(config), trusted=[Path(config_dir)] if config_dir else [], display=display)
+    if place is not None:
+        announce_folder(place.folder, before=True, code=place.code)
+    return place is not None
 
 
 def display_of(typed: argparse.Namespace) -> Display:

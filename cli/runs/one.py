@@ -51,7 +51,7 @@ def start(
             references = _references(assembly, display)
         # What random weights score takes all processes to find.
         is_whole = folder.is_done() and (not references or is_compared(folder, references))
-        announce_folder(folder.path, before=is_whole)
+        announce_folder(folder.path, before=is_whole, code=assembly.code)
         if is_announced() and not is_whole:
             _wait_for_others(folder)
         if world.must_start and not is_whole:

@@ -14,7 +14,7 @@ from ttt.compare.published import values_about
 from ttt.results import catalogue
 from ttt.results.results import Results
 from ttt.results.scores import MEANINGS, quantity_of
-from ttt.run.recall import recall_done
+from ttt.run.recall import Place, recall_done
 from ttt.storage.read import read_config, read_results
 from ttt.storage.run_folder import RunFolder
 
@@ -24,22 +24,22 @@ def say(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def show_recalled(config: Mapping[str, Any], *, trusted: Sequence[Path], display: Display) -> Path | None:
+def show_recalled(config: Mapping[str, Any], *, trusted: Sequence[Path], display: Display) -> Place | None:
     """Show the run of a composed config if it is done, and its data and code are as they were.
 
-    Return its folder, or None where the run must be built to know.
+    Return its place, or None where the run must be built to know.
     """
     place = recall_done(config, trusted=trusted)
     if place is None:
         return None
     show_finished(Console(highlight=False, quiet=display.quiet), RunFolder(place.folder), code=place.code)
-    return place.folder
+    return place
 
 
 def show_finished(console: Console, folder: RunFolder, *, code: str) -> None:
     """Show a run that was done before; `code`: the hash of today's code."""
     say(console, "this run is already done; here is its result")
-    if folder.recorded_code() != code:
+    if Place(folder.path, code).is_of_other_code:
         say(console, f"it was measured with other code; to measure again, delete {folder.path}")
     show_results(console, read_results(folder.path), folder)
 

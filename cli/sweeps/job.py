@@ -24,7 +24,7 @@ from ttt.cli.sweeps.child import start_child
 from ttt.config.messages import UsageError
 from ttt.run.compose import compose_run
 from ttt.run.exit_codes import STOPPED, ExitCode
-from ttt.run.recall import recall_done
+from ttt.run.recall import Place, recall_done
 from ttt.storage.files import write_json
 from ttt.storage.lock import alive
 from ttt.storage.run_folder import RunFolder
@@ -37,7 +37,8 @@ class Job:
     """`status`: running | done | failed | stopped (Ctrl-C, SIGTERM) | skipped (too many others had
     failed).
 
-    `before`: it was done already, so its seconds say nothing about those of others.
+    `before`: it was done already, so its seconds say nothing about those of others; perhaps
+    `is_of_other_code`.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Job:
     reason: str = ""
     folder: str | None = None
     before: bool = False
+    is_of_other_code: bool = False
     objective: float | None = None
 
     @property
@@ -88,8 +90,8 @@ class Starter:
                 return self._write(replace(job, status="skipped", reason=f"{failed} runs had failed", seconds=0.0))
         before = self._done_before(overrides) if warm else None
         if before is not None:
-            log_file(self.folder, number).write_text(f"this run is already done: {before}\n")
-            announce = {"folder": str(before), "before": True}
+            log_file(self.folder, number).write_text(f"this run is already done: {before.folder}\n")
+            announce = {"folder": str(before.folder), "before": True, "code": before.code}
             write_json(announcement_file(self.folder, number), announce)
             return self._write(self._ended(job, ExitCode.DONE))
         child = start_child(
@@ -111,8 +113,8 @@ class Starter:
             job = self._write(self._ended(job, child.wait()))
         return job
 
-    def _done_before(self, overrides: Sequence[str]) -> Path | None:
-        """The folder of a run that is done, where that shows without a process for it."""
+    def _done_before(self, overrides: Sequence[str]) -> Place | None:
+        """The place of a run that is done, where that shows without a process for it."""
         try:
             # Hydra composes one config at a time.
             with COMPOSING:
@@ -120,14 +122,13 @@ class Starter:
         except UsageError:
             # The process of the run says what is wrong.
             return None
-        place = recall_done(config, trusted=[Path(self.config_dir)] if self.config_dir else [])
-        return place.folder if place else None
+        return recall_done(config, trusted=[Path(self.config_dir)] if self.config_dir else [])
 
     def _ended(self, job: Job, code: int) -> Job:
         """The job after its process ended; its folder says how the run went."""
         announced = read_announcement(announcement_file(self.folder, job.number))
         status = "done" if code == ExitCode.DONE else "stopped" if code in STOPPED else "failed"
-        folder = announced.get("folder")
+        folder, before, today = (announced.get(key) for key in ("folder", "before", "code"))
         return replace(
             job,
             status=status,
@@ -135,7 +136,8 @@ class Starter:
             seconds=time.time() - job.started,
             reason="" if code == ExitCode.DONE else self._reason(job.number, announced),
             folder=folder,
-            before=bool(announced.get("before")),
+            before=bool(before),
+            is_of_other_code=bool(before and today) and Place(self.cwd / str(folder), str(today)).is_of_other_code,
             objective=read_objective(self.cwd / folder, self.objective) if code == ExitCode.DONE and folder else None,
         )
 

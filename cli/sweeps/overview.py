@@ -101,7 +101,7 @@ class Overview:
 
     def _line(self, job: Job) -> str:
         state = {
-            "done": "done before" if job.before else "done",
+            "done": "done" if not job.before else "done before" + (", with other code" if job.is_of_other_code else ""),
             "failed": f"FAILED with exit code {job.code}: {job.reason}",
             "stopped": f"stopped: {job.reason}",
             "skipped": f"not started: {job.reason}",

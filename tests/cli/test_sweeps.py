@@ -84,6 +84,15 @@ def test_typed_again_nothing_runs_again(grid):
     assert before == {path: path.stat().st_mtime_ns for path in where.glob("outputs/*/*/*/*")}
 
 
+def test_what_other_code_measured_is_said(tmp_path):
+    words = ["-m", *SGD, "adapter=none", "seeds=1"]
+    assert run_here(words, tmp_path).code == 0
+    (environment,) = tmp_path.glob("outputs/*/*/*/environment.json")
+    recorded = json.loads(environment.read_text())
+    environment.write_text(json.dumps(recorded | {"code": "0" * 64}))
+    assert "[1/1] run: done before, with other code, " in run_here(words, tmp_path).out
+
+
 def test_a_sweep_goes_on_after_a_failure(tmp_path):
     outcome = run_here(["-m", *SGD, "adapter=none", "optimizer.lr=1e30,0.1", "seed=0,1"], tmp_path)
     assert outcome.code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 from ttt.api.opened import Run
@@ -46,9 +47,11 @@ def run(*overrides: str, seed: int | None = None, config_dir: str | Path | None 
     # The user's own parts are imported by the names that their YAML gives.
     sys.path.extend(str(path) for path in trusted if str(path) not in sys.path)
     display = Display(quiet=not progress)
-    folder = show_recalled(config, trusted=trusted, display=display)
-    if folder is not None:
-        return Run(folder, tuple(trusted))
+    place = show_recalled(config, trusted=trusted, display=display)
+    if place is not None:
+        if place.is_of_other_code and not progress:
+            warnings.warn(f"{place.folder}: was measured with other code; delete it to measure again", stacklevel=2)
+        return Run(place.folder, tuple(trusted))
     # Imported here: a typo, and a run that is done, need no torch.
     from ttt.cli.runs.one import start
 

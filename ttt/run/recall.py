@@ -39,6 +39,11 @@ class Place(NamedTuple):
     folder: Path
     code: str
 
+    @property
+    def is_of_other_code(self) -> bool:
+        """Was the run measured with other code? Then its numbers may be others now."""
+        return RunFolder(self.folder).recorded_code() != self.code
+
 
 def remember(config: Mapping[str, Any], place: Place, *, reads: Reads, trusted: Sequence[Path]) -> None:
     """Leave a note of the place of a run; `config` as it was composed.
