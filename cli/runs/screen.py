@@ -115,4 +115,4 @@ def _evaluated(event: Evaluated, last: Trained | None) -> str:
     if event.row == 0 or last is None:
         return f"before the stream: all tasks {', '.join(parts)} {unit}"
     which = "tasks so far" if len(so_far) == len(event.seen) else f"{len(so_far)} of the tasks so far"
-    return f"task {event.row} {last.task_name}: {_pace(last)}; {which} {', '.join(parts)} {unit}"
+    return f"task {event.row} {last.task_name}: training {_pace(last)}; {which} {', '.join(parts)} {unit}"

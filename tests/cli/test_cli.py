@@ -103,3 +103,10 @@ def test_a_source_of_ones_own_is_one_file_and_one_yaml(tmp_path):
     assert run_here(typed, tmp_path).code == 0
     assert (tmp_path / "outputs" / "split-sequence").is_dir()
     assert_refused(run_here([*typed, "source.lines=many"], tmp_path), "source.lines=many", "integer")
+
+
+def test_where_parts_of_ones_own_are_looked_for_is_said(tmp_path):
+    (tmp_path / "mine/adapter").mkdir(parents=True)
+    (tmp_path / "mine/adapter/bias.yaml").write_text("_target_: bias.Bias\nname: bias\n")
+    assert_refused(run_here(["adapter=bias"], tmp_path), "adapter=bias", "--config-dir FOLDER")
+    assert_refused(run_here(["adapter=bias", "--config-dir", "mine/adapter"], tmp_path), "name the one above it, mine")

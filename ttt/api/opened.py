@@ -51,6 +51,13 @@ class ResultArray:
         return str(self.to_frame().to_html(float_format="{:.3f}".format, na_rep="-"))
 
 
+class Numbers(dict[str, float]):
+    """Numbers by name; a name that is not there is answered with the nearest one."""
+
+    def __missing__(self, name: str) -> float:
+        raise KeyError(f"{name}: unknown; {suggest(name, self)}")
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run. Its files are read when they are asked for, and never changed."""
@@ -72,7 +79,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Every metric by its name MODE/QUANTITY/METRIC, and the costs cost/run/KEY."""
-        return catalogue.metrics(self.results) | read_costs(self.folder)
+        return Numbers(catalogue.metrics(self.results) | read_costs(self.folder))
 
     def R(self, mode: str | None = None, quantity: str | None = None) -> ResultArray:  # noqa: N802
         """The result array, by default of the mode in which the model is used and its headline.

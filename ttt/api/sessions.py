@@ -50,10 +50,11 @@ class Sessions:
             weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         storage = Storage(place, int(memory * 1e6))
         folder = run.folder if isinstance(run, Run) else Path(run)
-        own_parts = Path(config_dir) if config_dir is not None else None
+        # A run knows from where its own parts came.
+        places = [Path(config_dir)] if config_dir is not None else [*(run.trusted if isinstance(run, Run) else ())]
         try:
             rules = ReadingRules(block=block, lanes=lanes, plain=False, upkeep=Upkeep(decay, max_norm, reset))
-            self._opened = open_reading(folder, (), context=context, config_dir=own_parts)
+            self._opened = open_reading(folder, (), context=context, config_dir=next(iter(places), None))
             self._readers: Readers = self._opened.sessions(rules, start=start, storage=storage)
             # What is read from here on is new text: nobody feeds the old one again.
             if state is not None:

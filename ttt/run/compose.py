@@ -107,6 +107,13 @@ def _is_choice(override: Override) -> bool:
     return isinstance(override.value(), str) and not override.is_force_add()
 
 
+def _check_is_above(composer: Composer) -> None:
+    """Raise UsageError where the user's folder is that of one group, and not the one above it."""
+    folder, groups = composer.folder, composer.groups() if composer.folder else []
+    if folder and folder.resolve().name in groups and not any((folder / group).is_dir() for group in groups):
+        raise UsageError(f"--config-dir {folder}: is the folder of a group; name the one above it, {folder.parent}")
+
+
 @contextmanager
 def composing(config_dir: str | None = None) -> Iterator[Composer]:
     """Start Hydra on our configs and those in `config_dir`.
@@ -118,7 +125,11 @@ def composing(config_dir: str | None = None) -> Iterator[Composer]:
     read_packages_once()
     with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
         searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-        yield Composer(GlobalHydra.instance().config_loader(), searchpath, Path(config_dir) if config_dir else None)
+        composer = Composer(
+            GlobalHydra.instance().config_loader(), searchpath, Path(config_dir) if config_dir else None
+        )
+        _check_is_above(composer)
+        yield composer
 
 
 def compose_run(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> dict[str, Any]:
