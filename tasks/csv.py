@@ -87,12 +87,25 @@ class Csv(Answers):
         if not path.is_dir():
             what = "cannot be read" if path.exists() else f"no such file{_nearest(path)}"
             raise ValueError(f"source.path={self.path}: {what}; allowed: {WHAT}")
-        inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file() and file.suffix in KINDS)
+        inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
         # Hidden files and folders hold what tools left there.
-        files = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
+        visible = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
+        files = [file for file in visible if file.suffix in KINDS]
         if not files:
             raise ValueError(f"source.path={self.path}: holds no such file; allowed: {WHAT}")
+        if not (self.label or self.group):
+            self._check_folders(visible, files)
         return [(path / file, file.parts[0] if len(file.parts) > 1 else file.stem) for file in files]
+
+    def _check_folders(self, visible: list[Path], files: list[Path]) -> None:
+        """Raise ValueError for a class, which is a folder here, that would go missing."""
+        read = {file.parts[0] for file in files}
+        missing = [file for file in visible if len(file.parts) > 1 and file.parts[0] not in read]
+        if missing:
+            raise ValueError(
+                f"source.path={self.path}: {missing[0].parts[0]} holds no such file (but {missing[0].name}); "
+                f"allowed: {WHAT}; source=text reads files of any name"
+            )
 
 
 def _nearest(path: Path) -> str:

@@ -44,7 +44,18 @@ def preview(assembly: Assembly) -> None:
 def table(stream: Stream) -> Table:
     """A row for each task; of many tasks the first ones and the last."""
     shown_table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("task", "", "steps", "train tokens", "eval tokens", "scored", "frequency", "lzma", "exact"):
+    for name in (
+        "task",
+        "",
+        "steps",
+        "train tokens",
+        "eval tokens",
+        "of them scored",
+        "scored",
+        "frequency",
+        "lzma",
+        "exact",
+    ):
         shown_table.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
     shown_table.add_column("fingerprint")
     shown = range(len(stream.tasks))
@@ -61,13 +72,16 @@ def table(stream: Stream) -> Table:
 
 
 def numbers(task: Task) -> list[str]:
-    """Train tokens (unknown here), eval tokens, share scored, three estimates of token entropy."""
+    """Train tokens (unknown here), eval tokens, those that are scored, share scored in training, three
+    estimates of token entropy."""
     batches = [task.batch(step) for step in range(BATCHES)]
     scored = np.concatenate([b.targets_BT.numpy()[b.targets_BT.numpy() != IGNORE] for b in batches])
     share = len(scored) / sum(b.num_tokens for b in batches)
     exact = "-" if math.isnan(task.entropy) else f"{task.entropy:.3f}"
-    evaluation = task.evaluation().num_tokens
-    return ["", f"{evaluation:,}", f"{share:.0%}", f"{frequency(scored):.2f}", f"{compressed(batches):.2f}", exact]
+    part = task.evaluation()
+    # Few scored tokens make coarse numbers: with eight labels accuracy goes in steps of an eighth.
+    counts = f"{int((part.targets_BT != IGNORE).sum()):,}", f"{share:.0%}"
+    return ["", f"{part.num_tokens:,}", *counts, f"{frequency(scored):.2f}", f"{compressed(batches):.2f}", exact]
 
 
 def frequency(tokens: Ints) -> float:

@@ -23,6 +23,9 @@ def write_refused(folder):
     (folder / "one.csv").write_text("title,topic\na,b\nc,d\n")
     write_jsonl(folder / "many.jsonl", [{"title": f"{i}", "topic": f"{i}"} for i in range(1001)])
     (folder / "nothing").mkdir()
+    for name in ("a/1.txt", "b/2.pm"):
+        (folder / "partly" / name).parent.mkdir(parents=True)
+        (folder / "partly" / name).write_text("a line\n")
     return folder
 
 
@@ -32,6 +35,7 @@ REFUSED = [
     ({"path": "nowhere.csv"}, "source.path=", "no such file"),
     ({"path": "nws.csv"}, "source.path=", "news.csv?"),
     ({"path": "nothing"}, "source.path=", "holds no such file"),
+    ({"path": "partly", "text": "text", "label": None}, "source.path=", "b holds no such file (but 2.pm)"),
     ({"path": "empty.csv"}, "source.path=", "no rows"),
     ({"path": "header.csv"}, "source.path=", "no rows"),
     ({"path": "latin.csv"}, "", "latin.csv: is not UTF-8 (byte 0xe9)"),
