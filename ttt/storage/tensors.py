@@ -1,4 +1,4 @@
-"""Tensors as the bytes of a safetensors file, one at a time: no second copy of a model is made.
+"""Tensors as the bytes of a safetensors file, one at a time: a model is not copied as a whole.
 
 8 bytes     the length of the header
 header      {"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
@@ -41,7 +41,8 @@ def file_parts(tensors: Mapping[str, Tensor]) -> Iterator[memoryview | bytes]:
 
 
 def _numbers(x: Tensor) -> memoryview:
-    """The bytes of a tensor, which are copied only where they lie elsewhere or apart."""
-    x = x.detach().cpu().contiguous()
-    # Not `view(-1)`: that leaves the stride of a single number as it is, and bytes need one of 1.
-    return x.as_strided((x.numel(),), (1,)).view(torch.uint8).numpy().data
+    """The bytes of a tensor."""
+    # A copy: a storage that numpy has seen can no longer be resized, and FSDP resizes those that it
+    # puts together.
+    x = x.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return x.view(-1).view(torch.uint8).numpy().data
