@@ -30,7 +30,10 @@ def sync(words: Sequence[str]) -> int:
         raise UsageError(f"--logger {typed.logger}: unknown; {suggest(typed.logger, loggers())}")
     try:
         search = find_runs(typed.runs)
-        runs = [Rebuilt.of(folder, logger=typed.logger) for folder in [*search.done, *search.unfinished]]
+        settings = {"weights": typed.weights.split(",")} if typed.weights else {}
+        runs = [
+            Rebuilt.of(folder, logger=typed.logger, settings=settings) for folder in [*search.done, *search.unfinished]
+        ]
     except ValueError as error:
         raise UsageError(f"sync: {error}") from error
     if not runs:
@@ -42,6 +45,9 @@ def sync_parser() -> argparse.ArgumentParser:
     parser = SubwordParser("sync", about=str(__doc__))
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, folders of them, or globs")
     parser.add_argument("--logger", metavar="LOGGER", help="csv, wandb, tensorboard, trackio or mlflow")
+    parser.add_argument(
+        "--weights", metavar="base,final", help="also send these weights, as with logger.weights of wandb"
+    )
     return parser
 
 

@@ -62,3 +62,16 @@ def test_what_cannot_be_shown_is_one_line(run, tmp_path):
         lock.release()
     RunFolder(run).results.unlink()
     assert_refused(run_here(["sync", str(run), "--logger", "csv"], tmp_path), "not done")
+
+
+def test_weights_can_be_sent_later_and_settings_that_came_later_have_their_default(run, tmp_path):
+    config = run / "config.yaml"
+    assert "name: csv" in config.read_text()
+    # A run of a version whose wandb had no weights.
+    text = config.read_text().replace("name: csv", "name: wandb")
+    config.write_text(text.replace("ttt.sinks.csv.CsvSink", "ttt.sinks.wandb.WandbSink"))
+    assert run_here(["sync", str(run), "--weights", "final"], tmp_path).code == 0
+    assert list((run / "wandb").glob("offline-run-*"))
+    refused = run_here(["sync", str(run), "--weights", "last"], tmp_path)
+    assert_refused(refused, 'logger.weights=["last"]', "base, final")
+    assert_refused(run_here(["sync", str(run), "--logger", "csv", "--weights", "final"], tmp_path), "logger.weights")

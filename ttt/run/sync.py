@@ -31,17 +31,23 @@ class Rebuilt:
     sink: Sink
 
     @classmethod
-    def of(cls, folder: Path, *, logger: str | None) -> Rebuilt:
-        """Read the run. Raises ValueError in the user's words."""
+    def of(cls, folder: Path, *, logger: str | None, settings: Mapping[str, Any]) -> Rebuilt:
+        """Read the run; `settings` go before those of its tracker.
+
+        Raises ValueError in the user's words.
+        """
         files_of = RunFolder(folder)
         if files_of.lock.is_taken():
             raise ValueError(f"{folder}: is running, and shows itself; sync it when it has ended")
         if not (files_of.results.is_file() and files_of.environment.is_file()):
             raise ValueError(f"{folder}: is not done; its own command resumes it, with its tracker")
         config = read_config(folder)
-        section = config["logger"] if logger in (None, config.get("logger", {}).get("name")) else _option(str(logger))
-        if section["name"] == "none":
+        typed = config.get("logger", {})
+        name = logger or typed["name"]
+        if name == "none":
             raise ValueError(f"{folder}: was run with logger=none; say which, as in --logger csv")
+        # A run of an earlier version lacks the settings that came later.
+        section = _option(name) | (typed if name == typed.get("name") else {}) | dict(settings)
         return cls(folder, _info(files_of, config), build(section, group="logger", given={}, trusted=()))
 
     def show(self) -> str | None:
