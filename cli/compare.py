@@ -15,16 +15,18 @@ from ttt.cli.tables.options import compare_options
 from ttt.cli.tables.pictures import look_of
 from ttt.cli.tables.statistics import grouped, headed, streams, without_statistics
 from ttt.cli.tables.views import TableView
-from ttt.cli.tables.written import Comparison, form_of, write
-from ttt.compare.baseline import choose_baseline
-from ttt.compare.correction import corrected_by_holm, notes
+from ttt.cli.tables.written import Comparison, form_of, write, written_files
+from ttt.compare.baseline import check_baseline, check_key, choose_baseline
+from ttt.compare.correction import corrected_by_holm
 from ttt.compare.frontier import default_axes
 from ttt.compare.groups import Group, headline
 from ttt.compare.names import read_names
+from ttt.compare.notes import notes, seed_notes
 from ttt.compare.runs import Run, RunSearch, find_runs, read_run, uncollected
 from ttt.compare.select import where
+from ttt.compare.sheet import Sheet
 from ttt.compare.strata import check_metrics
-from ttt.compare.table import Sheet, by_metric
+from ttt.compare.table import by_metric
 from ttt.compare.tuned import tuning_lines
 from ttt.config.messages import few
 from ttt.results.by_task import is_mean_over_tasks
@@ -62,6 +64,8 @@ def main() -> None:
 
 def _say(typed: argparse.Namespace, runs: RunSearch, comparisons: Sequence[Comparison]) -> None:
     """Say what is not in the table: on stderr, since programs read stdout."""
+    if typed.to or typed.plot:
+        say_error(f"wrote {few(map(str, written_files(typed)))}")
     if runs.unfinished:
         say_error(f"ttt-compare: left out{_unfinished(runs)}")
     for line in tuning_lines([run for each in comparisons for group in each.groups for run in group.runs]):
@@ -83,8 +87,9 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
     """
     if typed.published or typed.claims:
         return [Comparison(TableView(beside_literature(typed, search)), [])]
-    comparisons, refusals = [], []
-    for stream in streams(typed, chosen_runs(typed, search)):
+    runs, comparisons, refusals = chosen_runs(typed, search), [], []
+    check_keys(typed, runs)
+    for stream in streams(typed, runs):
         try:
             groups = grouped(typed, stream.runs)
             view = choose_view(typed, groups)
@@ -92,7 +97,7 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
         except ValueError as error:
             refusals.append((stream.name, error))
             continue
-        sheet = replace(sheet, notes=notes(sheet, correct=typed.correct))
+        sheet = replace(sheet, notes=[*notes(sheet, correct=typed.correct), *seed_notes(groups)])
         comparisons.append(Comparison(replace(view, sheet=sheet), groups, stream.name, stream.where))
     # Several streams may each have a reason: the first one is enough to go on.
     if not comparisons:
@@ -103,6 +108,14 @@ def compare(typed: argparse.Namespace, search: RunSearch) -> list[Comparison]:
     # Names are read once for all streams: one may be about a single stream.
     names = read_names(typed.label, groups, [c for comparison in comparisons for c in comparison.view.sheet.columns])
     return [comparison._replace(names=names) for comparison in comparisons]
+
+
+def check_keys(typed: argparse.Namespace, runs: Sequence[Run]) -> None:
+    """Raise ValueError for a key or a value that no run has, of whatever stream."""
+    if typed.baseline and typed.baseline.partition("=")[0] != typed.by:
+        check_baseline(runs, typed.baseline)
+    if typed.frontier and typed.frontier != typed.by:
+        check_key(runs, typed.frontier, option=f"--frontier {typed.frontier}")
 
 
 def only_stream(comparisons: Sequence[Comparison], typed: str) -> Comparison:

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ttt.cli.console import Console
-from ttt.cli.tables.latex import latex
 from ttt.cli.tables.words import cell_text, detail
-from ttt.compare.table import Cell, Sheet
+from ttt.compare.sheet import Cell, Sheet
 from ttt.config.visible import cell as csv_cell
 
 # Columns where no terminal says how many there are.
@@ -27,7 +26,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 def print_table(sheet: Sheet, console: Console) -> None:
     """Show `sheet` as people read it, on a console of any width."""
     sheet = sheet.for_people()
-    console.print(sheet.title, markup=False)
+    console.print(sheet.headline, markup=False)
     for heads, section in sheet.sections():
         if heads:
             console.print(f"\n{heads}", markup=False, style="bold")
@@ -36,14 +35,6 @@ def print_table(sheet: Sheet, console: Console) -> None:
             console.print(rich_table(block))
     for note in sheet.notes:
         console.print(f"\n{note}", markup=False, style="dim")
-
-
-def text_of(sheet: Sheet, *, form: str) -> str:
-    """`sheet` as text in one of FORMATS but the table of the terminal."""
-    if form in ("csv", "json"):
-        records = sheet.records()
-        return json_text(sheet.title, records) if form == "json" else comma_separated(records)
-    return {"markdown": markdown, "latex": latex}[form](sheet.for_people())
 
 
 def blocks(sheet: Sheet, *, width: int) -> list[Sheet]:

@@ -13,10 +13,10 @@ from ttt.compare.correction import Correct
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.nulls import Null, pair
 from ttt.compare.runs import Run, find_runs, read_run
+from ttt.compare.sheet import Sheet
 from ttt.compare.statistics import IntervalBy
 from ttt.compare.strata import by_tag, summarised
 from ttt.compare.streams import StreamRuns, by_stream
-from ttt.compare.table import Sheet
 from ttt.metrics.bootstrap import Over
 
 STREAM_KEYS = ("task.", "source.")
@@ -110,4 +110,4 @@ def headed(sheet: Sheet, typed: argparse.Namespace) -> Sheet:
     if not typed.null:
         return sheet
     columns = [f"{column}, minus null" for column in sheet.columns]
-    return replace(sheet, columns=columns, title=f"{sheet.title}; null: {' '.join(typed.null)}, run for run")
+    return replace(sheet, columns=columns, legend=[*sheet.legend, f"null: {' '.join(typed.null)}, run for run"])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import MOMENTS, Group
 from ttt.compare.names import Names
-from ttt.compare.table import Sheet, by_row, by_task
+from ttt.compare.sheet import Sheet
+from ttt.compare.table import by_row, by_task
 from ttt.config.messages import suggest
 from ttt.results import catalogue
 from ttt.results.scores import quantity_of

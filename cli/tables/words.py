@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ttt.compare.table import Cell
+from ttt.compare.sheet import Cell
 
 
 def cell_text(cell: Cell) -> str:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from ttt.cli.console import Console
 from ttt.cli.parser import check_word
 from ttt.cli.tables.formats import FORMATS, WIDTH, comma_separated, json_text, markdown, print_table
-from ttt.cli.tables.latex import LABEL, latex
+from ttt.cli.tables.latex import LABEL, latex, sentence
 from ttt.cli.tables.views import TableView
 from ttt.compare.groups import Group
 from ttt.compare.long import run_records
 from ttt.compare.names import Names
-from ttt.compare.table import Sheet
+from ttt.compare.sheet import Sheet
 from ttt.config.messages import show
 
 FORMS = (*FORMATS, "long")
@@ -76,13 +76,20 @@ def write(comparisons: Sequence[Comparison], typed: argparse.Namespace, *, form:
         raise ValueError(f"--to {typed.to}: {error.strerror or error}") from error
 
 
+def written_files(typed: argparse.Namespace) -> list[Path]:
+    """The files that the call wrote: the table, the picture, and the numbers of the picture."""
+    plotted = [typed.plot, typed.plot.with_suffix(".csv")] if typed.plot else []
+    return [*([typed.to] if typed.to else []), *plotted]
+
+
 def _print(comparisons: Sequence[Comparison], typed: argparse.Namespace, *, form: str, console: Console) -> None:
     if form == "table":
         for comparison in comparisons:
             _heading(comparison, comparisons, console)
             print_table(renamed(comparison), console)
         return
-    console.file.write(text(comparisons, typed, form=form) + "\n")
+    words = {"caption": typed.caption or "", "label": typed.ref or LABEL}
+    console.file.write(text(comparisons, form=form, **words) + "\n")
 
 
 def _heading(comparison: Comparison, every: Sequence[Comparison], console: Console) -> None:
@@ -98,25 +105,24 @@ def renamed(comparison: Comparison, *, readable: bool = False) -> Sheet:
     return names.on(comparison.view.sheet, comparison.groups)
 
 
-def text(comparisons: Sequence[Comparison], typed: argparse.Namespace, *, form: str) -> str:
-    """The tables as text in one form but that of the terminal."""
+def text(comparisons: Sequence[Comparison], *, form: str, caption: str = "", label: str = LABEL) -> str:
+    """The tables as text in one form but that of the terminal; a latex table has the last two."""
     if form in ("csv", "long"):
         return comma_separated(records_of(comparisons, form=form))
     if form == "json":
-        title = "; ".join(comparison.view.sheet.title for comparison in comparisons)
+        title = "; ".join(comparison.view.sheet.headline for comparison in comparisons)
         return json_text(title, records_of(comparisons, form=form))
     several = len(comparisons) > 1
     parts = []
     for number, comparison in enumerate(comparisons, start=1):
+        sheet = renamed(comparison, readable=form == "latex").for_people()
         if form == "markdown":
             heading = f"### {comparison.stream}\n\n" if several else ""
-            parts.append(heading + markdown(renamed(comparison).for_people()))
+            parts.append(heading + markdown(sheet))
             continue
-        label = typed.ref or LABEL
-        caption = typed.caption or ""
-        if several:
-            label, caption = f"{label}-{number}", f"{caption or comparison.view.sheet.title} ({comparison.stream})"
-        parts.append(latex(renamed(comparison, readable=True).for_people(), caption=caption, label=label))
+        mark, stream = (f"-{number}", f" ({comparison.stream})") if several else ("", "")
+        words = caption + stream if caption else sentence(sheet.title + stream)
+        parts.append(latex(sheet, caption=words, label=label + mark))
     return "\n\n".join(parts)
 
 

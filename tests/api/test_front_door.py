@@ -97,6 +97,16 @@ def test_comparison_is_that_of_the_command(finished: Run, folder: Path) -> None:
     assert "|" in table._repr_markdown_()
 
 
+def test_a_string_is_a_list_of_one_and_a_paper_has_names(finished: Run, folder: Path) -> None:
+    table = compare(str(folder), metrics="fast/loss/avg_final", where="seed=1")
+    assert table.sheet == compare(folder, metrics=["fast/loss/avg_final"], where=["seed=1"]).sheet
+    typed = [sys.executable, "-m", "ttt.cli.compare", str(folder), "--where", "seed=1"]
+    typed += ["--metrics", "fast/loss/avg_final", "--format", "latex"]
+    done = subprocess.run(typed, capture_output=True, text=True, check=True)
+    assert table.to("latex").strip() == done.stdout.strip()
+    assert "fast/loss/avg_final" not in done.stdout
+
+
 @pytest.mark.parametrize("word", ["adapter=mlp_fats", "optimizer.lr=-1", "-m", "seed=x"])
 def test_refusals_are_usage_errors(word: str) -> None:
     with pytest.raises(UsageError, match=word.partition("=")[0]):

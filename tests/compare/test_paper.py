@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -67,13 +68,36 @@ def test_only_a_clear_best_is_bold(clear, study):
 def test_a_paper_reads_names(clear):
     names = ("--label", "adapter=mlp_fast=In-Place TTT", "optimizer.lr=Rate")
     latex = compare(clear, *BASELINE, *names, "--format", "latex", "--caption", "50 % less", "--ref", "tab:x").out
-    for part in ("In-Place TTT & 0.1", "adapter & Rate & seeds", r"\caption{50 \% less}", r"\label{tab:x}", "($p = 0."):
+    for part in ("In-Place TTT & 0.1", "adapter & Rate & seeds", r"\caption{50 \% less}", r"\label{tab:x}"):
         assert part in latex
     assert "optimizer.lr" not in latex
     assert METRIC not in latex
     assert "In-Place TTT" in compare(clear, *names).out
     # Programs read what is in the config.
     assert {cell["adapter.name"] for cell in cells(clear, *names)} == {"none", "mlp_fast"}
+
+
+def test_a_paper_says_how_to_read_it_below_any_caption(clear):
+    for caption in ((), ("--caption", "Mine")):
+        latex = compare(clear, *BASELINE, "--format", "latex", *caption).out
+        table, below = latex.split(r"\end{tabular}")
+        assert "interval" not in table
+        for words in (r"$\pm$ half of the 95 \% t-interval", "*: ", "paired", "Bold: ", "$2/2^{5}$ = 0.0625"):
+            assert words in below
+        assert not re.search(r"\. P\b|\bsd\b", latex)
+        # A p that all differences share is said once.
+        assert "p is 0.0625" in below
+        assert "($p" not in table
+        assert "adapter.name" not in latex
+    title = re.search(r"\\caption\{(.*)\}", compare(clear, *BASELINE, "--format", "latex").out)
+    assert title[1] == "Domain-incremental; 4 groups that differ in adapter, learning rate."
+
+
+def test_p_stands_in_its_cell_where_differences_have_several(study):
+    latex = compare(study[0], *BASELINE, "--format", "latex").out
+    ps = [cell["p"] for cell in cells(study[0], *BASELINE) if cell["difference"]]
+    assert len(set(ps)) == 2
+    assert all(f"($p = {p:.3f}$)" in latex for p in ps)
 
 
 def test_a_picture_has_names_and_numbers_beside_it(clear, tmp_path):

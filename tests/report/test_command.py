@@ -97,6 +97,9 @@ def test_where_a_comparison_goes(study, tmp_path):
     group = [run.folder for run in group_runs([read_run(run) for run in runs])[0].runs]
     assert report(*group, "-o", "page.html", cwd=tmp_path).code == 0
     assert "2 runs in 1 group" in (tmp_path / "page.html").read_text()
+    assert report(group[0], "-o", "run.html", cwd=tmp_path).code == 0
+    # A page is one file: a folder of pictures beside it would belong to both.
+    assert {file.name for file in tmp_path.iterdir()} == {"page.html", "run.html"}
 
 
 def test_each_stream_has_a_section_and_conditions_pick_runs(tmp_path):
@@ -108,7 +111,7 @@ def test_each_stream_has_a_section_and_conditions_pick_runs(tmp_path):
     assert "4 runs in 4 groups, on 2 streams" in page.text
     assert {"about", "about-2", "numbers-2"} <= {a["href"][1:] for a in page.named("a")}
     assert len(page.tables["groups"]) == len(page.tables["groups-2"]) == 3
-    assert {f"curve-seen{mark}.svg" for mark in ("", "-2")} <= {file.name for file in (tmp_path / "plots").iterdir()}
+    assert {f"curve-seen{mark}" for mark in ("", "-2")} <= {a["id"] for a in page.named("figure")}
     words = ("--where", "task.name=split-sequence", "--baseline", "adapter.name=mlp_fast", "-o", tmp_path / "one.html")
     assert report(tmp_path, *words).code == 0
     page = Page((tmp_path / "one.html").read_text())
@@ -121,7 +124,7 @@ def test_wrong_words(tmp_path):
         run = make_run(tmp_path, overrides=(f"adapter={adapter}",), tasks=2)
     assert_refused(report(tmp_path, "--where", "adapter.name=non"), "adapter.name=non", "did you mean none?")
     assert_refused(report(tmp_path, "--baseline", "adapter.name=non"), "adapter.name=non", "did you mean none?")
-    assert_refused(report(tmp_path, "--wher", "seed=0", "--bseline", "x"), "--bseline", "did you mean --baseline?")
+    assert_refused(report(tmp_path, "--bseline", "x"), "--bseline", "did you mean --baseline?")
     assert_refused(report(run, "--baseline", "adapter.name=none"), "--baseline", "holds one")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,9 +58,25 @@ def test_numbers_are_intervals_of_the_groups(study, page):
     assert "2/2^3 = 0.25" in page.text
 
 
-def test_pictures_are_files_too(study, page):
+def test_pictures_are_in_the_page(study, page):
     assert {"frontier", "curve-forgetting", "tasks-learned"} <= {a["id"] for a in page.named("figure")}
-    assert (study / "plots" / "frontier.svg").is_file()
+    assert not (study / "plots").exists()
+
+
+def test_what_the_machine_took_has_no_star(tmp_path):
+    for adapter, speed in (("none", 16000.0), ("mlp_fast", 9000.0)):
+        for seed in range(3):
+            status = make_run(tmp_path, seed=seed, overrides=(f"adapter={adapter}",)) / "status.json"
+            content = json.loads(status.read_text())
+            status.write_text(json.dumps(content | {"training_tokens_per_second": speed + seed * (adapter == "none")}))
+    assert report(tmp_path).code == 0
+    page = Page((tmp_path / "report.html").read_text())
+    head, row = page.tables["differences"]
+    speed = row[head.index("training tokens per second")]
+    assert speed.startswith("-7,001 ± ")
+    assert "*" not in speed
+    assert "*" in row[head.index("loss, fast: after the whole stream")]
+    assert "<strong>9,000" not in (tmp_path / "report.html").read_text()
 
 
 def test_every_run_is_linked_by_a_relative_path_to_its_page_or_its_numbers(study, page):

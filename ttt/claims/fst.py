@@ -39,7 +39,7 @@ from ttt.claims.measures import (
 from ttt.claims.series import TERMS, Series, Unit
 from ttt.claims.settings import Method, Setting, settings_of
 from ttt.compare.runs import Run
-from ttt.compare.table import Cell, Sheet
+from ttt.compare.sheet import Cell, Sheet
 from ttt.metrics.seeds import Interval, t_interval
 
 

@@ -1,4 +1,4 @@
-"""The p of many differences at once, and what a table has to say below it about its p and stars."""
+"""The p of many differences at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ttt.compare.table import Cell, Sheet
+from ttt.compare.sheet import Sheet
 
 Correct = Literal["none", "holm"]
 LEVEL = 0.05
@@ -33,39 +33,10 @@ def corrected_by_holm(sheet: Sheet) -> Sheet:
 
     Raises ValueError where it has no p.
     """
-    cells = [cell for _, cells in sheet.rows for cell in cells]
-    tests = len(_tests(sheet))
+    ps = [cell.p for _, cells in sheet.rows for cell in cells]
+    tests = sum(not math.isnan(p) for p in ps)
     if not tests:
         raise ValueError("--correct holm: these cells have no p; it goes with --baseline or --frontier")
-    ps = iter(holm([cell.p for cell in cells]))
-    rows = [(words, [replace(cell, p=next(ps)) for cell in cells]) for words, cells in sheet.rows]
-    return replace(sheet, rows=rows, title=f"{sheet.title}; p corrected by Holm for {tests} tests")
-
-
-def notes(sheet: Sheet, *, correct: Correct = "none") -> list[str]:
-    """What a reader of a star and a p side by side has to know, in at most two lines."""
-    tests = _tests(sheet)
-    if not tests:
-        return []
-    lines = []
-    # With n pairs there are 2^n sign patterns, and the two extreme ones always count.
-    fewest = min(cell.interval.n for cell in tests)
-    least = 2 / 2**fewest * (len(tests) if correct == "holm" else 1)
-    if least > LEVEL:
-        why = f" times {len(tests)} tests" if correct == "holm" else ""
-        lines.append(
-            f"p: with {fewest} pairs no sign-flip test gives less than 2/2^{fewest}{why} = {min(least, 1.0):.4g}, "
-            "however clear a difference is; more seeds can"
-        )
-    apart = sum(cell.resolved != (cell.p <= LEVEL) for cell in tests)
-    if apart:
-        single = " of this cell alone" if correct == "holm" else ""
-        lines.append(
-            f"* and p disagree in {apart} of {len(tests)} cells: the star is the word of the interval{single}, which "
-            "takes differences to be normal; the p takes nothing but signs to be exchangeable"
-        )
-    return lines
-
-
-def _tests(sheet: Sheet) -> list[Cell]:
-    return [cell for _, cells in sheet.rows for cell in cells if not math.isnan(cell.p)]
+    corrected = iter(holm(ps))
+    rows = [(words, [replace(cell, p=next(corrected)) for cell in cells]) for words, cells in sheet.rows]
+    return replace(sheet, rows=rows, legend=[*sheet.legend, f"p corrected by Holm for {tests} tests"])

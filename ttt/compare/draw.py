@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ttt.compare.frontier import Frontier, Line
 from ttt.compare.names import READABLE, Names
-from ttt.compare.table import Sheet
+from ttt.compare.sheet import Sheet
 from ttt.config.messages import show
 from ttt.figures import style
 from ttt.figures.bands import Band, bands

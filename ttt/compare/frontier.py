@@ -12,10 +12,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt.compare.groups import Group, headline
+from ttt.compare.groups import Group, headline, sort_key, values_at
+from ttt.compare.sheet import Cell, Sheet
 from ttt.compare.statistics import interval_over
-from ttt.compare.table import Cell, Sheet
-from ttt.config.messages import show, suggest
+from ttt.config.messages import few, show
 from ttt.metrics.frontier import Point, dominated_area
 from ttt.metrics.seeds import Interval, sign_flip
 from ttt.results.catalogue import better
@@ -78,15 +78,14 @@ class Frontier:
 
     @classmethod
     def of(cls, groups: Sequence[Group], *, key: str = RATE, learning: str, forgetting: str) -> Frontier:
-        """Sort groups into lines. Raises ValueError where the groups do not differ in `key`."""
-        if key not in groups[0].label:
-            raise ValueError(f"--frontier {key}: these runs do not differ in it; {suggest(key, groups[0].label)}")
+        """Sort groups into lines. Raises ValueError where they differ in no numbers at `key`."""
+        _check_rates(groups, key)
         members: dict[str, list[Group]] = {}
         for group in groups:
             # A label is a dict and cannot be a key; its text can.
             members.setdefault(str(_without(key, group)), []).append(group)
         lines = [
-            Line(_without(key, alike[0]), sorted(alike, key=lambda group: group.label[key]))
+            Line(_without(key, alike[0]), sorted(alike, key=lambda group: sort_key(group.label[key])))
             for alike in members.values()
         ]
         return cls(lines, key, learning, forgetting)
@@ -145,7 +144,8 @@ class Frontier:
             rates = " ".join(map(show, line.rates(self.key)))
             rows.append(([*map(show, line.label.values()), rates, _seeds(len(areas), len(pairs))], cells))
         keys = [*self.lines[0].label, self.key, "seeds"]
-        return Sheet(self._title(), keys, ["area", "minus the first line's"], rows)
+        legend = ["area ± half of the 95 % t-interval over seeds", "differences to the first line, over equal rates"]
+        return Sheet(self._title(), keys, ["area", "minus the first line's"], rows, legend=legend)
 
     def _pairs(self, line: Line, first: Mapping[Unit, float]) -> list[Unit]:
         """The seeds in which a line is compared with the first.
@@ -159,9 +159,27 @@ class Frontier:
         x, y = self.reference
         return (
             f"frontier: area that each line dominates in the plane of {self.learning} and {self.forgetting}, from the "
-            f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f}); "
-            "differences between lines over equal rates"
+            f"worst values among these runs ({better(self.learning) * x:.3f}, {better(self.forgetting) * y:.3f})"
         )
+
+
+def _check_rates(groups: Sequence[Group], key: str) -> None:
+    """Raise ValueError where the groups cannot be put in a row along `key`."""
+    values = values_at(groups, key)
+    numeric = [name for name in groups[0].label if all(map(_is_number, values_at(groups, name)))]
+    near = f"; numbers in which these runs differ: {', '.join(numeric)}" if numeric else ""
+    if not values:
+        raise ValueError(f"--frontier {key}: no run of this stream has it{near}")
+    if key not in groups[0].label:
+        raise ValueError(
+            f"--frontier {key}: its only value in this stream is {show(values[0])}, and a line needs several{near}"
+        )
+    if not all(map(_is_number, values)):
+        raise ValueError(f"--frontier {key}: its values are no numbers ({few(sorted(map(show, values)))}){near}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _seeds(areas: int, pairs: int) -> str:

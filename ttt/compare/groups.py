@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ttt.compare.runs import Run
-from ttt.compare.select import check_streams
+from ttt.compare.select import check_streams, same_value
 from ttt.compare.statistics import IntervalBy, difference_of, interval_of, interval_over, p_of
 from ttt.compare.tokens import differ_in_tokens, in_bytes
 from ttt.compare.tuned import reporting
@@ -146,7 +146,7 @@ def group_runs(runs: Sequence[Run], *, by: IntervalBy = "t") -> list[Group]:
     ]
     for group in groups:
         _check_seeds(group)
-    return sorted(groups, key=lambda group: [_order(value) for value in group.label.values()])
+    return sorted(groups, key=lambda group: [sort_key(value) for value in group.label.values()])
 
 
 def pooled_over_bases(runs: Sequence[Run]) -> list[Run]:
@@ -199,11 +199,17 @@ def _check_seeds(group: Group) -> None:
             raise ValueError(f"{first.folder} and {second.folder} are both seed {first.seed} of one method: pick one")
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
+def sort_key(value: Any) -> tuple[bool, float, str]:
     """A sort key that puts numbers by size, before words."""
     # "10" sorts before "2" as a word; rates and sizes are numbers.
     number = isinstance(value, int | float)
     return not number, float(value) if number else 0.0, str(value)
+
+
+def values_at(groups: Sequence[Group], key: str) -> list[object]:
+    """The values of a key in these groups, each once; none where no run has the key."""
+    values = [group.label.get(key, group.runs[0].config.get(key, "")) for group in groups]
+    return list({show(value): value for value in values if value != ""}.values())
 
 
 def paired_with(groups: Sequence[Group], *, key: str, value: str) -> dict[int, Group]:
@@ -211,6 +217,6 @@ def paired_with(groups: Sequence[Group], *, key: str, value: str) -> dict[int, G
 
     Groups that have `value` themselves are left out: they are what others are compared with.
     """
-    bases = [group for group in groups if str(group.label[key]) == value]
+    bases = [group for group in groups if same_value(group.label[key], value)]
     matches = {i: [base for base in bases if group.matches(base, but=key)] for i, group in enumerate(groups)}
     return {i: match[0] for i, match in matches.items() if match and match[0] is not groups[i]}

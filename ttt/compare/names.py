@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ttt.compare.groups import Group, name_of
-from ttt.compare.table import Sheet
+from ttt.compare.sheet import Sheet
 from ttt.config.messages import show, suggest
 from ttt.results import catalogue
 
 # Other keys are called by their last word.
 KEYS = {"optimizer.lr": "learning rate", "also.name": "second strategy"}
 MINUS = ", minus null"
+# A key or a metric in a sentence, without the sign that follows it.
+WORD = re.compile(r"\w[\w./-]*\w")
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,24 @@ class Names:
             for words, cells in sheet.rows
         ]
         columns = [methods.get(column) or self.head(column) for column in sheet.columns]
-        return replace(sheet, keys=[self.head(key) for key in sheet.keys], columns=columns, rows=rows)
+        keys, heads = ([self.head(key) for key in each] for each in (sheet.keys, sheet.heads))
+        title = WORD.sub(lambda match: self._called(match[0], sheet.keys), sheet.title)
+        return replace(sheet, title=title, keys=keys, heads=heads, columns=columns, rows=rows)
+
+    def _called(self, word: str, keys: Sequence[str]) -> str:
+        """A word of a title: a key or a metric by its name."""
+        return self.head(word) if word in keys or is_metric(word) else word
 
 
 # Without names that were typed.
 READABLE = Names(readable=True)
+
+
+def is_metric(word: str) -> bool:
+    try:
+        return bool(catalogue.find(word))
+    except KeyError:
+        return False
 
 
 def readable_key(key: str) -> str:
@@ -104,6 +120,8 @@ def read_names(typed: Sequence[str], groups: Sequence[Group], columns: Sequence[
         if len(rest) == 1:
             heads[key] = rest[0]
             continue
+        if key not in keys:
+            raise ValueError(f"--label {text}: {key} is a column, which has a name alone: {key}=NAME")
         allowed = {show(group.label[key]) for group in groups if key in group.label}
         if rest[0] not in allowed:
             raise ValueError(f"--label {text}: no such runs; {suggest(rest[0], allowed)}")

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ttt.compare.runs import Run
-from ttt.compare.table import Cell, Sheet
+from ttt.compare.sheet import Cell, Sheet
 from ttt.config.allowed import refusal
 from ttt.config.messages import show, suggest
 from ttt.metrics.seeds import Interval, t_interval

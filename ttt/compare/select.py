@@ -21,7 +21,7 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         if not equals or not text:
             raise ValueError(f"--where {typed}: must be KEY=VALUE or KEY=VALUE,VALUE, such as optimizer.lr=0.001")
         if not any(key == "seed" or key in run.config for run in runs):
-            raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, _differing(runs))}")
+            raise ValueError(f"--where {typed}: no run has the key {key!r}; {suggest(key, ['seed', *differing(runs)])}")
         values = text.split(",")
         # Each value is checked: a typing error beside a good value would drop runs silently.
         for value in values:
@@ -50,10 +50,10 @@ def same_value(value: Any, typed: str) -> bool:
         return show(value) == typed
 
 
-def _differing(runs: Sequence[Run]) -> list[str]:
+def differing(runs: Sequence[Run]) -> list[str]:
     """The keys in which the runs differ: only these are worth suggesting."""
     keys = {key for run in runs for key in run.config}
-    return ["seed", *(key for key in keys if len({show(_value(run, key)) for run in runs}) > 1)]
+    return [key for key in keys if len({show(_value(run, key)) for run in runs}) > 1]
 
 
 def check_streams(runs: Sequence[Run]) -> None:

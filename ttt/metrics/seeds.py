@@ -14,6 +14,8 @@ from ttt.metrics.matrix import Matrix, per_gained
 NAN, INF = float("nan"), float("inf")
 # Up to this many sign patterns are enumerated for the exact p; of more, this many are drawn.
 FLIPS = 10_000
+# What rounding leaves of a spread of zero, as a share of the mean.
+ROUNDING = 1e-9
 # t_{n, 0.975} for n = 1, 2, ... With few seeds or tasks they save the import of scipy, a seventh of
 # the time in which a run that is done is shown.
 QUANTILES = (
@@ -47,10 +49,15 @@ class Interval(NamedTuple):
         return self.mean + self.half if self.ends is None else self.ends[1]
 
     @property
+    def is_flat(self) -> bool:
+        """Whether all values behind it are equal: nothing is known then of how they would vary."""
+        return self.n > 1 and self.high - self.low <= ROUNDING * abs(self.mean)
+
+    @property
     def resolved(self) -> bool:
-        """Whether the interval excludes zero."""
+        """Whether the interval has a width and excludes zero."""
         # NaN compares false, so a single run resolves nothing.
-        return self.low > 0 or self.high < 0
+        return not self.is_flat and (self.low > 0 or self.high < 0)
 
 
 def between(mean: float, low: float, high: float, *, n: int, sd: float = NAN) -> Interval:

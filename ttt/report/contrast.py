@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ttt.compare.correction import notes
 from ttt.compare.frontier import RATE, Frontier
-from ttt.compare.groups import Group, headline
+from ttt.compare.groups import Group, headline, paired_with
 from ttt.compare.names import READABLE, readable_key
-from ttt.compare.table import Cell, Sheet, by_metric, by_task
+from ttt.compare.notes import notes, seed_notes
+from ttt.compare.sheet import Cell, Sheet
+from ttt.compare.table import by_metric, by_task
 from ttt.config.visible import visible
 from ttt.report.parts import PageCell, Table, text_cell
-from ttt.report.text import UNDEFINED, number, sentence_case, thin
+from ttt.report.text import UNDEFINED, as_sentences, number, sentence_case, thin
 from ttt.results import catalogue
 from ttt.results.scores import MEANINGS, MODES, quantity_of
 
@@ -55,18 +56,16 @@ def group_table(groups: Sequence[Group], metrics: Mapping[str, str], *, baseline
     """Return the metrics of each group, or with a `baseline` its differences to that."""
     if not baseline:
         sheet = by_metric(groups, list(metrics), baseline={}, sort=None)
-        return from_sheet(sheet, name="groups", caption="Mean over seeds ± half of the 95 % t-interval")
+        table = from_sheet(sheet, name="groups", caption="Mean over seeds ± half of the 95 % t-interval")
+        return replace(table, note=as_sentences([*notes(sheet), *seed_notes(groups)]))
     # Without fast weights there is no mode carried to differ from.
     shared = [x for x in metrics if any(is_measured(groups[i], x) and is_measured(baseline[i], x) for i in baseline)]
-    sheet = by_metric(groups, shared, baseline=baseline, sort=None)
-    # The table of all groups already marks the best of each column.
-    rows = [
-        (words, [replace(cell, ahead=False) for cell in cells])
-        for words, cells in map(sheet.rows.__getitem__, baseline)
-    ]
-    sheet = Sheet(sheet.title, sheet.keys, sheet.columns, rows)
+    # Levels stand below the differences, and in the table of all groups, which marks the best too.
+    (_, sheet), *_ = by_metric(groups, shared, baseline=baseline, sort=None).sections()
+    rows = [(words, [replace(x, ahead=False, nearly_ahead=False) for x in cells]) for words, cells in sheet.rows]
+    sheet = replace(sheet, rows=rows)
     table = from_sheet(sheet, name="differences", caption="Differences to the baseline, over equal seeds")
-    return replace(table, note=" ".join(f"{note[0].upper()}{note[1:]}." for note in notes(sheet)))
+    return replace(table, note=as_sentences(notes(sheet)))
 
 
 def from_sheet(sheet: Sheet, *, name: str, caption: str) -> Table:
@@ -109,10 +108,9 @@ def interval_cell(cell: Cell) -> PageCell:
 
 
 def baseline_name(groups: Sequence[Group]) -> str:
-    """Return KEY=VALUE of the plain method, or "" if it is not there or stands alone."""
+    """Return KEY=VALUE of the plain method, or "" if it is not there or nothing pairs with it."""
     for key, plain in PLAIN.items():
-        values = {str(group.label.get(key)) for group in groups}
-        if plain in values and len(values) > 1:
+        if key in groups[0].label and paired_with(groups, key=key, value=plain):
             return f"{key}={plain}"
     return ""
 

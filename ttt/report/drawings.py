@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from ttt.compare.draw import draw_frontier, draw_lines
 from ttt.compare.frontier import Frontier
 from ttt.compare.groups import Group, headline
-from ttt.compare.table import Sheet, by_row, by_task
+from ttt.compare.sheet import Sheet
+from ttt.compare.table import by_row, by_task
 from ttt.report.contrast import comparable, forgetting_variant, is_measured, short
 from ttt.report.parts import Picture, picture
 from ttt.report.text import tick

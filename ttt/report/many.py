@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ttt.compare.baseline import choose_baseline
+from ttt.compare.baseline import check_baseline, choose_baseline
 from ttt.compare.groups import Group, group_runs
 from ttt.compare.runs import Run, RunSearch, read_run
 from ttt.compare.select import where
@@ -40,14 +40,12 @@ class Wish:
 
 
 def write_comparison(folders: RunSearch, *, to: Path, wish: Wish = Wish()) -> Path:
-    """Write the page `to` a file, and its pictures to plots/ beside it.
+    """Write the page `to` a file, which holds its pictures too.
 
     Raises ValueError in one line if runs do not compare, or one of them cannot be read.
     """
     assert folders.done, "nothing to compare"
     content = comparison_content(folders, folder=to.parent, wish=wish)
-    pictures = [picture for stream in content["streams"] for picture in stream["pictures"]]
-    page.write_plots(to.parent / "plots", {picture.name: str(picture.svg) for picture in pictures})
     write_bytes(to, page.render("compare.html", content).encode())
     return to
 
@@ -55,6 +53,8 @@ def write_comparison(folders: RunSearch, *, to: Path, wish: Wish = Wish()) -> Pa
 def comparison_content(folders: RunSearch, *, folder: Path, wish: Wish) -> dict[str, Any]:
     """Return what compare.html shows; `folder` is where the page will be."""
     runs = where([read_run(run) for run in folders.done], wish.where)
+    if wish.baseline:
+        check_baseline(runs, wish.baseline)
     streams = [(stream.name, group_runs(stream.runs)) for stream in by_stream(runs)]
     baselines = choose_baselines([groups for _, groups in streams], wish.baseline)
     count = sum(len(groups) for _, groups in streams)

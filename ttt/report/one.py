@@ -31,16 +31,18 @@ class Status(NamedTuple):
 
 
 def write_run(folder: Path, *, to: Path | None = None) -> Path:
-    """Write a run's page to report.html in its folder, or to `to`, with plots/ beside it.
+    """Write a run's page to report.html in its folder, with plots/ beside it, or alone `to` a file.
 
     Returns the page's path. Raises ValueError in one line for a folder that is not a run.
     """
     record = read_record(folder)
     file = to or RunFolder(folder).report
     content = run_content(record)
-    svgs = {picture.name: str(picture.svg) for picture in (*content["pictures"], *content["plasticity"])}
-    svgs |= {heat.name: page.heat_svg(heat) for maps in content["heats"].values() for heat in maps}
-    page.write_plots(file.parent / "plots", svgs)
+    # The page holds its pictures; elsewhere a second page would share a folder of them.
+    if to is None:
+        svgs = {picture.name: str(picture.svg) for picture in (*content["pictures"], *content["plasticity"])}
+        svgs |= {heat.name: page.heat_svg(heat) for maps in content["heats"].values() for heat in maps}
+        page.write_plots(file.parent / "plots", svgs)
     # The page comes last: a page that exists has its pictures.
     write_bytes(file, page.render("run.html", content).encode())
     return file

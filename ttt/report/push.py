@@ -13,7 +13,7 @@ from typing import Any
 
 from ttt.compare.groups import Group, headline
 from ttt.compare.runs import RunSearch
-from ttt.compare.table import Sheet
+from ttt.compare.sheet import Sheet
 from ttt.config.identity import digest
 from ttt.report import contrast
 from ttt.report.drawings import comparison_drawings

@@ -49,6 +49,11 @@ def sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def as_sentences(notes: Sequence[str]) -> str:
+    """Return the notes below a table as one paragraph."""
+    return " ".join(f"{sentence_case(note)}." for note in notes)
+
+
 def tick(name: str) -> str:
     """Return a name short enough for an axis."""
     name = visible(name).replace("\n", " ")
