@@ -8,6 +8,7 @@
     python tests/torture/torture.py damage                every byte region of the newest checkpoint
     python tests/torture/torture.py fuzz --times 2000     commands drawn at random, most of them wrong
     python tests/torture/torture.py kinds --times 400     files of runs with values of wrong kinds
+    python tests/torture/torture.py starts --times 160    one run typed eight times at once, in 20 rounds
     python tests/torture/torture.py two --times 20        runs of two processes, half of them by torchrun
     python tests/torture/torture.py trackers              W&B in trouble: what it costs (not among all)
     python tests/torture/torture.py soak                  500 tasks: what a run holds and a task costs
@@ -51,6 +52,8 @@ COMMAND = (*TINY, *FAST, "task.num_tasks=4", "task.steps_per_task=150", "adapter
 # A run of a second on two devices, and what starts its processes from outside.
 TWO = (*TINY, *FAST, "task.batch_size=4", "trainer=ddp", "trainer.threads=1", "trainer.accelerator=cpu")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+# How often one run is typed at once.
+STARTS = 8
 # Exit codes of a run that was stopped and can go on.
 MAY_END = {signal.SIGKILL: {-9}, signal.SIGINT: {130}, signal.SIGTERM: {75}, signal.SIGUSR1: {75}, signal.SIGHUP: {75}}
 
@@ -158,6 +161,19 @@ def two(work: Path, typed: argparse.Namespace) -> list[str]:
     return complaints + ([f"{len(ends)} different results"] if len(ends) > 1 else [])
 
 
+def starts(work: Path, typed: argparse.Namespace) -> list[str]:
+    """One run is typed eight times at once: one process has it, the others are refused in a line."""
+    whole, complaints = results(fresh(work / "whole")), []
+    for turn in range(math.ceil(typed.times / STARTS)):
+        folder = fresh(work / "at-once")
+        codes = sorted(process.wait() for process in [command(folder) for _ in range(STARTS)])
+        # Who comes after the end is shown the results.
+        complaints += [] if codes[0] == 0 and set(codes) <= {0, 2} else [f"round {turn}: exit codes {codes}"]
+        complaints += [f"round {turn}: a traceback"] if "Traceback" in (folder / "log").read_text() else []
+        complaints += [] if digest(folder) == whole else [f"round {turn}: other results"]
+    return complaints
+
+
 def trackers(work: Path, typed: argparse.Namespace) -> list[str]:
     return compare_trackers(work, rounds=typed.rounds)
 
@@ -205,7 +221,7 @@ def fresh(folder: Path) -> Path:
 
 TRIALS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
     "forty": forty, "steps": steps, "kills": kills, "signals": signals, "damage": damage, "fuzz": wrong,
-    "kinds": kinds, "two": two, "soak": long_stream, "trackers": trackers,
+    "kinds": kinds, "starts": starts, "two": two, "soak": long_stream, "trackers": trackers,
 }  # fmt: skip
 # Only by name: its runs take two minutes each.
 APART = ("trackers",)
