@@ -83,3 +83,9 @@ def test_top_p_keeps_the_least_set_that_is_enough():
 def test_what_cannot_be_is_refused(words, key):
     with pytest.raises(ValueError, match=f"{key}="):
         Sampling(**words)
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 0), (0, 7), (1, 2, 3)])
+def test_tokens_of_another_shape_are_refused_in_words(shape):
+    with pytest.raises(ValueError, match=r"must be \[lanes, tokens\]"):
+        Reader(make("none").eval()).read(torch.zeros(shape, dtype=torch.long))

@@ -36,8 +36,11 @@ class Reader:
     def read(self, tokens_BT: Tensor, *, segment_BT: Tensor | None = None, last: bool = False) -> Tensor:
         """Next-token logits [B, T, V]; `segment_BT`: the document of each token (default: 0).
 
-        With `last`, only those of the last position, [B, 1, V]: all that generating needs.
+        With `last`, only those of the last position, [B, 1, V]: all that generating needs. Raises
+        ValueError for tokens of another shape.
         """
+        if tokens_BT.dim() != 2 or not tokens_BT.numel():
+            raise ValueError(f"tokens of shape {[*tokens_BT.shape]}: must be [lanes, tokens], at least one of each")
         segment_BT = torch.zeros_like(tokens_BT) if segment_BT is None else segment_BT
         # Nothing is scored here: targets only say where logits are wanted.
         targets_BT, leaves_out = tokens_BT, last and tokens_BT.shape[1] > 1
