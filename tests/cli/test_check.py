@@ -7,7 +7,9 @@ import pytest
 
 from ttt.cli import check
 
-LEAK = '''
+MINE = '''
+from typing import Literal
+import torch
 from ttt.adapters.none import NoAdapter
 
 
@@ -26,6 +28,38 @@ class Fails(NoAdapter):
         if len(batch.tokens_BT) == 1:
             raise KeyError("rows")
         return super().read(model, batch, state, write=write, cache=cache)
+
+
+class Lacks(NoAdapter):
+    carry = None
+
+
+class Ones(NoAdapter):
+    def initial(self):
+        return {"S": torch.ones(1, 2)}
+
+    def read(self, model, batch, state, *, write, cache=None):
+        return super().read(model, batch, state, write=write, cache=cache)[0], state
+
+    def carry(self, state):
+        return state
+
+
+class Narrow(NoAdapter):
+    def read(self, model, batch, state, *, write, cache=None):
+        logits, after = super().read(model, batch, state, write=write, cache=cache)
+        return logits[..., 1:], after
+
+
+class Breaks(NoAdapter):
+    def initial(self):
+        return {}["S"]
+
+
+class Short(NoAdapter):
+    def __init__(self, *, name: str, reset: Literal["task"]):
+        super().__init__(name=name)
+        self.reset = reset
 '''
 
 
@@ -33,8 +67,8 @@ class Fails(NoAdapter):
 def mine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checked")
     (folder / "adapter").mkdir()
-    (folder / "peeking.py").write_text(LEAK)
-    for name in ("Peek", "Fails"):
+    (folder / "peeking.py").write_text(MINE)
+    for name in ("Peek", "Fails", "Lacks", "Ones", "Narrow", "Breaks", "Short"):
         (folder / "adapter" / f"{name.lower()}.yaml").write_text(f"_target_: peeking.{name}\nname: {name.lower()}\n")
     return folder
 
@@ -71,7 +105,42 @@ def test_an_error_breaks_a_promise_and_names_its_line(mine):
     kept, why = row(outcome, "rows do not touch each other")
     assert kept == "NO"
     assert "KeyError" in why
-    assert "(peeking.py, line 18)" in why
+    assert "(peeking.py, line 20)" in why
+
+
+def test_a_part_that_lacks_a_member_is_refused(mine):
+    commands.assert_refused(typed("adapter=lacks", "--config-dir", mine), "adapter=lacks: Lacks lacks carry(state)")
+
+
+def test_a_state_of_ones_is_no_start(mine):
+    outcome = typed("adapter=ones", "--config-dir", mine)
+    assert outcome.code == 1
+    kept, why = row(outcome, "states are fp32 and zero at the start")
+    assert kept == "NO"
+    assert "S is not zero" in why
+
+
+def test_scores_of_another_shape_are_a_broken_promise(mine):
+    outcome = typed("adapter=narrow", "--config-dir", mine)
+    assert outcome.code == 1
+    kept, why = row(outcome, "scores and states have their shapes")
+    assert kept == "NO"
+    assert "31], not [4, 24, 32]" in why
+    assert row(outcome, "padding changes nothing")[0] == "-"
+
+
+def test_an_error_before_a_run_is_a_broken_promise(mine):
+    outcome = typed("adapter=breaks", "--config-dir", mine)
+    assert outcome.code == 1
+    assert row(outcome, "a run can be put together with it") == ("NO", "KeyError: 'S' (peeking.py, line 47)")
+
+
+def test_a_lifetime_that_cannot_be_shorter_breaks_nothing(mine):
+    outcome = typed("adapter=short", "+adapter.reset=task", "--config-dir", mine)
+    assert outcome.code == 0, outcome.out + outcome.err
+    kept, why = row(outcome, "packed documents read as separate ones")
+    assert kept == "-"
+    assert "adapter.reset=sequence" in why
 
 
 REFUSED = [

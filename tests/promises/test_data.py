@@ -10,24 +10,28 @@ import torch
 from small_streams import build_stream
 from sources import build_source
 
-from ttt.promises.data import (
-    OF_SOURCES,
-    OF_TASKS,
+from ttt.promises.data import misshapen
+from ttt.promises.sources import PROMISES as OF_SOURCES
+from ttt.promises.sources import (
     SourceCase,
-    TaskCase,
+    attributes_fit,
     families_part,
     follows_generator,
     in_range,
-    misshapen,
-    pure,
-    seeds_differ,
+    passes,
     source_parts,
     stable,
+)
+from ttt.promises.tasks import PROMISES as OF_TASKS
+from ttt.promises.tasks import (
+    TaskCase,
+    pure,
+    seeds_differ,
     stream_shapes,
     task_fingerprints,
     task_parts,
     uses_no_chance,
-)  # fmt: skip
+)
 from ttt.stream import Batch
 
 
@@ -95,11 +99,14 @@ def test_a_broken_task_shows_an_example(altered, promise, where):
 
 
 def source_case(**changes):
-    recall = build_source("source=recall")
-    return SourceCase(Altered(recall, **changes), lambda: build_source("source=recall"), 16)
+    return SourceCase(Altered(RECALL, **changes), lambda: build_source("source=recall"), 16)
 
 
-RECALL = build_source("source=recall")
+def examples_case(**changes):
+    return SourceCase(Altered(DIGITS, **changes), lambda: DIGITS, 160)
+
+
+RECALL, DIGITS = build_source("source=recall"), build_source("source=digits")
 CHANCE = np.random.default_rng(0)
 BROKEN_SOURCES = [
     ({"fingerprint": "of another day"}, stable, "fingerprint"),
@@ -121,10 +128,38 @@ def test_a_broken_source_shows_an_example(changes, promise, where):
     assert where in ruling.why
 
 
+BROKEN_EXAMPLES = [
+    ({"labels": range(3)}, attributes_fit, "3 for 10 classes"),
+    ({"labels": range(900, 910)}, attributes_fit, "900 is not in the vocabulary"),
+    ({"symbols": range(-1, 3)}, attributes_fit, "-1 is not in the vocabulary"),
+    ({"token_bytes": np.ones(2)}, attributes_fit, "2 numbers for"),
+    ({"rows": {"train": "many"}}, attributes_fit, "'many'"),
+    ({"entropy": lambda classes: -1.0}, attributes_fit, "-1 bits"),
+    ({"units": lambda classes, length: np.zeros(8, int)}, passes, "twice"),
+    ({"take": lambda units, length: DIGITS.evaluation(np.arange(4), rows=4, length=length)}, passes, "eval part"),
+]
+
+
+@pytest.mark.parametrize(("changes", "promise", "where"), BROKEN_EXAMPLES)
+def test_a_broken_source_of_examples_shows_an_example(changes, promise, where):
+    assert promise(examples_case()).holds
+    ruling = promise(examples_case(**changes))
+    assert ruling.holds is False
+    assert where in ruling.why
+
+
+def test_a_task_that_lacks_a_member_names_it():
+    bare = type("Bare", (), {"name": "bare", "batch": None, "evaluation": None, "entropy": 0.0})()
+    ruling = stream_shapes(TaskCase(lambda seed: replace(cut(seed), tasks=[bare])))
+    assert ruling.holds is False
+    assert "Bare, lacks fingerprint" in ruling.why
+    assert "returns NoneType" in stream_shapes(TaskCase(lambda seed: None)).why
+
+
 def test_sound_data_keep_all_promises():
     rulings = [promise(TaskCase(cut)) for promise in OF_TASKS.values()]
     rulings += [promise(source_case()) for promise in OF_SOURCES.values()]
-    assert all(ruling.holds for ruling in rulings), rulings
+    assert [ruling.why for ruling in rulings if not ruling.holds] == ["its sequences never end"]
 
 
 def test_a_batch_of_another_shape_is_refused():

@@ -11,12 +11,12 @@ from ttt.promises.learning import (
     gradients_reach,
     parameters_once,
     rate_scales,
-    scores_vocabulary,
     starts_plain,
     state_restored,
     steps_finite,
 )  # fmt: skip
 from ttt.promises.runs import TinyRun
+from ttt.promises.shapes import scores_vocabulary
 
 
 class Stepping(torch.optim.Optimizer):

@@ -58,6 +58,13 @@ class Short(Naive):
         return stream.phases[:-1]
 
 
+class Swapped(Naive):
+    """Teaches the tasks in another order."""
+
+    def phases(self, stream):
+        return stream.phases[::-1]
+
+
 def case_of(monkeypatch: pytest.MonkeyPatch, strategy: type) -> StrategyCase:
     """A tiny run whose strategy is of this class, in place of the one that its config names."""
     build = assemble.build_strategy
@@ -77,6 +84,7 @@ BROKEN = [
     (Hoarder, memory_counted, "bytes"),
     (Rash, checks_only, "begin"),
     (Short, phases_stay, "phases"),
+    (Swapped, phases_stay, "teaches task 1, with the strategy 3"),
 ]
 
 

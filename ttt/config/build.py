@@ -16,6 +16,7 @@ from typing import Any
 
 from ttt.config.allowed import describe, kind_of, refusal
 from ttt.config.faults import fault_of_module
+from ttt.config.members import check_class, check_part
 from ttt.config.messages import show, suggest
 from ttt.config.parts import refuse_class, refuse_place
 
@@ -49,7 +50,13 @@ def build(
         key: _nested(value, group=f"{group}.{key}", trusted=trusted, offered=offered)
         for key, value in arguments.items()
     }
-    return construct(target, arguments, group=group, offered=offered)
+    typed = f"{group}={arguments.get('name')}"
+    check_class(target, typed=typed)
+    part = construct(target, arguments, group=group, offered=offered)
+    # Inside a part of the user's own, other things may be built as well.
+    if "." not in group:
+        check_part(part, group=group, typed=typed)
+    return part
 
 
 def construct(

@@ -12,21 +12,25 @@ import yaml
 
 
 class Kind(NamedTuple):
-    """Classes of one kind: the `room` of ttt in which they lie, and methods that each has."""
+    """Classes of one kind: the `room` of ttt in which they lie, and `methods` that tell them apart.
+
+    `protocol`: the path of the class that says what each of them must have; empty where none does.
+    """
 
     room: str
     methods: tuple[str, ...]
+    protocol: str = ""
 
 
 KINDS = {
-    "adapter": Kind("ttt.adapters", ("attach", "initial", "read")),
-    "base": Kind("ttt.bases", ("weights",)),
-    "logger": Kind("ttt.sinks", ("start", "finish")),
+    "adapter": Kind("ttt.adapters", ("attach", "initial", "read"), "ttt.adapters.base.Adapter"),
+    "base": Kind("ttt.bases", ("weights",), "ttt.bases.base.Base"),
+    "logger": Kind("ttt.sinks", ("start", "finish"), "ttt.sinks.base.Sink"),
     "model": Kind("ttt.models", ("forward", "named_parameters")),
-    "objective": Kind("ttt.objectives", ("loss", "begin")),
-    "optimizer": Kind("ttt.optimizers", ("build",)),
-    "source": Kind("ttt.tasks", ("draw", "evaluation", "families")),
-    "strategy": Kind("ttt.strategies", ("attach", "begin_task", "end_task")),
+    "objective": Kind("ttt.objectives", ("loss", "begin"), "ttt.objectives.base.Objective"),
+    "optimizer": Kind("ttt.optimizers", ("build",), "ttt.learner.learner.OptimizerFactory"),
+    "source": Kind("ttt.tasks", ("draw", "evaluation", "families"), "ttt.stream.stream.Source"),
+    "strategy": Kind("ttt.strategies", ("attach", "begin_task", "end_task"), "ttt.strategies.base.Strategy"),
     "task": Kind("ttt.tasks", ("build",)),
     "trainer": Kind("ttt.devices", ("fabric",)),
 }
@@ -51,9 +55,16 @@ def refuse_place(path: str, *, group: str) -> str:
 def refuse_class(target: type, *, group: str) -> str:
     """Why a class is no part of the group; empty where it is."""
     name = _group_of(group)
-    is_whole = all(callable(getattr(target, method, None)) for method in KINDS[name].methods)
+    missing = [method for method in KINDS[name].methods if not callable(getattr(target, method, None))]
+    if missing:
+        return f"{_wanted(name)}; {target.__name__} lacks {', '.join(missing)}"
     # A protocol has the methods, and no code.
-    return "" if is_whole and not getattr(target, "_is_protocol", False) else _wanted(name)
+    return _wanted(name) if getattr(target, "_is_protocol", False) else ""
+
+
+def protocol_of(group: str) -> str:
+    """The path of the class that says what each part of the group must have; empty for none."""
+    return KINDS[_group_of(group)].protocol
 
 
 def _wanted(name: str) -> str:

@@ -47,17 +47,6 @@ def gradients_reach(case: TinyRun) -> Ruling:
     return HOLDS
 
 
-def scores_vocabulary(case: TinyRun) -> Ruling:
-    """A position has a finite score for every token of the vocabulary."""
-    batch, learner = case.plain.stream.tasks[0].evaluation(), case.plain.learner
-    with torch.no_grad():
-        logits_BTV, _ = learner(batch, learner.adapter.initial())
-    expected = (*batch.targets_BT.shape, case.plain.stream.vocab_size)
-    if logits_BTV.shape != expected:
-        return broken(f"scores have the shape {list(logits_BTV.shape)}, not {list(expected)}")
-    return HOLDS if logits_BTV.isfinite().all() else broken("a score is not finite")
-
-
 def starts_plain(case: TinyRun) -> Ruling:
     """A new adapter changes no score of the model below it, where it promises that."""
     assembly, plain = case.plain, case.assembly(PLAIN)
@@ -148,7 +137,6 @@ def _weights(engine: Engine) -> dict[str, Tensor]:
 
 
 OF_MODELS = {
-    "every token of the vocabulary has a score": scores_vocabulary,
     "gradients reach all parameters": gradients_reach,
     "a run goes on after a stop to the bit": resumes,
 }

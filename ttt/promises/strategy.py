@@ -153,6 +153,9 @@ def phases_stay(case: StrategyCase) -> Ruling:
     naive, stream = case.run.assembly(NAIVE).stream, case.run.plain.stream
     if len(naive.phases) != len(stream.phases):
         return broken(f"the stream has {len(naive.phases)} phases, and with the strategy {len(stream.phases)}")
+    for before, after in zip(naive.phases, stream.phases, strict=True):
+        if before.task != after.task:
+            return broken(f"phase {before.name!r} teaches task {before.task + 1}, with the strategy {after.task + 1}")
     return HOLDS
 
 
