@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,10 +73,11 @@ class Names:
         ]
         columns = [methods.get(column) or self.head(column) for column in sheet.columns]
         keys, heads = ([self.head(key) for key in each] for each in (sheet.keys, sheet.heads))
-        title = WORD.sub(lambda match: self._called(match[0], sheet.keys), sheet.title)
+        called = {*sheet.keys, *(key for group in groups for key in group.label)}
+        title = WORD.sub(lambda match: self._called(match[0], called), sheet.title)
         return replace(sheet, title=title, keys=keys, heads=heads, columns=columns, rows=rows)
 
-    def _called(self, word: str, keys: Sequence[str]) -> str:
+    def _called(self, word: str, keys: Container[str]) -> str:
         """A word of a title: a key or a metric by its name."""
         return self.head(word) if word in keys or is_metric(word) else word
 

@@ -23,9 +23,10 @@ STAR = "*: the interval leaves out zero"
 PAIRED = "differences are paired with the baseline over the seeds of both, p by the sign-flip test"
 RATIOS = "a ratio is of sums over seeds, in its interval by Fieller, or by the jackknife if paired"
 OVER = {"median": "median over tasks", "trimmed": f"mean over tasks without {TRIM:.0%} at either end"}
-# What the machine and its other work decide about: the same run takes another time tomorrow, so
-# that seeds say nothing about which method takes less.
-MACHINE = ("seconds", "tokens per second", "bytes")
+# What a run takes of its machine, whose other work decides about it too: the same run takes another
+# time tomorrow, and seeds say nothing of that.
+MACHINE = ("seconds", "tokens per second", "bytes", "numbers")
+UNTESTED = "time, speed and memory are the machine's, and not tested"
 # What rows beside a baseline show, in the order in which they stand.
 DIFFERENCE, OF_BASELINE, ALONE = "difference", "level of the baseline", "level, without a partner"
 # Index of a group -> the group that it is compared with.
@@ -134,7 +135,8 @@ def _legend(groups: Sequence[Group], rows: Sequence[Row]) -> list[str]:
     over = groups[0].runs[0].over
     legend += [OVER[over]] if over != "mean" else []
     legend += [STAR] if any(cell.resolved for cell in cells) else []
-    return legend + ([PAIRED] if any(cell.difference for cell in cells) else [])
+    legend += [PAIRED] if any(cell.difference for cell in cells) else []
+    return legend + ([UNTESTED] if any(cell.of_machine for cell in cells) else [])
 
 
 def by_task(groups: Sequence[Group], name: str) -> Sheet:
