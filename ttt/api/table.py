@@ -30,6 +30,7 @@ class Table:
 
     @property
     def sheet(self) -> Sheet:
+        """Its words and intervals, with keys and metrics as one types them."""
         return self.comparison.view.sheet
 
     def __str__(self) -> str:
