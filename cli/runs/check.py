@@ -141,8 +141,8 @@ def _check_group(override: Override, groups: list[str], composer: Composer) -> N
             typed = override.get_key_element().lstrip("+")
             better = option_meant(group, str(value))
             hint = f"type {better}; " if better else ""
-            own = "" if composer.folder else "; parts of your own need --config-dir FOLDER"
-            raise UsageError(f"{typed}={value}: unknown; {hint}{suggest(str(value), {*options, *extras})}{own}")
+            where = "" if composer.folder else "; parts of your own need --config-dir FOLDER"
+            raise UsageError(f"{typed}={value}: unknown; {hint}{suggest(str(value), {*options, *extras})}{where}")
 
 
 def _check_key(override: Override, config: DictConfig, composer: Composer) -> None:

@@ -72,8 +72,8 @@ def table(stream: Stream) -> Table:
 
 
 def numbers(task: Task) -> list[str]:
-    """Train tokens (unknown here), eval tokens, those that are scored, share scored in training, three
-    estimates of token entropy."""
+    """Train tokens (unknown here), eval tokens, how many of them are scored, the share scored in
+    training, three estimates of token entropy."""
     batches = [task.batch(step) for step in range(BATCHES)]
     scored = np.concatenate([b.targets_BT.numpy()[b.targets_BT.numpy() != IGNORE] for b in batches])
     share = len(scored) / sum(b.num_tokens for b in batches)

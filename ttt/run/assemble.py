@@ -91,8 +91,8 @@ class Assembly:
     def _base_name(self, *, with_code: bool) -> str:
         fingerprint = self.stream.base.fingerprint if self.stream.base else ""
         parts = self.config | {"adapter": base_adapter(self.config["adapter"])}
-        own = own_code(parts, groups=BASE)
-        return base_identity(self.config, stream_fingerprint=fingerprint + own, with_code=with_code)
+        fingerprint += own_code(parts, groups=BASE)
+        return base_identity(self.config, stream_fingerprint=fingerprint, with_code=with_code)
 
     def base_weights(self, fabric: Devices, observe: Observe, saving: Saving | None = None) -> SlowWeights | None:
         """Slow weights before the stream; train them if that was not done before."""

@@ -34,7 +34,7 @@ def run_stream(session: Session) -> None:
 
 
 def end_row(session: Session) -> None:
-    """Measure a row of R and save where it is due, or it is the first or last one; stop if asked."""
+    """Measure a row of R, save if that is due or the row is the first or last, stop if asked."""
     session.task_step = 0
     session.check_numbers()
     measure_row(session)
