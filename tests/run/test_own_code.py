@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness import TINY, run_apart
 
-MINE = '''
+MINE = """
 from ttt.adapters.none import NoAdapter
 from beside import FACTOR
 
@@ -13,7 +13,7 @@ class Mine(NoAdapter):
     def read(self, model, batch, state, *, write, cache=None):
         logits, after = super().read(model, batch, state, write=write, cache=cache)
         return logits * FACTOR, after
-'''
+"""
 
 
 @pytest.fixture
