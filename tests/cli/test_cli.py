@@ -110,3 +110,10 @@ def test_where_parts_of_ones_own_are_looked_for_is_said(tmp_path):
     (tmp_path / "mine/adapter/bias.yaml").write_text("_target_: bias.Bias\nname: bias\n")
     assert_refused(run_here(["adapter=bias"], tmp_path), "adapter=bias", "--config-dir FOLDER")
     assert_refused(run_here(["adapter=bias", "--config-dir", "mine/adapter"], tmp_path), "name the one above it, mine")
+
+
+def test_a_part_of_ones_own_is_never_taken_for_one_of_ours(tmp_path):
+    (tmp_path / "mine/adapter").mkdir(parents=True)
+    (tmp_path / "mine/adapter/wide.yaml").write_text("_target_: bias.Bias\nname: wide\n")
+    outcome = run_here(["adapter=wide", "--config-dir", "mine"], tmp_path)
+    assert_refused(outcome, "mine/adapter/wide.yaml", "adapter=wide is a part of ttt")

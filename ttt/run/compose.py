@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,16 @@ def _is_choice(override: Override) -> bool:
     return isinstance(override.value(), str) and not override.is_force_add()
 
 
-def _check_is_above(composer: Composer) -> None:
-    """Raise UsageError where the user's folder is that of one group, and not the one above it."""
-    folder, groups = composer.folder, composer.groups() if composer.folder else []
-    if folder and folder.resolve().name in groups and not any((folder / group).is_dir() for group in groups):
+def _check_own_parts(folder: Path, composer: Composer) -> None:
+    """Raise UsageError where parts of the user's own would not be found, or ours in their place."""
+    groups = composer.groups()
+    if folder.resolve().name in groups and not any((folder / group).is_dir() for group in groups):
         raise UsageError(f"--config-dir {folder}: is the folder of a group; name the one above it, {folder.parent}")
+    for group in groups:
+        for file in sorted((folder / group).glob("*.yaml")):
+            # Hydra takes the first of two files of one name, which is ours.
+            if (files("ttt.conf") / group / file.name).is_file():
+                raise UsageError(f"{file}: {group}={file.stem} is a part of ttt; give yours another name")
 
 
 @contextmanager
@@ -125,10 +131,10 @@ def composing(config_dir: str | None = None) -> Iterator[Composer]:
     read_packages_once()
     with initialize_config_module("ttt.conf", version_base="1.3", job_name="ttt-run"):
         searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-        composer = Composer(
-            GlobalHydra.instance().config_loader(), searchpath, Path(config_dir) if config_dir else None
-        )
-        _check_is_above(composer)
+        folder = Path(config_dir) if config_dir else None
+        composer = Composer(GlobalHydra.instance().config_loader(), searchpath, folder)
+        if folder:
+            _check_own_parts(folder, composer)
         yield composer
 
 
