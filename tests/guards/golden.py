@@ -85,7 +85,9 @@ RUNS = {
     "reward-pool": f"-{REWARD} adapter=prompt_pool adapter.proposer=mutate",
     "reward-soft": f"-{REWARD} adapter=soft_prompt",
     "references": f"adapter=mlp_fast {FAST} references=true",
-    "two-processes": f"adapter=mlp_fast {FAST} trainer=ddp trainer.devices=2 strategy=replay strategy.size=8",
+    # A cache of its own: another run may have trained the same base in one process, which rounds otherwise.
+    "two-processes": f"adapter=mlp_fast {FAST} trainer=ddp trainer.devices=2 strategy=replay strategy.size=8 "
+    "cache_dir=two",
     "resume": f"adapter=mlp_fast {FAST} adapter.reset=never strategy=ewc task.num_tasks=4",
 }
 
