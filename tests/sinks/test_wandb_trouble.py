@@ -26,7 +26,7 @@ from wandb_client import (
 )
 from wandb_server import Standin
 
-from ttt.sinks import wandb as sink
+from ttt.sinks import wandb_run as sink
 
 # These share the runs of module fixtures: one process makes them once.
 pytestmark = pytest.mark.xdist_group("wandb_trouble")
