@@ -65,7 +65,7 @@ def test_a_policy_is_shown_with_the_prompt_in_use(finished):
     for screen in screens.values():
         assert f"R: {quantity_of('success').label}" in screen
         assert ", mode carried;" in screen
-        assert ": reward 0.0" in screen
+        assert ": training reward 0.0" in screen
     runs = [read_run(path) for path in find_runs([str(folder)]).done]
     groups = group_runs(runs)
     assert len(runs) == 2
