@@ -113,7 +113,8 @@ class Lifetime:
     def next(self, state: FastState) -> FastState:
         """Keep the lanes of `state` or their mean; an open chunk ends with its batch."""
         # Detached: the graph of a batch must not reach into the batch before.
-        closed = {name: x.detach() for name, x in state.items() if not name.startswith(OPEN)}
+        # In one piece: sums over a tensor round by its layout, which a file does not keep.
+        closed = {name: x.detach().contiguous() for name, x in state.items() if not name.startswith(OPEN)}
         return closed if self.carry == "lane" else shared(closed)
 
 
@@ -123,10 +124,10 @@ def shared(state: FastState) -> FastState:
 
 
 def ordered(state: Mapping[str, Tensor], *, like: Iterable[str]) -> FastState:
-    """A state that was read from a file, in the order in which it was written down: that of `like`.
+    """A state with its tensors in the order of `like`; others stand behind them.
 
-    Files sort by name. A sum over all tensors of a state, such as the norm of a gradient, rounds
-    otherwise in another order.
+    A sum over all tensors of a state, such as the norm of a gradient, rounds otherwise in another
+    order: adapters may return one, and files sort by name.
     """
     names = dict.fromkeys([*like, *state])
     return {name: state[name] for name in names if name in state}

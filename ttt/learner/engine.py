@@ -97,6 +97,11 @@ class Engine:
         """Keep cut parameters whole while open, to look at them outside a forward pass."""
         return unsharded(self.learner) if self.is_sharded else nullcontext()
 
+    def scale_rate(self, factor: float) -> None:
+        """Set the learning rate of each group to a share of its own."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
     def forget_moments(self) -> None:
         """Return the optimizer to where it was before its first step."""
         for parameter in self.order:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ttt.adapters.base import Adapter, FastState, passes_logits
+from ttt.adapters.base import Adapter, FastState, ordered, passes_logits
 from ttt.devices.context import Context
 from ttt.devices.deferred import Deferred
 from ttt.devices.shards import is_cut
@@ -65,7 +65,8 @@ class Learner(nn.Module):
         some position is not scored; `scored_logits` takes both.
         """
         with self._head_at(batch) if scored else nullcontext():
-            return self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
+            logits, after = self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
+        return logits, ordered(after, like=state)
 
     @property
     def leaves_out(self) -> bool:

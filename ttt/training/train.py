@@ -109,12 +109,15 @@ def train(
             engine.learner.begin_task()
         if skipping is not None:
             skipping.begin_batch()
+        if rate is not None:
+            # Where no step is due too: a run that goes on reports the rate of an unbroken one.
+            engine.scale_rate(rate(step))
         with dropout.reading(engine.learner, task.name, step):
             loss = _backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps))
         if skipping is None or skipping.is_finite(loss):
             losses.append(loss)
         if pace.is_due(step, of=steps) and (skipping is None or skipping.is_sound()) and learns:
-            _move(engine, recipe, None if rate is None else rate(step))
+            _move(engine, recipe)
         tokens += batch.num_tokens
         # Reading a loss waits for the device, so it is read only as often as it is reported.
         if (step + 1) % report_every == 0 or step + 1 == steps:
@@ -145,12 +148,9 @@ def _progress(
     )
 
 
-def _move(engine: Engine, recipe: Recipe, factor: float | None) -> None:
-    """Take one step of the slow weights, at a share of their learning rate (None: as it is)."""
+def _move(engine: Engine, recipe: Recipe) -> None:
+    """Take one step of the slow weights."""
     strategy, optimizer = recipe.strategy, engine.optimizer
-    if factor is not None:
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
     if engine.is_sharded:
         average_whole(engine.fabric, engine.order)
     if recipe.dropout.share:
