@@ -30,7 +30,7 @@ def scores_vocabulary(case: TinyRun) -> Ruling:
     """A position has a finite score for every token of the vocabulary."""
     batch, learner = _batch(case), case.plain.learner
     with torch.no_grad():
-        answer = learner(batch, learner.adapter.initial())
+        answer = learner.adapter.read(learner.model, batch, learner.adapter.initial(), write=True)
     why = _of_answer(answer, batch, case)
     if why:
         return broken(why)
@@ -45,7 +45,7 @@ def adapter_shapes(case: TinyRun) -> Ruling:
     if why:
         return broken(f"initial(): {why}")
     for write in (False, True):
-        answer = learner(batch, learner.adapter.initial(), write=write)
+        answer = learner.adapter.read(learner.model, batch, learner.adapter.initial(), write=write)
         why = _of_answer(answer, batch, case)
         if why:
             return broken(f"read(write={write}): {why}")
