@@ -28,7 +28,7 @@ SKIPPED = {
     r"optuna": "needs an extra",
     r"fish": "needs another shell",
     r"fashion-mnist": "needs a data set that is installed by itself",
-    r"outputs/(fst|fst-small|hsu-split-mnist|adapters|claim|plasticity|online-permuted|recall-distance|reward-sequence)\b":
+    r"outputs/(fst|in-place-dispute|hsu-split-mnist|adapters|claim|plasticity|online-permuted|recall-distance|reward-sequence)\b":
         "reads the runs of a study, which take hours",
     r"--study|experiment=": "is a study: hours",
     r"^ttt-run -m(?!.*--dry-run)": "is a sweep of full size: an hour or more",

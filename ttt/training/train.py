@@ -109,8 +109,7 @@ def train(
             engine.learner.begin_task()
         if skipping is not None:
             skipping.begin_batch()
-        if rate is not None:
-            # Where no step is due too: a run that goes on reports the rate of an unbroken one.
+        if rate is not None:  # Where no step is due too: so a run that goes on reports the same rate.
             engine.scale_rate(rate(step))
         with dropout.reading(engine.learner, task.name, step):
             loss = _backward(engine, recipe, batch, step=step, share=pace.group(step, of=steps))
@@ -150,7 +149,7 @@ def _progress(
 
 def _move(engine: Engine, recipe: Recipe) -> None:
     """Take one step of the slow weights."""
-    strategy, optimizer = recipe.strategy, engine.optimizer
+    strategy = recipe.strategy
     if engine.is_sharded:
         average_whole(engine.fabric, engine.order)
     if recipe.dropout.share:
@@ -158,7 +157,7 @@ def _move(engine: Engine, recipe: Recipe) -> None:
     # Penalties come before clipping: the norm that is bounded is that of the whole step.
     strategy.gradients(engine)
     _clip(engine)
-    step_and_clear(optimizer)
+    step_and_clear(engine.optimizer)
     strategy.stepped(engine)
 
 
