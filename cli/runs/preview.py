@@ -44,18 +44,8 @@ def preview(assembly: Assembly) -> None:
 def table(stream: Stream) -> Table:
     """A row for each task; of many tasks the first ones and the last."""
     shown_table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in (
-        "task",
-        "",
-        "steps",
-        "train tokens",
-        "eval tokens",
-        "of them scored",
-        "scored",
-        "frequency",
-        "lzma",
-        "exact",
-    ):
+    counts = ("steps", "train tokens", "eval tokens", "of them scored", "scored")
+    for name in ("task", "", *counts, "frequency", "lzma", "exact"):
         shown_table.add_column(name, justify="left" if name == "" else "right", no_wrap=name != "")
     shown_table.add_column("fingerprint")
     shown = range(len(stream.tasks))

@@ -43,7 +43,7 @@ class Rebuilt:
             raise ValueError(f"{folder}: is not done; its own command resumes it, with its tracker")
         config = read_config(folder)
         typed = config.get("logger", {})
-        name = logger or typed["name"]
+        name = logger or typed.get("name", "none")
         if name == "none":
             raise ValueError(f"{folder}: was run with logger=none; say which, as in --logger csv")
         # A run of an earlier version lacks the settings that came later.
