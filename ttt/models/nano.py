@@ -3,7 +3,7 @@
 RMSNorm, RoPE, full or sliding-window causal attention, SwiGLU, tied embeddings. Module names follow
 Hugging Face's Llama (`layers.N.mlp.down_proj`), so an adapter that fits one fits the other as well.
 Shapes: B batch, T time, D model width, F feed-forward width, H heads, K head width, V vocabulary,
-G attention blocks, W window, A keys: of the T tokens, and of some before them.
+A keys: of the T tokens, and of some before them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ttt.kernels.attention.window import attend_window
 from ttt.models.cache import Cache
 
 # cos and sin of the angles of every position, in fp32.
@@ -162,57 +162,13 @@ def attend(q_BHTK: Tensor, k_BHAK: Tensor, v_BHAK: Tensor, *, window: int | None
     """
     back = k_BHAK.shape[2] - q_BHTK.shape[2]
     if window is not None and window < k_BHAK.shape[2]:
-        return _attend_window(q_BHTK, k_BHAK, v_BHAK, window=window, segment_BA=segment_BA)
+        return attend_window(q_BHTK, k_BHAK, v_BHAK, window=window, segment_BA=segment_BA)
     if segment_BA is None:
         assert back == 0, "torch counts its causal mask from the first key"
         # A flag in place of a mask lets torch choose a flash kernel.
         return F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, is_causal=True)
     same_BTA = segment_BA[:, back:, None] == segment_BA[:, None, :]
     return F.scaled_dot_product_attention(q_BHTK, k_BHAK, v_BHAK, attn_mask=same_BTA.tril(back)[:, None])
-
-
-def _attend_window(q_BHTK: Tensor, k_BHAK: Tensor, v_BHAK: Tensor, *, window: int, segment_BA: Tensor | None) -> Tensor:
-    """Attend in blocks of `window` queries, in time T * 2W instead of T * T."""
-    length, back = q_BHTK.shape[2], k_BHAK.shape[2] - q_BHTK.shape[2]
-    blocks = -(-length // window)
-    tail = blocks * window - length
-    q_BHGWK = F.pad(q_BHTK, (0, 0, 0, tail)).unflatten(2, (blocks, window))
-    # A query of a block sees at most `window` tokens back: into the block before (zeros where
-    # nothing is) and its own.
-    k_BHGXK, v_BHGXK = (_block_pairs(x, window=window, back=back, tail=tail) for x in (k_BHAK, v_BHAK))
-    seen = window_mask(blocks, window=window, back=back, device=q_BHTK.device)[None]
-    if segment_BA is not None:
-        query_BGW = F.pad(segment_BA[:, back:], (0, tail)).unflatten(1, (blocks, window))
-        key_BGX = F.pad(segment_BA, (window - back, tail)).unfold(1, 2 * window, window)
-        seen = seen & (query_BGW[..., None] == key_BGX[:, :, None, :])
-    # The flash kernel is built for long rows; on these short ones the plain form is twice as fast
-    # on a CPU.
-    with sdpa_kernel(SDPBackend.MATH):
-        out_BHGWK = F.scaled_dot_product_attention(q_BHGWK, k_BHGXK, v_BHGXK, attn_mask=seen[:, None])
-    return out_BHGWK.flatten(2, 3)[:, :, :length]
-
-
-def _block_pairs(x_BHAK: Tensor, *, window: int, back: int, tail: int) -> Tensor:
-    """Each block of keys or values behind the block before it, [B, H, G, 2W, K]."""
-    before_BHWK, own_BHTK = x_BHAK[:, :, :back], x_BHAK[:, :, back:]
-    own_BHGWK = F.pad(own_BHTK, (0, 0, 0, tail)).unflatten(2, (-1, window))
-    if not back:
-        return torch.cat([F.pad(own_BHGWK[:, :, :-1], (0, 0, 0, 0, 1, 0)), own_BHGWK], dim=3)
-    before_BH1WK = F.pad(before_BHWK, (0, 0, window - back, 0)).unsqueeze(2)
-    return torch.cat([torch.cat([before_BH1WK, own_BHGWK[:, :, :-1]], dim=2), own_BHGWK], dim=3)
-
-
-def window_mask(blocks: int, *, window: int, back: int = 0, device: torch.device) -> Tensor:
-    """Return [blocks, W, 2W] of bool: may query w see key x, counted from the block before?
-
-    Before the first block stand `back` tokens.
-    """
-    query_W = torch.arange(window, device=device)[:, None] + window
-    key_X = torch.arange(2 * window, device=device)[None, :]
-    near_WX = (key_X <= query_W) & (key_X > query_W - window)
-    # Before those stands padding, not tokens.
-    first_WX = near_WX & (key_X >= window - back)
-    return torch.cat([first_WX[None], near_WX[None].expand(blocks - 1, -1, -1)])
 
 
 def rope_tables(position: Tensor, *, width: int, base: float) -> Rope:
