@@ -185,6 +185,10 @@ def _varies(key: str, runs: Sequence[Run], names: Sequence[str]) -> bool:
     `optimizer.lr` belongs to the optimizer: two rates of one optimizer set runs apart, whatever
     their adapters are.
     """
+    # Runs of one sweep share nearly all of their values, which need not be compared.
+    first = runs[0].config.get(key)
+    if all(run.config.get(key) is first for run in runs):
+        return False
     group = [name for name in names if name.split(".")[0] == key.split(".")[0]]
     values: dict[tuple[str, ...], set[str]] = {}
     for run in runs:

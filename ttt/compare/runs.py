@@ -17,10 +17,10 @@ from ttt.metrics.bootstrap import Over, Sample
 from ttt.metrics.matrix import Matrix
 from ttt.metrics.seeds import ratio_of
 from ttt.results import catalogue
-from ttt.results.by_task import each_task, is_mean_over_tasks, is_of_tasks, on_tasks
+from ttt.results.by_task import each_task, is_mean_over_tasks, is_of_tasks, on_tasks, ratio_parts
 from ttt.results.results import Results
 from ttt.storage.absent import path_meant
-from ttt.storage.read import flatten, read_config, read_costs, read_results
+from ttt.storage.read import flatten, read_costs, read_results, shared_config
 from ttt.storage.run_folder import RunFolder
 from ttt.storage.whole import read_object
 
@@ -49,6 +49,7 @@ class Run:
     base: Hashable = None
     # A table asks for the same few numbers again and again.
     _values: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parts: dict[str, Matrix] = field(default_factory=dict, init=False, repr=False, compare=False)
     _samples: dict[str, Sample] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -69,11 +70,23 @@ class Run:
     def _value(self, name: str) -> float:
         if name in self.costs:
             return self.costs[name]
-        if self.tasks is None and self.over == "mean" and self.null is None:
+        if self._is_plain:
             # Computed from the rows, so that runs of different days are compared by one definition.
             return catalogue.metric(self.results, name)
         # [None] makes a sample of this run alone, [1, 2].
         return ratio_of(self.sample(name).value()[None]) if self.is_about(name) else math.nan
+
+    def ratio_parts(self, name: str) -> Matrix:
+        """Numerator and denominator of a ratio [2]."""
+        if name not in self._parts:
+            plain = self._is_plain
+            self._parts[name] = ratio_parts(self.results, name) if plain else self.sample(name).value()
+        return self._parts[name]
+
+    @property
+    def _is_plain(self) -> bool:
+        """Is a metric taken of all tasks at once, as its definition has it?"""
+        return self.tasks is None and self.over == "mean" and self.null is None
 
     def sample(self, name: str) -> Sample:
         """The metric as a sample over tasks."""
@@ -188,5 +201,5 @@ def uncollected() -> Iterator[None]:
 
 def read_run(folder: Path) -> Run:
     """A finished run. Raises ValueError naming a file that is missing or cut short."""
-    config = read_config(folder)
+    config = shared_config(folder)
     return Run(folder, config["seed"], flatten(config), read_costs(folder), read_results(folder))

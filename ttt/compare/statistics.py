@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from ttt.compare.runs import Run
-from ttt.metrics.bootstrap import Sample, bootstrap, bootstrap_difference, values_of
+from ttt.metrics.bootstrap import Sample, bootstrap, bootstrap_difference
+from ttt.metrics.matrix import Matrix
 from ttt.metrics.seeds import Interval, fieller, ratio_difference, sign_flip, t_interval
 from ttt.results.catalogue import find
 
@@ -26,7 +27,7 @@ def interval_of(runs: Sequence[Run], metric: str, *, by: IntervalBy) -> Interval
     if by == "bootstrap":
         return bootstrap([run.sample(metric) for run in runs])
     if is_ratio(metric):
-        return fieller(values_of([run.sample(metric) for run in runs]))
+        return fieller(_ratios(runs, metric))
     return t_interval([run.metric(metric) for run in runs])
 
 
@@ -34,10 +35,9 @@ def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str, *, by
     """A metric over runs minus that over `others`, which are paired with them."""
     if by == "t" and not is_ratio(metric):
         return t_interval(_differences(runs, others, metric))
-    samples, baseline = ([run.sample(metric) for run in each] for each in (runs, others))
     if by == "bootstrap":
-        return bootstrap_difference(samples, baseline)
-    return ratio_difference(values_of(samples), values_of(baseline))
+        return bootstrap_difference(*([run.sample(metric) for run in each] for each in (runs, others)))
+    return ratio_difference(_ratios(runs, metric), _ratios(others, metric))
 
 
 def p_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> float:
@@ -50,6 +50,11 @@ def p_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> float:
 
 def _differences(runs: Sequence[Run], others: Sequence[Run], metric: str) -> list[float]:
     return [run.metric(metric) - other.metric(metric) for run, other in zip(runs, others, strict=True)]
+
+
+def _ratios(runs: Sequence[Run], metric: str) -> Matrix:
+    """Numerator and denominator of each run [N, 2]."""
+    return np.array([run.ratio_parts(metric) for run in runs]).reshape(-1, 2)
 
 
 def interval_over(runs: Sequence[Run], values: Sequence[float], *, by: IntervalBy) -> Interval:

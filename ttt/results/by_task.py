@@ -73,6 +73,13 @@ def each_task(results: Results, name: str, tasks: Sequence[int]) -> Matrix:
     return counted if is_whole else np.full((1, 2), NAN)
 
 
+def ratio_parts(results: Results, name: str) -> Matrix:
+    """Numerator and denominator of a ratio over all tasks at once [2]: the mean of `each_task`."""
+    entry, arguments = find(name), _arguments(results, name)
+    assert entry.parts is not None, name
+    return np.full(2, NAN) if arguments is None else np.array(entry.parts(*arguments))
+
+
 def _arguments(results: Results, name: str) -> tuple[Any, ...] | None:
     """What the metric's function takes; None where it was not measured."""
     source = SOURCES[find(name).needs]

@@ -45,6 +45,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises ValueError naming a file that cannot be read or holds no config.
     """
+    # A copy: runs of one sweep share their sections, and whoever reads a config may change it.
+    whole: dict[str, Any] = _copy(shared_config(folder))
+    return whole
+
+
+def shared_config(folder: Path) -> Mapping[str, Any]:
+    """The same, to look at only: many runs have parts of it in common."""
     file = RunFolder(folder).config
     try:
         config, size = _content(file.read_bytes())
@@ -53,9 +60,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     fault = "holds no config" if size >= MOST_VALUES else mismatch(config, Config)
     if fault:
         raise ValueError(f"{file}: {fault}")
-    # A copy: runs of one sweep share their sections, and whoever reads a config may change it.
-    whole: dict[str, Any] = _copy(config)
-    return whole
+    shared: Mapping[str, Any] = config
+    return shared
 
 
 def _content(data: bytes) -> tuple[Any, int]:
@@ -106,12 +112,18 @@ def read_costs(folder: Path) -> dict[str, float]:
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the seed and what does not determine numbers."""
     flat: dict[str, Any] = {}
+    _flatten(config, prefix, flat)
+    return flat
+
+
+def _flatten(config: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
+    later = LATER.get(prefix, {})
     for key, value in config.items():
         name = f"{prefix}{key}"
         if name in LEFT_OUT or key in ("_target_", "cache_dir"):
             continue
+        if isinstance(value, Mapping):
+            _flatten(value, f"{name}.", flat)
         # Runs from before there was the setting had this value.
-        if (key, value) in LATER.get(prefix, {}).items():
-            continue
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+        elif not (key in later and later[key] == value):
+            flat[name] = value
