@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ttt.cli.benches.assembled import assembly_of
-from ttt.cli.benches.meter import flops_of
+from ttt.cli.benches.meter import flops_of, seconds_in_products
 from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.learner import Reader
 from ttt.run.assemble import Assembly
@@ -40,7 +40,7 @@ DATA = (
 def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
     """Yield one row per adapter: medians of paired rounds; seconds are CPU time of this machine."""
     plain_step = training_call(_assembly("none", STEP_LENGTH), batch=STEP_BATCH, length=STEP_LENGTH)
-    plain_flops = flops_of(plain_step)
+    plain_flops, plain_products = flops_of(plain_step), seconds_in_products(plain_step)
     for name in adapters:
         try:
             short = _assembly(name, STEP_LENGTH)
@@ -62,6 +62,8 @@ def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
             "training step over none": ratio(seconds[name], seconds["none"]).median,
             # What products alone would take, if all ran at one speed.
             "FLOPs over none": flops_of(step) / plain_flops,
+            # The plain step with the products of this one: if all else that the adapter does took no time.
+            "with its products alone": 1 + (seconds_in_products(step) - plain_products) / median(seconds["none"]),
             **{f"us/token at {length}": median(s) / int(length) * 1e6 for length, s in by_length.items()},
             # Per token: 1 means that the time grows with the length and no faster.
             f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, shortest).median * LENGTHS[0] / LENGTHS[-1],

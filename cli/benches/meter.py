@@ -1,10 +1,12 @@
 """The cost of a call, read from its operators: FLOPs, bytes touched, and peak of allocated bytes.
 
-Counts do not vary from run to run as times do, so a change of the code shows at once.
+Counts do not vary from run to run as times do, so a change of the code shows at once. Also the time
+that the matrix products of a call take alone.
 """
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ttt.adapters.footing import Flops
+
+PRODUCTS = frozenset(
+    f"aten::{name}" for name in ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_", "linalg_solve_triangular")
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,19 @@ def flops_of(call: Callable[[], None]) -> float:
     with Flops() as counter:
         call()
     return float(counter.flops)
+
+
+def seconds_in_products(call: Callable[[], None], *, calls: int = 5) -> float:
+    """Return the seconds that matrix products take in one call: the least of `calls`, by the clock."""
+    return min(_products(call) for _ in range(calls))
+
+
+def _products(call: Callable[[], None]) -> float:
+    # Else the profiler tells of its start and its end on each call.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        call()
+    return sum(event.self_cpu_time_total for event in profiler.key_averages() if event.key in PRODUCTS) / 1e6
 
 
 def cost(call: Callable[[], None]) -> Cost:

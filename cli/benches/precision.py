@@ -9,22 +9,40 @@ import torch
 
 from ttt.cli.benches.assembled import assembly_of
 from ttt.cli.benches.harness import BareLoop
+from ttt.cli.benches.meter import flops_of
 from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.devices.precision import best_precision
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+# A product that is large enough to run at this core's full speed.
+SIDE = 2048
 
 
 def measure_precision(adapters: Sequence[str], *, rounds: int) -> Iterator[Row]:
-    """Yield for each adapter the time of bf16-mixed as a share of that of fp32."""
+    """Yield for each adapter the time of bf16-mixed as a share of that of fp32.
+
+    `of GEMM`: the FLOPs a second of a step, over those of a large product in the same type.
+    """
     for adapter in adapters:
-        seconds = paired({precision: _steps(adapter, precision) for precision in PRECISIONS}, rounds=rounds)
+        try:
+            steps = {precision: _steps(adapter, precision) for precision in PRECISIONS}
+        # Some adapters serve other models or streams only.
+        except ValueError as error:
+            yield {"adapter": adapter, "why not": str(error)}
+            continue
+        products = {f"product {precision}": _product(dtype) for precision, dtype in PRECISIONS.items()}
+        seconds = paired({**steps, **products}, rounds=rounds)
         share = ratio(seconds["bf16-mixed"], seconds["32-true"])
+        of_gemm = {
+            f"{name} of GEMM": flops_of(steps[name]) / (2 * SIDE**3) * ratio(seconds[product], seconds[name]).median
+            for name, product in zip(steps, products, strict=True)
+        }
         yield {
             "adapter": adapter,
             "bf16-mixed / 32-true": share.median,
             "least": share.low,
             "most": share.high,
+            **of_gemm,
             "auto here": best_precision(torch.device("cpu")),
         }
 
@@ -33,3 +51,13 @@ def _steps(adapter: str, precision: str) -> Callable[[], None]:
     """The same steps of the main job's model in one precision, without the harness around them."""
     assembly = assembly_of(f"adapter={adapter}", f"trainer.precision={precision}", "trainer.accelerator=cpu")
     return BareLoop(copy.deepcopy(assembly.learner), assembly, torch.device("cpu")).run
+
+
+def _product(dtype: torch.dtype) -> Callable[[], None]:
+    """A product of two square matrices."""
+    x = torch.randn(SIDE, SIDE).to(dtype)
+
+    def product() -> None:
+        x @ x
+
+    return product

@@ -67,7 +67,8 @@ class _Window(torch.autograd.Function):
             # Second derivatives: what was saved is constant to autograd, so the inputs are read anew.
             needed = ctx.needs_input_grad
             wanted = [x for x, need in zip(inputs, needed, strict=False) if need]
-            out_BHTK = attend_blocks(*inputs, seen_BGWX)
+            q_BHTK, k_BHAK, v_BHAK = inputs
+            out_BHTK = attend_blocks(q_BHTK, k_BHAK, v_BHAK, seen_BGWX)
             grads = iter(torch.autograd.grad(out_BHTK, wanted, grad_BHTK, create_graph=True))
             return tuple(next(grads) if need else None for need in needed)
         (*outer, length, width), keys = inputs[0].shape, inputs[1].shape[2]

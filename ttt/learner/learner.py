@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ class OptimizerFactory(Protocol):
 class Learner(nn.Module):
     """Slow weights are its parameters; `fast` is the state its next training batch starts from.
 
-    `deferred`: where the slow weights get their numbers from, while they have none.
+    `leaves_out`: can the output layer be left out where nothing is scored? `deferred`: where the
+    slow weights get their numbers from, while they have none.
     """
 
     def __init__(self, model: nn.Module, *, adapter: Adapter, optimizer: OptimizerFactory) -> None:
@@ -49,6 +50,8 @@ class Learner(nn.Module):
         self.optimizer_factory = optimizer
         self.fast: FastState = adapter.initial()
         self._writes = True
+        # Asked once: what a protocol asks of a model takes as long as a small step.
+        self.leaves_out = isinstance(model, ScoredAlone) and passes_logits(adapter)
 
     def forward(
         self,
@@ -68,17 +71,13 @@ class Learner(nn.Module):
             logits, after = self.adapter.read(self.model, batch, state, write=write and self._writes, cache=cache)
         return logits, ordered(after, like=state)
 
-    @property
-    def leaves_out(self) -> bool:
-        """Can the output layer be left out where nothing is scored?"""
-        return isinstance(self.model, ScoredAlone) and passes_logits(self.adapter)
-
     def _head_at(self, batch: Batch) -> AbstractContextManager[None]:
-        scored_BT = batch.targets_BT != IGNORE
-        if not self.leaves_out or bool(scored_BT.all()):
+        if not self.leaves_out:
             return nullcontext()
-        assert isinstance(self.model, ScoredAlone)
-        return self.model.logits_at(scored_BT)
+        scored_BT = batch.targets_BT != IGNORE
+        model: Any = self.model
+        head: AbstractContextManager[None] = nullcontext() if bool(scored_BT.all()) else model.logits_at(scored_BT)
+        return head
 
     def score(
         self, batch: Batch, state: FastState, *, own: int, context: Context | None = None
