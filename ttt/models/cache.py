@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ttt.kernels.attention.window import attend_window
 from ttt.models.alike import AlikeLanes
 
 PADDING = -1
@@ -36,7 +37,10 @@ class Cache:
         self._tensors = {} if tensors is None else dict(tensors)
         # While all lanes read one token after another, this is ahead of the tensors.
         self._alike: AlikeLanes | None = None
-        self.mask_B1QA: Tensor | None = None
+        self._window: int | None = None
+        self._mask_B1QA: Tensor | None = None
+        # The documents of all keys, in a pass that is read in blocks.
+        self._blocks_BA: Tensor | None = None
         self._kept_BS: Tensor | None
         self._prefix = 0
         self._mask_of: Callable[..., Tensor]
@@ -67,12 +71,11 @@ class Cache:
         `prefix` vectors stand before the row. They see one another causally, every token of the row
         sees them at any distance, and they are not kept.
         """
-        self._prefix = prefix
+        self._prefix, self._window = prefix, window
+        self._mask_B1QA = self._blocks_BA = None
         if self._decodes(segment_BT):
             assert self._alike is not None
             self.position_BQ = self._alike.open(window)
-            # Once for all layers.
-            self.mask_B1QA = self.mask(window) if self._exact else None
             return
         self._tensors, self._alike = self.tensors, None
         old_BS, doc_BS = self._old("position", segment_BT), self._old("segment", segment_BT)
@@ -87,7 +90,10 @@ class Cache:
         position_BA = torch.cat([old_BS, new_BT], 1)
         segment_BA = torch.cat([doc_BS, segment_BT], 1)
         self._mask_of = partial(self._mask, position_BA, segment_BA, new_BT, segment_BT, prefix=prefix)
-        self.mask_B1QA = self.mask(window)
+        # A mask of all queries by all keys grows with T * T.
+        is_long = window is not None and segment_BT.shape[1] > 2 * window and not prefix
+        if is_long and bool(real_BT.all()) and bool((old_BS >= 0).all()):
+            self._blocks_BA = segment_BA
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
         # Keep the newest real tokens of each lane, in order: lanes may have read different numbers.
         # Where all fit they stay in place, which spares copies: the mask goes by their positions.
@@ -161,9 +167,17 @@ class Cache:
         if self._alike is not None and not self._exact:
             # A stretch is seen as a whole: without a mask torch may choose a fused kernel.
             return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK)
+        if self._blocks_BA is not None and self._window is not None:
+            # Tokens that are kept beyond the window are none of a block.
+            first = max(k_BHAK.shape[2] - q_BHQK.shape[2] - self._window + 1, 0)
+            k_BHAK, v_BHAK, seen_BA = k_BHAK[:, :, first:], v_BHAK[:, :, first:], self._blocks_BA[:, first:]
+            return attend_window(q_BHQK, k_BHAK, v_BHAK, window=self._window, segment_BA=seen_BA)
+        if self._mask_B1QA is None:
+            # Once for all layers.
+            self._mask_B1QA = self.mask(self._window)
         # Learning through a cached pass needs second derivatives, which fast kernels lack.
         with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK, attn_mask=self.mask_B1QA)
+            return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK, attn_mask=self._mask_B1QA)
 
     def extend(self, name: str, k_BHQK: Tensor, v_BHQK: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of the prefix, the kept and the new tokens, in this order."""
