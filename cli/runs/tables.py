@@ -60,7 +60,7 @@ def time_line(results: Results, status: Mapping[str, Any]) -> str:
     tasks, rows = len(results.tasks), len(results.rows)
     full = sum(len(row["columns"]) for row in results.rows) == tasks * rows
     return (
-        f"\ntime     {seconds:.0f} s, of which evaluation {evaluation:.0f} s ({evaluation / seconds:.0%}): "
+        f"\ntime     stream {seconds:.0f} s, of which evaluation {evaluation:.0f} s ({evaluation / seconds:.0%}): "
         f"{'' if full else 'some of '}{counted(tasks, 'task')} x {rows} rows; thin it with eval.every or eval.tasks"
     )
 
@@ -100,32 +100,38 @@ def known_sets_table(results: Results) -> Table:
     return table
 
 
+def _metric_lines(results: Results, quantity: str) -> Iterator[tuple[str, ...]]:
+    """What a metric is called, its key, and its value in each mode."""
+    for key in _keys(results):
+        values = [catalogue.metric(results, f"{mode}/{quantity}/{key}") for mode in results.modes]
+        if not all(map(math.isnan, values)):
+            label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
+            # Adding zero turns -0.0 into 0.0.
+            yield f"  {label}", key, *(f"{round(value, 3) + 0.0:.3f}".replace("nan", "-") for value in values)
+    gain = catalogue.metric(results, f"fast_gain/{quantity}/avg_final")
+    if not math.isnan(gain):
+        yield "  gain of fast over slow", "fast_gain", "", f"{gain:.3f}"
+    if quantity == "loss" and np.isfinite(results.entropy).all():
+        regret = (catalogue.metric(results, f"{mode}/regret/avg_final") for mode in results.modes)
+        yield "  above the entropy, at the end", "regret", *(f"{value:.3f}" for value in regret)
+
+
 def metric_table(results: Results) -> Table:
     """The headline metrics: a column for each mode, a block for each quantity.
 
-    A row without any number is left out; `without_numbers` says why.
+    What has no number is left out, a block too; `without_numbers` says why.
     """
-    metrics = catalogue.metrics(results)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("")
     table.add_column("metric", style="dim")
     for mode in results.modes:
         table.add_column(mode, justify="right")
     for quantity in (quantity for quantity in SHOWN_QUANTITIES if quantity in results.quantities):
-        table.add_row(f"[bold]{quantity_of(quantity).title}[/bold]")
-        for key in _keys(results):
-            label = catalogue.label(f"{results.modes[0]}/{quantity}/{key}")
-            cells = [metrics[f"{mode}/{quantity}/{key}"] for mode in results.modes]
-            if all(map(math.isnan, cells)):
-                continue
-            # Adding zero turns -0.0 into 0.0.
-            table.add_row(f"  {label}", key, *(f"{round(cell, 3) + 0.0:.3f}".replace("nan", "-") for cell in cells))
-        gain = metrics[f"fast_gain/{quantity}/avg_final"]
-        if not math.isnan(gain):
-            table.add_row("  gain of fast over slow", "fast_gain", "", f"{gain:.3f}")
-        if quantity == "loss" and np.isfinite(results.entropy).all():
-            regret = (metrics[f"{mode}/regret/avg_final"] for mode in results.modes)
-            table.add_row("  above the entropy, at the end", "regret", *(f"{value:.3f}" for value in regret))
+        lines = list(_metric_lines(results, quantity))
+        if lines:
+            table.add_row(f"[bold]{quantity_of(quantity).title}[/bold]")
+        for line in lines:
+            table.add_row(*line)
     return table
 
 
