@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from ttt.cli.benches.assembled import assembly_of
 from ttt.cli.benches.harness import BareLoop
-from ttt.cli.benches.meter import flops_of
+from ttt.cli.benches.meter import flops_of, seconds_in_products
 from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.devices.precision import best_precision
 
@@ -21,7 +21,8 @@ SIDE = 2048
 def measure_precision(adapters: Sequence[str], *, rounds: int) -> Iterator[Row]:
     """Yield for each adapter the time of bf16-mixed as a share of that of fp32.
 
-    `of GEMM`: the FLOPs a second of a step, over those of a large product in the same type.
+    `of GEMM`: the FLOPs a second of a step, over those of a large product in the same type;
+    `at most`: the same if all but its products took no time. Those are timed by the clock.
     """
     for adapter in adapters:
         try:
@@ -33,18 +34,21 @@ def measure_precision(adapters: Sequence[str], *, rounds: int) -> Iterator[Row]:
         products = {f"product {precision}": _product(dtype) for precision, dtype in PRECISIONS.items()}
         seconds = paired({**steps, **products}, rounds=rounds)
         share = ratio(seconds["bf16-mixed"], seconds["32-true"])
-        of_gemm = {
-            f"{name} of GEMM": flops_of(steps[name]) / (2 * SIDE**3) * ratio(seconds[product], seconds[name]).median
-            for name, product in zip(steps, products, strict=True)
-        }
         yield {
             "adapter": adapter,
             "bf16-mixed / 32-true": share.median,
             "least": share.low,
             "most": share.high,
-            **of_gemm,
+            **{key: value for name in PRECISIONS for key, value in _of_gemm(name, steps[name], seconds).items()},
             "auto here": best_precision(torch.device("cpu")),
         }
+
+
+def _of_gemm(name: str, step: Callable[[], None], seconds: Mapping[str, Sequence[float]]) -> Row:
+    # What a step would take if its FLOPs ran as fast as the large product.
+    ideal = min(seconds[f"product {name}"]) * flops_of(step) / (2 * SIDE**3)
+    products = seconds_in_products(step, calls=3)
+    return {f"{name} of GEMM": ideal / min(seconds[name]), f"{name} at most": ideal / products}
 
 
 def _steps(adapter: str, precision: str) -> Callable[[], None]:
