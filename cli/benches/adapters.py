@@ -55,6 +55,7 @@ def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
         }
         by_length = paired(calls, rounds=rounds)
         shortest, longest = (by_length[str(length)] for length in (LENGTHS[0], LENGTHS[-1]))
+        reading = paired({name: reading_call(short, LENGTHS[-1])}, rounds=min(rounds, 3))[name]
         decoding = paired({name: decoding_call(short)}, rounds=min(rounds, 3))[name]
         state = short.learner.adapter.initial()
         yield {
@@ -67,6 +68,7 @@ def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
             **{f"us/token at {length}": median(s) / int(length) * 1e6 for length, s in by_length.items()},
             # Per token: 1 means that the time grows with the length and no faster.
             f"{LENGTHS[-1]} over {LENGTHS[0]}": ratio(longest, shortest).median * LENGTHS[0] / LENGTHS[-1],
+            f"us/token reading {LENGTHS[-1]}": min(reading) / LENGTHS[-1] * 1e6,
             "ms/token decoding": min(decoding) / DECODED * 1e3,
             "state numbers": str(sum(x.numel() for x in state.values())),
         }
@@ -94,6 +96,16 @@ def training_call(assembly: Assembly, *, batch: int, length: int) -> Callable[[]
         learner.zero_grad()
 
     return step
+
+
+def reading_call(assembly: Assembly, length: int) -> Callable[[], None]:
+    """Return a call that reads a text at once, as a reader does, without gradients."""
+    tokens_BT = _random_tokens(assembly, 1, length)
+
+    def read() -> None:
+        Reader(assembly.learner).read(tokens_BT)
+
+    return read
 
 
 def decoding_call(assembly: Assembly) -> Callable[[], None]:
