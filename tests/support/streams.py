@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -42,13 +43,16 @@ class Streamed:
             plan=assembly.plan,
             results=self.results,
             clock=self.clock,
-            checkpoints=folder or Path("nowhere"),
+            checkpoints=folder or Path(),
             observers=[watch or self.events.append],
             diagnosis=diagnosis,
             report_every=4,
         )
         if folder is None:
-            run_stream(session)
+            # A run whose tasks take long saves them somewhere.
+            with TemporaryDirectory() as place:
+                session.checkpoints = Path(place)
+                run_stream(session)
             return
         with closing(Journal(folder / "metrics.jsonl", position=saved.state["journal_position"] if saved else 0)) as j:
             session.journal = j
