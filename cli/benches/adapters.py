@@ -63,7 +63,7 @@ def measure_adapters(adapters: list[str], *, rounds: int) -> Iterator[Row]:
             "training step over none": ratio(seconds[name], seconds["none"]).median,
             # What products alone would take, if all ran at one speed.
             "FLOPs over none": flops_of(step) / plain_flops,
-            # The plain step with the products of this one: if all else that the adapter does took no time.
+            # The plain step with the products of this one, as if all else took no time.
             "with its products alone": 1 + (seconds_in_products(step) - plain_products) / median(seconds["none"]),
             **{f"us/token at {length}": median(s) / int(length) * 1e6 for length, s in by_length.items()},
             # Per token: 1 means that the time grows with the length and no faster.

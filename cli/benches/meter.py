@@ -78,7 +78,7 @@ def flops_of(call: Callable[[], None]) -> float:
 
 
 def seconds_in_products(call: Callable[[], None], *, calls: int = 5) -> float:
-    """Return the seconds that matrix products take in one call: the least of `calls`, by the clock."""
+    """Return the seconds that matrix products take in one call: the least of `calls`, by clock."""
     return min(_products(call) for _ in range(calls))
 
 

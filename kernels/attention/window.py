@@ -64,7 +64,7 @@ class _Window(torch.autograd.Function):
             return None, None, None, None
         *inputs, seen_BGWX, q_YWK, k_YXK, v_YXK, p_YWX = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Second derivatives: what was saved is constant to autograd, so the inputs are read anew.
+            # Second derivatives: autograd takes what was saved for constant, so it gets the inputs.
             needed = ctx.needs_input_grad
             wanted = [x for x, need in zip(inputs, needed, strict=False) if need]
             q_BHTK, k_BHAK, v_BHAK = inputs
@@ -82,7 +82,7 @@ class _Window(torch.autograd.Function):
 
 
 def _blocks(x_BHTK: Tensor, *, window: int, first: int = 0) -> Tensor:
-    """Return [B, H, G, W, K], with `first` zeros before the tokens and what the last block needs after."""
+    """Return [B, H, G, W, K], with `first` zeros before the tokens; zeros fill the last block."""
     tail = -(first + x_BHTK.shape[2]) % window
     padded = F.pad(x_BHTK, (0, 0, first, tail)) if first or tail else x_BHTK
     return padded.unflatten(2, (-1, window))
@@ -90,7 +90,7 @@ def _blocks(x_BHTK: Tensor, *, window: int, first: int = 0) -> Tensor:
 
 def _pairs(x_BHAK: Tensor, *, window: int, back: int, dtype: torch.dtype) -> Tensor:
     """Each block of keys or values behind the block before it, [Y, 2W, K]."""
-    # With nothing before the tokens, the first block stands behind zeros: those need no padded copy.
+    # With nothing before the tokens, the first block stands behind zeros, without a padded copy.
     block_BHGWK = _blocks(x_BHAK, window=window, first=window - back if back else 0)
     own_BHGWK = block_BHGWK[:, :, 1:] if back else block_BHGWK
     batch, heads, blocks, _, width = own_BHGWK.shape

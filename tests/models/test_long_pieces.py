@@ -1,4 +1,4 @@
-"""A long piece read through a cache: in blocks of the window, in time that grows with its length."""
+"""A long piece read through a cache: in blocks, in time that grows with its length."""
 
 from __future__ import annotations
 
