@@ -1,4 +1,4 @@
-"""Windowed attention with its backward pass written out: half the passes over memory of autograd's.
+"""Windowed attention with its backward pass written out, for fewer passes over memory.
 
     P = softmax(Q K^T / sqrt(K) + mask)        O = P V
     dV = P^T dO      dS = P * (dP - rowsum(P * dP)),  dP = dO V^T      dQ = dS K      dK = dS^T Q
