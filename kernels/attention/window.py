@@ -3,9 +3,10 @@
     P = softmax(Q K^T / sqrt(K) + mask)        O = P V
     dV = P^T dO      dS = P * (dP - rowsum(P * dP)),  dP = dO V^T      dQ = dS K      dK = dS^T Q
 
-Blocks, pairs of blocks and masks are those of kernels/attention/blocks.py; the operations and their
-order too: in fp32 both forms round alike, up to the order inside a product. Of half-precision inputs
-the scores are computed in fp32; P, dP and dS are rounded, as flash attention rounds P and dS.
+Blocks, pairs of blocks and masks are those of kernels/attention/blocks.py; the operations and
+their order too: in fp32 both forms round alike, up to the order inside a product. Of half-precision
+inputs the scores are computed in fp32; P, dP and dS are rounded, as flash attention rounds P and
+dS.
 Shapes: B batch, H heads, T queries, A keys, K head width, G blocks, Y = B H G, W window, X = 2 W.
 """
 
