@@ -14,6 +14,7 @@
                           invented population of tasks
     ttt-bench decode      a token read by a reader over a bare decoder whose keys and values lie in
                           place; for 1 and 32 lanes
+    ttt-bench sampling    answers sampled for rewards (experiment=fst) over a bare batched decoder
     ttt-bench evaluation  an evaluation of the main job over bare passes in the same modes
     ttt-bench pretrained  prefill, decoding and training of a pretrained model, with and without
                           fast weights, over transformers alone; --model NAME; --type bfloat16
@@ -45,8 +46,8 @@ from ttt.run.signals import TerminatedError
 
 TYPES = ("float32", "bfloat16")
 BENCHES = (
-    "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "evaluation",
-    "pretrained", "startup", "all",
+    "harness", "kernels", "adapters", "strategies", "precision", "data", "coverage", "decode", "sampling",
+    "evaluation", "pretrained", "startup", "all",
 )  # fmt: skip
 ROWS = ("startup", "adapters", "strategies", "evaluation")
 
@@ -173,7 +174,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         case "coverage":
             title = f"95 % intervals over {coverage.TRIALS} invented studies: the share that holds the truth"
             rows = coverage.measure_coverage()
-        case "decode" | "evaluation":
+        case "decode" | "sampling" | "evaluation":
             title, rows = _reading(options.what, rounds=options.rounds)
         case "pretrained":
             title = f"{options.model}: {pretrained.LENGTH} tokens, over transformers alone"
@@ -188,11 +189,13 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
 
 def _reading(what: str, *, rounds: int) -> tuple[str, Iterator[Row]]:
     """The title and the rows of a benchmark in which nothing is learned."""
-    from ttt.cli.benches import decode, evaluation
+    from ttt.cli.benches import decode, evaluation, sampling
 
     if what == "decode":
         title = "decoding in the main job's model, over a bare decoder of the plain model"
         return title, decode.measure_decoding(rounds=rounds)
+    if what == "sampling":
+        return "sampling in the model of experiment=fst, over a bare decoder", sampling.measure_sampling(rounds=rounds)
     title = f"evaluation of {evaluation.TASKS} tasks of the main job, over bare passes"
     return title, evaluation.measure_evaluation(rounds=rounds)
 

@@ -1,23 +1,22 @@
 """Decoding a token: a reader beside a plain decoder whose keys and values lie in place.
 
-Shapes: B lanes, T time, D model width, H heads, K head width, W window.
+Shapes: B lanes, T time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ttt.cli.benches.adapters import DATA
 from ttt.cli.benches.assembled import assembly_of
+from ttt.cli.benches.plain import PlainDecoder
 from ttt.cli.benches.timing import Row, paired, ratio
 from ttt.learner import Learner, Reader
-from ttt.models.nano import Nano, rope_tables, rotate
+from ttt.models.nano import Nano
 
 BATCHES, LENGTH, PREFIX, DECODED = (1, 32), 256, 64, 64
 SIDES = ("none", "mlp_fast")
@@ -46,39 +45,6 @@ def measure_decoding(*, rounds: int) -> Iterator[Row]:
                 "most": over.high,
                 "over none": ratio(seconds[side], seconds["none"]).median,
             }
-
-
-class PlainDecoder:
-    """The decoder of nano as one would write it for this alone: no documents, no padding.
-
-    The keys and values of the window lie in a ring that is allocated once.
-    """
-
-    def __init__(self, model: Nano, *, lanes: int) -> None:
-        assert model.window is not None
-        self._model, self._window, self._at = model, model.window, 0
-        heads = model.embed_tokens.embedding_dim // model.head_width
-        shape = (2, lanes, heads, self._window, model.head_width)
-        self._rings = [torch.zeros(shape) for _ in model.layers]
-
-    @torch.no_grad()
-    def read(self, tokens_B1: Tensor) -> Tensor:
-        """Next-token logits [B, 1, V]."""
-        model = self._model
-        x_B1D = model.embed_tokens(tokens_B1)
-        rope = rope_tables(torch.tensor([self._at]), width=model.head_width, base=model.rope_base)
-        slot, seen = self._at % self._window, min(self._at + 1, self._window)
-        layers: Any = model.layers
-        for layer, ring in zip(layers, self._rings, strict=True):
-            attention, mlp = layer.self_attn, layer.mlp
-            qkv_B1X = attention.qkv_proj(layer.input_layernorm(x_B1D))
-            q, k, v = qkv_B1X.unflatten(-1, (3, attention.heads, -1)).transpose(1, 3).unbind(2)
-            ring[0, :, :, slot], ring[1, :, :, slot] = rotate(k, rope)[:, :, 0], v[:, :, 0]
-            out_BH1K = F.scaled_dot_product_attention(rotate(q, rope), ring[0, :, :, :seen], ring[1, :, :, :seen])
-            x_B1D = x_B1D + attention.o_proj(out_BH1K.transpose(1, 2).flatten(2))
-            x_B1D = x_B1D + mlp(layer.post_attention_layernorm(x_B1D))
-        self._at += 1
-        return F.linear(model.norm(x_B1D), model.embed_tokens.weight)
 
 
 def decoded_learner(adapter: str) -> Learner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,23 @@ import torch
 from pretrained_runs import tiny_pretrained
 
 from ttt.cli import bench
-from ttt.cli.benches import adapters, coverage, data, decode, evaluation, harness, kernels, pretrained, strategies
+from ttt.cli.benches import (
+    adapters,
+    coverage,
+    data,
+    decode,
+    evaluation,
+    harness,
+    kernels,
+    pretrained,
+    sampling,
+    strategies,
+)
+from ttt.cli.benches.assembled import assembly_of
 from ttt.cli.benches.meter import cost
 from ttt.cli.benches.timing import paired, ratio
 from ttt.learner import Reader
+from ttt.prompts.rollouts import sample_answers
 
 
 def test_operations_of_products_by_hand():
@@ -67,7 +81,21 @@ def test_the_floor_of_decoding_is_the_same_model():
     reader, floor = Reader(learner), decode.PlainDecoder(learner.model, lanes=3)
     for t in range(tokens_BT.shape[1]):
         token_B1 = tokens_BT[:, t : t + 1]
-        torch.testing.assert_close(floor.read(token_B1), reader.read(token_B1))
+        torch.testing.assert_close(floor.read(token_B1), reader.read(token_B1)[:, 0])
+
+
+def test_the_floor_of_sampling_samples_the_same():
+    model = assembly_of("experiment=fst", "base=none").learner.model.eval()
+    tokens_UT = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 0, 0, 5, 6]])
+    bare = sampling.BareSampler(model, contexts=2, group=3, slots=6 + 5)
+    torch.manual_seed(0)
+    expected = bare(tokens_UT, length=5)
+    torch.manual_seed(0)
+    # The two contexts stand the other way round in the order of their tokens.
+    predict = partial(sampling.predict_plainly, model)
+    got = sample_answers(predict, tokens_UT.repeat_interleave(3, 0), length=5, temperature=1.0)
+    assert torch.equal(got[0], expected[0])
+    torch.testing.assert_close(got[1], expected[1])
 
 
 @pytest.fixture
@@ -100,6 +128,8 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
     monkeypatch.setattr(coverage, "DRAWS", 10)
     monkeypatch.setattr(decode, "DECODED", 2)
     monkeypatch.setattr(evaluation, "TASKS", 1)
+    monkeypatch.setattr(sampling, "BATCHES", ((2, 2),))
+    monkeypatch.setattr(sampling, "ANSWERS", (3,))
     monkeypatch.setattr(data, "STREAMS", (("split-sequence", "recall"),))
     for words, expected in {
         ("harness",): ("bare", "1.000", "harness"),
@@ -107,6 +137,7 @@ def test_every_benchmark_runs(ttt_bench, monkeypatch):
         ("adapters", "--adapter", "soft_prompt,mlp_fast"): ("adapter=soft_prompt:", "mlp_fast ", "49152"),
         ("strategies", "--strategy", "ewc"): ("ewc", "growth"),
         ("coverage",): ("10 x 1", "forgotten / gained"),
+        ("sampling",): ("contexts", "over bare"),
         ("decode",): ("mlp_fast", "over floor", "over none"),
         ("evaluation",): ("mlp_fast", "over bare"),
         ("data",): ("split-sequence", "recall", "share %"),

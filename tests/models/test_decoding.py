@@ -36,11 +36,11 @@ def rows_of(seed, *, padded):
 
 
 @pytest.mark.parametrize("window", [1, 5, None])
-@given(cut=st.integers(1, LENGTH - 1), seed=st.integers(0, 2), padded=st.booleans())
+@given(cut=st.integers(1, LENGTH - 1), seed=st.integers(0, 2), padded=st.booleans(), more=st.sampled_from([None, 1]))
 @settings(max_examples=8, deadline=None)
-def test_buffers_hold_what_replaced_tensors_hold(window, cut, seed, padded):
+def test_buffers_hold_what_replaced_tensors_hold(window, cut, seed, padded, more):
     learner, batch = make("none", window=window).eval(), rows_of(seed, padded=padded)
-    plain, exact, fast = Cache(), Cache(), Cache(exact=False)
+    plain, exact, fast = Cache(), Cache(), Cache(exact=False, more=more)
     expected, _ = read_on(learner, batch, cut, cache=plain, in_place=False)
     equal, _ = read_on(learner, batch, cut, cache=exact, in_place=True)
     near, _ = read_on(learner, batch, cut, cache=fast, in_place=True)

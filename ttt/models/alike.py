@@ -11,20 +11,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-# A buffer has room for this many times the tokens that are in it when it is allocated, or for this
-# many more: then a token moves few others, however many are decoded.
-GROWTH, MORE = 2, 64
+# Where nobody says how many tokens come, a buffer has room for as many as are in it when it is
+# allocated, or for this many: then a token moves few others.
+MORE = 64
 
 
 class Room:
     """A buffer for the keys or values of tokens that come one by one.
 
-    Only slots behind the filled ones are written, so that views of those never change.
+    Only slots behind the filled ones are written, so that views of those never change. `more`:
+    tokens to come.
     """
 
-    def __init__(self, old_BHSK: Tensor) -> None:
+    def __init__(self, old_BHSK: Tensor, *, more: int | None = None) -> None:
         batch, heads, self._end, width = old_BHSK.shape
-        self._buffer_BHRK = old_BHSK.new_empty(batch, heads, max(GROWTH * self._end, self._end + MORE), width)
+        # Memory that nothing fills costs time as well: each page of it that is touched must be had.
+        slots = self._end + (max(self._end, MORE) if more is None else more)
+        self._buffer_BHRK = old_BHSK.new_empty(batch, heads, slots, width)
         self._buffer_BHRK[:, :, : self._end] = old_BHSK
 
     def has_space(self) -> bool:
@@ -42,15 +45,15 @@ class Room:
 class AlikeLanes:
     """The last `kept` tokens before position `end`, all of one document, in every lane."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, document: int, end: int) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], *, document: int, end: int, more: int | None) -> None:
         position_BS = tensors["position"]
         self._lanes, self._kept = position_BS.shape
         self._document, self._end, self._device = document, end, position_BS.device
-        self._rooms = {name: Room(x) for name, x in tensors.items() if x.dim() == 4}
+        self._rooms = {name: Room(x, more=more) for name, x in tensors.items() if x.dim() == 4}
         self._seen = self._kept
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> AlikeLanes | None:
+    def of(cls, tensors: Mapping[str, Tensor], *, more: int | None = None) -> AlikeLanes | None:
         """Return what is kept, if all lanes are alike and nothing is missing; else None."""
         if "position" not in tensors or not tensors["position"].numel():
             return None
@@ -58,7 +61,8 @@ class AlikeLanes:
         end, document = int(position_BS[0, -1]) + 1, int(segment_BS[0, -1])
         expected_S = torch.arange(end - position_BS.shape[1], end, device=position_BS.device)
         is_even = (position_BS == expected_S).all() & (segment_BS == document).all()
-        return cls(tensors, document=document, end=end) if document >= 0 and bool(is_even) else None
+        is_alike = document >= 0 and bool(is_even)
+        return cls(tensors, document=document, end=end, more=more) if is_alike else None
 
     def goes_on(self, segment_B1: Tensor) -> bool:
         """Does every lane read one more token of the document?"""

@@ -24,12 +24,15 @@ class Cache:
     """Keys, values, positions and documents of the tokens inside the window, lane by lane.
 
     `extra`: tokens kept beyond what the window needs, for a reader that goes back. `exact`: decode
-    with the operators of a pass that learns, to the bit; else with the fastest. Tensors that were
-    handed out never change, so a `copy` stays as it is while the original reads on.
+    with the operators of a pass that learns, to the bit; else with the fastest. `more`: how many
+    tokens will be decoded, where that is known. Tensors that were handed out never change, so a
+    `copy` stays as it is while the original reads on.
     """
 
-    def __init__(self, *, extra: int = 0, exact: bool = True, tensors: dict[str, Tensor] | None = None) -> None:
-        self.extra = extra
+    def __init__(
+        self, *, extra: int = 0, exact: bool = True, more: int | None = None, tensors: dict[str, Tensor] | None = None
+    ) -> None:
+        self.extra, self._more = extra, more
         # Tokens between the prefix and the next row, per lane: the part of a chunk already read.
         self.since_prefix_B: Tensor | None = None
         self.position_BQ: Tensor
@@ -38,6 +41,7 @@ class Cache:
         # While all lanes read one token after another, this is ahead of the tensors.
         self._alike: AlikeLanes | None = None
         self._window: int | None = None
+        self._is_plain = False
         self._mask_B1QA: Tensor | None = None
         # The documents of all keys, in a pass that is read in blocks.
         self._blocks_BA: Tensor | None = None
@@ -61,7 +65,10 @@ class Cache:
         return not self._tensors
 
     def copy(self) -> Cache:
-        return Cache(extra=self.extra, exact=self._exact, tensors=self.tensors)
+        return self._with(self.tensors)
+
+    def _with(self, tensors: dict[str, Tensor]) -> Cache:
+        return Cache(extra=self.extra, exact=self._exact, more=self._more, tensors=tensors)
 
     def open(self, segment_BT: Tensor, *, window: int | None, prefix: int = 0) -> None:
         """Prepare a pass: positions, the mask, and which tokens to keep.
@@ -71,7 +78,7 @@ class Cache:
         `prefix` vectors stand before the row. They see one another causally, every token of the row
         sees them at any distance, and they are not kept.
         """
-        self._prefix, self._window = prefix, window
+        self._prefix, self._window, self._is_plain = prefix, window, False
         self._mask_B1QA = self._blocks_BA = None
         if self._decodes(segment_BT):
             assert self._alike is not None
@@ -94,6 +101,10 @@ class Cache:
         is_long = window is not None and segment_BT.shape[1] > 2 * window and not prefix
         if is_long and bool(real_BT.all()) and bool((old_BS >= 0).all()):
             self._blocks_BA = segment_BA
+        is_first = not old_BS.shape[1] and not prefix and (window is None or window >= segment_BT.shape[1])
+        if is_first and not self._exact:
+            # Of one document torch needs no mask, and may choose a fused kernel.
+            self._is_plain = bool((segment_BT == segment_BT[0, 0]).all()) and bool(real_BT[0, 0])
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
         # Keep the newest real tokens of each lane, in order: lanes may have read different numbers.
         # Where all fit they stay in place, which spares copies: the mask goes by their positions.
@@ -108,7 +119,7 @@ class Cache:
         if segment_BT.shape[1] != 1 or self._prefix or self.extra or torch.is_grad_enabled():
             return False
         if self._alike is None:
-            self._alike = AlikeLanes.of(self._tensors)
+            self._alike = AlikeLanes.of(self._tensors, more=self._more)
         return self._alike is not None and self._alike.goes_on(segment_BT)
 
     def mask(self, window: int | None) -> Tensor:
@@ -121,7 +132,7 @@ class Cache:
     def pick(self, lane_B: Tensor) -> Cache:
         """Return a cache whose lane i is lane `lane_B[i]` of this one."""
         picked = {name: x[lane_B] for name, x in self.tensors.items()}
-        return Cache(extra=self.extra, exact=self._exact, tensors=picked)
+        return self._with(picked)
 
     def before(self, back_B: Tensor) -> Cache:
         """Return the cache as it was `back_B` tokens ago in each lane (at most `extra`)."""
@@ -172,6 +183,8 @@ class Cache:
             first = max(k_BHAK.shape[2] - q_BHQK.shape[2] - self._window + 1, 0)
             k_BHAK, v_BHAK, seen_BA = k_BHAK[:, :, first:], v_BHAK[:, :, first:], self._blocks_BA[:, first:]
             return attend_window(q_BHQK, k_BHAK, v_BHAK, window=self._window, segment_BA=seen_BA)
+        if self._is_plain:
+            return F.scaled_dot_product_attention(q_BHQK, k_BHAK, v_BHAK, is_causal=True)
         if self._mask_B1QA is None:
             # Once for all layers.
             self._mask_B1QA = self.mask(self._window)

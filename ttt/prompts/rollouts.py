@@ -93,9 +93,9 @@ def sample_answers(
     reports its log-probability at temperature 1.
     """
     # With keys and values in a cache, each new token is read by itself.
-    cache, answer, logps = Cache(), [], []
+    cache, answer, logps = Cache(exact=False, more=length), [], []
     if alike:
-        context_UT, context_R = torch.unique(tokens_RT, dim=0, return_inverse=True)
+        context_UT, context_R = _distinct(tokens_RT)
         logits_RV = predict(context_UT, cache)[context_R, -1]
         # From here on the rows of one context go apart, each with a lane of its own.
         cache = cache.pick(context_R)
@@ -110,3 +110,11 @@ def sample_answers(
         if len(answer) == length:
             return torch.cat(answer, 1), torch.cat(logps, 1)
         logits_RV = predict(token_R1, cache)[:, -1]
+
+
+def _distinct(tokens_RT: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct rows in order, and the index of each row among them."""
+    # torch.unique compares rows one by one in calls of torch, which takes longer than a token.
+    rows = [tuple(row) for row in tokens_RT.tolist()]
+    number = {row: i for i, row in enumerate(sorted(set(rows)))}
+    return tokens_RT.new_tensor(list(number)), tokens_RT.new_tensor([number[row] for row in rows])
