@@ -38,6 +38,7 @@ from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from ttt.cli.benches.timing import Row
+from ttt.cli.commands import ends_at_once
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.parser import CommandParser, check_word
@@ -52,6 +53,7 @@ BENCHES = (
 ROWS = ("startup", "adapters", "strategies", "evaluation")
 
 
+@ends_at_once
 def main() -> None:
     """Parse the command line, then measure and print."""
     outlast_readers()

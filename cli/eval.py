@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ttt.cli.commands import ends_at_once
 from ttt.cli.console import Console, say_error
 from ttt.cli.evals.arguments import eval_options, file_name
 from ttt.cli.outlet import outlast_readers
@@ -34,6 +35,7 @@ from ttt.storage.files import FULL
 WIDTH = 140
 
 
+@ends_at_once
 def main() -> None:
     """Run the console command."""
     outlast_readers()

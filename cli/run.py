@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
-from ttt.cli.commands import leave
+from ttt.cli.commands import ends_at_once, leave
 from ttt.cli.completion.shells import script
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
@@ -135,6 +135,7 @@ def interrupted() -> int:
     return ExitCode.INTERRUPTED
 
 
+@ends_at_once
 def main() -> None:
     """The console command."""
     outlast_readers()

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ttt.cli.commands import ends_at_once
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.streaming.arguments import is_several, stream_options
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ttt.serving.readers import Readers
 
 
+@ends_at_once
 def main() -> None:
     """Run the console command."""
     outlast_readers()
