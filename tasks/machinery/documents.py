@@ -101,7 +101,7 @@ def prepared_text(table: pa.Table) -> PreparedText:
     """Return prepared rows as columns."""
     columns = {name: table.column(name) for name in ("name", "group", "part", "tokens")}
     # By DLPack: Arrow's own `to_numpy` would import pandas.
-    pieces = [np.from_dlpack(chunk.flatten()) for chunk in columns["tokens"].chunks]
+    pieces: list[Any] = [np.from_dlpack(chunk.flatten()) for chunk in columns["tokens"].chunks]
     # From lengths, not from Arrow's offsets, which begin anew in each chunk.
     lengths = np.concatenate([np.from_dlpack(chunk.value_lengths()) for chunk in columns["tokens"].chunks])
     end = np.cumsum(lengths, dtype=np.int64)
