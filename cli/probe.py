@@ -85,9 +85,8 @@ def main() -> None:
     for part in answer.parts:
         console.print(part)
     if typed.out is not None:
-        typed_words = {"run": run and str(typed.run), "overrides": typed.overrides}
-        head = {"probe": typed.probe, **typed_words, "seconds": seconds}
-        keep(typed.out, head | answer.numbers, answer.figure)
+        words = {"run": run and str(typed.run), "overrides": typed.overrides}
+        keep(typed.out, {"probe": typed.probe, **words, "seconds": seconds} | answer.numbers, answer.figure)
     console.print(f"{seconds:.1f} s" + (f"; kept in {typed.out}" if typed.out else ""))
     if answer.code:
         sys.exit(answer.code)

@@ -41,8 +41,8 @@ def prepared(
     time need no lock, and all use the data of the first. Raises ValueError when a file is not what
     was prepared, or when the cache cannot be written.
     """
-    # Imported here: `ttt-run --help` need not spend the time. Reading takes Arrow alone; `datasets`,
-    # which writes, takes half a second to import.
+    # Imported here: `ttt-run --help` needs none of it. Reading takes Arrow alone; `datasets`, which
+    # writes, takes half a second to import.
     import pyarrow as pa
 
     # Sorted, so that the order in which a recipe is put together does not matter.
