@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ttt.adapters.base import OPEN, FastState, Mode
-from ttt.learner import Engine, competing, cross_entropy
+from ttt.learner import Engine, competing, cross_entropy, rooted
 from ttt.metrics import plasticity
 from ttt.models.units import Units, hidden_units, listening
 from ttt.strategies.base import Strategy
@@ -115,7 +115,7 @@ class Diagnosis:
             logits_BTV = _logits(engine, self.probe, write=True)
             if not trained:
                 return logits_BTV, NAN
-            loss = cross_entropy(logits_BTV, self.probe, reduction="mean")
+            loss = rooted(cross_entropy(logits_BTV, self.probe, reduction="mean"), trained)
             return logits_BTV, plasticity.grad_l2(torch.autograd.grad(loss, trained, allow_unused=True))
 
 

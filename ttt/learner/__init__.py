@@ -2,7 +2,7 @@
 
 from ttt.learner.engine import Engine
 from ttt.learner.learner import Learner, OptimizerFactory, slow_hash
-from ttt.learner.losses import competing, cross_entropy, num_scored, scored_logits, scored_targets
+from ttt.learner.losses import competing, cross_entropy, num_scored, rooted, scored_logits, scored_targets
 from ttt.learner.reader import Reader
 from ttt.learner.sampling import Sampling
 
@@ -15,6 +15,7 @@ __all__ = [
     "competing",
     "cross_entropy",
     "num_scored",
+    "rooted",
     "scored_logits",
     "scored_targets",
     "slow_hash",

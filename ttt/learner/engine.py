@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ttt.adapters.base import Adapter, FastState, shared
@@ -17,6 +17,7 @@ from ttt.devices.one_device import Devices
 from ttt.devices.scaler import restart_scaler
 from ttt.devices.shards import follow, unsharded
 from ttt.learner.learner import Learner
+from ttt.learner.losses import rooted
 from ttt.stream import Batch
 
 
@@ -71,6 +72,10 @@ class Engine:
     def parts(self) -> int:
         """How many parts a batch is cut into: over devices and in turn."""
         return self.fabric.world_size * self.accumulate
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those of the parameters."""
+        self.fabric.backward(rooted(loss, self.order))
 
     def own_rows(self, batch: Batch) -> Batch:
         """The rows of this device, which it may share with others."""

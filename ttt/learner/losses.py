@@ -6,8 +6,10 @@ Shapes: B batch (lanes), T time, V vocabulary, N scored positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,6 +22,17 @@ def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: Literal["mean"
         return F.cross_entropy(scored_logits(logits_BTV, batch), scored_targets(batch), reduction=reduction)
     rows_NV = flat_logits(competing(logits_BTV, batch))
     return F.cross_entropy(rows_NV, batch.targets_BT.reshape(-1), ignore_index=IGNORE, reduction=reduction)
+
+
+def rooted(loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """`loss` as a function of the parameters, also where none of them took part in it.
+
+    Where all documents of a batch are too short for a write, what an adapter learned to write has a
+    gradient of zero; on several devices it must be exchanged all the same.
+    """
+    if loss.requires_grad:
+        return loss
+    return loss + torch.stack([0.0 * parameter.sum() for parameter in parameters if parameter.requires_grad]).sum()
 
 
 def flat_logits(logits_BTV: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ttt.learner import Engine, cross_entropy
+from ttt.learner import Engine, cross_entropy, rooted
 from ttt.models.units import unheard
 from ttt.strategies.quadratic import gradients_of
 from ttt.strategies.rehearsal import Balance, Rehearsal
@@ -50,7 +50,7 @@ class Agem(Rehearsal):
         trained = [parameter for parameter in engine.order if parameter.requires_grad]
         with engine.fabric.autocast(), unheard():
             logits_BTV, _ = learner(rows, learner.adapter.initial())
-            loss = cross_entropy(logits_BTV, rows, reduction="mean")
+            loss = rooted(cross_entropy(logits_BTV, rows, reduction="mean"), trained)
         # Not `backward`: that would add to the gradients of the step.
         reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         self._steps += 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ttt.devices.collective import over_devices
-from ttt.learner import Engine, competing, cross_entropy
+from ttt.learner import Engine, competing, cross_entropy, rooted
 from ttt.stream import IGNORE, Batch, Phase
 
 Per = Literal["sample", "batch"]
@@ -50,7 +50,7 @@ def importances(
         batch = batch.to(fabric.device)
         with fabric.autocast():
             logits_BTV, _ = learner(batch, learner.adapter.initial())
-            value = score(logits_BTV, batch, number)
+            value = rooted(score(logits_BTV, batch, number), of)
         # Not `backward`: it would leave gradients behind and make the devices wait for each other.
         gradients = torch.autograd.grad(value, of, allow_unused=True)
         for total, gradient in zip(sums, gradients, strict=True):

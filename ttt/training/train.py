@@ -193,7 +193,7 @@ def _backward(engine: Engine, recipe: Recipe, batch: Batch, *, step: int, share:
             return loss_of(engine.learner, recipe, batch, step=step)
     with engine.fabric.autocast():
         loss = loss_of(engine.learner, recipe, batch, step=step)
-    engine.fabric.backward(loss if share == 1 else loss / share)
+    engine.backward(loss if share == 1 else loss / share)
     return loss.detach()
 
 
@@ -222,7 +222,7 @@ def _backward_in_parts(engine: Engine, recipe: Recipe, batch: Batch, *, step: in
                 nats, state = wrapped.score(Batch.stack(shares), state, own=lanes, context=engine.context)
                 loss = nats * weight
             if learns:
-                fabric.backward(loss / share)
+                engine.backward(loss / share)
         losses.append(loss.detach())
         if learner.adapter.reset != "sequence":
             after.append(engine.carried(state))
