@@ -48,7 +48,13 @@ def test_two_devices_take_the_same_steps_as_one(tmp_path):
 
 def test_a_look_into_the_model_whose_rows_are_too_short_for_a_write(tmp_path):
     """The units of a model are looked at in rows of 128 tokens."""
-    words = ["adapter=mlp_fast", "adapter.write_at=prompt", "adapter.prompt=150", "optimizer.only=[adapter]"]
+    words = [
+        "adapter=mlp_fast",
+        "adapter.write_at=prompt",
+        "adapter.prompt=150",
+        "optimizer.only=[adapter]",
+        "adapter.reset=sequence",
+    ]
     outcome = run_here([*TINY, *words, "task.seq_len=160", "task.eval_sequences=4", "logger=none"], tmp_path)
     assert outcome.code == 0, outcome.err
     gradients = {
