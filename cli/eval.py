@@ -45,6 +45,7 @@ def main() -> None:
         import torch
 
         from ttt.requests.suite import load_library
+        from ttt.run.hub import look_only_here_without_network
 
         load_library()
         look_only_here_without_network()
@@ -59,22 +60,6 @@ def main() -> None:
     except OSError as error:
         say_error(f"ttt-eval: {error.filename}: {error.strerror}")
         sys.exit(ExitCode.DISK if error.errno in FULL else ExitCode.DATA)
-
-
-def look_only_here_without_network() -> None:
-    """Where the hub does not answer, libraries look into their caches only.
-
-    They would ask for more than a minute.
-    """
-    import datasets
-    from huggingface_hub import constants
-
-    from ttt.tasks.machinery.hub import work_offline
-
-    try:
-        work_offline()
-    except ConnectionError:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def run_evaluation(typed: argparse.Namespace) -> None:
