@@ -38,10 +38,10 @@ from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from ttt.cli.benches.timing import Row
-from ttt.cli.commands import ends_at_once
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.parser import CommandParser, check_word
+from ttt.cli.process import in_own_process
 from ttt.run.exit_codes import ExitCode
 from ttt.run.signals import TerminatedError
 
@@ -53,7 +53,7 @@ BENCHES = (
 ROWS = ("startup", "adapters", "strategies", "evaluation")
 
 
-@ends_at_once
+@in_own_process
 def main() -> None:
     """Parse the command line, then measure and print."""
     outlast_readers()

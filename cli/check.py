@@ -19,12 +19,14 @@ from pathlib import Path
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.parser import CommandParser
+from ttt.cli.process import in_own_process
 from ttt.run.exit_codes import ExitCode
 
 # Columns of a console that is a file or a pipe.
 WIDTH = 160
 
 
+@in_own_process
 def main() -> None:
     """Run the console command."""
     outlast_readers()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
+from ttt.cli.process import in_own_process
 from ttt.cli.tables import views
 from ttt.cli.tables.options import compare_options
 from ttt.cli.tables.pictures import look_of
@@ -39,6 +40,7 @@ BEST_SEEN, AT_LEARN = "forgetting_max_seen", "forgetting_at_learn"
 METRICS = ("avg_before", "gained", BEST_SEEN, "avg_final", "forgetting_per_gained")
 
 
+@in_own_process
 def main() -> None:
     outlast_readers()
     try:

@@ -24,10 +24,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ttt.cli.commands import ends_at_once
 from ttt.cli.console import Console, say_error
 from ttt.cli.evals.arguments import eval_options, file_name
 from ttt.cli.outlet import outlast_readers
+from ttt.cli.process import in_own_process
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.files import FULL
 
@@ -35,7 +35,7 @@ from ttt.storage.files import FULL
 WIDTH = 140
 
 
-@ends_at_once
+@in_own_process
 def main() -> None:
     """Run the console command."""
     outlast_readers()

@@ -16,10 +16,12 @@ from pathlib import Path
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.parser import CommandParser
+from ttt.cli.process import in_own_process
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.absent import check_is_new, check_is_run
 
 
+@in_own_process
 def main() -> None:
     """Run the console command."""
     outlast_readers()

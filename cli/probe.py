@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import RenderableType
 
-from ttt.cli.commands import ends_at_once
 from ttt.cli.console import Console, say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.probes.arguments import SIZES, options_with_run
+from ttt.cli.process import in_own_process
 from ttt.run.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Answer(NamedTuple):
     code: int = ExitCode.DONE
 
 
-@ends_at_once
+@in_own_process
 def main() -> None:
     """Run the console command."""
     outlast_readers()

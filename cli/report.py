@@ -10,6 +10,7 @@ from pathlib import Path
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
 from ttt.cli.parser import CommandParser
+from ttt.cli.process import in_own_process
 from ttt.config.messages import few
 from ttt.run.exit_codes import ExitCode
 from ttt.storage.run_folder import PAGE
@@ -20,6 +21,7 @@ was given. Runs of several streams have a section for each. The page needs no ne
 it in any browser, print it, or send it."""
 
 
+@in_own_process
 def main() -> None:
     outlast_readers()
     try:

@@ -18,10 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ttt.cli.announce import announce_folder, announce_refusal
-from ttt.cli.commands import ends_at_once, leave
 from ttt.cli.completion.shells import script
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
+from ttt.cli.process import in_own_process, leave
 from ttt.cli.runs.check import check_command
 from ttt.cli.runs.clean import clean
 from ttt.cli.runs.display import EVERYTHING, OPTIONS, Display
@@ -135,7 +135,7 @@ def interrupted() -> int:
     return ExitCode.INTERRUPTED
 
 
-@ends_at_once
+@in_own_process
 def main() -> None:
     """The console command."""
     outlast_readers()

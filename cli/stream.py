@@ -30,9 +30,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttt.cli.commands import ends_at_once
 from ttt.cli.console import say_error
 from ttt.cli.outlet import outlast_readers
+from ttt.cli.process import in_own_process
 from ttt.cli.streaming.arguments import is_several, stream_options
 from ttt.cli.streaming.inputs import TextPart, one_text, records, side_by_side, text_name
 from ttt.run.exit_codes import ExitCode
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ttt.serving.readers import Readers
 
 
-@ends_at_once
+@in_own_process
 def main() -> None:
     """Run the console command."""
     outlast_readers()

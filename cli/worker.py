@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt.cli.announce import VARIABLE
-from ttt.cli.commands import leave
+from ttt.cli.process import in_own_process, leave
 from ttt.cli.run import complain, interrupted, run_one
 from ttt.config.messages import UsageError
 
@@ -33,6 +33,7 @@ GRACE = 30
 LOOK_EVERY = 1.0
 
 
+@in_own_process
 def main() -> None:
     """Do what the order says, and end with its exit code."""
     leave(work(json.loads(Path(sys.argv[1]).read_text())))

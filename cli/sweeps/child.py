@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ttt.cli.announce import VARIABLE
+from ttt.cli.process import keep_freed_memory
 
 # Loaded before the server forks: pandas comes with the first parquet file.
 PRELOADED = [
@@ -84,6 +85,7 @@ def run_here(arguments: list[str], cwd: Path, log: Path, announcement: Path) -> 
         for stream, number in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(stream.fileno(), number)
     os.chdir(cwd)
+    keep_freed_memory()
     os.environ[VARIABLE] = str(announcement)
     sys.argv[:] = ["ttt-run", *arguments]
     # By name, as for a cold start: the command itself knows of sweeps; an import would be a circle.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 
 import pytest
 
+from ttt.cli import worker
+from ttt.cli.commands import COMMANDS
+
 SCRIPT = """
 import atexit, sys, threading, time
-from ttt.cli.commands import ends_at_once
+from ttt.cli.process import in_own_process
 
 class Witness:
     def __del__(self):
@@ -19,7 +23,7 @@ class Witness:
 witness = Witness()
 atexit.register(print, "asked")
 
-@ends_at_once
+@in_own_process
 def main():
     {body}
 
@@ -27,10 +31,10 @@ main()
 """
 
 
-def typed(path, body):
+def typed(path, body, *, environment=None):
     """Run a program of this name whose command does `body`; return its exit code and its lines."""
     path.write_text(SCRIPT.format(body=body))
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(path)], env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.split("\n")[:-1], done.stderr
 
 
@@ -56,13 +60,44 @@ def test_words_and_errors_end_a_command_as_python_does(tmp_path):
     assert error.endswith("ZeroDivisionError: division by zero\n")
 
 
+def test_a_program_that_runs_a_command_by_its_file_goes_on(tmp_path):
+    """As coverage and profilers do."""
+    command, program = tmp_path / "ttt-run", tmp_path / "mine.py"
+    command.write_text(SCRIPT.format(body="pass"))
+    program.write_text(f"import runpy; runpy.run_path({str(command)!r}, run_name='__main__'); print('went on')")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True)
+    assert "went on" in done.stdout
+
+
+def test_what_lies_in_buffers_is_written(tmp_path):
+    kept = tmp_path / "kept.txt"
+    body = f"global file; file = open({str(kept)!r}, 'w'); file.write('a line')"
+    assert typed(tmp_path / "ttt-run", body)[:2] == (0, ["asked"])
+    assert kept.read_text() == "a line"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_shell_may_close_the_output(closed):
+    code = f"{sys.executable} -m ttt.cli.run --version {closed}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("set_before", "expected"),
     [({}, "PASSIVE 1000"), ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")],
 )
-def test_threads_wait_as_the_user_says(set_before, expected):
+def test_threads_wait_as_the_user_says(tmp_path, set_before, expected):
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {name: value for name, value in os.environ.items() if name not in names} | set_before
-    code = f"import os, ttt.cli; print(*(os.environ.get(name) for name in {names}))"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == expected + "\n"
+    body = f"import os; print(*(os.environ.get(name) for name in {names}))"
+    assert typed(tmp_path / "ttt-run", body, environment=environment)[1][0] == expected
+    # A program that calls a command keeps its own ways.
+    untouched = " ".join(str(set_before.get(name)) for name in names)
+    assert typed(tmp_path / "mine.py", body, environment=environment)[1][0] == untouched
+
+
+def test_every_command_prepares_its_process():
+    commands = [importlib.import_module(f"ttt.cli.{name.removeprefix('ttt-')}") for name in COMMANDS]
+    assert all(hasattr(command.main, "__wrapped__") for command in [*commands, worker])

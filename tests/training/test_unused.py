@@ -53,7 +53,7 @@ def test_a_look_into_the_model_whose_rows_are_too_short_for_a_write(tmp_path):
         "adapter.write_at=prompt",
         "adapter.prompt=150",
         "optimizer.only=[adapter]",
-        "adapter.reset=sequence",
+        "adapter.rule=ridge",
     ]
     outcome = run_here([*TINY, *words, "task.seq_len=160", "task.eval_sequences=4", "logger=none"], tmp_path)
     assert outcome.code == 0, outcome.err

@@ -25,14 +25,15 @@ def cross_entropy(logits_BTV: Tensor, batch: Batch, *, reduction: Literal["mean"
 
 
 def rooted(loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-    """`loss` as a function of the parameters, also where none of them took part in it.
+    """`loss` with a graph also where it has none: gradients of zero for the parameters.
 
-    Where all documents of a batch are too short for a write, what an adapter learned to write has a
-    gradient of zero; on several devices it must be exchanged all the same.
+    Where all documents of a batch are too short for a write, the parameters that make writes take
+    no part; on several devices their gradients must be exchanged all the same.
     """
-    if loss.requires_grad:
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if loss.requires_grad or not trained:
         return loss
-    return loss + torch.stack([0.0 * parameter.sum() for parameter in parameters if parameter.requires_grad]).sum()
+    return loss + torch.stack([0.0 * parameter.sum() for parameter in trained]).sum()
 
 
 def flat_logits(logits_BTV: Tensor) -> Tensor:

@@ -25,8 +25,10 @@ class Room:
 
     def __init__(self, old_BHSK: Tensor, *, more: int | None = None) -> None:
         batch, heads, self._end, width = old_BHSK.shape
-        # Memory that nothing fills costs time as well: each page of it that is touched must be had.
-        slots = self._end + (max(self._end, MORE) if more is None else more)
+        room = max(self._end, MORE)
+        # Slots that stay empty cost time as well: they lie between those that are filled, so that
+        # more pages of memory are touched.
+        slots = self._end + (room if more is None else min(more, room))
         self._buffer_BHRK = old_BHSK.new_empty(batch, heads, slots, width)
         self._buffer_BHRK[:, :, : self._end] = old_BHSK
 

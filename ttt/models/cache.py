@@ -102,8 +102,8 @@ class Cache:
         if is_long and bool(real_BT.all()) and bool((old_BS >= 0).all()):
             self._blocks_BA = segment_BA
         is_first = not old_BS.shape[1] and not prefix and (window is None or window >= segment_BT.shape[1])
-        if is_first and not self._exact:
-            # Of one document torch needs no mask, and may choose a fused kernel.
+        if is_first and not self._exact and segment_BT.numel():
+            # For one document torch needs no mask, and may choose a fused kernel.
             self._is_plain = bool((segment_BT == segment_BT[0, 0]).all()) and bool(real_BT[0, 0])
         keep = position_BA.shape[1] if window is None else min(window - 1 + self.extra, position_BA.shape[1])
         # Keep the newest real tokens of each lane, in order: lanes may have read different numbers.
