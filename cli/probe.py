@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from ttt.run.open import OpenedRun
 
-# Columns of a console that is a file or a pipe.
 WIDTH = 140
 
 
@@ -80,7 +79,7 @@ def main() -> None:
     seconds = time.perf_counter() - start
     console = Console(highlight=False)
     if not console.is_terminal:
-        # Rich would cut numbers to the 80 columns that it assumes of a file.
+        # Rich would cut numbers to the 80 columns that it assumes of a file or a pipe.
         console.width = max(console.width, WIDTH)
     for part in answer.parts:
         console.print(part)

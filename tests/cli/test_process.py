@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import subprocess
 import sys
 
@@ -101,3 +102,33 @@ def test_threads_wait_as_the_user_says(tmp_path, set_before, expected):
 def test_every_command_prepares_its_process():
     commands = [importlib.import_module(f"ttt.cli.{name.removeprefix('ttt-')}") for name in COMMANDS]
     assert all(hasattr(command.main, "__wrapped__") for command in [*commands, worker])
+
+
+KEPT = """
+import ctypes, os, sys
+from ttt.cli.process import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+blocks = [library.malloc(20 * 2**20) for _ in range(5)]
+for block in blocks:
+    ctypes.memset(block, 1, 20 * 2**20)
+for block in blocks:
+    library.free(block)
+print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") // 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_stays_unless_the_user_says_otherwise():
+    """Of 100 MB in blocks that are filled and freed: megabytes that are still resident."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    def resident(word, **variables):
+        command = [sys.executable, "-c", KEPT, word]
+        return int(subprocess.check_output(command, env=plain | variables))
+
+    assert resident("keep") > 100
+    assert resident("leave") < 100
+    assert resident("keep", MALLOC_TRIM_THRESHOLD_="131072") < 100
